@@ -1,0 +1,204 @@
+"""Folders with a manifest, committed atomically.
+
+A step of a run writes into ``<path>.partial`` and, when all is there, the folder gets its ``manifest.json`` and is
+renamed to ``<path>``: a reader sees a whole artifact or none. The manifest tells what the folder was made from, so
+that a later run knows whether it is still up to date, and why not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from itemic.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+FINGERPRINT = "fingerprint.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is and what it was made from.
+
+    ``config`` is the plain (JSON) configuration of the step, ``inputs`` the digests of the artifacts and files read,
+    ``versions`` what computed it, ``notes`` anything worth telling a reader (rules applied, rows dropped).
+    """
+
+    kind: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    seed: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    created: str = ""
+
+    @property
+    def digest(self) -> str:
+        """A short name for *how* the artifact was made: equal digests, equal kind, configuration, inputs and seed."""
+        return digest_of({"kind": self.kind, "config": self.config, "inputs": self.inputs, "seed": self.seed})
+
+
+def digest_of(value: Any) -> str:
+    """The first 16 hex digits of the SHA-256 of a JSON-able value, keys sorted."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_files(path: str | Path) -> str:
+    """The digest of a file's bytes, or of the names and bytes of all files below a folder."""
+    root = Path(path)
+    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+    total = hashlib.sha256()
+    for file in files:
+        total.update(b"" if file == root else str(file.relative_to(root)).encode())
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of Python, itemic and the named distributions."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in ("itemic", *packages):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a crash leaves the old file or the new one, never half of it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text so that a crash leaves the old file or the new one, never half of it."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def read_manifest(path: str | Path) -> Manifest | None:
+    """The manifest of an artifact folder, or None where there is no finished artifact.
+
+    Raises:
+        ArtifactError: the file is there but is not a manifest.
+    """
+    file = Path(path) / MANIFEST
+    if not file.is_file():
+        return None
+    try:
+        return Manifest(**json.loads(file.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ArtifactError(f"{file} is not a manifest: {error}", "Remove the folder and run the step again.") from error
+
+
+def staleness(path: str | Path, expected: Manifest) -> str | None:
+    """Why the artifact at ``path`` can't stand for ``expected``; None when it is up to date."""
+    found = read_manifest(path)
+    if found is None:
+        return "not built yet"
+    if found.kind != expected.kind:
+        return f"holds a {found.kind}, not a {expected.kind}"
+    if found.seed != expected.seed:
+        return f"seed was {found.seed}, now {expected.seed}"
+    for name in sorted(set(found.inputs) | set(expected.inputs)):
+        if found.inputs.get(name) != expected.inputs.get(name):
+            return f"input {name} changed"
+    wanted = json.loads(json.dumps(expected.config, default=str))
+    for key in sorted(set(found.config) | set(wanted)):
+        if found.config.get(key) != wanted.get(key):
+            return f"configuration of {key} changed"
+    return None
+
+
+@contextmanager
+def building(path: str | Path, manifest: Manifest) -> Iterator[Path]:
+    """Build an artifact: yields the folder to write into; commits it when the block ends without an error.
+
+    A folder left by an interrupted build of the very same manifest is handed back as it is, so that long steps can
+    resume; one of another manifest is removed. ``manifest.notes`` may be filled inside the block.
+    """
+    final = Path(path)
+    partial = final.with_name(final.name + ".partial")
+    mark = {"digest": manifest.digest}
+    if partial.exists() and _read_mark(partial) != mark:
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    write_json(partial / FINGERPRINT, mark)
+    started = time.time()
+    yield partial
+    _commit(partial, final, manifest, time.time() - started)
+
+
+def _read_mark(partial: Path) -> Any:
+    try:
+        return json.loads((partial / FINGERPRINT).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def _commit(partial: Path, final: Path, manifest: Manifest, seconds: float) -> None:
+    record = asdict(manifest) | {
+        "seconds": round(seconds, 3),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    (partial / FINGERPRINT).unlink(missing_ok=True)
+    write_json(partial / MANIFEST, record)
+    if final.exists():
+        old = final.with_name(f".{final.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        final.replace(old)
+        partial.replace(final)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        partial.replace(final)
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Hold a folder for this process alone; a second holder is refused at once.
+
+    Raises:
+        ArtifactError: another process works on the folder.
+    """
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ArtifactError(
+            f"another run is working on {root}",
+            "Wait for it to end, or give this run another folder with --output.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def merge_notes(manifest: Manifest, notes: Mapping[str, Any]) -> None:
+    """Add to the notes of a manifest that is being built."""
+    manifest.notes.update(notes)

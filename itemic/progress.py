@@ -1,0 +1,70 @@
+"""Progress bars and log lines: one console for everything, quiet where nobody looks."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+console = Console(stderr=True)
+log = logging.getLogger("itemic")
+
+
+def setup_logging(verbose: bool = False) -> None:
+    """Send the package's log lines to the console; called once by the command line, never on import."""
+    handler = RichHandler(console=console, show_path=False, markup=False, show_level=False)
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    log.propagate = False
+
+
+def make_progress(*extra: TextColumn) -> Progress:
+    """A progress display with description, bar, count, elapsed and remaining time, then ``extra`` columns."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        *extra,
+        console=console,
+        transient=False,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None) -> Iterator[_Bar]:
+    """A bar to ``advance`` by hand; shows nothing when stderr is no terminal."""
+    with make_progress() as display:
+        yield _Bar(display, display.add_task(description, total=total))
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a bar."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    with progress_bar(description, total) as bar:
+        for item in items:
+            yield item
+            bar.advance()
+
+
+class _Bar:
+    def __init__(self, display: Progress, task: object) -> None:
+        self._display = display
+        self._task = task
+
+    def advance(self, steps: float = 1) -> None:
+        self._display.advance(self._task, steps)  # type: ignore[arg-type]
+
+    def describe(self, text: str) -> None:
+        self._display.update(self._task, description=text)  # type: ignore[arg-type]

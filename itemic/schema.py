@@ -1,0 +1,41 @@
+"""The names of all table columns, once. Tables meet only through these."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# items.parquet: one row an item; the row number is the item's *row* everywhere else
+ITEM_ID: Final = "item_id"
+TITLE: Final = "title"
+DESCRIPTION: Final = "description"
+BRAND: Final = "brand"
+CATEGORIES: Final = "categories"  # list of strings, the path from general to specific
+ITEM_COLUMNS: Final = (ITEM_ID, TITLE, DESCRIPTION, BRAND, CATEGORIES)
+
+# interactions.parquet: one row an event, users contiguous, each user's events in time order
+USER_ID: Final = "user_id"
+TIMESTAMP: Final = "timestamp"  # Int64, milliseconds since 1970; null where the source tells only the order
+RATING: Final = "rating"  # Float32, null where the source has none
+SPLIT: Final = "split"  # what the source's own split says of the event ("train", "valid", "test"), else null
+INTERACTION_COLUMNS: Final = (USER_ID, ITEM_ID, TIMESTAMP, RATING, SPLIT)
+
+# conversations: OpenOneRec's columns; the last three hold JSON text
+UUID: Final = "uuid"
+SOURCE: Final = "source"
+MESSAGES: Final = "messages"  # [{"role": ..., "content": ...}], null where segments are given
+SEGMENTS: Final = "segments"  # [{"type": "text", "text": ...}], null where messages are given
+METADATA: Final = "metadata"
+CONVERSATION_COLUMNS: Final = (UUID, SOURCE, MESSAGES, SEGMENTS, METADATA)
+
+# rankings
+REQUEST: Final = "request"  # Int64, the request's number within its split
+TARGET_ID: Final = "target_id"  # null where the target is unknown
+RANKED_ITEMS: Final = "items"  # list of item ids, best first
+RANKED_SCORES: Final = "scores"  # list of Float32, log-probabilities
+RANKED_SIDS: Final = "sids"  # list of SID texts
+RANKING_COLUMNS: Final = (REQUEST, USER_ID, TARGET_ID, RANKED_ITEMS, RANKED_SCORES, RANKED_SIDS)
+
+TRAIN: Final = "train"
+VALID: Final = "valid"
+TEST: Final = "test"
+SPLITS: Final = (TRAIN, VALID, TEST)
