@@ -1,0 +1,154 @@
+"""Rows to forest: sort, longest common prefixes of neighbours, depth-first numbering. No loop over tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from itemic.forest.rows import Float32, Int32, Int64, TokenRows
+
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TokenForest:
+    """Prefix trees written out in depth-first order.
+
+    The attention rule is one line: query q sees key k ⇔ k ≤ q < end[k].
+
+    Attributes:
+        tokens: int32 ``[T]``, token ids.
+        position: int32 ``[T]``, depth in the tree; the position id for RoPE.
+        parent: int32 ``[T]``, index of the parent, -1 at a root.
+        end: int32 ``[T]``, one past the index of the last descendant.
+        weight: float32 ``[T]``, how much the loss of predicting this token from its parent counts: the sum over all
+            rows through it; 0 at a root.
+        row_leaf: int32 ``[R]``, the index of the last token of each row the forest was made from, -1 for an empty row.
+    """
+
+    tokens: Int32
+    position: Int32
+    parent: Int32
+    end: Int32
+    weight: Float32
+    row_leaf: Int32
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @cached_property
+    def row_tokens(self) -> int:
+        """How many tokens the rows have one by one, before sharing."""
+        return int((self.position[self.row_leaf[self.row_leaf >= 0]] + 1).sum())
+
+    def dense_mask(self) -> Bool:
+        """bool ``[T, T]``, True where the query (row) sees the key (column): the rule, for references and tests."""
+        index = np.arange(len(self.tokens))
+        return (index[None, :] <= index[:, None]) & (index[:, None] < self.end[None, :])
+
+
+def build_forest(rows: TokenRows) -> TokenForest:
+    """Write rows as prefix trees; every distinct prefix is there once.
+
+    Rows may repeat, be prefixes of each other, or be empty. Weights add up where rows share a token; the weight of a
+    row's first token is dropped, as nothing predicts it.
+    """
+    order, common = sort_rows(rows)
+    lengths = rows.lengths[order]
+    fresh = lengths - common  # tokens that a row adds to the forest
+    start = np.concatenate([[0], np.cumsum(fresh)]).astype(np.int64)
+    total = int(start[-1])
+    owner = np.repeat(np.arange(len(order)), fresh)  # sorted row that adds the node
+    depth = np.arange(total) - start[owner] + common[owner]
+    tokens = rows.tokens[rows.offsets[order][owner] + depth]
+    drops = _RangeMinimum(common)
+    end = start[drops.next_at_most(owner + 1, depth)]
+    weight = np.zeros(total, np.float32)
+    if rows.weights is not None:
+        at = np.flatnonzero(rows.weights)
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        row = np.searchsorted(rows.offsets, at, "right") - 1
+        inside = at - rows.offsets[row]
+        at, row, inside = at[inside > 0], place[row[inside > 0]], inside[inside > 0]
+        np.add.at(weight, _node(drops, start, common, row, inside), rows.weights[at])
+    leaf = np.full(len(order), -1, np.int64)
+    full = lengths > 0
+    leaf[order[full]] = _node(drops, start, common, np.flatnonzero(full), lengths[full] - 1)
+    return TokenForest(
+        tokens.astype(np.int32),
+        depth.astype(np.int32),
+        _parents(depth).astype(np.int32),
+        end.astype(np.int32),
+        weight,
+        leaf.astype(np.int32),
+    )
+
+
+def sort_rows(rows: TokenRows) -> tuple[Int64, Int64]:
+    """Lexicographic order of the rows, and how many leading tokens each shares with the one before it in that order.
+
+    Returns:
+        ``(order, common)``, both int64 ``[R]``; ``common[0]`` is 0.
+    """
+    lengths = rows.lengths
+    width = int(lengths.max(initial=0))
+    if width == 0:
+        return np.arange(len(rows)), np.zeros(len(rows), np.int64)
+    table = np.zeros((len(rows), width), ">u4")  # 0 pads; big-endian bytes compare like the numbers
+    filled = np.arange(width) < lengths[:, None]
+    table[filled] = rows.tokens.astype(np.int64) + 1
+    order = np.argsort(table.view(f"S{4 * width}")[:, 0], kind="stable")
+    ranked = table[order]
+    same = (ranked[1:] == ranked[:-1]) & (ranked[1:] != 0)
+    common = np.where(same.all(1), width, same.argmin(1))
+    return order, np.concatenate([[0], common]).astype(np.int64)
+
+
+def _node(drops: _RangeMinimum, start: Int64, common: Int64, row: Int64, depth: Int64) -> Int64:
+    """The node at a depth of a (sorted) row: the nearest row before it that added a node there owns it."""
+    owner = drops.previous_at_most(row, depth)
+    return start[owner] + depth - common[owner]
+
+
+def _parents(depth: Int64) -> Int64:
+    """The parent of a node is the last node before it that is one level up."""
+    total = len(depth)
+    index = np.arange(total)
+    keys = np.sort(depth * total + index)
+    found = keys[np.searchsorted(keys, (depth - 1) * total + index) - 1] % max(total, 1)
+    return np.where(depth > 0, found, -1)
+
+
+class _RangeMinimum:
+    """Minima over all power-of-two windows of an array, to find the nearest value at most a bound."""
+
+    def __init__(self, values: Int64) -> None:
+        self.size = len(values)
+        self.levels = [values]
+        while 2 ** len(self.levels) <= self.size:
+            last, half = self.levels[-1], 2 ** (len(self.levels) - 1)
+            self.levels.append(np.minimum(last[:-half], last[half:]))
+
+    def next_at_most(self, begin: Int64, bound: Int64) -> Int64:
+        """The first index ≥ ``begin`` whose value is ≤ ``bound``; the array's length where there is none."""
+        at = begin.astype(np.int64)
+        for level in range(len(self.levels) - 1, -1, -1):
+            window = self.levels[level]
+            inside = at + 2**level <= self.size
+            skip = inside & (window[np.minimum(at, len(window) - 1)] > bound)
+            at = at + skip * 2**level
+        return at
+
+    def previous_at_most(self, begin: Int64, bound: Int64) -> Int64:
+        """The last index ≤ ``begin`` whose value is ≤ ``bound``; there must be one."""
+        at = begin.astype(np.int64)
+        for level in range(len(self.levels) - 1, -1, -1):
+            window = self.levels[level]
+            first = at - 2**level + 1
+            skip = (first > 0) & (window[np.maximum(first, 0)] > bound)
+            at = at - skip * 2**level
+        return at

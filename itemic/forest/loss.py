@@ -1,0 +1,109 @@
+"""Cross-entropy of weighted tokens, the head applied chunk by chunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def weighted_cross_entropy(
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    *,
+    bias: Tensor | None = None,
+    learn: Tensor | None = None,
+    learn_start: int = 0,
+    chunk: int = 2048,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """``Σ weight · -log softmax(head · hidden)[target]``, without ever holding more than ``chunk`` rows of logits.
+
+    The gradients are computed in the forward pass, while a chunk's logits are there; the backward pass only scales
+    them. Memory does not grow with rows × vocabulary.
+
+    Args:
+        hidden: ``[n, d]``.
+        head: ``[V, d]``, the output embeddings.
+        targets: int64 ``[n]``.
+        weights: float32 ``[n]``.
+        bias: ``[V]`` or None.
+        learn: ``[m, d]``, sharing storage with ``head[learn_start:learn_start + m]``: only these rows get a gradient
+            and ``head`` gets none.
+        label_smoothing: ε of Szegedy et al. 2016, eq. 8: the target keeps 1-ε+ε/V, every other token gets ε/V.
+
+    Returns:
+        a float32 scalar.
+    """
+    total: Tensor = _WeightedCrossEntropy.apply(
+        hidden, head if learn is None else head.detach(), bias, learn, targets, weights, learn_start, chunk, label_smoothing
+    )
+    return total
+
+
+class _WeightedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        bias: Tensor | None,
+        learn: Tensor | None,
+        targets: Tensor,
+        weights: Tensor,
+        start: int,
+        chunk: int,
+        smoothing: float,
+    ) -> Tensor:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        matrix = head.to(dtype)
+        part = slice(start, start + len(learn)) if learn is not None else slice(0, len(head))
+        grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        wants_head = ctx.needs_input_grad[3] if learn is not None else ctx.needs_input_grad[1]
+        grad_head = torch.zeros(part.stop - part.start, head.shape[1], device=head.device) if wants_head else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[2] else None
+        total = torch.zeros((), device=hidden.device)
+        for at in range(0, len(hidden), chunk):
+            rows, goal = hidden[at : at + chunk].to(dtype), targets[at : at + chunk]
+            weight = weights[at : at + chunk].float()
+            with torch.autocast(device, enabled=False):
+                logits = torch.nn.functional.linear(rows, matrix, None if bias is None else bias.to(dtype)).float()
+                norm = logits.logsumexp(-1)
+                hit = logits.gather(1, goal[:, None])[:, 0]
+                loss = norm - (1 - smoothing) * hit
+                if smoothing:
+                    loss = loss - smoothing * logits.mean(-1)
+                total += (weight * loss).sum()
+                if grad_hidden is None and grad_head is None and grad_bias is None:
+                    continue
+                slope = logits.sub_(norm[:, None]).exp_()
+                if smoothing:
+                    slope -= smoothing / len(head)
+                slope[torch.arange(len(goal), device=goal.device), goal] -= 1 - smoothing
+                slope *= weight[:, None]
+                if grad_bias is not None:
+                    grad_bias += slope.sum(0)
+                slope = slope.to(dtype)
+                if grad_hidden is not None:
+                    grad_hidden[at : at + chunk] = slope @ matrix
+                if grad_head is not None:
+                    grad_head += slope[:, part].T @ rows
+        ctx.grads = (grad_hidden, grad_head, grad_bias, learn is not None)
+        ctx.types = (head.dtype, None if bias is None else bias.dtype)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        scale = grads[0]
+        hidden, head, bias, learns = ctx.grads
+        d_hidden = None if hidden is None else hidden * scale.to(hidden.dtype)
+        d_head = None if head is None else (head * scale).to(ctx.types[0])
+        d_bias = None if bias is None else (bias * scale).to(ctx.types[1])
+        none = (None, None, None, None, None)
+        if learns:
+            return (d_hidden, None, d_bias, d_head, *none)
+        return (d_hidden, d_head, d_bias, None, *none)

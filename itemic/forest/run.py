@@ -1,0 +1,123 @@
+"""A forest through a model: hidden states, and the weighted loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from itemic.forest.attention import default_backend
+from itemic.forest.build import TokenForest
+from itemic.forest.layout import ForestLayout
+from itemic.forest.loss import weighted_cross_entropy
+
+
+def forest_hidden(
+    lm: PreTrainedModel, forest: TokenForest, *, embeds: Tensor | None = None, backend: str | None = None
+) -> Tensor:
+    """The base model's last hidden states ``[T, d]`` over a forest.
+
+    Call it inside :func:`itemic.forest.attention.forest_attention`.
+
+    Args:
+        embeds: ``[T, d]`` in place of the model's own embeddings of the tokens.
+        backend: ``"sdpa"``, ``"flex"`` or ``"dense"``; None for the device's best.
+    """
+    device = lm.device
+    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else lm.dtype
+    layout = ForestLayout.of(forest, device, dtype, backend or default_backend(device))
+    inputs: dict[str, Tensor] = (
+        {"input_ids": torch.from_numpy(forest.tokens.astype(np.int64)).to(device)[None]}
+        if embeds is None
+        else {"inputs_embeds": embeds[None]}
+    )
+    position = torch.from_numpy(forest.position.astype(np.int64)).to(device)[None]
+    out = lm.base_model(**inputs, position_ids=position, use_cache=False, forest=layout)
+    return out.last_hidden_state[0]  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """The part of the vocabulary that learns while everything else stays as it is.
+
+    Attributes:
+        start: the first token id that learns.
+        input: parameter ``[n, d]`` that shares its storage with rows ``start:start + n`` of the input embeddings.
+        output: the same for an untied head; None where the head is tied (then ``input`` serves both).
+    """
+
+    start: int
+    input: torch.nn.Parameter
+    output: torch.nn.Parameter | None = None
+
+    def embed(self, lm: PreTrainedModel, tokens: Tensor) -> Tensor:
+        """Embeddings ``[T, d]`` of int64 ``tokens``, with gradient for the learning rows only."""
+        module = lm.get_input_embeddings()
+        fixed = module(tokens).detach()
+        inside = (tokens >= self.start) & (tokens < self.start + len(self.input))
+        own = torch.nn.functional.embedding((tokens - self.start).clamp(0, len(self.input) - 1), self.input)
+        return torch.where(inside[:, None], own * _scale(module, fixed, tokens), fixed)
+
+    @property
+    def head(self) -> torch.nn.Parameter:
+        return self.input if self.output is None else self.output
+
+
+def _scale(module: torch.nn.Module, fixed: Tensor, tokens: Tensor) -> float:
+    """Some embedding modules multiply their rows by a constant (Gemma's scaled word embedding)."""
+    return float(getattr(module, "scalar_embed_scale", 1.0))
+
+
+@dataclass(frozen=True)
+class ForestLoss:
+    """Attributes: ``total`` the weighted sum of token losses (a graph), ``weight`` the sum of weights, ``tokens`` how
+    many tokens carry weight."""
+
+    total: Tensor
+    weight: float
+    tokens: int
+
+
+def forest_loss(
+    lm: PreTrainedModel,
+    forest: TokenForest,
+    *,
+    new_rows: NewRows | None = None,
+    backend: str | None = None,
+    chunk: int = 2048,
+    label_smoothing: float = 0.0,
+) -> ForestLoss:
+    """Sum of ``weight · cross-entropy`` over a forest's tokens, each predicted from its parent.
+
+    The head is applied to the parents of weighted tokens only, in chunks. Equal to the sum over the rows that the
+    forest was made from.
+
+    Args:
+        new_rows: only these rows of the vocabulary get a gradient.
+        chunk: rows of the head computed at once.
+        label_smoothing: share of the target's probability that is spread over the vocabulary.
+    """
+    at = np.flatnonzero(forest.weight)
+    targets = torch.from_numpy(forest.tokens[at].astype(np.int64)).to(lm.device)
+    weights = torch.from_numpy(forest.weight[at]).to(lm.device)
+    parents = torch.from_numpy(forest.parent[at].astype(np.int64)).to(lm.device)
+    embeds = None
+    if new_rows is not None:
+        embeds = new_rows.embed(lm, torch.from_numpy(forest.tokens.astype(np.int64)).to(lm.device))
+    hidden = forest_hidden(lm, forest, embeds=embeds, backend=backend)
+    head = lm.get_output_embeddings()
+    total = weighted_cross_entropy(
+        hidden[parents],
+        head.weight,
+        targets,
+        weights,
+        bias=getattr(head, "bias", None),
+        learn=None if new_rows is None else new_rows.head,
+        learn_start=0 if new_rows is None else new_rows.start,
+        chunk=chunk,
+        label_smoothing=label_smoothing,
+    )
+    return ForestLoss(total, float(forest.weight[at].sum(dtype=np.float64)), len(at))
