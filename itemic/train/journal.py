@@ -1,0 +1,98 @@
+"""The log of a run: JSON lines, TensorBoard, a bar where somebody looks and plain lines where nobody does.
+
+Every line of ``log.jsonl`` has ``step`` (optimizer steps done) and ``epoch`` (data gone through, in epochs), and either
+the numbers of training since the line before:
+
+- ``loss``: mean cross-entropy in nats per weighted token (per row under the ``row`` normalizer);
+- ``lr``: the learning rate of the last step;
+- ``grad_norm``: the mean norm of the gradient before clipping;
+- ``tokens``: forest tokens computed since the run began; ``row_tokens``: what the same rows hold without sharing;
+- ``targets``: weighted tokens learned from since the run began;
+- ``tokens_per_second``, ``row_tokens_per_second``: both over wall time, validations and checkpoints left out;
+
+or those of a validation, whose names begin with ``valid/`` (``valid/hr@10``, ``valid/ndcg@10``: hit rate and NDCG on the
+sampled requests; ``valid/seconds``), or ``samples``: prompts with the model's greedy answers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from itemic.artifact import write_text
+from itemic.progress import log, progress_bar
+
+
+class Journal:
+    """Where a run's numbers go. Lines later than the step it starts at are removed: they will come again."""
+
+    def __init__(self, folder: Path | None, step: int, bar: Any) -> None:
+        self._bar = bar
+        self._file = None
+        self._board = None
+        if folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / "log.jsonl"
+            _cut(path, step)
+            self._file = path.open("a", encoding="utf-8")
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, epoch: float, values: dict[str, Any]) -> None:
+        """One line; numbers go to TensorBoard too."""
+        line = {"step": step, "epoch": round(epoch, 4), **values}
+        if self._file is not None and self._board is not None:
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
+            for key, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(key if "/" in key else f"train/{key}", value, step)
+        if not sys.stderr.isatty() or "loss" not in values:
+            log.info("%s", _human(line))
+
+    def show(self, text: str) -> None:
+        self._bar.describe(text)
+
+    def advance(self) -> None:
+        self._bar.advance()
+
+    def close(self) -> None:
+        if self._file is not None and self._board is not None:
+            self._file.close()
+            self._board.close()
+
+
+@contextmanager
+def journal(folder: Path | None, name: str, step: int, total: int) -> Iterator[Journal]:
+    """A journal with a bar of ``total`` steps, ``step`` of them done."""
+    with progress_bar(name, total) as bar:
+        bar.advance(step)
+        book = Journal(folder, step, bar)
+        try:
+            yield book
+        finally:
+            book.close()
+
+
+def _cut(path: Path, step: int) -> None:
+    """Drop lines after ``step``, and a last line that was cut off by a kill."""
+    if not path.is_file():
+        return
+    kept = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(text)["step"] <= step:
+                kept.append(text + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    write_text(path, "".join(kept))
+
+
+def _human(line: dict[str, Any]) -> str:
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in line.items()}
+    return "  ".join(f"{key} {value}" for key, value in shown.items() if key != "samples")

@@ -1,0 +1,50 @@
+"""``train: embeddings``: only the rows of the index's tokens learn, in place, inside the model's own matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from transformers import PreTrainedModel
+
+from itemic.errors import ModelError
+from itemic.forest.run import NewRows
+
+
+@contextmanager
+def learning_rows(lm: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[NewRows]:
+    """Freeze a model but for the embedding rows of ``token_ids``, of input and head alike.
+
+    The parameters handed out share their storage with the matrices, so an optimizer's update lands in the model while
+    nothing else of it has a gradient, an optimizer state, a share of the clipped norm or a decay. What required a
+    gradient before does so again afterwards.
+
+    Args:
+        token_ids: ids without a gap, in any order.
+
+    Raises:
+        ModelError: the ids have gaps, or the model has no such rows.
+    """
+    ids = sorted(token_ids)
+    start, stop = (ids[0], ids[-1] + 1) if ids else (0, 0)
+    if not ids or ids != list(range(start, stop)):
+        raise ModelError(
+            f"the index's {len(ids)} tokens do not have one contiguous range of ids",
+            "Expand the model with `itemic model expand`, which gives new tokens ids without gaps.",
+        )
+    inputs, head = lm.get_input_embeddings().weight, lm.get_output_embeddings().weight
+    if stop > min(len(inputs), len(head)):
+        raise ModelError(
+            f"token id {stop - 1} is beyond the model's {len(inputs)} embeddings",
+            "Expand the model with the same index that the tokenizer was expanded with.",
+        )
+    before = {weight: weight.requires_grad for weight in lm.parameters()}
+    lm.requires_grad_(False)
+    try:
+        first = torch.nn.Parameter(inputs.data[start:stop])
+        second = None if head is inputs else torch.nn.Parameter(head.data[start:stop])
+        yield NewRows(start, first, second)
+    finally:
+        for weight, flag in before.items():
+            weight.requires_grad_(flag)

@@ -1,0 +1,223 @@
+"""What one stage of training does: a frozen table of numbers, checked at once, importable without torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from itemic.errors import ConfigError
+
+TRAIN = ("all", "embeddings")
+SCHEDULES = ("cosine", "linear", "constant")
+PRECISIONS = ("auto", "float32", "bfloat16")
+NORMALIZERS = ("token", "row")
+OVERLONG = ("drop", "keep-end", "keep-start")
+EPOCH = "epoch"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Attributes:
+        name: a short name for logs and bars.
+        train: which weights learn: ``all``, or ``embeddings`` for the rows of the index's tokens alone (everything
+            else, the head's other rows included, is bit-identical afterwards).
+        epochs: how often every conversation is seen; 1 where neither this nor ``steps`` is given.
+        steps: optimizer steps, instead of ``epochs``; the data is gone through as often as it takes.
+        tokens_per_step: forest tokens of an optimizer step, about; several blocks are accumulated to reach it.
+        block_tokens: forest tokens computed at once, at most; what bounds the memory.
+        max_length: the longest row, in tokens.
+        overlong: what becomes of a longer row: ``drop``, ``keep-end`` (its last tokens) or ``keep-start``.
+        normalizer: what a step's loss is the mean over: weighted ``token`` s, or ``row`` s (each row counts the same,
+            however many of its tokens are weighted).
+        sources: how often an epoch sees the conversations of a source: 1 (also where a source isn't named) all of
+            them once, .25 a fresh random quarter of their groups each epoch, 3 three times, 0 never.
+        learning_rate: the peak.
+        min_lr: where the schedule ends.
+        schedule: the way from ``learning_rate`` down to ``min_lr``: ``cosine``, ``linear``, or ``constant`` (stays up).
+        warmup: the linear rise at the start: below 1 a share of all steps, from 1 on a number of steps.
+        weight_decay: AdamW's decoupled decay; on matrices only, never on norms, biases, embeddings or the head.
+        betas: AdamW's two decay rates.
+        clip: the largest global norm of the gradient of the weights that learn; 0 is off.
+        dropout: share of the outputs of each attention and feed-forward layer that is zeroed while training.
+        ema: decay of the exponential moving average of the weights, e.g. .999; 0 is off. The average is what is
+            validated, sampled from and saved.
+        label_smoothing: share of a target's probability that is spread over the vocabulary.
+        precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where the
+            device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
+        validate_every: steps between validations, or ``epoch``; None validates never.
+        validate_requests: how many requests of the validation split a validation asks, chosen once by the seed.
+        validate_beams: beams of a validation's search.
+        metric: the validated number by which the best checkpoint is chosen and training stops early; more is better.
+        patience: validations without a better one before training stops; 0 never stops.
+        checkpoint_every: steps between checkpoints; 0 writes none but those of a better validation.
+        keep: how many of the latest checkpoints stay, beside the best.
+        samples: how many prompts are answered at each validation, or at the end where there is none, to be read.
+        log_every: steps between log lines.
+    """
+
+    name: str = "train"
+    train: str = "all"
+    epochs: int | None = None
+    steps: int | None = None
+    tokens_per_step: int = 8192
+    block_tokens: int = 4096
+    max_length: int = 1024
+    overlong: str = "drop"
+    normalizer: str = "token"
+    sources: dict[str, float] = field(default_factory=dict)
+    learning_rate: float = 1e-3
+    min_lr: float = 0.0
+    schedule: str = "cosine"
+    warmup: float = 0.03
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0
+    dropout: float = 0.0
+    ema: float = 0.0
+    label_smoothing: float = 0.0
+    precision: str = "auto"
+    validate_every: int | str | None = None
+    validate_requests: int = 1000
+    validate_beams: int = 20
+    metric: str = "ndcg@10"
+    patience: int = 0
+    checkpoint_every: int = 500
+    keep: int = 2
+    samples: int = 0
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.epochs is None and self.steps is None:
+            object.__setattr__(self, "epochs", 1)
+        faults = _faults(self)
+        if faults:
+            raise ConfigError(f"stage {self.name!r}: " + "; ".join(faults), "Mend these keys of the stage.")
+        object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
+
+    @classmethod
+    def of(cls, value: Stage | Mapping[str, Any]) -> Stage:
+        """A stage from a mapping; unknown keys are refused.
+
+        Raises:
+            ConfigError: naming every unknown key, or every value that can't work.
+        """
+        if isinstance(value, Stage):
+            return value
+        known = [f.name for f in fields(cls)]
+        unknown = [key for key in value if key not in known]
+        if unknown:
+            hints = [_hint(str(key), known) for key in unknown]
+            raise ConfigError(f"unknown keys in a training stage: {', '.join(hints)}", f"Known: {', '.join(known)}.")
+        return cls(**value)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"betas": list(self.betas)}
+
+    @property
+    def blocks_per_step(self) -> int:
+        """Blocks accumulated for one optimizer step."""
+        return max(1, round(self.tokens_per_step / self.planned_block))
+
+    @property
+    def planned_block(self) -> int:
+        """Forest tokens of a block: no more than a step needs."""
+        return min(self.block_tokens, self.tokens_per_step)
+
+    def warmup_steps(self, total: int) -> int:
+        """Steps of the linear rise, of ``total``."""
+        return round(self.warmup * total) if self.warmup < 1 else int(self.warmup)
+
+
+def _hint(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return f"{key} (did you mean {near[0]}?)" if near else key
+
+
+def _faults(stage: Stage) -> list[str]:
+    """Every reason why a stage can't work."""
+    faults = _type_faults(stage)
+    if faults:
+        return faults
+    for key, choices in (
+        ("train", TRAIN),
+        ("schedule", SCHEDULES),
+        ("precision", PRECISIONS),
+        ("normalizer", NORMALIZERS),
+        ("overlong", OVERLONG),
+    ):
+        if getattr(stage, key) not in choices:
+            faults.append(f"{key} is {getattr(stage, key)!r}, not one of {', '.join(choices)}")
+    if stage.epochs is not None and stage.steps is not None:
+        faults.append("epochs and steps are both given; give one")
+    for key in ("epochs", "steps", "tokens_per_step", "block_tokens", "max_length", "keep", "log_every"):
+        if getattr(stage, key) is not None and getattr(stage, key) < 1:
+            faults.append(f"{key} is {getattr(stage, key)}, it must be at least 1")
+    for key in ("validate_requests", "validate_beams"):
+        if getattr(stage, key) < 1:
+            faults.append(f"{key} is {getattr(stage, key)}, it must be at least 1")
+    for key in ("min_lr", "warmup", "weight_decay", "clip", "patience", "checkpoint_every", "samples"):
+        if getattr(stage, key) < 0:
+            faults.append(f"{key} is {getattr(stage, key)}, it must not be negative")
+    for key in ("dropout", "ema", "label_smoothing"):
+        if not 0 <= getattr(stage, key) < 1:
+            faults.append(f"{key} is {getattr(stage, key)}, it must be in [0, 1)")
+    return faults + _other_faults(stage)
+
+
+def _other_faults(stage: Stage) -> list[str]:
+    faults = []
+    if stage.learning_rate <= 0:
+        faults.append(f"learning_rate is {stage.learning_rate}, it must be positive")
+    if stage.min_lr > stage.learning_rate:
+        faults.append(f"min_lr {stage.min_lr} is above learning_rate {stage.learning_rate}")
+    if len(stage.betas) != 2 or not all(isinstance(b, int | float) and 0 <= b < 1 for b in stage.betas):
+        faults.append(f"betas are {stage.betas}, they must be two numbers in [0, 1)")
+    every = stage.validate_every
+    if isinstance(every, str) and every != EPOCH:
+        faults.append(f"validate_every is {every!r}, neither a number of steps nor {EPOCH!r}")
+    if isinstance(every, int) and every < 1:
+        faults.append(f"validate_every is {every}, it must be at least 1")
+    if stage.patience and every is None:
+        faults.append("patience needs validate_every")
+    negative = [source for source, weight in stage.sources.items() if weight < 0]
+    if negative:
+        faults.append(f"sources {', '.join(negative)} have negative weights")
+    return faults
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "train": (str,),
+    "overlong": (str,),
+    "normalizer": (str,),
+    "schedule": (str,),
+    "precision": (str,),
+    "metric": (str,),
+    "sources": (dict,),
+    "betas": (tuple, list),
+    "epochs": (int, type(None)),
+    "steps": (int, type(None)),
+    "validate_every": (int, str, type(None)),
+    **dict.fromkeys(("learning_rate", "min_lr", "warmup", "weight_decay", "clip", "dropout", "ema", "label_smoothing"), (int, float)),
+}
+
+
+def _type_faults(stage: Stage) -> list[str]:
+    faults = []
+    for key in (f.name for f in fields(stage)):
+        value = getattr(stage, key)
+        kinds = _KINDS.get(key, (int,))
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
+            faults.append(f"{key} is {value!r}, it must be {names}")
+    if not faults:
+        faults += [
+            f"sources.{source} is {weight!r}, it must be a number"
+            for source, weight in stage.sources.items()
+            if not isinstance(weight, int | float) or isinstance(weight, bool)
+        ]
+    return faults
