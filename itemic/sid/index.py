@@ -1,0 +1,313 @@
+"""The item index: which tokens name which item. It travels with every model in the folder ``sid/``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from itemic import schema as c
+from itemic.artifact import write_json
+from itemic.data.dataset import Dataset
+from itemic.errors import IndexMismatchError
+from itemic.forest.rows import TokenRows
+from itemic.sid.format import TokenFormat, token_format
+from itemic.sid.lookup import look_up
+from itemic.sid.prefixes import Prefixes
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+
+HEAD, ITEMS, CODEBOOKS = "index.json", "items.parquet", "codebooks.safetensors"
+REBUILD = "Build or import the index again for this dataset."
+
+
+@dataclass(frozen=True)
+class CollisionStats:
+    """How many items share their semantic ID.
+
+    Attributes:
+        items: items in all.
+        sids: distinct semantic IDs.
+        collided: items that share theirs with another item.
+        largest: items of the most crowded semantic ID.
+    """
+
+    items: int
+    sids: int
+    collided: int
+    largest: int
+
+    @property
+    def rate(self) -> float:
+        """The collision rate of the papers: ``1 - sids / items``."""
+        return 1.0 - self.sids / self.items
+
+
+@dataclass(frozen=True, eq=False)
+class ItemIndex:
+    """One semantic ID per item.
+
+    Attributes:
+        item_ids: ids of the ``n`` items; their order is the dataset's (an item's *row*).
+        codes: int32 ``[n, L]``, read-only.
+        sizes: codes per level, ``0 <= codes[:, l] < sizes[l]``.
+        format: name of the token format, a key of :data:`itemic.sid.format.TOKEN_FORMATS`.
+        origin: where the codes come from (encoder, quantizer, collision policy, seed, file …), plain JSON.
+        codebooks: float32 ``[sizes[l], d]`` for the first levels, or None where they are unknown; a level
+            that only counts items with equal codes has none.
+
+    Raises:
+        IndexMismatchError: the parts contradict each other.
+    """
+
+    item_ids: list[str]
+    codes: Int32
+    sizes: tuple[int, ...]
+    format: str = "onerec"
+    origin: dict[str, Any] = field(default_factory=dict)
+    codebooks: list[Float32] | None = None
+
+    def __post_init__(self) -> None:
+        token_format(self.format)
+        codes = np.array(self.codes, np.int32)
+        codes.flags.writeable = False
+        object.__setattr__(self, "codes", codes)
+        object.__setattr__(self, "sizes", tuple(int(size) for size in self.sizes))
+        object.__setattr__(self, "item_ids", list(self.item_ids))
+        for fault in self._faults():
+            raise IndexMismatchError(f"the item index is broken: {fault}", REBUILD)
+
+    def _faults(self) -> Iterator[str]:
+        n, levels = len(self.item_ids), len(self.sizes)
+        if not n or not levels:
+            yield "it has no items" if not n else "it has no levels"
+        elif self.codes.shape != (n, levels):
+            yield f"{n} items with {levels} levels have codes of the shape {list(self.codes.shape)}"
+        elif len(set(self.item_ids)) != n:
+            yield "an item id comes twice"
+        elif (outside := (self.codes < 0) | (self.codes >= np.array(self.sizes))).any():
+            row, level = (int(part[0]) for part in np.nonzero(outside))
+            code, size = int(self.codes[row, level]), self.sizes[level]
+            yield f"item {self.item_ids[row]!r} has code {code} at level {level}, which has {size} codes"
+        for level, book in enumerate(self.codebooks or []):
+            if level >= levels or book.ndim != 2 or len(book) != self.sizes[level]:
+                yield f"the codebook of level {level} has the shape {list(book.shape)}"
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def levels(self) -> int:
+        """Codes per semantic ID."""
+        return len(self.sizes)
+
+    @property
+    def token_format(self) -> TokenFormat:
+        return token_format(self.format)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits of the SHA-256 of format, sizes, ids and codes: what a model must agree with."""
+        head = [self.format, list(self.sizes), self.item_ids]
+        total = hashlib.sha256(json.dumps(head, ensure_ascii=False).encode())
+        total.update(self.codes.astype("<i4").tobytes())
+        return total.hexdigest()[:16]
+
+    # ------------------------------------------------------------------ text
+
+    @property
+    def tokens(self) -> list[str]:
+        """Every token the index needs, in a vocabulary's order: by level, then begin, end, extra ones."""
+        return self.token_format.tokens(self.sizes)
+
+    def text(self, row: int) -> str:
+        """The semantic ID of the item in that row."""
+        return self.texts[row]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The semantic IDs of all items."""
+        form = self.token_format
+        tables = form.level_tokens(self.sizes)
+        begin, end = form.begin or "", form.end or ""
+        columns = [
+            [table[code] for code in self.codes[:, level].tolist()] for level, table in enumerate(tables)
+        ]
+        return [f"{begin}{''.join(parts)}{end}" for parts in zip(*columns, strict=True)]
+
+    def parse(self, text: str) -> Int32 | None:
+        """The codes int32 ``[L]`` of a well-formed semantic ID, an item's or not; None for other text."""
+        codes = self.token_format.parse(text, self.sizes)
+        return None if codes is None else np.array(codes, np.int32)
+
+    def find(self, text: str) -> list[tuple[int, int, Int32]]:
+        """Every well-formed semantic ID inside a text, as (start, stop, codes)."""
+        found = self.token_format.find(text, self.sizes)
+        return [(start, stop, np.array(codes, np.int32)) for start, stop, codes in found]
+
+    # ----------------------------------------------------------------- codes
+
+    @cached_property
+    def prefixes(self) -> Prefixes:
+        """The prefixes of all semantic IDs, numbered."""
+        return Prefixes.of(self.codes, self.sizes)
+
+    @property
+    def sid_numbers(self) -> Int64:
+        """int64 ``[n]``: the number of each item's semantic ID, by its codes; equal where items collide."""
+        return self.prefixes.groups[:, -1]
+
+    def rows_of_codes(self, codes: npt.ArrayLike) -> tuple[Int32, Int64]:
+        """The items that have the given semantic IDs, or prefixes of semantic IDs.
+
+        Args:
+            codes: integers ``[m, p]`` with 1 ≤ p ≤ L, or one row ``[p]``.
+
+        Returns:
+            rows int32 and offsets int64 ``[m + 1]``: request ``i`` has ``rows[offsets[i]:offsets[i + 1]]``,
+            rising; empty where no item has those codes.
+        """
+        wanted = np.atleast_2d(np.asarray(codes))
+        group = self.prefixes.groups[:, wanted.shape[1] - 1]
+        number = self.prefixes.find(wanted)
+        order = np.argsort(group, kind="stable")
+        start = np.searchsorted(group, number, "left", sorter=order)
+        counts = np.searchsorted(group, number, "right", sorter=order) - start
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        places = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], counts)
+        return order[places].astype(np.int32), offsets
+
+    @cached_property
+    def collisions(self) -> CollisionStats:
+        crowd = np.bincount(self.sid_numbers)
+        return CollisionStats(len(self), len(crowd), int(crowd[crowd > 1].sum()), int(crowd.max()))
+
+    # ---------------------------------------------------------------- meetings
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Make sure that the index was made for these items in this order.
+
+        Raises:
+            IndexMismatchError: it was not.
+        """
+        theirs = dataset.item_ids
+        if theirs == self.item_ids:
+            return
+        mine, known = set(self.item_ids), set(theirs)
+        if mine == known:
+            row = next(i for i, (a, b) in enumerate(zip(self.item_ids, theirs, strict=True)) if a != b)
+            fault = (
+                f"the same items in another order: row {row} is {self.item_ids[row]!r} and {theirs[row]!r}"
+            )
+        else:
+            lacking = next((i for i in theirs if i not in mine), None)
+            detail = (
+                f"no semantic ID for item {lacking!r}"
+                if lacking
+                else "semantic IDs of items that are not there"
+            )
+            counts = f"{len(mine - known)} items only in the index, {len(known - mine)} only in the dataset"
+            fault = f"{counts} ({detail})"
+        raise IndexMismatchError(f"the item index does not fit dataset {dataset.name!r}: {fault}", REBUILD)
+
+    def token_rows(self, tokenizer: Callable[[list[str]], Sequence[int | None]] | Any) -> TokenRows:
+        """The token ids that name each item: begin, codes, end.
+
+        Args:
+            tokenizer: a Hugging Face tokenizer, or a function from tokens to ids (None for an unknown one).
+
+        Raises:
+            IndexMismatchError: a token is unknown to the tokenizer or is not exactly one token there.
+        """
+        form = self.token_format
+        tables = form.level_tokens(self.sizes)
+        frame = [token for token in (form.begin, form.end) if token is not None]
+        ids = look_up([token for table in tables for token in table] + frame, tokenizer)
+        starts = np.concatenate([[0], np.cumsum(self.sizes)])
+        parts = [ids[starts[:-1] + self.codes]]
+        if form.begin is not None:
+            parts.insert(0, np.full((len(self), 1), ids[starts[-1]]))
+        if form.end is not None:
+            parts.append(np.full((len(self), 1), ids[-1]))
+        table = np.concatenate(parts, axis=1).astype(np.int32)
+        return TokenRows(table.ravel(), np.arange(len(self) + 1, dtype=np.int64) * table.shape[1])
+
+    # ------------------------------------------------------------------- files
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """``item_id``, ``semantic_id_0`` … and ``semantic_id`` (the text), one row an item."""
+        columns = {f"semantic_id_{level}": self.codes[:, level] for level in range(self.levels)}
+        return pl.DataFrame({c.ITEM_ID: self.item_ids, **columns, "semantic_id": self.texts})
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``index.json``, ``items.parquet`` and, where there are codebooks, ``codebooks.safetensors``.
+
+        The head is written last: a folder without it is no index, so half a save is never taken for one.
+        """
+        root = Path(folder)
+        root.mkdir(parents=True, exist_ok=True)
+        (root / HEAD).unlink(missing_ok=True)
+        (root / CODEBOOKS).unlink(missing_ok=True)
+        self.table.write_parquet(root / ITEMS)
+        if self.codebooks is not None:
+            from safetensors.numpy import save_file
+
+            books = enumerate(self.codebooks)
+            save_file(
+                {f"level_{i}": np.ascontiguousarray(book, np.float32) for i, book in books}, root / CODEBOOKS
+            )
+        head = {"format": self.format, "sizes": list(self.sizes), "items": len(self), "digest": self.digest}
+        head["codebooks"] = None if self.codebooks is None else len(self.codebooks)
+        write_json(root / HEAD, head | {"origin": self.origin})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ItemIndex:
+        """Read a folder that :meth:`save` wrote, bit for bit.
+
+        Raises:
+            IndexMismatchError: a file is missing or broken, or the codes are not those that the digest names.
+        """
+        root = Path(folder)
+        try:
+            head = json.loads((root / HEAD).read_text(encoding="utf-8"))
+            sizes = tuple(head["sizes"])
+            table = pl.read_parquet(root / ITEMS)
+            codes = table.select([f"semantic_id_{level}" for level in range(len(sizes))]).to_numpy()
+            books = (
+                None if head["codebooks"] is None else _load_codebooks(root / CODEBOOKS, head["codebooks"])
+            )
+            parts = (table[c.ITEM_ID].to_list(), codes, sizes, head["format"], head["origin"], books)
+            digest = head["digest"]
+        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+            raise IndexMismatchError(
+                f"{root} is not an item index: {error}", "Make one with `itemic sid`."
+            ) from error
+        index = cls(*parts)
+        if index.digest != digest:
+            raise IndexMismatchError(
+                f"{root / ITEMS} holds other semantic IDs ({index.digest}) than {HEAD} names ({digest})",
+                "Restore the folder from where it was copied, or build the index and the model again.",
+            )
+        return index
+
+
+def _load_codebooks(file: Path, count: int) -> list[Float32]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        found = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file.name} is broken: {error}") from error
+    return [found[f"level_{level}"] for level in range(count)]
