@@ -30,10 +30,19 @@ CONVERSATION_COLUMNS: Final = (UUID, SOURCE, MESSAGES, SEGMENTS, METADATA)
 # rankings
 REQUEST: Final = "request"  # Int64, the request's number within its split
 TARGET_ID: Final = "target_id"  # null where the target is unknown
+HISTORY_LENGTH: Final = "history_length"  # Int32, how many items the request showed
 RANKED_ITEMS: Final = "items"  # list of item ids, best first
 RANKED_SCORES: Final = "scores"  # list of Float32, log-probabilities
-RANKED_SIDS: Final = "sids"  # list of SID texts
-RANKING_COLUMNS: Final = (REQUEST, USER_ID, TARGET_ID, RANKED_ITEMS, RANKED_SCORES, RANKED_SIDS)
+RANKED_SIDS: Final = "sids"  # list of SID texts, null without an item index
+RANKING_COLUMNS: Final = (
+    REQUEST,
+    USER_ID,
+    TARGET_ID,
+    HISTORY_LENGTH,
+    RANKED_ITEMS,
+    RANKED_SCORES,
+    RANKED_SIDS,
+)
 
 TRAIN: Final = "train"
 VALID: Final = "valid"

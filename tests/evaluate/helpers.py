@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from itemic import schema as c
@@ -38,3 +39,13 @@ def scientific(shared: Path) -> Dataset:
     rows = json.loads((shared / "scientific" / "Scientific.inter.json").read_text())
     items = json.loads((shared / "scientific" / "Scientific.item.json").read_text())
     return make_dataset({user: [str(item) for item in row] for user, row in rows.items()}, list(items))
+
+
+def random_dataset(users: int, items: int = 40, seed: int = 0) -> Dataset:
+    """Sequences of 5 to 12 items in which the next item is often the next number."""
+    rng = np.random.default_rng(seed)
+    sequences = {}
+    for user in range(users):
+        steps = np.where(rng.random(rng.integers(5, 13)) < 0.6, 1, rng.integers(0, items, 1))
+        sequences[f"user-{user}"] = [f"i{row}" for row in np.cumsum(steps) % items]
+    return make_dataset(sequences, [f"i{row}" for row in range(items)])

@@ -1,0 +1,121 @@
+"""Asking a ranker everything, part by part: resumable, with interim metrics on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from itemic.data.dataset import Requests
+from itemic.errors import ConfigError
+from itemic.evaluate.ranking import Ranking, RankingWriter
+from itemic.metrics import hit_rate, ndcg, ranks_of
+from itemic.progress import log, progress_bar
+
+INTERIM_EVERY = 0.05
+INTERIM_K = 10
+
+
+class Ranker(Protocol):
+    """Whatever can put the catalogue in order for a request: a model, or a baseline."""
+
+    @property
+    def name(self) -> str: ...
+
+    def rank(
+        self, requests: Requests, k: int, exclude_history: bool = False
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Items int32 and scores float32, both ``[R, k]``, best first; -1 and -inf where items run out."""
+
+
+def rank_all(
+    ranker: Ranker,
+    requests: Requests,
+    item_ids: list[str],
+    *,
+    k: int = 20,
+    exclude_history: bool = False,
+    sids: list[str] | None = None,
+    output: str | Path | None = None,
+    part_size: int | None = None,
+    config: dict[str, Any] | None = None,
+) -> Ranking:
+    """Rank all requests into a folder; parts that are there already are kept as they are.
+
+    Hit rate and NDCG at 10 of what is done so far are logged every 5 % and shown beside the bar, where
+    targets are known.
+
+    Args:
+        ranker: who is asked.
+        requests: what is asked.
+        item_ids: the catalogue, by row.
+        k: how many items to keep for each request.
+        exclude_history: leave out the items of the request's own history.
+        sids: the SID text of each item.
+        output: the folder; None for one that lives as long as the ranking.
+        part_size: requests a part.
+        config: how the ranker is asked, kept in the ranking and compared on resuming.
+
+    Raises:
+        ConfigError: k is below 1.
+        ArtifactError: the folder holds another ranking.
+    """
+    if k < 1:
+        raise ConfigError(f"a ranking of {k} items", "Give a k of 1 or more.")
+    asked = {"exclude_history": exclude_history} | (config or {})
+    writer = RankingWriter(
+        output, ranker.name, requests, item_ids, k, sids=sids, config=asked, part_size=part_size
+    )
+    todo = set(writer.ranking.missing)
+    if todo and len(todo) < writer.head.parts:
+        log.info(
+            "%s: %d of %d parts are done; going on",
+            ranker.name,
+            writer.head.parts - len(todo),
+            writer.head.parts,
+        )
+    interim = _Interim(ranker.name, len(requests))
+    with progress_bar(f"ranking · {ranker.name}", len(requests)) as bar:
+        for part in range(writer.head.parts):
+            start, stop = writer.head.bounds(part)
+            if part in todo:
+                items, scores = ranker.rank(requests[start:stop], k, exclude_history)
+                writer.write(part, items, scores)
+            else:
+                items = writer.ranking.part(part).items
+            interim.add(items, requests.targets[start:stop], quiet=part not in todo)
+            bar.describe(interim.text)
+            bar.advance(stop - start)
+    return writer.ranking
+
+
+class _Interim:
+    """Running means over what has been ranked."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name = name
+        self.total = total
+        self.seen = self.known = 0
+        self.hits = self.gain = 0.0
+        self.step = 0
+
+    @property
+    def text(self) -> str:
+        if not self.known:
+            return f"ranking · {self.name}"
+        scores = f"HR@{INTERIM_K} {self.hits / self.known:.4f} NDCG@{INTERIM_K} {self.gain / self.known:.4f}"
+        return f"ranking · {self.name} · {scores}"
+
+    def add(self, items: npt.NDArray[np.int32], targets: npt.NDArray[np.int32], quiet: bool) -> None:
+        known = targets >= 0
+        ranks = ranks_of(items[known], targets[known])
+        self.seen += len(targets)
+        self.known += len(ranks)
+        self.hits += float(hit_rate(ranks, INTERIM_K).sum())
+        self.gain += float(ndcg(ranks, INTERIM_K).sum())
+        step = int(self.seen / self.total / INTERIM_EVERY + 1e-9)
+        if step > self.step and self.known and not quiet:
+            log.info("%s after %d of %d", self.text, self.seen, self.total)
+        self.step = step
