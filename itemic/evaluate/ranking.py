@@ -21,7 +21,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.artifact import write_json
+from itemic.artifact import digest_of, write_json
 from itemic.data.dataset import Requests
 from itemic.errors import ArtifactError, DataError
 
@@ -45,6 +45,7 @@ class RankingHead:
         k: the longest list.
         part_size: requests in each part but the last.
         digest: of the requests (users, histories, targets).
+        catalogue: digest of the item ids and their SIDs.
         config: how the ranker was asked; plain JSON.
     """
 
@@ -53,6 +54,7 @@ class RankingHead:
     k: int
     part_size: int
     digest: str
+    catalogue: str
     config: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -197,7 +199,9 @@ class RankingWriter:
         self.folder = Path(keep.name if keep else str(folder))
         self.requests = requests
         size = part_size or int(np.clip(-(-len(requests) // PARTS_WANTED), *PART_SIZES))
-        head = RankingHead(name, len(requests), k, size, digest_requests(requests), config or {})
+        head = RankingHead(
+            name, len(requests), k, size, digest_requests(requests), digest_of([item_ids, sids]), config or {}
+        )
         self.head = _begin(self.folder, head, item_ids, sids)
         self.ranking = Ranking(self.folder, self.head, keep)
 

@@ -116,6 +116,7 @@ def test_taking_up_a_folder_keeps_its_parts_and_clears_half_written_ones(tmp_pat
         ({"k": 2}, "k"),
         ({"config": {"beams": 3}}, "config"),
         ({"name": "other"}, "name"),
+        ({"item_ids": IDS[::-1]}, "catalogue"),
     ],
 )
 def test_a_folder_of_another_ranking_is_refused(

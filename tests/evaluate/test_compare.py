@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from itemic.data.dataset import Dataset
+from itemic.errors import ConfigError
+from itemic.evaluate.baselines import Popularity, Transitions
+from itemic.evaluate.compare import BEST, Published, compare, difference, slice_table
+from itemic.evaluate.ranking import Ranking
+from itemic.evaluate.report import Report, score
+from itemic.evaluate.stream import rank_all
+from itemic.metrics import ndcg, ranks_of
+from tests.evaluate.helpers import random_dataset
+
+TIGER = Published("TIGER", {"Recall@10": 0.0648, "ndcg@10": 0.0384}, "Rajput et al. 2023, table 1")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return random_dataset(150)
+
+
+@pytest.fixture(scope="module")
+def rankings(dataset: Dataset) -> list[Ranking]:
+    test = dataset.split("test")
+    return [rank_all(kind(dataset), test, dataset.item_ids) for kind in (Transitions, Popularity)]
+
+
+@pytest.fixture(scope="module")
+def reports(dataset: Dataset, rankings: list[Ranking]) -> list[Report]:
+    return [score(ranking, dataset) for ranking in rankings]
+
+
+def screen(table: object) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_models_baselines_and_papers_in_one_table(reports: list[Report], tmp_path: Path) -> None:
+    comparison = compare([replace(reports[0], best={"hr@10": 0.99}), reports[1]], [TIGER], title="random")
+    assert [row.name for row in comparison.rows] == ["transitions", "popularity", BEST, "TIGER"]
+    shown = screen(comparison.table())
+    assert "HR@10" in shown
+    assert ".0648" in shown
+    assert "table 1" in shown
+    document = comparison.markdown().splitlines()
+    assert {line.count("|") for line in document if line.startswith("|")} == {len(comparison.columns) + 2}
+    comparison.save(tmp_path / "table.json")
+    saved = json.loads((tmp_path / "table.json").read_text())
+    assert saved["rows"][3]["metrics"]["hr@10"] == {"value": 0.0648, "low": 0.0648, "high": 0.0648}
+    assert saved["rows"][0]["metrics"]["hr@10"]["value"] == reports[0].item["hr@10"].value
+
+
+def test_the_sid_level_is_a_row_only_where_it_differs(reports: list[Report]) -> None:
+    same = replace(reports[0], sid=reports[0].item)
+    other = replace(reports[0], sid=reports[1].item)
+    assert [row.level for row in compare([same, other]).rows] == ["item", "item", "SID"]
+
+
+def test_slices_have_a_table(reports: list[Report]) -> None:
+    shown = screen(slice_table(reports[0]))
+    assert "target popularity" in shown
+    assert "5–9" in shown
+
+
+def test_a_difference_is_paired(rankings: list[Ranking], dataset: Dataset) -> None:
+    test = dataset.split("test")
+    values = [
+        ndcg(ranks_of(kind(dataset).rank(test, 20)[0], test.targets), 10)
+        for kind in (Transitions, Popularity)
+    ]
+    gain = difference(*rankings)
+    assert gain.value == pytest.approx(values[0].mean() - values[1].mean())
+    spread = 1.96 * (values[0] - values[1]).std() / np.sqrt(len(test))
+    assert (gain.low, gain.high) == pytest.approx((gain.value - spread, gain.value + spread), abs=0.01)
+    nothing = difference(rankings[0], rankings[0], "hr")
+    assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
+
+
+def test_what_cannot_be_compared_is_refused(
+    reports: list[Report], rankings: list[Ranking], dataset: Dataset
+) -> None:
+    with pytest.raises(ConfigError, match="Compare reports of the same split"):
+        compare([reports[0], replace(reports[1], split="valid")])
+    with pytest.raises(ConfigError):
+        compare([])
+    with pytest.raises(ConfigError, match="unknown metric"):
+        compare(reports, metrics=["auc"])
+    with pytest.raises(ConfigError, match="ndcg@30"):
+        difference(*rankings, k=30)
+    valid = rank_all(Popularity(dataset), dataset.split("valid"), dataset.item_ids)
+    with pytest.raises(ConfigError, match="different requests"):
+        difference(rankings[0], valid)
