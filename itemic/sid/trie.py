@@ -97,7 +97,7 @@ class Trie:
             parent=parent.astype(np.int32),
             depth=np.repeat(np.arange(len(widths), dtype=np.int16), widths),
             item_first=np.concatenate([[0], np.cumsum(ending)]).astype(np.int32),
-            items=np.argsort(ends_at, kind="stable").astype(np.int32),
+            items=_argsort(ends_at, size).astype(np.int32),
         )
 
     def __len__(self) -> int:

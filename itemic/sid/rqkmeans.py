@@ -1,0 +1,108 @@
+"""Residual k-means: each level quantizes what the levels before it left over (RQ-KMeans)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from itemic.errors import ConfigError
+from itemic.sid.kmeans import kmeans, nearest
+from itemic.sid.vectors import Float32, check_vectors
+
+Int32 = npt.NDArray[np.int32]
+ASSIGN_ROWS = 1 << 16  # rows on the device at a time while assigning
+
+
+class RQKMeans:
+    """Residual k-means with k-means++ seeding.
+
+    Where a level meets fewer distinct residuals than it has codes (few items, duplicates), the excess codes
+    stay unused: their codebook rows repeat used ones. ``notes`` tells the codes used and the relative error
+    per level.
+
+    Args:
+        n_init: runs per level, of which the best is kept.
+        max_iter: iterations per run.
+        seed: the random draws; level ``l`` uses ``seed + l``.
+        device: ``cpu``, ``cuda``, … or ``auto`` for a GPU where there is one.
+    """
+
+    name = "rqkmeans"
+
+    def __init__(self, *, n_init: int = 1, max_iter: int = 100, seed: int = 0, device: str = "auto") -> None:
+        if n_init < 1 or max_iter < 1:
+            raise ConfigError(
+                f"rqkmeans with n_init {n_init} and max_iter {max_iter}", "Both are at least 1."
+            )
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.seed = seed
+        self.device = torch.device(_auto() if device == "auto" else device)
+        self.notes: dict[str, Any] = {}
+
+    def fit(self, vectors: npt.NDArray[np.floating], levels: Sequence[int]) -> tuple[Int32, list[Float32]]:
+        """Learn the codebooks.
+
+        Args:
+            vectors: ``[n, d]``.
+            levels: codes of each level.
+
+        Returns:
+            codes int32 ``[n, L]`` and codebooks float32 ``[levels[l], d]``; the codes are those that
+            :meth:`assign` gives.
+
+        Raises:
+            DataError: the vectors are empty or have NaN or infinite values.
+            ConfigError: no levels, or a level without codes.
+        """
+        if not levels or min(levels) < 1:
+            raise ConfigError(
+                f"levels are {list(levels)}", "Give the number of codes of each level, e.g. [256, 256]."
+            )
+        table = check_vectors(vectors)
+        residual = torch.from_numpy(table).to(self.device)
+        total = float((residual - residual.mean(dim=0)).double().square().sum())
+        codes, books, errors = [], [], []
+        for level, size in enumerate(levels):
+            book = kmeans(residual, size, n_init=self.n_init, max_iter=self.max_iter, seed=self.seed + level)
+            code = _nearest_in_parts(residual, book)
+            residual = residual - book[code]
+            errors.append(float(residual.double().square().sum()) / total if total else 0.0)
+            codes.append(code.cpu().numpy().astype(np.int32))
+            books.append(book.cpu().numpy())
+        used = [len(np.unique(code)) for code in codes]
+        self.notes = {"codes_used": used, "relative_error": [round(error, 6) for error in errors]}
+        return np.stack(codes, axis=1), books
+
+    def assign(self, vectors: npt.NDArray[np.floating], codebooks: Sequence[Float32]) -> Int32:
+        """The codes of vectors under frozen codebooks, int32 ``[n, L]``; a part on the device at a time."""
+        table = check_vectors(vectors)
+        wrong = [list(book.shape) for book in codebooks if book.shape[1] != table.shape[1]]
+        if wrong:
+            raise ConfigError(
+                f"the vectors have {table.shape[1]} dimensions, a codebook has the shape {wrong[0]}",
+                "Use the encoder that the codebooks were made with.",
+            )
+        books = [torch.from_numpy(np.asarray(book, np.float32)).to(self.device) for book in codebooks]
+        codes = np.zeros((len(table), len(books)), np.int32)
+        for start in range(0, len(table), ASSIGN_ROWS):
+            residual = torch.from_numpy(table[start : start + ASSIGN_ROWS]).to(self.device)
+            for level, book in enumerate(books):
+                code = nearest(residual, book)
+                residual = residual - book[code]
+                codes[start : start + ASSIGN_ROWS, level] = code.cpu().numpy()
+        return codes
+
+
+def _nearest_in_parts(x: Tensor, book: Tensor) -> Tensor:
+    """In the parts that ``assign`` uses: other block shapes could round a tie to another code."""
+    return torch.cat([nearest(part, book) for part in torch.split(x, ASSIGN_ROWS)])
+
+
+def _auto() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
