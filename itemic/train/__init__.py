@@ -1,4 +1,5 @@
-"""Training: one loop, run stage by stage. ``Stage`` imports at once; what needs torch is imported when it is asked for."""
+"""Training: one loop, run stage by stage. ``Stage`` imports at once; what needs torch is imported when it is
+asked for."""
 
 from __future__ import annotations
 

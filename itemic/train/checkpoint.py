@@ -1,4 +1,5 @@
-"""Checkpoints: a folder appears whole or not at all, is checked when read, and holds tensors and JSON only."""
+"""Checkpoints: a folder appears whole or not at all, is checked when read, and holds tensors and JSON
+only."""
 
 from __future__ import annotations
 
@@ -38,8 +39,9 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run: ``step-00000120/`` holds ``<part>.safetensors`` files and ``state.json``, which
-    names their digests and is written last, inside a folder that is renamed when all of it is on the disk."""
+    """The checkpoints of one run: ``step-00000120/`` holds ``<part>.safetensors`` files and ``state.json``,
+    which names their digests and is written last, inside a folder that is renamed when all of it is on the
+    disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -100,7 +102,8 @@ class Checkpoints:
         return Checkpoint(step, tensors, state)
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; damaged ones are passed over with a warning that names them."""
+        """The newest checkpoint that is whole; damaged ones are passed over with a warning that names
+        them."""
         for step in reversed(self.steps()):
             try:
                 return self.load(step)
@@ -127,7 +130,9 @@ def random_state() -> dict[str, Any]:
         "python": [version, list(numbers), gauss],
         "numpy": [str(name), np.asarray(keys).tolist(), int(place), int(has_gauss), float(cached)],
         "torch": _hex(torch.get_rng_state()),
-        "cuda": [_hex(state) for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
+        "cuda": [_hex(state) for state in torch.cuda.get_rng_state_all()]
+        if torch.cuda.is_available()
+        else [],
     }
 
 

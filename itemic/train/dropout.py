@@ -1,4 +1,5 @@
-"""Dropout on the outputs of attention and feed-forward layers, which the families we train have no setting for."""
+"""Dropout on the outputs of attention and feed-forward layers, which the families we train have no setting
+for."""
 
 from __future__ import annotations
 
@@ -17,15 +18,17 @@ BRANCHES = ("self_attn", "mlp")
 
 @contextmanager
 def residual_dropout(lm: PreTrainedModel, share: float) -> Iterator[None]:
-    """Zero a share of what each attention and feed-forward layer adds to the residual stream (Vaswani et al. 2017,
-    section 5.4), in training mode only, inside the block only.
+    """Zero a share of what each attention and feed-forward layer adds to the residual stream (Vaswani et al.
+    2017, section 5.4), in training mode only, inside the block only.
 
     Raises:
         ModelError: the model has no layers of the known names.
     """
     branches = [module for name, module in lm.named_modules() if name.rpartition(".")[2] in BRANCHES]
     if share and not branches:
-        raise ModelError(f"found no attention or feed-forward layers in a {lm.config.model_type}", "Set dropout to 0.")
+        raise ModelError(
+            f"found no attention or feed-forward layers in a {lm.config.model_type}", "Set dropout to 0."
+        )
 
     def drop(module: nn.Module, _: Any, output: Any) -> Any:
         if not module.training:

@@ -1,17 +1,18 @@
 """The log of a run: JSON lines, TensorBoard, a bar where somebody looks and plain lines where nobody does.
 
-Every line of ``log.jsonl`` has ``step`` (optimizer steps done) and ``epoch`` (data gone through, in epochs), and either
-the numbers of training since the line before:
+Every line of ``log.jsonl`` has ``step`` (optimizer steps done) and ``epoch`` (data gone through, in epochs),
+and either the numbers of training since the line before:
 
 - ``loss``: mean cross-entropy in nats per weighted token (per row under the ``row`` normalizer);
 - ``lr``: the learning rate of the last step;
 - ``grad_norm``: the mean norm of the gradient before clipping;
-- ``tokens``: forest tokens computed since the run began; ``row_tokens``: what the same rows hold without sharing;
+- ``tokens``: forest tokens computed since the run began; ``row_tokens``: what the same rows hold without
+  sharing;
 - ``targets``: weighted tokens learned from since the run began;
 - ``tokens_per_second``, ``row_tokens_per_second``: both over wall time, validations and checkpoints left out;
 
-or those of a validation, whose names begin with ``valid/`` (``valid/hr@10``, ``valid/ndcg@10``: hit rate and NDCG on the
-sampled requests; ``valid/seconds``), or ``samples``: prompts with the model's greedy answers.
+or those of a validation, whose names begin with ``valid/`` (``valid/hr@10``, ``valid/ndcg@10``: hit rate and
+NDCG on the sampled requests; ``valid/seconds``), or ``samples``: prompts with the model's greedy answers.
 """
 
 from __future__ import annotations

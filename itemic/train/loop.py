@@ -1,4 +1,5 @@
-"""The one training loop: steps over forests until the schedule ends, a validation says so, or somebody interrupts."""
+"""The one training loop: steps over forests until the schedule ends, a validation says so, or somebody
+interrupts."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from itemic.errors import ConfigError, ItemicError
+from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.forest.attention import forest_attention
 from itemic.forest.run import NewRows, forest_loss
 from itemic.progress import log
@@ -50,7 +51,7 @@ class Place:
         step: optimizer steps done.
         total: optimizer steps planned.
         epoch, index: the next step's place in the data.
-        best, best_step: the best validation and the step it was made after; -1 before any.
+        best, best_step: the best validation and the step it was made after; None and -1 before any.
         worse: validations since then.
         tokens, row_tokens, targets: what was learned from, see ``journal.py``.
         progress: data gone through, in epochs.
@@ -61,7 +62,7 @@ class Place:
     step: int = 0
     epoch: int = 0
     index: int = 0
-    best: float = -math.inf
+    best: float | None = None
     best_step: int = -1
     worse: int = 0
     tokens: int = 0
@@ -100,12 +101,18 @@ class Trainer:
         validate: Validate | None = None,
         samples: Samples | None = None,
     ) -> None:
-        """
+        """Set up the optimizer and what else a run keeps.
+
         Args:
+            lm: the model, with float32 weights.
+            data: what it learns from.
+            stage: how.
+            seed: decides the order of the data.
             new_rows: what learns, under ``train: embeddings``.
             folder: where checkpoints and logs go; None keeps everything in memory.
             identity: what a checkpoint must have been made by to be gone on from.
-            validate, samples: called with the weights that would be saved, in evaluation mode.
+            validate: measures the weights that would be saved; the model is in evaluation mode.
+            samples: answers prompts with them.
         """
         self.lm, self.data, self.stage, self.seed = lm, data, stage, seed
         self.new_rows, self.folder, self.identity = new_rows, folder, identity
@@ -120,8 +127,8 @@ class Trainer:
         self._window = _Window()
 
     def run(self) -> Place:
-        """Train from the latest checkpoint, or from the start, to the end; ``lm`` then has the best weights validated,
-        or the last ones.
+        """Train from the latest checkpoint, or from the start, to the end; ``lm`` then has the best weights
+        validated, or the last ones.
 
         Raises:
             KeyboardInterrupt: after a checkpoint of the last whole step was written.
@@ -181,18 +188,21 @@ class Trainer:
                 for forest in step.forests:
                     with autocast(self.stage.precision, self.lm.device):
                         part = forest_loss(
-                            self.lm, forest, new_rows=self.new_rows, label_smoothing=self.stage.label_smoothing
+                            self.lm,
+                            forest,
+                            new_rows=self.new_rows,
+                            label_smoothing=self.stage.label_smoothing,
                         )
-                    (part.total / weight).backward()
+                    (part.total / weight).backward()  # type: ignore[no-untyped-call]
                     loss += float(part.total.detach())
-        if not math.isfinite(loss):
-            raise ItemicError(
-                f"{self.stage.name}: the loss of step {place.step + 1} is {loss}",
-                "Lower learning_rate, lengthen warmup, or set precision to float32.",
-            )
         rate = learning_rate(self.stage, place.step, place.total)
         set_learning_rate(self.optimizer, rate)
         norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.stage.clip or math.inf))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise ItemicError(
+                f"{self.stage.name}: step {place.step + 1} has the loss {loss} and the gradient norm {norm}",
+                "Lower learning_rate, lengthen warmup, or set precision to float32.",
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
@@ -211,8 +221,16 @@ class Trainer:
             progress=step.epoch + (step.index + 1) / step.of,
         )
         window = self._window
-        window.loss, window.weight, window.norm = window.loss + loss, window.weight + weight, window.norm + norm
-        window.steps, window.tokens, window.row_tokens = window.steps + 1, window.tokens + tokens, window.row_tokens + row_tokens
+        window.loss, window.weight, window.norm = (
+            window.loss + loss,
+            window.weight + weight,
+            window.norm + norm,
+        )
+        window.steps, window.tokens, window.row_tokens = (
+            window.steps + 1,
+            window.tokens + tokens,
+            window.row_tokens + row_tokens,
+        )
         window.seconds += time.perf_counter() - started
         self._log(book, rate)
 
@@ -249,7 +267,8 @@ class Trainer:
             answers = self.samples() if self.samples else None
         if self.stage.metric not in numbers:
             raise ConfigError(
-                f"the validation has no metric {self.stage.metric!r}", f"Set metric to one of {', '.join(numbers)}."
+                f"the validation has no metric {self.stage.metric!r}",
+                f"Set metric to one of {', '.join(numbers)}.",
             )
         values: dict[str, Any] = {f"valid/{key}": value for key, value in numbers.items()}
         values["valid/seconds"] = round(time.perf_counter() - started, 3)
@@ -257,7 +276,7 @@ class Trainer:
             values["samples"] = answers
         score, place = float(numbers[self.stage.metric]), self.place
         book.write(place.step, place.progress, values)
-        if score > place.best:
+        if place.best is None or score > place.best:
             self.place = replace(place, best=score, best_step=place.step, worse=0)
             if self.checkpoints is None:
                 with torch.no_grad(), self._as_saved():
@@ -266,7 +285,12 @@ class Trainer:
         stop = 0 < self.stage.patience <= place.worse + 1
         self.place = replace(place, worse=place.worse + 1, stopped=stop)
         if stop:
-            log.info("%s stops: no better %s for %d validations", self.stage.name, self.stage.metric, place.worse + 1)
+            log.info(
+                "%s stops: no better %s for %d validations",
+                self.stage.name,
+                self.stage.metric,
+                place.worse + 1,
+            )
         return False
 
     @contextmanager
@@ -274,7 +298,7 @@ class Trainer:
         """The weights that would be saved, in evaluation mode; random numbers drawn inside don't count."""
         if self.average:
             self.average.swap()
-        self.lm.eval()
+        self.lm.train(False)
         try:
             with torch.random.fork_rng(enabled=True):
                 yield
@@ -287,7 +311,10 @@ class Trainer:
         """Write a checkpoint of this moment."""
         if self.checkpoints is None:
             return
-        tensors: Tensors = {"weights": dict(self.named), "optimizer": optimizer_tensors(self.optimizer, self.named)}
+        tensors: Tensors = {
+            "weights": dict(self.named),
+            "optimizer": optimizer_tensors(self.optimizer, self.named),
+        }
         if self.average:
             tensors["average"] = self.average.average
         state = {"identity": self.identity, "place": asdict(self.place), "random": random_state()}
@@ -295,6 +322,11 @@ class Trainer:
         self.checkpoints.prune(self.stage.keep, self.place.best_step)
 
     def _restore(self, found: Checkpoint) -> None:
+        if found.state["identity"] != self.identity:
+            raise ArtifactError(
+                f"{self.folder} holds checkpoints of another run",
+                "Give this run another folder, or remove that one.",
+            )
         self.place = Place(**found.state["place"])
         _copy(found.tensors["weights"], self.named)
         load_optimizer(self.optimizer, self.named, found.tensors["optimizer"])
@@ -314,7 +346,7 @@ class Trainer:
                 _copy(found.tensors["average" if self.average else "weights"], self.named)
         elif self.average:
             self.average.swap()
-        self.lm.eval()
+        self.lm.train(False)
         if self.validate is None and self.samples is not None:
             book.write(self.place.step, self.place.progress, {"samples": self.samples()})
 
@@ -334,7 +366,8 @@ def _copy(tensors: dict[str, torch.Tensor], named: Named) -> None:
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Inside the block the first Ctrl-C only asks: a step is never torn. The second one interrupts at once."""
+    """Inside the block the first Ctrl-C only asks: a step is never torn. The second one interrupts at
+    once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set

@@ -1,4 +1,5 @@
-"""``train: embeddings``: only the rows of the index's tokens learn, in place, inside the model's own matrices."""
+"""``train: embeddings``: only the rows of the index's tokens learn, in place, inside the model's own
+matrices."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from itemic.errors import ModelError
@@ -16,11 +18,12 @@ from itemic.forest.run import NewRows
 def learning_rows(lm: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[NewRows]:
     """Freeze a model but for the embedding rows of ``token_ids``, of input and head alike.
 
-    The parameters handed out share their storage with the matrices, so an optimizer's update lands in the model while
-    nothing else of it has a gradient, an optimizer state, a share of the clipped norm or a decay. What required a
-    gradient before does so again afterwards.
+    The parameters handed out share their storage with the matrices, so an optimizer's update lands in the
+    model while nothing else of it has a gradient, an optimizer state, a share of the clipped norm or a decay.
+    What required a gradient before does so again afterwards.
 
     Args:
+        lm: the model.
         token_ids: ids without a gap, in any order.
 
     Raises:
@@ -33,7 +36,8 @@ def learning_rows(lm: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[New
             f"the index's {len(ids)} tokens do not have one contiguous range of ids",
             "Expand the model with `itemic model expand`, which gives new tokens ids without gaps.",
         )
-    inputs, head = lm.get_input_embeddings().weight, lm.get_output_embeddings().weight
+    inputs: Tensor = lm.get_input_embeddings().weight  # type: ignore[assignment]
+    head: Tensor = lm.get_output_embeddings().weight  # type: ignore[no-untyped-call]
     if stop > min(len(inputs), len(head)):
         raise ModelError(
             f"token id {stop - 1} is beyond the model's {len(inputs)} embeddings",

@@ -20,7 +20,12 @@ def trainable_parameters(lm: nn.Module) -> Named:
 
 def decayed(lm: Any, named: Named) -> set[str]:
     """Names of the weights that decay: matrices, but neither embeddings nor the head."""
-    spared = {id(weight) for module in lm.modules() if isinstance(module, nn.Embedding) for weight in module.parameters()}
+    spared = {
+        id(weight)
+        for module in lm.modules()
+        if isinstance(module, nn.Embedding)
+        for weight in module.parameters()
+    }
     head = lm.get_output_embeddings()
     if head is not None:
         spared |= {id(weight) for weight in head.parameters()}
@@ -28,7 +33,8 @@ def decayed(lm: Any, named: Named) -> set[str]:
 
 
 def make_optimizer(stage: Stage, named: Named, decay: set[str]) -> torch.optim.AdamW:
-    """AdamW over ``named`` in two groups: those in ``decay`` shrink by ``lr · weight_decay`` a step, others don't."""
+    """AdamW over ``named`` in two groups: those in ``decay`` shrink by ``lr · weight_decay`` a step, others
+    don't."""
     groups = [
         {"params": [w for n, w in named.items() if n in decay], "weight_decay": stage.weight_decay},
         {"params": [w for n, w in named.items() if n not in decay], "weight_decay": 0.0},
@@ -47,7 +53,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, named: Named) -> dict[str, Tensor]:
-    """AdamW's state: ``<weight>.step``, ``<weight>.exp_avg`` and ``<weight>.exp_avg_sq``; empty before a step."""
+    """AdamW's state: ``<weight>.step``, ``<weight>.exp_avg`` and ``<weight>.exp_avg_sq``; empty before a
+    step."""
     return {
         f"{name}.{key}": value
         for name, weight in named.items()
@@ -60,7 +67,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, named: Named, tensors: Mapp
     """Put back what :func:`optimizer_tensors` gave."""
     for name, weight in named.items():
         state = {
-            key: tensors[f"{name}.{key}"].to(weight.device if key != "step" else optimizer_step_device(weight))
+            key: tensors[f"{name}.{key}"].to(weight.device)
             for key in ("step", "exp_avg", "exp_avg_sq")
             if f"{name}.{key}" in tensors
         }
@@ -68,16 +75,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, named: Named, tensors: Mapp
             optimizer.state[weight] = state
 
 
-def optimizer_step_device(weight: Tensor) -> torch.device:
-    """Where fused AdamW wants a weight's step counter: beside the weight."""
-    return weight.device
-
-
 class WeightAverage:
     """An exponential moving average of weights (Polyak averaging), beside the weights themselves.
 
-    After step ``t`` (from 0): ``average ← d·average + (1-d)·weight`` with ``d = min(decay, (1+t)/(10+t))``, so that the
-    first steps, far from anything good, are soon forgotten.
+    After step ``t`` (from 0): ``average ← d·average + (1-d)·weight`` with ``d = min(decay, (1+t)/(10+t))``,
+    so that the first steps, far from anything good, are soon forgotten.
     """
 
     def __init__(self, named: Named, decay: float) -> None:
@@ -88,7 +90,9 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.average.values()), [w.detach() for w in self.named.values()], 1 - decay)
+        torch._foreach_lerp_(
+            list(self.average.values()), [w.detach() for w in self.named.values()], 1 - decay
+        )
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -12,7 +12,7 @@ import torch
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies matrices in bfloat16 itself, rather than imitating it more slowly."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         return any(getattr(torch.cpu, test, lambda: False)() for test in tests)
@@ -34,14 +34,15 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Let CPU kernels that add in no fixed order take the one that does; on CUDA that costs too much, so not there."""
+    """Let CPU kernels that add in no fixed order take the one that does; on CUDA that costs too much."""
+    settings: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled()
-    warn, fill = torch.is_deterministic_algorithms_warn_only_enabled(), torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    warn, fill = torch.is_deterministic_algorithms_warn_only_enabled(), settings.fill_uninitialized_memory
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only costs time
+        settings.fill_uninitialized_memory = False  # a help in debugging that only costs time here
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn)
-        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        settings.fill_uninitialized_memory = fill

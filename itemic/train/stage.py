@@ -23,39 +23,45 @@ class Stage:
 
     Attributes:
         name: a short name for logs and bars.
-        train: which weights learn: ``all``, or ``embeddings`` for the rows of the index's tokens alone (everything
-            else, the head's other rows included, is bit-identical afterwards).
+        train: which weights learn: ``all``, or ``embeddings`` for the rows of the index's tokens alone
+            (everything else, the head's other rows included, is bit-identical afterwards).
         epochs: how often every conversation is seen; 1 where neither this nor ``steps`` is given.
         steps: optimizer steps, instead of ``epochs``; the data is gone through as often as it takes.
-        tokens_per_step: forest tokens of an optimizer step, about; several blocks are accumulated to reach it.
+        tokens_per_step: forest tokens of an optimizer step, about; several blocks are accumulated to reach
+            it.
         block_tokens: forest tokens computed at once, at most; what bounds the memory.
         max_length: the longest row, in tokens.
         overlong: what becomes of a longer row: ``drop``, ``keep-end`` (its last tokens) or ``keep-start``.
-        normalizer: what a step's loss is the mean over: weighted ``token`` s, or ``row`` s (each row counts the same,
-            however many of its tokens are weighted).
-        sources: how often an epoch sees the conversations of a source: 1 (also where a source isn't named) all of
-            them once, .25 a fresh random quarter of their groups each epoch, 3 three times, 0 never.
+        normalizer: what a step's loss is the mean over: weighted ``token`` s, or ``row`` s (each row counts
+            the same, however many of its tokens are weighted).
+        sources: how often an epoch sees the conversations of a source: 1 (also where a source isn't named)
+            all of them once, .25 a fresh random quarter of their groups each epoch, 3 three times, 0 never.
         learning_rate: the peak.
         min_lr: where the schedule ends.
-        schedule: the way from ``learning_rate`` down to ``min_lr``: ``cosine``, ``linear``, or ``constant`` (stays up).
+        schedule: the way from ``learning_rate`` down to ``min_lr``: ``cosine``, ``linear``, or ``constant``
+            (stays up).
         warmup: the linear rise at the start: below 1 a share of all steps, from 1 on a number of steps.
-        weight_decay: AdamW's decoupled decay; on matrices only, never on norms, biases, embeddings or the head.
+        weight_decay: AdamW's decoupled decay; on matrices only, never on norms, biases, embeddings or the
+            head.
         betas: AdamW's two decay rates.
         clip: the largest global norm of the gradient of the weights that learn; 0 is off.
         dropout: share of the outputs of each attention and feed-forward layer that is zeroed while training.
-        ema: decay of the exponential moving average of the weights, e.g. .999; 0 is off. The average is what is
-            validated, sampled from and saved.
+        ema: decay of the exponential moving average of the weights, e.g. .999; 0 is off. The average is what
+            is validated, sampled from and saved.
         label_smoothing: share of a target's probability that is spread over the vocabulary.
-        precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where the
-            device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
+        precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where
+            the device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
         validate_every: steps between validations, or ``epoch``; None validates never.
-        validate_requests: how many requests of the validation split a validation asks, chosen once by the seed.
+        validate_requests: how many requests of the validation split a validation asks, chosen once by the
+            seed.
         validate_beams: beams of a validation's search.
-        metric: the validated number by which the best checkpoint is chosen and training stops early; more is better.
+        metric: the validated number by which the best checkpoint is chosen and training stops early; more is
+            better.
         patience: validations without a better one before training stops; 0 never stops.
         checkpoint_every: steps between checkpoints; 0 writes none but those of a better validation.
         keep: how many of the latest checkpoints stay, beside the best.
-        samples: how many prompts are answered at each validation, or at the end where there is none, to be read.
+        samples: how many prompts are answered at each validation, or at the end where there is none, to be
+            read.
         log_every: steps between log lines.
     """
 
@@ -111,7 +117,9 @@ class Stage:
         unknown = [key for key in value if key not in known]
         if unknown:
             hints = [_hint(str(key), known) for key in unknown]
-            raise ConfigError(f"unknown keys in a training stage: {', '.join(hints)}", f"Known: {', '.join(known)}.")
+            raise ConfigError(
+                f"unknown keys in a training stage: {', '.join(hints)}", f"Known: {', '.join(known)}."
+            )
         return cls(**value)
 
     def to_json(self) -> dict[str, Any]:
@@ -202,7 +210,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "epochs": (int, type(None)),
     "steps": (int, type(None)),
     "validate_every": (int, str, type(None)),
-    **dict.fromkeys(("learning_rate", "min_lr", "warmup", "weight_decay", "clip", "dropout", "ema", "label_smoothing"), (int, float)),
+    **dict.fromkeys(
+        ("learning_rate", "min_lr", "warmup", "weight_decay", "clip", "dropout", "ema", "label_smoothing"),
+        (int, float),
+    ),
 }
 
 

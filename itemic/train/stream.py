@@ -1,10 +1,12 @@
-"""The order of training: which rows an epoch sees, in which block, in which step. A function of the seed alone."""
+"""The order of training: which rows an epoch sees, in which block, in which step. A function of the seed
+alone."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,9 +50,12 @@ class Step:
     forests: tuple[TokenForest, ...]
 
 
-def sample_rows(data: TrainingRows, weights: dict[str, float], rng: np.random.Generator) -> tuple[Int64, Int64]:
-    """The rows of one epoch, and their groups: a source of weight 2.25 comes with all its groups twice and a fresh
-    quarter of them once more. Copies are groups of their own, so that they are learned from at different times.
+def sample_rows(
+    data: TrainingRows, weights: dict[str, float], rng: np.random.Generator
+) -> tuple[Int64, Int64]:
+    """The rows of one epoch, and their groups: a source of weight 2.25 comes with all its groups twice and a
+    fresh quarter of them once more. Copies are groups of their own, so that they are learned from at
+    different times.
 
     Raises:
         ConfigError: a weight names a source that isn't there, or nothing is left.
@@ -58,7 +63,8 @@ def sample_rows(data: TrainingRows, weights: dict[str, float], rng: np.random.Ge
     unknown = sorted(set(weights) - set(data.names))
     if unknown:
         raise ConfigError(
-            f"sources names {', '.join(unknown)}, which no conversation has", f"There are: {', '.join(data.names)}."
+            f"sources names {', '.join(unknown)}, which no conversation has",
+            f"There are: {', '.join(data.names)}.",
         )
     times = np.array([weights.get(name, 1.0) for name in data.names])
     whole, rest = np.divmod(times, 1)
@@ -67,7 +73,9 @@ def sample_rows(data: TrainingRows, weights: dict[str, float], rng: np.random.Ge
     copies = whole[data.sources].astype(np.int64) + (lot < rest[data.sources])
     chosen = np.repeat(np.arange(len(copies)), copies)
     if not len(chosen):
-        raise ConfigError("no conversation is left to train on", "Raise the weights in sources, or build more.")
+        raise ConfigError(
+            "no conversation is left to train on", "Raise the weights in sources, or build more."
+        )
     first = np.concatenate([[0], np.cumsum(copies)])[:-1]
     copy = np.arange(len(chosen)) - np.repeat(first, copies)
     return chosen, data.groups[chosen] + copy * groups
@@ -85,12 +93,14 @@ def plan_epoch(data: TrainingRows, stage: Stage, seed: int, epoch: int) -> list[
     blocks = [chosen[block] for block in plan_blocks(rows, groups, stage.planned_block, rng)]
     count = max(1, round(len(blocks) / stage.blocks_per_step))
     edges = np.arange(count + 1) * len(blocks) // count
-    return [blocks[begin:stop] for begin, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [blocks[begin:stop] for begin, stop in pairwise(edges)]
 
 
 def block_forest(rows: TokenRows, normalizer: str) -> TokenForest:
     """A block's forest; under the ``row`` normalizer each row's weights are scaled to sum to 1 first."""
-    return build_forest(TokenRows(rows.tokens, rows.offsets, row_weights(rows)) if normalizer == "row" else rows)
+    return build_forest(
+        TokenRows(rows.tokens, rows.offsets, row_weights(rows)) if normalizer == "row" else rows
+    )
 
 
 def row_weights(rows: TokenRows) -> Float32:
@@ -106,10 +116,9 @@ def row_weights(rows: TokenRows) -> Float32:
     return (weights * np.repeat(scale, rows.lengths)).astype(np.float32)
 
 
-def steps(
-    data: TrainingRows, stage: Stage, seed: int, epoch: int, index: int
-) -> Generator[Step, None, None]:
-    """All steps from a position on, without end; the next one is built while the last one is computed with."""
+def steps(data: TrainingRows, stage: Stage, seed: int, epoch: int, index: int) -> Generator[Step, None, None]:
+    """All steps from a position on, without end; the next one is built while the last one is computed
+    with."""
     with ThreadPoolExecutor(1, thread_name_prefix="forests") as pool:
         plan = _endless(data, stage, seed, epoch, index)
         coming = pool.submit(next, plan)

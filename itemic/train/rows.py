@@ -1,0 +1,225 @@
+"""Conversations to token rows: encoded once, kept beside the conversations, mapped into memory ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from itemic import schema as c
+from itemic.artifact import digest_files, digest_of, write_json
+from itemic.errors import DataError
+from itemic.forest.rows import Int32, Int64, TokenRows
+from itemic.progress import log, progress_bar
+from itemic.train.stream import TrainingRows, row_weights
+
+Conversations = str | Path | pl.DataFrame | pl.LazyFrame
+Encoder = Callable[[pl.DataFrame], TokenRows]  # conversations → rows with weights, one per conversation
+
+CACHE = ".tokens"  # beside "conversations" stands "conversations.tokens"
+BATCH = 20_000
+_ARRAYS = ("tokens", "offsets", "weights", "groups", "sources")
+
+
+def training_rows(
+    conversations: Conversations, encode: Encoder, *, encoder: str, max_length: int, overlong: str = "drop"
+) -> TrainingRows:
+    """Encode conversations for training.
+
+    Rows of a file or folder are kept in ``<path>.tokens/<digest>/`` and mapped from there the next time; the
+    digest covers the conversations' bytes, the encoder and the rule for long rows. Tables in memory are
+    encoded each time.
+
+    Args:
+        conversations: a Parquet file, a folder of them, or a table, with the columns of ``schema``.
+        encode: the model's tokenizer and chat template at work.
+        encoder: names what ``encode`` does (a digest of tokenizer and template).
+        max_length: the longest row, in tokens.
+        overlong: what becomes of longer ones, see :class:`itemic.train.stage.Stage`.
+
+    Raises:
+        DataError: no conversations, a missing column, or nothing that can be learned from.
+    """
+    if isinstance(conversations, pl.DataFrame | pl.LazyFrame):
+        frame = conversations.lazy().collect()
+        return _encode([frame], len(frame), encode, max_length, overlong, "the table of conversations")
+    path = Path(conversations)
+    files = parquet_files(path)
+    key = digest_of([digest_files(path), encoder, max_length, overlong])
+    folder = path.with_name(path.name + CACHE) / key
+    found = _load(folder)
+    if found is not None:
+        return found
+    rows = _encode(_tables(files), None, encode, max_length, overlong, str(path))
+    return rows if not _store(rows, folder) else (_load(folder) or rows)
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """The Parquet files of a folder, by name, or the one that ``path`` is.
+
+    Raises:
+        DataError: there are none.
+    """
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    if not files:
+        raise DataError(
+            f"no conversations at {path}", "Build them with `itemic tasks build`, or name another folder."
+        )
+    return files
+
+
+def _tables(files: list[Path]) -> Iterator[pl.DataFrame]:
+    for file in files:
+        try:
+            yield pl.read_parquet(file)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise DataError(f"{file} can't be read: {error}", "Build the conversations again.") from error
+
+
+def _encode(
+    tables: Iterable[pl.DataFrame],
+    total: int | None,
+    encode: Encoder,
+    max_length: int,
+    overlong: str,
+    where: str,
+) -> TrainingRows:
+    parts: list[TokenRows] = []
+    labels: list[pl.DataFrame] = []
+    read = long = mute = 0
+    with progress_bar("tokens", total) as bar:
+        for table in tables:
+            missing = [name for name in (c.SOURCE, c.MESSAGES, c.SEGMENTS) if name not in table.columns]
+            if missing:
+                raise DataError(
+                    f"{where} lacks the columns {', '.join(missing)}", "Build the conversations again."
+                )
+            for batch in table.iter_slices(BATCH):
+                rows, kept, over = shorten(encode(batch), max_length, overlong)
+                heard = row_weights(rows).astype(bool)
+                loud = np.flatnonzero(_any(heard, rows))
+                parts.append(rows.take(loud))
+                labels.append(_labels(batch)[kept[loud]])
+                read, long, mute = read + len(batch), long + over, mute + len(rows) - len(loud)
+                bar.advance(len(batch))
+    rows = TokenRows.concat(parts) if parts else TokenRows.of([], [])
+    if not len(rows):
+        raise DataError(
+            f"nothing to learn from in {where}: of {read} conversations {long} are longer than {max_length}"
+            f" tokens and {mute} have no answer",
+            "Raise max_length, or look at the conversations with `itemic tasks preview`.",
+        )
+    if long or mute:
+        cut = "dropped" if overlong == "drop" else "cut"
+        lost = f"{long} of {read} rows over {max_length} tokens {cut}, {mute} without an answer dropped"
+        log.warning("%s: %s", where, lost)
+    notes = {
+        "conversations": read,
+        "rows": len(rows),
+        "overlong": long,
+        "overlong_rule": overlong,
+        "without_answer": mute,
+    }
+    return _finish(rows, pl.concat(labels), notes)
+
+
+def _any(flags: np.ndarray[Any, np.dtype[np.bool_]], rows: TokenRows) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    running = np.concatenate([[0], np.cumsum(flags)])
+    return running[rows.offsets[1:]] > running[rows.offsets[:-1]]
+
+
+def shorten(rows: TokenRows, max_length: int, overlong: str) -> tuple[TokenRows, Int64, int]:
+    """Bring rows to ``max_length`` tokens by rule ``drop``, ``keep-end`` or ``keep-start``.
+
+    Returns:
+        the rows, the numbers int64 they had, and how many were too long.
+    """
+    lengths = rows.lengths
+    fits = lengths <= max_length
+    count = int((~fits).sum())
+    if not count:
+        return rows, np.arange(len(rows)), 0
+    if overlong == "drop":
+        kept = np.flatnonzero(fits)
+        return rows.take(kept), kept, count
+    inside = np.arange(len(rows.tokens)) - np.repeat(rows.offsets[:-1], lengths)
+    start = (
+        np.repeat(lengths - max_length, lengths)
+        if overlong == "keep-end"
+        else np.zeros(len(inside), np.int64)
+    )
+    keep = (inside >= start) & (inside < np.maximum(start, 0) + max_length)
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, max_length))]).astype(np.int64)
+    weights = None if rows.weights is None else rows.weights[keep]
+    return TokenRows(rows.tokens[keep], offsets, weights), np.arange(len(rows)), count
+
+
+def _labels(batch: pl.DataFrame) -> pl.DataFrame:
+    group = pl.lit(None, pl.String)
+    if c.METADATA in batch.columns:
+        group = pl.col(c.METADATA).cast(pl.String).str.json_path_match("$.group")
+    return batch.select(
+        pl.col(c.SOURCE).cast(pl.String).fill_null("unnamed").alias("source"), group.alias("group")
+    )
+
+
+def _finish(rows: TokenRows, labels: pl.DataFrame, notes: dict[str, Any]) -> TrainingRows:
+    names = sorted(labels["source"].unique().to_list())
+    alone = pl.when(pl.col("group").is_null()).then(pl.int_range(pl.len()))  # a row without a group is one
+    numbers = labels.select(
+        pl.col("source").rank("dense").sub(1).cast(pl.Int32).alias("source"),
+        pl.struct("source", "group", alone.alias("alone")).rank("dense").sub(1).cast(pl.Int64).alias("group"),
+    )
+    groups: Int64 = numbers["group"].to_numpy().copy()
+    sources: Int32 = numbers["source"].to_numpy().copy()
+    counts = np.bincount(sources, minlength=len(names)).tolist()
+    notes = notes | {"tokens": len(rows.tokens), "sources": dict(zip(names, counts, strict=True))}
+    return TrainingRows(rows, groups, sources, tuple(names), _digest(rows, groups, sources, names), notes)
+
+
+def _digest(rows: TokenRows, groups: Int64, sources: Int32, names: list[str]) -> str:
+    total = hashlib.sha256("\n".join(names).encode())
+    for array in (rows.tokens, rows.offsets, rows.weights, groups, sources):
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()[:16]
+
+
+def _store(data: TrainingRows, folder: Path) -> bool:
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        arrays = (data.rows.tokens, data.rows.offsets, data.rows.weights, data.groups, data.sources)
+        for name, array in zip(_ARRAYS, arrays, strict=True):
+            np.save(partial / f"{name}.npy", np.asarray(array))
+        write_json(partial / "rows.json", {"names": data.names, "digest": data.digest, "notes": data.notes})
+        partial.replace(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        log.warning("the token rows are not kept beside the conversations: %s", error)
+        return False
+    return True
+
+
+def _load(folder: Path) -> TrainingRows | None:
+    if not folder.is_dir():
+        return None
+    try:
+        head = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
+        tokens, offsets, weights, groups, sources = (
+            np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS
+        )
+        if len(groups) != len(offsets) - 1 or len(weights) != len(tokens):
+            raise ValueError("the arrays don't fit each other")
+    except (OSError, ValueError, KeyError) as error:
+        log.warning("%s is damaged and is made again: %s", folder, error)
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    rows = TokenRows(tokens, offsets, weights)
+    return TrainingRows(rows, groups, sources, tuple(head["names"]), head["digest"], head["notes"])

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from itemic.errors import DataError
+from itemic.forest.rows import TokenRows
+from itemic.train.rows import shorten, training_rows
+
+
+def conversations(texts: list[str], groups: list[str | None], sources: list[str]) -> pl.DataFrame:
+    metadata = [json.dumps({"task": "x"} | ({"group": group} if group else {})) for group in groups]
+    return pl.DataFrame(
+        {
+            "uuid": [str(i) for i in range(len(texts))],
+            "source": sources,
+            "messages": texts,
+            "segments": pl.Series([None] * len(texts), dtype=pl.String),
+            "metadata": metadata,
+        }
+    )
+
+
+def by_letters(batch: pl.DataFrame) -> TokenRows:
+    """Letters are tokens, capitals are learned."""
+    texts = batch["messages"].to_list()
+    return TokenRows.of(
+        [[ord(ch) for ch in t] for t in texts], [[float(ch.isupper()) for ch in t] for t in texts]
+    )
+
+
+TABLE = conversations(
+    ["abC", "abD", "zZ", "none", "longlonG", "abE"],
+    ["u1", "u1", None, "u2", "u1", "u1"],
+    ["C", "C", "A", "A", "C", "A"],
+)
+
+
+def test_rows_weights_groups_and_sources(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "itemic"):
+        data = training_rows(TABLE, by_letters, encoder="letters", max_length=5)
+    texts = ["".join(map(chr, data.rows[row])) for row in range(len(data.rows))]
+    assert texts == ["abC", "abD", "zZ", "abE"]
+    assert data.rows.weights is not None
+    assert data.rows.weights.tolist() == [0, 0, 1, 0, 0, 1, 0, 1, 0, 0, 1]
+    assert [data.names[s] for s in data.sources] == ["C", "C", "A", "A"]
+    one, two, alone, other = data.groups.tolist()
+    assert one == two
+    assert len({one, alone, other}) == 3  # another source is another group, and a row without one is alone
+    assert (data.notes["overlong"], data.notes["without_answer"], data.notes["conversations"]) == (1, 1, 6)
+    assert "1 of 6 rows over 5 tokens dropped, 1 without an answer" in caplog.text
+
+
+def test_long_rows_are_cut_by_rule() -> None:
+    end = training_rows(TABLE, by_letters, encoder="letters", max_length=3, overlong="keep-end")
+    assert "".join(map(chr, end.rows[3])) == "onG"
+    with pytest.raises(DataError, match="nothing to learn from"):
+        training_rows(TABLE[4:5], by_letters, encoder="letters", max_length=3, overlong="keep-start")
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=7), max_size=6),
+    st.integers(1, 6),
+    st.sampled_from(["drop", "keep-end", "keep-start"]),
+)
+@settings(max_examples=80, deadline=None)
+def test_shorten_like_slices(lists: list[list[int]], length: int, rule: str) -> None:
+    rows, numbers, count = shorten(
+        TokenRows.of(lists, [[float(t) for t in row] for row in lists]), length, rule
+    )
+    assert count == sum(len(row) > length for row in lists)
+    if rule == "drop":
+        expected = [(i, row) for i, row in enumerate(lists) if len(row) <= length]
+    else:
+        expected = [(i, row[-length:] if rule == "keep-end" else row[:length]) for i, row in enumerate(lists)]
+    assert [(int(n), rows[i].tolist()) for i, n in enumerate(numbers)] == expected
+    assert rows.weights is not None
+    assert rows.weights.tolist() == [float(t) for t in rows.tokens]
+
+
+def test_a_folder_is_encoded_once(tmp_path: Path) -> None:
+    folder = tmp_path / "conversations"
+    folder.mkdir()
+    TABLE[:3].write_parquet(folder / "part-0.parquet")
+    TABLE[3:].write_parquet(folder / "part-1.parquet")
+    calls = []
+
+    def encode(batch: pl.DataFrame) -> TokenRows:
+        calls.append(len(batch))
+        return by_letters(batch)
+
+    first = training_rows(folder, encode, encoder="letters", max_length=5)
+    assert calls == [3, 3]
+    second = training_rows(folder, encode, encoder="letters", max_length=5)
+    assert calls == [3, 3]
+    memory = training_rows(TABLE, by_letters, encoder="letters", max_length=5)
+    assert first.digest == second.digest == memory.digest
+    assert isinstance(second.rows.tokens, np.memmap)
+    for one, two in ((first, memory), (second, memory)):
+        assert (one.rows.tokens == two.rows.tokens).all()
+        assert (one.groups == two.groups).all()
+        assert one.notes == two.notes
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conversations", "conversations.tokens"]
+    training_rows(folder, encode, encoder="other letters", max_length=5)
+    training_rows(folder, encode, encoder="letters", max_length=6)
+    assert len(calls) == 6
+    TABLE[3:5].write_parquet(folder / "part-1.parquet")
+    assert len(training_rows(folder, encode, encoder="letters", max_length=5).rows) == 3
+
+
+def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
+    TABLE.write_parquet(tmp_path / "c.parquet")
+    whole = training_rows(tmp_path / "c.parquet", by_letters, encoder="letters", max_length=5)
+    (folder,) = (tmp_path / "c.parquet.tokens").iterdir()
+    (folder / "tokens.npy").write_bytes((folder / "tokens.npy").read_bytes()[:40])
+    again = training_rows(tmp_path / "c.parquet", by_letters, encoder="letters", max_length=5)
+    assert again.digest == whole.digest
+    shutil.rmtree(folder.parent)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no conversations at"):
+        training_rows(tmp_path, by_letters, encoder="letters", max_length=5)
+    with pytest.raises(DataError, match="lacks the columns source"):
+        training_rows(TABLE.drop("source"), by_letters, encoder="letters", max_length=5)
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 but no more")
+    with pytest.raises(DataError, match=r"x\.parquet"):
+        training_rows(tmp_path, by_letters, encoder="letters", max_length=5)

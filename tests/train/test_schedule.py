@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from itemic.train.schedule import learning_rate
+from itemic.train.stage import Stage
+
+
+def rates(total: int, **keys: object) -> list[float]:
+    stage = Stage(learning_rate=1.0, min_lr=0.2, steps=total, **keys)  # type: ignore[arg-type]
+    return [learning_rate(stage, step, total) for step in range(total)]
+
+
+def test_linear_by_hand() -> None:
+    # two steps up to 1, then 1, .8, .6, .4, .2
+    assert rates(7, schedule="linear", warmup=2) == pytest.approx([0.5, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_cosine_by_hand() -> None:
+    half = math.sqrt(0.5)
+    expected = [1.0, 0.6 + 0.4 * half, 0.6, 0.6 - 0.4 * half, 0.2]
+    assert rates(5, schedule="cosine", warmup=0) == pytest.approx(expected)
+
+
+def test_constant_and_a_share_of_warmup() -> None:
+    assert rates(8, schedule="constant", warmup=0.5) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
+
+
+def test_steps_past_the_plan_stay_at_the_floor() -> None:
+    stage = Stage(learning_rate=1.0, min_lr=0.2, epochs=3, warmup=0)
+    assert learning_rate(stage, 12, 10) == pytest.approx(0.2)
+
+
+def test_a_single_step() -> None:
+    assert rates(1, schedule="cosine", warmup=0) == [1.0]
