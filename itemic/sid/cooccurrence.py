@@ -39,9 +39,13 @@ def cooccurrence_vectors(
         return np.zeros((n_items, min(dims, n_items)), np.float32)
     if dims >= n_items:
         left, scale, _ = np.linalg.svd(association.toarray(), full_matrices=False)
-        return normalize(left * np.sqrt(scale))
-    svd = TruncatedSVD(dims, n_iter=5, random_state=seed)
-    return normalize(svd.fit_transform(association) / np.sqrt(np.maximum(svd.singular_values_, 1e-12)))
+        vectors = normalize(left * np.sqrt(scale))
+    else:
+        svd = TruncatedSVD(dims, n_iter=5, random_state=seed)
+        scaled = svd.fit_transform(association)
+        vectors = normalize(scaled / np.sqrt(np.maximum(svd.singular_values_, 1e-12)))
+    vectors[np.diff(association.indptr) == 0] = 0  # what a decomposition leaves there is noise
+    return vectors
 
 
 def _pairs(train: Sequences, n_items: int, window: int) -> sparse.csr_matrix:

@@ -15,6 +15,7 @@ from itemic.sid.kmeans import kmeans, nearest
 from itemic.sid.vectors import Float32, check_vectors
 
 Int32 = npt.NDArray[np.int32]
+NOISE = 1e-6  # a residual this small against the vectors is what float32 leaves of an exact hit
 ASSIGN_ROWS = 1 << 16  # rows on the device at a time while assigning
 
 
@@ -67,9 +68,12 @@ class RQKMeans:
         table = check_vectors(vectors)
         residual = torch.from_numpy(table).to(self.device)
         total = float((residual - residual.mean(dim=0)).double().square().sum())
+        noise = NOISE**2 * residual.square().sum(dim=1).mean()
         codes, books, errors = [], [], []
         for level, size in enumerate(levels):
-            book = kmeans(residual, size, n_init=self.n_init, max_iter=self.max_iter, seed=self.seed + level)
+            length = residual.square().sum(dim=1, keepdim=True)
+            learnt = torch.where(length > noise, residual, 0.0)
+            book = kmeans(learnt, size, n_init=self.n_init, max_iter=self.max_iter, seed=self.seed + level)
             code = _nearest_in_parts(residual, book)
             residual = residual - book[code]
             errors.append(float(residual.double().square().sum()) / total if total else 0.0)
