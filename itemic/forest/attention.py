@@ -60,8 +60,9 @@ def attend(
     if torch.is_autocast_enabled(query.device.type):  # norms leave queries and keys in float32, values are not
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    out = _TreeAttention.apply(query[0], key[0], value[0], forest.parts, scale)
-    return out.transpose(0, 1)[None], None
+    by_token = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
+    out = _TreeAttention.apply(*by_token, forest.parts, scale)
+    return out[None], None
 
 
 @cache
@@ -83,20 +84,19 @@ class _TreeAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: tuple[Part, ...], scale: float
     ) -> Tensor:
-        heads, total, _ = query.shape
-        out = query.new_zeros(heads, total, value.shape[-1])
-        lse = torch.full((heads, total), float("-inf"), dtype=torch.float32, device=query.device)
+        total, heads, _ = query.shape
+        out = query.new_zeros(total, heads, value.shape[-1])
+        lse = torch.full((total, heads), float("-inf"), dtype=torch.float32, device=query.device)
         for part in parts:
-            o, l = _forward(part, query, key, value, scale)
+            o, norm = _forward(part, query, key, value, scale)
             if part.places is None:
-                _merge(out[:, part.queries], lse[:, part.queries], o[0], l[0])
+                at = part.queries
+                out[at], lse[at] = _merge(out[at], lse[at], o, norm)
             else:
                 slots, tokens = part.places
-                o = o.transpose(0, 1).flatten(1, 2)[:, slots]
-                l = l.transpose(0, 1).flatten(1, 2)[:, slots]
-                some, norm = out[:, tokens], lse[:, tokens]
-                _merge(some, norm, o, l)
-                out[:, tokens], lse[:, tokens] = some, norm
+                merged = _merge(out[tokens], lse[tokens], o[slots], norm[slots])
+                out.index_copy_(0, tokens, merged[0])
+                lse.index_copy_(0, tokens, merged[1])
         ctx.save_for_backward(query, key, value, out, lse)
         ctx.parts, ctx.scale = parts, scale
         return out
@@ -104,38 +104,48 @@ class _TreeAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value, out, lse = ctx.saved_tensors
-        grad = grads[0].contiguous()
+        grad, dtype = grads[0].contiguous(), query.dtype
+        if query.device.type == "cpu" and dtype != torch.float32:
+            # the CPU kernel's backward pass is five times slower in bfloat16 than in float32
+            query, key, value, out, grad = (x.float() for x in (query, key, value, out, grad))
         dq, dk, dv = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for part in ctx.parts:
             _backward(part, (query, key, value, out, lse, grad), (dq, dk, dv), ctx.scale)
-        return dq, dk, dv, None, None
+        return dq.to(dtype), dk.to(dtype), dv.to(dtype), None, None
 
 
-def _merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> None:
-    """Fold a part's output ``[H, n, d]`` and log-sum-exp ``[H, n]`` into what is there, in place."""
+def _merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> tuple[Tensor, Tensor]:
+    """Join two parts' outputs ``[n, H, d]`` and log-sum-exps ``[n, H]``; a part of -inf has seen nothing yet."""
     total = torch.logaddexp(lse, more_lse)
     old = torch.exp(lse - total)[..., None].to(out.dtype)
     new = torch.exp(more_lse - total)[..., None].to(out.dtype)
-    out.mul_(old).add_(more * new)
-    lse.copy_(total)
+    return torch.addcmul(more * new, out, old), total
 
 
 def _gather(tensor: Tensor, where: slice | Tensor) -> Tensor:
-    """``[H, T, d]`` → ``[n, H, w, d]``, n = 1 for a slice."""
+    """``[T, H, d]`` → ``[n, H, w, d]``, n = 1 for a slice."""
     if isinstance(where, slice):
-        return tensor[None, :, where]
-    return tensor[:, where].transpose(0, 1)
+        return tensor[where].transpose(0, 1)[None]
+    picked = tensor.index_select(0, where.flatten())
+    return picked.view(*where.shape, *tensor.shape[1:]).transpose(1, 2)
+
+
+def _by_token(tensor: Tensor) -> Tensor:
+    """``[n, H, w, …]`` → ``[n · w, H, …]``."""
+    return tensor.transpose(1, 2).flatten(0, 1)
 
 
 def _forward(part: Part, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     q, k, v = _gather(query, part.queries), _gather(key, part.keys), _gather(value, part.keys)
     if query.device.type == "cpu":
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # type: ignore[no-any-return]
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, 0.0, part.causal, attn_mask=part.mask, scale=scale
         )
-    scores = _scores(part, q, k, scale)
-    lse = scores.logsumexp(-1)
-    return (scores - lse[..., None]).exp().to(v.dtype) @ v, lse
+    else:
+        scores = _scores(part, q, k, scale)
+        lse = scores.logsumexp(-1)
+        out = (scores - lse[..., None]).exp().to(v.dtype) @ v
+    return _by_token(out), _by_token(lse)
 
 
 def _scores(part: Part, q: Tensor, k: Tensor, scale: float) -> Tensor:
@@ -157,7 +167,7 @@ def _backward(
         g = _only(g, part.places[0])
     if query.device.type == "cpu":
         dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            g, q, k, v, o, norm, 0.0, part.causal, attn_mask=part.mask, scale=scale
+            g, q, k, v, o, norm.contiguous(), 0.0, part.causal, attn_mask=_as(part.mask, q.dtype), scale=scale
         )
     else:
         chance = (_scores(part, q, k, scale) - norm[..., None]).exp()
@@ -166,10 +176,14 @@ def _backward(
         dq, dk = inner.to(q.dtype) @ k, inner.to(q.dtype).transpose(-1, -2) @ q
     for total, piece, where in zip(into, (dq, dk, dv), (part.queries, part.keys, part.keys), strict=True):
         if part.places is None:
-            total[:, where] += piece[0]
+            total[where] += _by_token(piece)
         else:
             slots, tokens = part.places
-            total[:, tokens] += piece.transpose(0, 1).flatten(1, 2)[:, slots]
+            total.index_add_(0, tokens, _by_token(piece).index_select(0, slots))
+
+
+def _as(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if mask is None else mask.to(dtype)
 
 
 def _only(grad: Tensor, slots: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def _same_as_rows(lm: PreTrainedModel) -> bool:
     before, training = lm.config._attn_implementation, lm.training
     lm.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(lm.device.type, enabled=False):
             lm.config._attn_implementation = attention.NAME
             hidden = forest_hidden(lm, forest)[torch.from_numpy(forest.row_leaf).long()]
             ours = torch.nn.functional.linear(hidden, lm.get_output_embeddings().weight)
