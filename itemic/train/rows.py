@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from itemic.artifact import digest_files, digest_of, write_json
 from itemic.errors import DataError
 from itemic.forest.rows import Int32, Int64, TokenRows
 from itemic.progress import log, progress_bar
+from itemic.tasks.conversation import Conversations
 from itemic.train.stream import TrainingRows, row_weights
 
-Conversations = str | Path | pl.DataFrame | pl.LazyFrame
+Source = Conversations | str | Path | Iterable[str | Path] | pl.DataFrame | pl.LazyFrame
 Encoder = Callable[[pl.DataFrame], TokenRows]  # conversations → rows with weights, one per conversation
 
 CACHE = ".tokens"  # beside "conversations" stands "conversations.tokens"
@@ -28,16 +29,17 @@ _ARRAYS = ("tokens", "offsets", "weights", "groups", "sources")
 
 
 def training_rows(
-    conversations: Conversations, encode: Encoder, *, encoder: str, max_length: int, overlong: str = "drop"
+    conversations: Source, encode: Encoder, *, encoder: str, max_length: int, overlong: str = "drop"
 ) -> TrainingRows:
     """Encode conversations for training.
 
-    Rows of a file or folder are kept in ``<path>.tokens/<digest>/`` and mapped from there the next time; the
-    digest covers the conversations' bytes, the encoder and the rule for long rows. Tables in memory are
+    Rows of a local file or folder are kept in ``<path>.tokens/<digest>/`` and mapped from there the next
+    time; the digest covers the conversations' bytes, the encoder and the rule for long rows. Others are
     encoded each time.
 
     Args:
-        conversations: a Parquet file, a folder of them, or a table, with the columns of ``schema``.
+        conversations: whatever ``Conversations.open`` takes: a table, Parquet files, folders of them, local
+            or remote.
         encode: the model's tokenizer and chat template at work.
         encoder: names what ``encode`` does (a digest of tokenizer and template).
         max_length: the longest row, in tokens.
@@ -46,60 +48,28 @@ def training_rows(
     Raises:
         DataError: no conversations, a missing column, or nothing that can be learned from.
     """
-    if isinstance(conversations, pl.DataFrame | pl.LazyFrame):
-        frame = conversations.lazy().collect()
-        return _encode([frame], len(frame), encode, max_length, overlong, "the table of conversations")
-    path = Path(conversations)
-    files = parquet_files(path)
-    key = digest_of([digest_files(path), encoder, max_length, overlong])
-    folder = path.with_name(path.name + CACHE) / key
-    found = _load(folder)
-    if found is not None:
-        return found
-    rows = _encode(_tables(files), None, encode, max_length, overlong, str(path))
-    return rows if not _store(rows, folder) else (_load(folder) or rows)
-
-
-def parquet_files(path: Path) -> list[Path]:
-    """The Parquet files of a folder, by name, or the one that ``path`` is.
-
-    Raises:
-        DataError: there are none.
-    """
-    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    if not files:
-        raise DataError(
-            f"no conversations at {path}", "Build them with `itemic tasks build`, or name another folder."
+    source = Conversations.open(conversations)
+    folder = None
+    if isinstance(conversations, str | Path) and Path(conversations).exists():
+        path = Path(conversations)
+        folder = path.with_name(path.name + CACHE) / digest_of(
+            [digest_files(path), encoder, max_length, overlong]
         )
-    return files
-
-
-def _tables(files: list[Path]) -> Iterator[pl.DataFrame]:
-    for file in files:
-        try:
-            yield pl.read_parquet(file)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise DataError(f"{file} can't be read: {error}", "Build the conversations again.") from error
+        if (found := _load(folder)) is not None:
+            return found
+    where = str(conversations) if source.parts else "the table of conversations"
+    rows = _encode(source, encode, max_length, overlong, where)
+    return (_load(folder) or rows) if folder is not None and _store(rows, folder) else rows
 
 
 def _encode(
-    tables: Iterable[pl.DataFrame],
-    total: int | None,
-    encode: Encoder,
-    max_length: int,
-    overlong: str,
-    where: str,
+    source: Conversations, encode: Encoder, max_length: int, overlong: str, where: str
 ) -> TrainingRows:
     parts: list[TokenRows] = []
     labels: list[pl.DataFrame] = []
     read = long = mute = 0
-    with progress_bar("tokens", total) as bar:
-        for table in tables:
-            missing = [name for name in (c.SOURCE, c.MESSAGES, c.SEGMENTS) if name not in table.columns]
-            if missing:
-                raise DataError(
-                    f"{where} lacks the columns {', '.join(missing)}", "Build the conversations again."
-                )
+    with progress_bar("tokens", None) as bar:
+        for _, table in source.frames():
             for batch in table.iter_slices(BATCH):
                 rows, kept, over = shorten(encode(batch), max_length, overlong)
                 heard = row_weights(rows).astype(bool)

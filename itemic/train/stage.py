@@ -13,6 +13,7 @@ TRAIN = ("all", "embeddings")
 SCHEDULES = ("cosine", "linear", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
 NORMALIZERS = ("token", "row")
+SUPERVISE = ("all", "itemic")
 OVERLONG = ("drop", "keep-end", "keep-start")
 EPOCH = "epoch"
 
@@ -32,6 +33,8 @@ class Stage:
         block_tokens: forest tokens computed at once, at most; what bounds the memory.
         max_length: the longest row, in tokens.
         overlong: what becomes of a longer row: ``drop``, ``keep-end`` (its last tokens) or ``keep-start``.
+        supervise: which of the assistant's tokens (of a plain text's: all) carry loss: ``all``, or ``itemic``
+            for the index's tokens alone.
         normalizer: what a step's loss is the mean over: weighted ``token`` s, or ``row`` s (each row counts
             the same, however many of its tokens are weighted).
         sources: how often an epoch sees the conversations of a source: 1 (also where a source isn't named)
@@ -52,6 +55,7 @@ class Stage:
         precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where
             the device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
         validate_every: steps between validations, or ``epoch``; None validates never.
+        validate_task: the task whose prompts a validation asks.
         validate_requests: how many requests of the validation split a validation asks, chosen once by the
             seed.
         validate_beams: beams of a validation's search.
@@ -73,6 +77,7 @@ class Stage:
     block_tokens: int = 4096
     max_length: int = 1024
     overlong: str = "drop"
+    supervise: str = "all"
     normalizer: str = "token"
     sources: dict[str, float] = field(default_factory=dict)
     learning_rate: float = 1e-3
@@ -87,6 +92,7 @@ class Stage:
     label_smoothing: float = 0.0
     precision: str = "auto"
     validate_every: int | str | None = None
+    validate_task: str = "C"
     validate_requests: int = 1000
     validate_beams: int = 20
     metric: str = "ndcg@10"
@@ -156,17 +162,26 @@ def _faults(stage: Stage) -> list[str]:
         ("precision", PRECISIONS),
         ("normalizer", NORMALIZERS),
         ("overlong", OVERLONG),
+        ("supervise", SUPERVISE),
     ):
         if getattr(stage, key) not in choices:
             faults.append(f"{key} is {getattr(stage, key)!r}, not one of {', '.join(choices)}")
     if stage.epochs is not None and stage.steps is not None:
         faults.append("epochs and steps are both given; give one")
-    for key in ("epochs", "steps", "tokens_per_step", "block_tokens", "max_length", "keep", "log_every"):
+    for key in (
+        "epochs",
+        "steps",
+        "tokens_per_step",
+        "block_tokens",
+        "max_length",
+        "validate_requests",
+        "keep",
+        "log_every",
+    ):
         if getattr(stage, key) is not None and getattr(stage, key) < 1:
             faults.append(f"{key} is {getattr(stage, key)}, it must be at least 1")
-    for key in ("validate_requests", "validate_beams"):
-        if getattr(stage, key) < 1:
-            faults.append(f"{key} is {getattr(stage, key)}, it must be at least 1")
+    if stage.validate_beams < 10:
+        faults.append(f"validate_beams is {stage.validate_beams}, ten items need at least 10")
     for key in ("min_lr", "warmup", "weight_decay", "clip", "patience", "checkpoint_every", "samples"):
         if getattr(stage, key) < 0:
             faults.append(f"{key} is {getattr(stage, key)}, it must not be negative")
@@ -201,6 +216,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "train": (str,),
     "overlong": (str,),
+    "supervise": (str,),
+    "validate_task": (str,),
     "normalizer": (str,),
     "schedule": (str,),
     "precision": (str,),

@@ -1,0 +1,230 @@
+"""``train``: one stage of a model on conversations, from an earlier checkpoint if there is one, to a model
+folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from itemic.artifact import digest_of, locked, versions, write_json
+from itemic.data.dataset import Dataset
+from itemic.errors import ArtifactError, ConfigError
+from itemic.model import Model
+from itemic.progress import log
+from itemic.train.loop import Trainer
+from itemic.train.new_rows import learning_rows
+from itemic.train.precision import compute_dtype
+from itemic.train.rows import Source, training_rows
+from itemic.train.stage import Stage
+from itemic.train.stream import TrainingRows
+from itemic.train.validation import Validation
+
+RECORD = "training.json"
+_SILENT = ("name", "checkpoint_every", "keep", "log_every", "samples")  # change nothing of the weights
+
+
+def train(
+    model: Model,
+    conversations: Source,
+    *,
+    stage: Stage | Mapping[str, Any],
+    dataset: Dataset | None = None,
+    output: str | Path | None = None,
+    seed: int = 0,
+    validate: Callable[[Model], dict[str, float]] | None = None,
+) -> Model:
+    """Train ``model`` in place on conversations and hand it back.
+
+    With ``output`` a run that was killed goes on from its last checkpoint and ends, on CPU with the same
+    number of threads, with the very weights of a run that wasn't; a finished one is loaded. The folder
+    becomes a plain Hugging Face folder with ``sid/``, ``training.json`` (what was done), ``log.jsonl`` and
+    ``tensorboard/``; its ``checkpoints/`` go when the model is there.
+
+    Args:
+        model: float16 and bfloat16 weights are trained as float32 and rounded back at the end.
+        conversations: a table, Parquet files, or folders of them, of ``schema.CONVERSATION_COLUMNS``.
+        stage: what to do.
+        dataset: whose validation split is asked where ``stage.validate_every`` is set and ``validate`` isn't.
+        output: the folder; None keeps nothing.
+        seed: decides the order of the data, the dropout and the validation sample.
+        validate: measures the model; must give ``stage.metric``.
+
+    Raises:
+        ConfigError: the stage asks for what can't be.
+        ArtifactError: the folder holds another run, is in use, or the disk is full.
+        KeyboardInterrupt: after a checkpoint; the same call goes on from it.
+    """
+    stage = Stage.of(stage)
+    data = training_rows(
+        conversations,
+        lambda batch: model.chat.encode_table(batch, supervise=stage.supervise),
+        encoder=f"{model.chat.digest} {stage.supervise}",
+        max_length=stage.max_length,
+        overlong=stage.overlong,
+    )
+    measure, samples = _validation(model, stage, dataset, seed, validate)
+    with ExitStack() as stack:
+        folder = Path(output) if output is not None else None
+        identity: dict[str, Any] = {}
+        if folder is not None:
+            identity = _identity(model.lm, data, stage, seed, measure is not None)
+            if _finished(folder, identity):
+                log.info("%s: already trained, in %s", stage.name, folder)
+                return Model.load(folder, device=model.lm.device, dtype=model.lm.dtype)
+            stack.enter_context(locked(folder / "checkpoints"))
+            _compare_threads(folder)
+            _record(folder, identity, data, model.lm, stage)
+        stack.enter_context(_float32(model.lm))
+        stack.enter_context(torch.random.fork_rng())
+        torch.manual_seed(seed)
+        rows = None
+        if stage.train == "embeddings":
+            ids = model.tokenizer.convert_tokens_to_ids(model.index.tokens)
+            rows = stack.enter_context(learning_rows(model.lm, ids))
+        trainer = Trainer(
+            model.lm,
+            data,
+            stage,
+            seed=seed,
+            new_rows=rows,
+            folder=folder,
+            identity=digest_of(identity),
+            validate=(lambda: measure(model)) if measure is not None else None,
+            samples=samples,
+        )
+        place = trainer.run()
+    if folder is not None:
+        model.save(folder)
+        _record(folder, identity, data, model.lm, stage, asdict(place))
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return model
+
+
+def _validation(
+    model: Model,
+    stage: Stage,
+    dataset: Dataset | None,
+    seed: int,
+    validate: Callable[[Model], dict[str, float]] | None,
+) -> tuple[Callable[[Model], dict[str, float]] | None, Callable[[], list[dict[str, str]]] | None]:
+    """What measures the model, and what answers sample prompts with it; None where the stage asks for
+    neither."""
+    built = None
+    if dataset is not None and (stage.samples or (stage.validate_every is not None and validate is None)):
+        built = Validation(model, dataset, stage, seed)
+    if stage.validate_every is not None and validate is None and built is None:
+        raise ConfigError(
+            f"stage {stage.name!r} validates every {stage.validate_every} but has nothing to validate on",
+            "Give train() the dataset, or a validate function, or leave validate_every out.",
+        )
+    if stage.samples and built is None:
+        raise ConfigError(
+            f"stage {stage.name!r} wants samples but has no prompts", "Give train() the dataset."
+        )
+    samples = (lambda: built.answers(model)) if stage.samples and built is not None else None
+    if stage.validate_every is None:
+        return None, samples
+    return validate or built, samples
+
+
+def _identity(
+    lm: PreTrainedModel, data: TrainingRows, stage: Stage, seed: int, validated: bool
+) -> dict[str, Any]:
+    """All that decides the weights at the end."""
+    numbers = {f"stage.{key}": value for key, value in stage.to_json().items() if key not in _SILENT}
+    return json.loads(  # type: ignore[no-any-return]
+        json.dumps(
+            numbers
+            | {"seed": seed, "rows": data.digest, "weights": weights_digest(lm), "validated": validated}
+        )
+    )
+
+
+def weights_digest(lm: PreTrainedModel) -> str:
+    """16 hex digits of the SHA-256 of all weights, names and types included."""
+    total = hashlib.sha256()
+    for name, weight in lm.named_parameters():
+        total.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
+        total.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def _finished(folder: Path, identity: dict[str, Any]) -> bool:
+    """Whether the folder holds this run's model already.
+
+    Raises:
+        ArtifactError: it holds another run.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        record = {}
+    theirs = record.get("identity", {})
+    begun = record.get("finished") or any((folder / "checkpoints").glob("step-*"))
+    if theirs != identity and begun:
+        keys = sorted(key for key in {*theirs, *identity} if theirs.get(key) != identity.get(key))
+        changed = ", ".join(f"{key} was {theirs.get(key)}, now {identity.get(key)}" for key in keys)
+        raise ArtifactError(
+            f"{folder} holds another training run: {changed}",
+            "Give another output folder, or remove this one.",
+        )
+    return bool(record.get("finished"))
+
+
+def _compare_threads(folder: Path) -> None:
+    """Tell when a run goes on with another number of threads: sums are then rounded in another order."""
+    try:
+        before = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("threads")
+    except (OSError, ValueError):
+        return
+    now = torch.get_num_threads()
+    if before != now and any((folder / "checkpoints").glob("step-*")):
+        log.warning(
+            "%s began with %s threads and goes on with %d: not bit for bit the same run", folder, before, now
+        )
+
+
+def _record(
+    folder: Path,
+    identity: dict[str, Any],
+    data: TrainingRows,
+    lm: PreTrainedModel,
+    stage: Stage,
+    place: dict[str, Any] | None = None,
+) -> None:
+    record = {
+        "finished": place is not None,
+        "identity": identity,
+        "stage": stage.to_json(),
+        "rows": data.notes,
+        "device": str(lm.device),
+        "threads": torch.get_num_threads(),
+        "precision": str(compute_dtype(stage.precision, lm.device)).removeprefix("torch."),
+        "versions": versions("torch", "transformers"),
+        "place": place,
+    }
+    write_json(folder / RECORD, record)
+
+
+@contextmanager
+def _float32(lm: PreTrainedModel) -> Iterator[None]:
+    """Float32 weights inside the block; small steps would be rounded away in half precision."""
+    before = lm.dtype
+    if before != torch.float32:
+        lm.to(torch.float32)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if before != torch.float32:
+            lm.to(before)  # type: ignore[arg-type]

@@ -1,0 +1,86 @@
+"""HR@10 and NDCG@10 on a sample of the validation split: the prompts of a task, exact beams over the full
+catalogue."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from itemic.data.dataset import Dataset, Requests
+from itemic.decode import BeamSearch
+from itemic.errors import ConfigError
+from itemic.metrics import hit_rate, ndcg, ranks_of
+from itemic.model import Model
+from itemic.sid.trie import Trie
+from itemic.tasks import TASKS
+from itemic.train.stage import Stage
+
+K = 10
+ANSWER_TOKENS = 64
+
+
+class Validation:
+    """Asks the same requests each time.
+
+    Args:
+        model: its tokenizer and index; the weights are those of the call.
+        dataset: its validation split is asked.
+        stage: ``validate_task``, ``validate_requests``, ``validate_beams`` and ``samples``.
+        seed: chooses the sample.
+
+    Raises:
+        ConfigError: there is no task of that name.
+        DataError: the validation split is empty.
+        IndexMismatchError: the model's index belongs to another dataset.
+    """
+
+    def __init__(self, model: Model, dataset: Dataset, stage: Stage, seed: int) -> None:
+        if stage.validate_task not in TASKS:
+            raise ConfigError(
+                f"validate_task is {stage.validate_task!r}, which is no task",
+                f"Use one of {', '.join(TASKS)}.",
+            )
+        model.index.check_dataset(dataset)
+        self.stage = stage
+        self.requests = sample_requests(dataset.split("valid"), stage.validate_requests, seed)
+        prompts = TASKS[stage.validate_task].prompts(model.index, self.requests, dataset)
+        self.prompts = model.chat.prompt_batch([prompt.messages or prompt.text or "" for prompt in prompts])
+        self.trie = Trie.build(model.item_rows)
+
+    def __call__(self, model: Model) -> dict[str, float]:
+        """``hr@10``, ``ndcg@10`` and ``requests``, how many were asked."""
+        search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
+        items, _ = search.rank(self.prompts, k=K)
+        ranks = ranks_of(items, self.requests.targets)
+        return {
+            f"hr@{K}": float(hit_rate(ranks, K).mean()),
+            f"ndcg@{K}": float(ndcg(ranks, K).mean()),
+            "requests": float(len(ranks)),
+        }
+
+    @torch.no_grad()
+    def answers(self, model: Model) -> list[dict[str, str]]:
+        """Greedy, unconstrained answers to the first prompts, with the target's text beside them, to be
+        read."""
+        found = []
+        for request in range(min(self.stage.samples, len(self.requests))):
+            prompt = torch.from_numpy(self.prompts[request].astype(np.int64))[None].to(model.lm.device)
+            out = model.lm.generate(
+                prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=ANSWER_TOKENS
+            )
+            text = model.tokenizer.decode(out[0, prompt.shape[1] :].tolist())
+            target = model.index.text(int(self.requests.targets[request]))
+            asked = model.tokenizer.decode(prompt[0].tolist())
+            found.append({"prompt": asked, "answer": text, "target": target})
+        return found
+
+
+def sample_requests(requests: Requests, count: int, seed: int) -> Requests:
+    """At most ``count`` of the requests whose target is known, in their order."""
+    known = np.flatnonzero(requests.targets >= 0)
+    if len(known) > count:
+        known = np.sort(np.random.default_rng([seed, count]).choice(known, count, replace=False))
+    histories = [requests.history(int(request)) for request in known]
+    offsets = np.concatenate([[0], np.cumsum([len(history) for history in histories])]).astype(np.int64)
+    items = np.concatenate([*histories, np.zeros(0, np.int32)]).astype(np.int32)
+    return Requests(requests.users[known], offsets, items, requests.targets[known])
