@@ -1,0 +1,9 @@
+"""The recipe: one YAML file that says a whole run."""
+
+from __future__ import annotations
+
+from itemic.recipe.check import RecipeError, load_recipe
+from itemic.recipe.schema import Recipe
+from itemic.recipe.write import dump_recipe
+
+__all__ = ["Recipe", "RecipeError", "dump_recipe", "load_recipe"]

@@ -1,0 +1,120 @@
+"""All faults of a recipe at once: unknown keys, wrong values, and parts that don't fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from itemic.errors import ConfigError
+from itemic.recipe.fit import fit_faults
+from itemic.recipe.schema import Recipe
+from itemic.recipe.source import Fault, KeyPath, Source, read_source
+from itemic.recipe.tables import settings_faults
+from itemic.recipe.words import meant
+
+
+class RecipeError(ConfigError):
+    """A recipe with faults; all of them are in ``faults``, in the order of their lines."""
+
+    def __init__(self, file: str, faults: list[Fault]) -> None:
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        super().__init__(f"{file} has {count}:\n{lines}", "Mend them and run `itemic check` again.")
+        self.faults = faults
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.message.partition(" has ")[0], self.faults))
+
+
+def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and check all of it.
+
+    Args:
+        file: YAML.
+        overrides: ``a.b=c`` texts; values are YAML, a number in the path is a place in a list.
+
+    Raises:
+        RecipeError: naming every fault with its line, its key and, what was meant.
+    """
+    source = read_source(file, overrides)
+    if source.faults:
+        raise RecipeError(source.file, source.faults)
+    recipe, sections = _parse(source)
+    for path, problem in settings_faults(source.value):
+        source.fault(path, problem)
+    told = {fault.path for fault in source.faults}
+    for path, problem in fit_faults(sections):
+        if not any(known[: len(path)] == path for known in told):  # else it may be but the echo of that fault
+            source.fault(path, problem)
+    if source.faults or recipe is None:
+        raise RecipeError(source.file, sorted(dict.fromkeys(source.faults), key=_line))
+    return recipe
+
+
+def _line(fault: Fault) -> tuple[bool, int]:
+    line = fault.place.rpartition(":")[2]
+    return (not line.isdigit(), int(line) if line.isdigit() else 0)
+
+
+def _parse(source: Source) -> tuple[Recipe | None, dict[str, Any]]:
+    """The recipe where all its keys are right, and in any case the sections that can be looked at."""
+    try:
+        recipe = Recipe.model_validate(source.value)
+        return recipe, {name: getattr(recipe, name) for name in Recipe.model_fields}
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+    rest = deepcopy(source.value)
+    for fault in found:
+        path: KeyPath = tuple(fault["loc"])
+        source.fault(path, _problem(fault, path))
+        _prune(rest, path)
+    sections = {}
+    for name, field in Recipe.model_fields.items():
+        with suppress(ValidationError):
+            adapter: TypeAdapter[Any] = TypeAdapter(field.annotation or Any)
+            sections[name] = adapter.validate_python(rest.get(name, field.default))
+    return None, sections
+
+
+def _prune(value: Any, path: KeyPath) -> None:
+    """Take a faulty key out of its mapping."""
+    here: Any = value
+    for key in path[:-1]:
+        known = here if isinstance(here, dict) else dict(enumerate(here)) if isinstance(here, list) else {}
+        here = known.get(key)
+    if isinstance(here, dict):
+        here.pop(path[-1], None)
+
+
+def _problem(found: Any, path: KeyPath) -> str:
+    kind, value = found["type"], found.get("input")
+    if kind == "extra_forbidden":
+        return "unknown key" + meant(str(path[-1]), _fields_at(path[:-1]))
+    if kind == "missing":
+        return "is missing"
+    if kind in ("model_type", "dict_type"):
+        return f"must be a mapping of keys, not {value!r}"
+    message = str(found["msg"])
+    return f"is {value!r}: {message[0].lower()}{message[1:]}"
+
+
+def _fields_at(path: KeyPath) -> list[str]:
+    """The keys that a section knows."""
+    here: type[BaseModel] = Recipe
+    for key in path:
+        if isinstance(key, str):
+            by_key = {field.alias or name: field for name, field in here.model_fields.items()}
+            here = next(iter(_models(by_key[key].annotation)), here) if key in by_key else here
+    return [field.alias or name for name, field in here.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

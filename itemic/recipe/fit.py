@@ -1,0 +1,135 @@
+"""Parts of a recipe that must fit each other and the world: names, files, sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from itemic.recipe import schema as names
+from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
+from itemic.recipe.source import KeyPath
+from itemic.recipe.words import meant
+
+_STAGE_NAME = re.compile(r"[A-Za-z0-9][\w\-]*")
+
+
+def fit_faults(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    for name, check in _CHECKS.items():
+        if name in sections:
+            yield from check(sections[name])
+    if "evaluate" in sections and "tasks" in sections:
+        asked, built = sections["evaluate"].task, list(dict.fromkeys(task.task for task in sections["tasks"]))
+        if asked not in built:
+            yield (
+                ("evaluate", "task"),
+                f"{asked!r} is not among the tasks that are trained: {', '.join(built)}",
+            )
+
+
+def _one_of(path: KeyPath, value: str | None, known: Iterable[str]) -> Iterator[tuple[KeyPath, str]]:
+    if value is not None and value not in known:
+        yield path, f"unknown {path[-1]} {value!r}" + meant(value, known)
+
+
+def _missing_file(path: KeyPath, value: str) -> Iterator[tuple[KeyPath, str]]:
+    if "://" not in value and not Path(value).expanduser().exists():
+        yield path, f"there is nothing at {value}"
+
+
+def _given(part: BaseModel, keys: Iterable[str]) -> list[str]:
+    aliases = {name: field.alias or name for name, field in type(part).model_fields.items()}
+    given = {aliases[name] for name in part.model_fields_set}
+    return [key for key in keys if key in given]
+
+
+def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
+    yield from _one_of(("data", "format"), data.format, names.FORMATS)
+    yield from _one_of(("data", "split", "method"), data.split.method, names.SPLIT_METHODS)
+    if abs(sum(data.split.ratios) - 1) > 1e-6:
+        yield ("data", "split", "ratios"), f"add up to {sum(data.split.ratios):g}, not to 1"
+    if data.simulate is None and (data.format is None or data.path is None):
+        yield ("data",), "needs a format and a path, or simulate"
+    if data.simulate is not None:
+        for key in _given(data, ("format", "path", "options", "on_bad_row")):
+            yield ("data", key), "has no meaning beside simulate"
+    if data.path is not None:
+        yield from _missing_file(("data", "path"), data.path)
+
+
+def _index_faults(index: IndexPart) -> Iterator[tuple[KeyPath, str]]:
+    yield from _one_of(("index", "encoder"), index.encoder, names.ENCODERS)
+    yield from _one_of(("index", "quantizer"), index.quantizer, names.QUANTIZERS)
+    yield from _one_of(("index", "collisions"), index.collisions, names.COLLISIONS)
+    yield from _one_of(("index", "format"), index.format, names.TOKEN_FORMATS)
+    if index.levels is not None and not 2 <= len(index.levels) <= 8:
+        yield ("index", "levels"), f"has {len(index.levels)} levels; give the sizes of 2 to 8"
+    if index.published is None:
+        for key in _given(index, ("unknown",)):
+            yield ("index", key), "has no meaning without import"
+        return
+    for key in _given(index, ("encoder", "encoder_options", "quantizer", "quantizer_options")):
+        yield ("index", key), "has no meaning beside import"
+    if index.collisions == "reassign":
+        yield (
+            ("index", "collisions"),
+            "'reassign' needs item vectors, which published codes don't have; use keep or rank",
+        )
+    yield from _missing_file(("index", "import"), index.published)
+
+
+def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
+    yield from _one_of(("model", "preset"), model.preset, names.PRESETS)
+    if (model.preset is None) == (model.base is None):
+        yield ("model",), "needs one of preset (random weights) and base (a model to expand)"
+        return
+    strangers = ("vocab_size", "overrides") if model.base else ("init", "pad_to", "tie")
+    for key in _given(model, strangers):
+        yield ("model", key), f"has no meaning beside {'base' if model.base else 'preset'}"
+    if model.base and model.base.startswith((".", "/", "~")):
+        yield from _missing_file(("model", "base"), model.base)
+
+
+def _task_faults(tasks: list[TaskPart]) -> Iterator[tuple[KeyPath, str]]:
+    for i, task in enumerate(tasks):
+        yield from _one_of(("tasks", i, "task"), task.task, names.TASKS)
+
+
+def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:
+    if part.beams < max(part.k):
+        yield ("evaluate", "beams"), f"{part.beams} beams can't rank k = {max(part.k)} items"
+    for i, name in enumerate(part.baselines):
+        yield from (
+            (("evaluate", "baselines", i), text) for _, text in _one_of(("baseline",), name, names.BASELINES)
+        )
+    for i, paper in enumerate(part.published):
+        for key in paper.metrics:
+            if not re.fullmatch(r"(hr|recall|ndcg|mrr)@[1-9]\d*", key.lower()):
+                yield (
+                    ("evaluate", "published", i, "metrics", key),
+                    "is no metric; write hr@10, recall@10, ndcg@10, mrr@10",
+                )
+
+
+def _stage_faults(stages: list[dict[str, Any]]) -> Iterator[tuple[KeyPath, str]]:
+    seen: set[str] = set()
+    for i, stage in enumerate(stages):
+        name = str(stage.get("name", "train"))
+        if name in seen:
+            yield ("stages", i, "name"), f"{name!r} is the name of an earlier stage; give each its own"
+        elif not _STAGE_NAME.fullmatch(name):
+            yield ("stages", i, "name"), f"{name!r} can't name a folder; use letters, digits, - and _"
+        seen.add(name)
+
+
+_CHECKS: dict[str, Callable[[Any], Iterator[tuple[KeyPath, str]]]] = {
+    "data": _data_faults,
+    "index": _index_faults,
+    "model": _model_faults,
+    "tasks": _task_faults,
+    "stages": _stage_faults,
+    "evaluate": _evaluate_faults,
+}

@@ -1,0 +1,133 @@
+"""The keys of a recipe. Parts take plain arguments; these classes stop at the door."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+# The names that a recipe may use. They repeat the keys of the rooms' own tables (a test compares them),
+# because those tables can't be imported without torch and a recipe is checked in an instant.
+FORMATS = (
+    "auto",
+    "onerec-think",
+    "letter",
+    "minionerec",
+    "movielens",
+    "amazon-2014",
+    "amazon-2018",
+    "amazon-2023",
+    "recbole",
+)
+ENCODERS = ("lsa",)
+QUANTIZERS = ("rqkmeans",)
+COLLISIONS = ("keep", "rank", "reassign")
+TOKEN_FORMATS = ("onerec", "minionerec", "offset")
+PRESETS = ("qwen3-pico", "qwen3-nano", "qwen3-micro", "qwen3-mini", "qwen3-small", "qwen3-0.6b")
+TASKS = ("A", "B", "C", "D", "E", "sequence")
+BASELINES = ("popularity", "transitions")
+SPLIT_METHODS = ("leave-one-out", "leave-last-out", "temporal", "published")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Part(BaseModel):
+    """A section of a recipe: unknown keys are faults, values don't change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class SplitPart(Part):
+    """How interactions are divided, see :class:`itemic.data.split.SplitRule`."""
+
+    method: str = "leave-one-out"
+    history: PositiveInt | None = 50
+    ratios: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
+
+
+class DataPart(Part):
+    """Raw files of a ``format`` at a ``path``, or a marketplace to ``simulate``.
+
+    ``filters`` has the fields of :class:`itemic.data.filters.FilterRule`, ``simulate`` those of
+    :class:`itemic.data.simulator.SimulatorConfig`, ``options`` whatever the format's reader takes.
+    """
+
+    format: str | None = None
+    path: str | None = None
+    options: dict[str, Any] = {}
+    on_bad_row: Literal["error", "drop"] = "error"
+    simulate: dict[str, Any] | None = None
+    filters: dict[str, Any] | None = None
+    split: SplitPart = SplitPart()
+
+
+class IndexPart(Part):
+    """Semantic IDs to build from the items' texts, or published ones to ``import`` from a file."""
+
+    encoder: str = "lsa"
+    encoder_options: dict[str, Any] = {}
+    quantizer: str = "rqkmeans"
+    quantizer_options: dict[str, Any] = {}
+    levels: list[Annotated[int, Field(ge=2)]] | None = None
+    collisions: str | None = None
+    format: str = "onerec"
+    published: str | None = Field(default=None, alias="import")
+    unknown: Literal["error", "drop"] = "error"
+
+
+class ModelPart(Part):
+    """A ``preset`` with random weights, or a ``base`` (a Hugging Face folder or name) to expand."""
+
+    preset: str | None = None
+    vocab_size: PositiveInt | None = None
+    overrides: dict[str, Any] = {}
+    base: str | None = None
+    init: str | None = None
+    pad_to: PositiveInt = 256
+    tie: bool | None = None
+
+
+class TaskPart(BaseModel):
+    """A kind of conversation and the arguments of its builder."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    task: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class PublishedPart(Part):
+    """Somebody else's figures for the table, e.g. ``{hr@10: .0648}``."""
+
+    name: str
+    metrics: dict[str, float]
+    source: str
+
+
+class EvaluatePart(Part):
+    """What is asked of the trained model, and what it is compared with."""
+
+    split: Literal["valid", "test"] = "test"
+    task: str = "C"
+    beams: PositiveInt = 50
+    k: Annotated[list[PositiveInt], Field(min_length=1)] = [1, 5, 10, 20]
+    normalize: Literal["vocab", "level", "legal"] = "vocab"
+    exclude_history: bool = False
+    baselines: list[str] = list(BASELINES)
+    published: list[PublishedPart] = []
+
+
+class Recipe(Part):
+    """A whole run. Its steps are data, index, conversations, model, one per stage, evaluate and report."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")]
+    seed: NonNegativeInt = 0
+    data: DataPart
+    index: IndexPart = IndexPart()
+    model: ModelPart
+    tasks: Annotated[list[TaskPart], Field(min_length=1)]
+    stages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    evaluate: EvaluatePart = EvaluatePart()
