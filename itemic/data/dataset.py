@@ -75,7 +75,10 @@ class Requests:
         stop = max(start, stop)
         offsets = self.offsets[start : stop + 1]
         return Requests(
-            self.users[start:stop], offsets - offsets[0], self.items[offsets[0] : offsets[-1]], self.targets[start:stop]
+            self.users[start:stop],
+            offsets - offsets[0],
+            self.items[offsets[0] : offsets[-1]],
+            self.targets[start:stop],
         )
 
 
@@ -84,8 +87,10 @@ class Dataset:
     """A catalogue and its interactions.
 
     Attributes:
-        items: one row an item, columns ``schema.ITEM_COLUMNS``; ids unique, texts never null (empty if missing).
-        interactions: columns ``schema.INTERACTION_COLUMNS``, users contiguous, each user's events in time order.
+        items: one row an item, columns ``schema.ITEM_COLUMNS``; ids unique, texts never null (empty if
+            missing).
+        interactions: columns ``schema.INTERACTION_COLUMNS``, users contiguous, each user's events in time
+            order.
         name: a short name for tables.
         rule: how :meth:`split` divides the interactions.
         notes: what was read, filtered and dropped, by rule; goes into the manifest.
@@ -110,7 +115,9 @@ class Dataset:
         )["_row"]
         if joined.null_count():
             lost = self.interactions.filter(joined.is_null())[c.ITEM_ID][0]
-            raise DataError(f"interactions name item {lost!r}, which is not in the catalogue", "Read the raw files again.")
+            raise DataError(
+                f"interactions name item {lost!r}, which is not in the catalogue", "Read the raw files again."
+            )
         user = self.interactions[c.USER_ID]
         runs = user.rle()
         lengths = runs.struct.field("len").to_numpy().astype(np.int64)
@@ -139,7 +146,9 @@ class Dataset:
         """What training may see: each user's interactions before the first target of validation or test."""
         whole = self.sequences
         kept = self.labels == 0
-        counts = np.add.reduceat(kept, whole.offsets[:-1], dtype=np.int64) if len(whole) else np.zeros(0, np.int64)
+        counts = (
+            np.add.reduceat(kept, whole.offsets[:-1], dtype=np.int64) if len(whole) else np.zeros(0, np.int64)
+        )
         return Sequences(
             whole.users,
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -178,14 +187,18 @@ class Dataset:
             items = pl.read_parquet(root / "items.parquet")
             interactions = pl.read_parquet(root / "interactions.parquet")
         except (OSError, json.JSONDecodeError, pl.exceptions.PolarsError) as error:
-            raise DataError(f"{root} is not a dataset folder: {error}", "Make one with `itemic data import`.") from error
+            raise DataError(
+                f"{root} is not a dataset folder: {error}", "Make one with `itemic data import`."
+            ) from error
         for table, columns, file in (
             (items, c.ITEM_COLUMNS, "items.parquet"),
             (interactions, c.INTERACTION_COLUMNS, "interactions.parquet"),
         ):
             missing = [name for name in columns if name not in table.columns]
             if missing:
-                raise DataError(f"{root / file} lacks the columns {', '.join(missing)}", "Import the raw files again.")
+                raise DataError(
+                    f"{root / file} lacks the columns {', '.join(missing)}", "Import the raw files again."
+                )
         return cls(items, interactions, head["name"], SplitRule.from_json(head["split"]), head["notes"])
 
 

@@ -1,7 +1,7 @@
 """Splits. A split is a label on each interaction: the one split whose *target* it is.
 
-Whatever the method, each user's labels run train … valid … test, so training sees a prefix of every sequence and a
-request's history is everything that came before its target.
+Whatever the method, each user's labels run train … valid … test, so training sees a prefix of every sequence
+and a request's history is everything that came before its target.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ class SplitRule:
     """How interactions are divided.
 
     Attributes:
-        method: ``leave-one-out`` (test = a user's last item, valid = the one before, train = all earlier ones; the
-            protocol of the papers), ``leave-last-out`` (the OneRec-Think pipeline's: valid = the last item, train = all
-            before it, test = everything as history with the target unknown), ``temporal`` (global ratio by the
-            target's time, as MiniOneRec does) or ``published`` (the source's own labels).
+        method: ``leave-one-out`` (test = a user's last item, valid = the one before, train = all earlier
+            ones; the protocol of the papers), ``leave-last-out`` (the OneRec-Think pipeline's: valid = the
+            last item, train = all before it, test = everything as history with the target unknown),
+            ``temporal`` (global ratio by the target's time, as MiniOneRec does) or ``published`` (the
+            source's own labels).
         history: the most recent items that a request shows; None for all.
         ratios: train, valid and test shares of ``temporal``.
     """
@@ -44,9 +45,13 @@ class SplitRule:
         if self.method not in METHODS:
             raise ConfigError(f"unknown split method {self.method!r}", f"Use one of {', '.join(METHODS)}.")
         if self.history is not None and self.history < 1:
-            raise ConfigError(f"split history is {self.history}", "Give a positive number of items, or none for all.")
+            raise ConfigError(
+                f"split history is {self.history}", "Give a positive number of items, or none for all."
+            )
         if len(self.ratios) != 3 or min(self.ratios) < 0 or abs(sum(self.ratios) - 1) > 1e-6:
-            raise ConfigError(f"split ratios {self.ratios} are not three shares of 1", "Use e.g. [0.8, 0.1, 0.1].")
+            raise ConfigError(
+                f"split ratios {self.ratios} are not three shares of 1", "Use e.g. [0.8, 0.1, 0.1]."
+            )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"ratios": list(self.ratios)}
@@ -56,10 +61,15 @@ class SplitRule:
         return cls(**(value | {"ratios": tuple(value["ratios"])}))
 
 
-def label_interactions(sequences: Sequences, rule: SplitRule, given: list[str | None] | None = None) -> Labels:
-    """The split whose target each interaction is: int8 ``[N]``, 0 train, 1 valid, 2 test, rising within each user.
+def label_interactions(
+    sequences: Sequences, rule: SplitRule, given: list[str | None] | None = None
+) -> Labels:
+    """The split whose target each interaction is: int8 ``[N]``, 0 train, 1 valid, 2 test, rising within each
+    user.
 
     Args:
+        sequences: everything.
+        rule: how to divide it.
         given: the source's own labels, for ``published``.
 
     Raises:
@@ -83,7 +93,9 @@ def label_interactions(sequences: Sequences, rule: SplitRule, given: list[str | 
 
 def _temporal(sequences: Sequences, ratios: tuple[float, float, float]) -> Labels:
     if sequences.timestamps is None:
-        raise DataError("a temporal split needs a time for every interaction", "Use leave-one-out, or add timestamps.")
+        raise DataError(
+            "a temporal split needs a time for every interaction", "Use leave-one-out, or add timestamps."
+        )
     labels = np.zeros(len(sequences.items), np.int8)
     first = np.zeros(len(sequences.items), bool)
     first[sequences.offsets[:-1][np.diff(sequences.offsets) > 0]] = True
@@ -98,7 +110,9 @@ def _temporal(sequences: Sequences, ratios: tuple[float, float, float]) -> Label
 def _published(given: list[str | None] | None) -> Labels:
     unlabelled = next((i for i, label in enumerate(given or [None]) if label not in CODES), None)
     if given is None or unlabelled is not None:
-        raise DataError("this source has no published split", "Choose leave-one-out, leave-last-out or temporal.")
+        raise DataError(
+            "this source has no published split", "Choose leave-one-out, leave-last-out or temporal."
+        )
     return np.array([CODES[str(label)] for label in given], np.int8)
 
 
@@ -114,7 +128,8 @@ def _check_order(labels: Labels, sequences: Sequences) -> None:
 
 
 def requests_of(sequences: Sequences, labels: Labels, rule: SplitRule, name: str) -> Requests:
-    """The requests whose target carries the label ``name``; for leave-last-out's test, one per user without target.
+    """The requests whose target carries the label ``name``; for leave-last-out's test, one per user without
+    target.
 
     Raises:
         DataError: there are none.
@@ -122,7 +137,9 @@ def requests_of(sequences: Sequences, labels: Labels, rule: SplitRule, name: str
     from itemic.data.dataset import Requests
 
     if name not in ("valid", "test"):
-        raise ConfigError(f"unknown split {name!r}", "Ask for 'valid' or 'test'; training data is `Dataset.train`.")
+        raise ConfigError(
+            f"unknown split {name!r}", "Ask for 'valid' or 'test'; training data is `Dataset.train`."
+        )
     user_of = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
     if rule.method == "leave-last-out" and name == "test":
         user = np.flatnonzero(np.diff(sequences.offsets) > 0)

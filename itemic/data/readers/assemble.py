@@ -1,0 +1,124 @@
+"""From a catalogue and events to a dataset: unknown items, order, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from itemic import schema as c
+from itemic.data.dataset import Dataset
+from itemic.data.readers.events import FILE, LINE, Events
+from itemic.data.readers.rows import BadRows, Catalogue
+from itemic.data.split import SplitRule
+from itemic.errors import DataError
+
+
+def assemble(
+    *,
+    name: str,
+    catalogue: Catalogue,
+    events: Events,
+    rows: BadRows,
+    files: Mapping[str, int],
+    promise_order: bool = False,
+    rule: SplitRule | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Put a dataset together.
+
+    Users come in the order of their first event; a user's events by time, those of one time as the files
+    have them.
+
+    Args:
+        name: the dataset's.
+        catalogue: the items.
+        events: the interactions.
+        rows: what to do with bad ones.
+        files: what was read: name of file → lines or entries.
+        promise_order: an event earlier than one before it of the same user is a bad row, not a row to be
+            sorted.
+
+        rule: the split that the source suggests.
+        notes: more to say in ``Dataset.notes["read"]``.
+
+    Raises:
+        DataError: an event names an item that is not in the catalogue (policy error), or nothing is left.
+    """
+    items = catalogue.frame()
+    table = _known(events.table(), items, events.files, catalogue.file, rows)
+    if not len(table):
+        raise DataError(
+            f"no interactions are left of {', '.join(files)}", "Check the files, or the rows dropped."
+        )
+    if promise_order:
+        table = _ordered(table, events.files, rows)
+    order, late = _order(table)
+    chosen = table.drop(LINE, FILE)
+    del table
+    if (np.diff(order) != 1).any():
+        chosen = chosen[order]
+    interactions = chosen.select(
+        pl.col(name).cast(pl.String) if name in (c.USER_ID, c.ITEM_ID, c.SPLIT) else pl.col(name)
+        for name in c.INTERACTION_COLUMNS
+    ).rechunk()
+    record = {
+        "files": dict(files),
+        **rows.notes(),
+        "empty_titles": catalogue.empty_titles,
+        "out_of_order": late,
+        **(notes or {}),
+    }
+    return Dataset(items, interactions, name, rule or SplitRule(), {"read": record})
+
+
+def _known(
+    table: pl.DataFrame, items: pl.DataFrame, files: list[str], catalogue: str, rows: BadRows
+) -> pl.DataFrame:
+    """The events whose item is in the catalogue; the others are reported."""
+    named = table.get_column(c.ITEM_ID).unique()
+    unknown = named.filter(~named.cast(pl.String).is_in(items[c.ITEM_ID].implode()))
+    if not len(unknown):
+        return table
+    lost = table.get_column(c.ITEM_ID).is_in(unknown.implode())
+    first = table.row(int(lost.arg_true()[0]), named=True)
+    what = f"user {first[c.USER_ID]!r} has item {first[c.ITEM_ID]!r}, which is not in {catalogue}"
+    if int(lost.sum()) > 1:
+        what += f" (and {int(lost.sum()) - 1} more events of {len(unknown)} such items)"
+    rows.report("unknown item", _place(first, files), what, int(lost.sum()))
+    return table.filter(~lost)
+
+
+def _ordered(table: pl.DataFrame, files: list[str], rows: BadRows) -> pl.DataFrame:
+    """The events that are not earlier than one before them of the same user; the others are reported."""
+    time = pl.col(c.TIMESTAMP)
+    late = table.select(time < time.cum_max().over(c.USER_ID)).to_series().fill_null(False)
+    if not late.any():
+        return table
+    first = table.row(int(late.arg_true()[0]), named=True)
+    what = f"user {first[c.USER_ID]!r} goes back in time, to {first[c.TIMESTAMP]} ms"
+    rows.report("unordered time", _place(first, files), what, int(late.sum()))
+    return table.filter(~late)
+
+
+def _place(event: dict[str, Any], files: list[str]) -> str:
+    file = files[event[FILE]]
+    return f"{file}, line {event[LINE]}" if event[LINE] else file
+
+
+def _order(table: pl.DataFrame) -> tuple[npt.NDArray[np.int64], int]:
+    """Users by first event, then time, then file order; and how often the file went back in time."""
+    code = table.get_column(c.USER_ID).to_physical().to_numpy()
+    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int32)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first), dtype=np.int32)
+    user = rank[inverse]
+    times = table.get_column(c.TIMESTAMP)
+    if times.null_count() == len(times):
+        return np.argsort(user, kind="stable").astype(np.int64), 0
+    order = np.lexsort((times.to_numpy(), user)).astype(np.int64)
+    back = (np.diff(order) < 0) & (np.diff(user[order]) == 0)
+    return order, int(back.sum())

@@ -1,0 +1,86 @@
+"""MovieLens: ``ratings.csv`` and ``movies.csv``, or the older ``.dat`` files ("::" between fields, latin-1)."""
+
+from __future__ import annotations
+
+from itemic.data.dataset import Dataset
+from itemic.data.readers.assemble import assemble
+from itemic.data.readers.delimited import Delimited, csv_rows, require_columns
+from itemic.data.readers.events import Events, read_events
+from itemic.data.readers.reader import Reader
+from itemic.data.readers.rows import BadRows, Catalogue
+from itemic.data.readers.source import Source
+
+COLUMNS = ("userId", "movieId", "rating", "timestamp")
+NO_GENRES = "(no genres listed)"
+
+
+def finds(source: Source) -> bool:
+    return any(source.match(f"ratings.{kind}") and source.match(f"movies.{kind}") for kind in ("csv", "dat"))
+
+
+def read(source: Source, rows: BadRows, *, promise_order: bool = False) -> Dataset:
+    """Read ratings and movies; genres become categories.
+
+    Args:
+        source: the folder.
+        rows: what to do with bad ones.
+        promise_order: an event earlier than one before it of the same user is a bad row, not one to be
+            sorted.
+    """
+    if source.match("ratings.csv"):
+        ratings, movies = source.one("ratings.csv"), source.one("movies.csv")
+        header = tuple(next(iter(source.head(ratings)), "").split(","))
+        require_columns(source.where(ratings), COLUMNS, header)
+        layout = Delimited(header, *COLUMNS)
+        catalogue = _movies_csv(source, movies, rows)
+    else:
+        ratings, movies = source.one("ratings.dat"), source.one("movies.dat")
+        layout = Delimited(COLUMNS, *COLUMNS, separator="::", quoted=False)
+        catalogue = _movies_dat(source, movies, rows)
+    events = Events()
+    is_csv = ratings.endswith("csv")
+    lines = read_events(source, ratings, rows, events, fast=layout.fast, parse=layout.parse, header=is_csv)
+    return assemble(
+        name=source.folder_name,
+        catalogue=catalogue,
+        events=events,
+        rows=rows,
+        files={ratings: lines, movies: catalogue.taken},
+        promise_order=promise_order,
+        notes={"format": "movielens"},
+    )
+
+
+def _movies_csv(source: Source, file: str, rows: BadRows) -> Catalogue:
+    catalogue = Catalogue(rows, source.where(file))
+    for line, row in csv_rows(source, file, ("movieId", "title", "genres"), rows):
+        catalogue.add(f"line {line}", row["movieId"], row["title"], categories=_genres(row["genres"]))
+    return catalogue
+
+
+def _movies_dat(source: Source, file: str, rows: BadRows) -> Catalogue:
+    catalogue = Catalogue(rows, source.where(file))
+    for lines in source.batches(file):
+        for number, raw in lines:
+            fields = _decode(raw).split("::")
+            if len(fields) == 3:
+                catalogue.add(f"line {number}", fields[0], fields[1], categories=_genres(fields[2]))
+            elif raw.strip():
+                what = f"{len(fields)} fields where there should be 3"
+                rows.report("broken line", f"{source.where(file)}, line {number}", what)
+    return catalogue
+
+
+def _decode(raw: bytes) -> str:
+    """ML-1M is latin-1, ML-10M is UTF-8; accented latin-1 text is practically never valid UTF-8."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _genres(text: str) -> list[str]:
+    return [] if text == NO_GENRES else [name for name in text.strip().split("|") if name]
+
+
+READER = Reader("movielens", "ratings.csv and movies.csv, or ratings.dat and movies.dat", finds, read)
