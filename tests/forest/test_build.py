@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from itemic.forest import TokenRows, build_forest
+from itemic.forest.build import sort_rows
+from tests.forest.reference import slow_forest
+
+ROWS = st.lists(st.lists(st.integers(0, 3), max_size=7), max_size=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ROWS, st.randoms(use_true_random=False))
+def test_forest_equals_the_set_of_all_prefixes(rows: list[list[int]], random: object) -> None:
+    weights = [[random.choice([0.0, 1.0, 2.5]) for _ in row] for row in rows]  # type: ignore[attr-defined]
+    forest = build_forest(TokenRows.of(rows, weights))
+    nodes = slow_forest(rows, weights)
+    index = {prefix: i for i, prefix in enumerate(nodes)}
+    assert forest.tokens.tolist() == [node.token for node in nodes.values()]
+    assert forest.position.tolist() == [node.depth for node in nodes.values()]
+    assert forest.parent.tolist() == [index.get(node.parent, -1) for node in nodes.values()]
+    assert forest.weight.tolist() == [node.weight for node in nodes.values()]
+    ends = [max(j for p, j in index.items() if p[: len(prefix)] == prefix) + 1 for prefix in nodes]
+    assert forest.end.tolist() == ends
+    assert forest.row_leaf.tolist() == [index.get(tuple(row), -1) for row in rows]
+    assert forest.row_tokens == sum(len(row) for row in rows)
+
+
+@given(ROWS)
+def test_mask_lets_a_token_see_its_ancestors_and_itself(rows: list[list[int]]) -> None:
+    forest = build_forest(TokenRows.of(rows))
+    seen = forest.dense_mask()
+    for node in range(len(forest)):
+        path = {node}
+        while forest.parent[node] >= 0 and (node := int(forest.parent[node])) >= 0:
+            path.add(node)
+        assert set(np.flatnonzero(seen[max(path)]).tolist()) == path
+
+
+@given(ROWS)
+def test_rows_are_sorted_with_their_common_prefixes(rows: list[list[int]]) -> None:
+    order, common = sort_rows(TokenRows.of(rows))
+    ranked = [rows[i] for i in order]
+    assert ranked == sorted(rows)
+    for i in range(1, len(ranked)):
+        shared = 0
+        for a, b in zip(ranked[i - 1], ranked[i], strict=False):
+            if a != b:
+                break
+            shared += 1
+        assert common[i] == shared
+
+
+def test_a_hand_made_forest() -> None:
+    #  7 ─ 1 ─ 2      rows: 7 1 2 | 7 1 3 | 7 1 3
+    #        └ 3
+    forest = build_forest(TokenRows.of([[7, 1, 2], [7, 1, 3], [7, 1, 3]], [[1, 0, 1], [1, 0, 1], [1, 0.5, 1]]))
+    assert forest.tokens.tolist() == [7, 1, 2, 3]
+    assert forest.position.tolist() == [0, 1, 2, 2]
+    assert forest.parent.tolist() == [-1, 0, 1, 1]
+    assert forest.end.tolist() == [4, 4, 3, 4]
+    assert forest.weight.tolist() == [0, 0.5, 1, 2]
+    assert forest.row_leaf.tolist() == [2, 3, 3]
