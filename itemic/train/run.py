@@ -26,7 +26,6 @@ from itemic.train.precision import compute_dtype
 from itemic.train.rows import Source, training_rows
 from itemic.train.stage import Stage
 from itemic.train.stream import TrainingRows
-from itemic.train.validation import Validation
 
 RECORD = "training.json"
 _SILENT = ("name", "checkpoint_every", "keep", "log_every", "samples")  # change nothing of the weights
@@ -88,8 +87,7 @@ def train(
         torch.manual_seed(seed)
         rows = None
         if stage.train == "embeddings":
-            ids = model.tokenizer.convert_tokens_to_ids(model.index.tokens)
-            rows = stack.enter_context(learning_rows(model.lm, ids))
+            rows = stack.enter_context(learning_rows(model.lm, range(*model.new_token_range)))
         trainer = Trainer(
             model.lm,
             data,
@@ -103,10 +101,20 @@ def train(
         )
         place = trainer.run()
     if folder is not None:
-        model.save(folder)
+        _save(model, folder)
         _record(folder, identity, data, model.lm, stage, asdict(place))
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return model
+
+
+def _save(model: Model, folder: Path) -> None:
+    try:
+        model.save(folder)
+    except OSError as error:
+        raise ArtifactError(
+            f"can't write the model to {folder}: {error}",
+            "Free some space and start the same command again: it goes on from the last checkpoint.",
+        ) from error
 
 
 def _validation(
@@ -120,6 +128,8 @@ def _validation(
     neither."""
     built = None
     if dataset is not None and (stage.samples or (stage.validate_every is not None and validate is None)):
+        from itemic.train.validation import Validation  # the decoder and all tasks, for those who ask
+
         built = Validation(model, dataset, stage, seed)
     if stage.validate_every is not None and validate is None and built is None:
         raise ConfigError(
