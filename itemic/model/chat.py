@@ -1,0 +1,194 @@
+"""The one way from conversations to token ids: for training, evaluation and serving."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from transformers import PreTrainedTokenizerBase
+
+from itemic import schema as c
+from itemic.artifact import digest_of
+from itemic.errors import ConfigError, DataError
+from itemic.forest.rows import TokenRows
+from itemic.model.pieces import PieceEncoder
+from itemic.model.turns import ASSISTANT, Message, TurnRenderer, Unit, turns_of
+
+Conversation = Sequence[Message] | str
+SUPERVISED = ("all", "itemic")
+
+
+class ChatRenderer:
+    """Turns conversations into tokens by the model's own chat template.
+
+    What the assistant says is supervised: the content of its turns and the token that closes each, never the
+    header before them nor the line end after them. Each assistant turn is encoded apart from what stands
+    before it, so that the tokens of :meth:`prompt` are those with which the training row of the same
+    conversation begins. A template without a system role gets the system prompt in front of the first user's
+    content.
+
+    Args:
+        tokenizer: with a chat template.
+        item_tokens: ids of the index's tokens, for rows in which only they are supervised.
+
+    Raises:
+        ModelError: the tokenizer has no chat template, or one that can't be followed.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, item_tokens: range | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.item_tokens = item_tokens
+        self._pieces = PieceEncoder(tokenizer)
+        self._turns = TurnRenderer(tokenizer)
+        opening = tokenizer.encode("")  # what the tokenizer puts before any text
+        starts = tokenizer.bos_token_id is not None and opening[:1] == [tokenizer.bos_token_id]
+        self._opening: list[Unit] = [(str(tokenizer.bos_token), False)] if starts else []
+
+    @property
+    def digest(self) -> str:
+        """Names tokenizer and template: equal digests, equal tokens for equal conversations."""
+        vocab = sorted(self.tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        return digest_of([vocab, backend.to_str() if backend else "", self.tokenizer.chat_template])
+
+    # ----------------------------------------------------------- one at a time
+
+    def encode(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
+        """A conversation's token ids, and which of them are the assistant's.
+
+        Raises:
+            DataError: a message without role or text, or a conversation that the template refuses.
+        """
+        rows = self._rows([self._turns.units(turns_of(messages))])
+        assert rows.weights is not None
+        return rows.tokens.tolist(), rows.weights.astype(bool).tolist()
+
+    def prompt(self, messages: Conversation, thinking: bool | None = None) -> list[int]:
+        """What the model reads before it answers.
+
+        Args:
+            messages: up to the user's last turn; or a plain text, for models that continue segments.
+            thinking: None ends where an answer without thoughts begins in training; True where an answer with
+                thoughts begins; False after an empty think block, if the template has one.
+
+        Raises:
+            DataError: as :meth:`encode`, or the last turn is the assistant's.
+        """
+        return [int(token) for token in self.prompt_batch([messages], thinking).tokens]
+
+    # ---------------------------------------------------------------- batches
+
+    def encode_batch(self, conversations: Iterable[Conversation], *, supervise: str = "all") -> TokenRows:
+        """Training rows with weights 1 on what is supervised and 0 elsewhere.
+
+        Args:
+            conversations: messages, or a plain text, of which every token is supervised.
+            supervise: ``"all"``, or ``"itemic"`` for the index's tokens only.
+
+        Raises:
+            DataError: as :meth:`encode`.
+        """
+        units = [
+            self._segment(item) if isinstance(item, str) else self._turns.units(turns_of(item))
+            for item in conversations
+        ]
+        return self._supervise(self._rows(units), supervise)
+
+    def encode_segments(self, texts: Iterable[str], *, supervise: str = "all") -> TokenRows:
+        """Plain texts as training rows."""
+        return self.encode_batch(texts, supervise=supervise)
+
+    def encode_table(self, conversations: pl.DataFrame, *, supervise: str = "all") -> TokenRows:
+        """Training rows of a table with the columns of ``schema.CONVERSATION_COLUMNS``; messages win over
+        segments.
+
+        Raises:
+            DataError: a row with neither, or with broken JSON.
+        """
+        columns = [
+            conversations[name].to_list() if name in conversations.columns else [None] * len(conversations)
+            for name in (c.MESSAGES, c.SEGMENTS)
+        ]
+        rows = enumerate(zip(*columns, strict=True))
+        return self.encode_batch(
+            (_conversation(row, messages, segments) for row, (messages, segments) in rows),
+            supervise=supervise,
+        )
+
+    def prompt_batch(self, prompts: Iterable[Conversation], thinking: bool | None = None) -> TokenRows:
+        """As :meth:`prompt` for many; without weights."""
+        units = [self._prompt_units(prompt, thinking) for prompt in prompts]
+        rows = self._rows(units)
+        return TokenRows(rows.tokens, rows.offsets)
+
+    # ----------------------------------------------------------------- inside
+
+    def _segment(self, text: str) -> list[Unit]:
+        return [*self._opening, (text, True)]
+
+    def _prompt_units(self, prompt: Conversation, thinking: bool | None) -> list[Unit]:
+        if isinstance(prompt, str):
+            return self._segment(prompt)
+        turns = turns_of(prompt)
+        if turns[-1][0] == ASSISTANT:
+            raise DataError(
+                "a prompt ends with the assistant's turn", "Leave out the answer that the model is asked for."
+            )
+        return self._turns.prompt_units(turns, thinking)
+
+    def _rows(self, conversations: Sequence[list[Unit]]) -> TokenRows:
+        """One row per list of units."""
+        if not self._pieces.reads_pieces_alone:
+            return self._whole(conversations)
+        parts = self._pieces.rows([text for units in conversations for text, _ in units])
+        flags = np.array([ours for units in conversations for _, ours in units], np.float32)
+        ends = np.concatenate([[0], np.cumsum([len(units) for units in conversations])]).astype(np.int64)
+        return TokenRows(parts.tokens, parts.offsets[ends], np.repeat(flags, parts.lengths))
+
+    def _whole(self, conversations: Sequence[list[Unit]]) -> TokenRows:
+        """For tokenizers that read a text's beginning in another way than its middle: never cut, look at
+        offsets."""
+        rows: list[list[int]] = []
+        weights: list[list[float]] = []
+        for units in conversations:
+            text = "".join(part for part, _ in units)
+            found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            ours = np.repeat([float(flag) for _, flag in units], [len(part) for part, _ in units])
+            last = [max(stop - 1, 0) for _, stop in found["offset_mapping"]]
+            rows.append(found["input_ids"])
+            weights.append(ours[last].tolist() if len(ours) else [])
+        return TokenRows.of(rows, weights)
+
+    def _supervise(self, rows: TokenRows, supervise: str) -> TokenRows:
+        if supervise not in SUPERVISED:
+            raise ConfigError(f"unknown supervision {supervise!r}", f"Use one of {', '.join(SUPERVISED)}.")
+        if supervise == "all":
+            return rows
+        if self.item_tokens is None or rows.weights is None:
+            raise ConfigError(
+                "this renderer knows no item tokens", "Take the renderer of a model (model.chat)."
+            )
+        itemic = (rows.tokens >= self.item_tokens.start) & (rows.tokens < self.item_tokens.stop)
+        return TokenRows(rows.tokens, rows.offsets, rows.weights * itemic.astype(np.float32))
+
+
+def _conversation(row: int, messages: Any, segments: Any) -> Conversation:
+    """Messages or the joined text of segments, from JSON text or lists."""
+    for name, value in ((c.MESSAGES, messages), (c.SEGMENTS, segments)):
+        if value is None:
+            continue
+        try:
+            found = json.loads(value) if isinstance(value, str) else value
+            if name == c.MESSAGES and found:
+                return list(found)
+            if name == c.SEGMENTS and found:
+                return "".join(part if isinstance(part, str) else part["text"] for part in found)
+        except (json.JSONDecodeError, TypeError, KeyError) as error:
+            raise DataError(
+                f"conversation {row}: column {name} can't be read: {error}",
+                "Check it with `itemic tasks validate`.",
+            ) from error
+    raise DataError(f"conversation {row} has neither messages nor segments", "Give each row one of the two.")
