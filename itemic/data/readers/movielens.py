@@ -1,4 +1,4 @@
-"""MovieLens: ``ratings.csv`` and ``movies.csv``, or the older ``.dat`` files ("::" between fields, latin-1)."""
+"""MovieLens: ``ratings.csv`` and ``movies.csv``, or the older ``.dat`` files ("::" between fields)."""
 
 from __future__ import annotations
 

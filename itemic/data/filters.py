@@ -1,0 +1,219 @@
+"""Filters: which interactions and items of a dataset stay.
+
+The rules are applied in one fixed order, and each writes what it left into ``Dataset.notes["filters"]``:
+
+1. ``min_rating``, 2. the time window, 3. ties (the order of events of one time), 4. duplicates, 5. the
+k-core, 6. ``max_history``, 7. items that nobody interacts with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from itemic import schema as c
+from itemic.data.dataset import Dataset
+from itemic.errors import ConfigError, DataError
+
+DUPLICATES = ("keep-all", "keep-first", "keep-last", "drop-consecutive")
+TIES = ("file-order", "item-id")
+Codes = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class FilterRule:
+    """What to keep.
+
+    Attributes:
+        user_k_core: every user keeps at least so many interactions; with ``item_k_core`` to a fixed point
+            (0: off).
+        item_k_core: every item keeps at least so many interactions (0: off).
+        min_rating: the least rating that counts as an interaction; unrated ones are dropped too.
+        start: the first moment kept, ISO 8601 (``"2016-10"``, ``"2016-10-01T12:00:00"``), UTC if no zone is
+            given.
+        end: the first moment no longer kept.
+        duplicates: of a user's interactions with one item keep all, the first, or the last;
+            ``drop-consecutive`` keeps one of each run.
+        ties: the order of a user's events of one time: as the files have them, or by item id.
+        max_history: keep a user's last so many interactions (after the k-core, which is not repeated).
+        drop_cold_items: take items without interactions out of the catalogue.
+    """
+
+    user_k_core: int = 0
+    item_k_core: int = 0
+    min_rating: float | None = None
+    start: str | None = None
+    end: str | None = None
+    duplicates: str = "keep-all"
+    ties: str = "file-order"
+    max_history: int | None = None
+    drop_cold_items: bool = True
+
+    def __post_init__(self) -> None:
+        if self.user_k_core < 0 or self.item_k_core < 0:
+            raise ConfigError("a k-core is negative", "Give 0 for none, or e.g. 5.")
+        if self.duplicates not in DUPLICATES:
+            raise ConfigError(
+                f"unknown duplicate rule {self.duplicates!r}", f"Use one of {', '.join(DUPLICATES)}."
+            )
+        if self.ties not in TIES:
+            raise ConfigError(f"unknown tie rule {self.ties!r}", f"Use one of {', '.join(TIES)}.")
+        if self.max_history is not None and self.max_history < 1:
+            raise ConfigError(
+                f"max_history is {self.max_history}", "Give a positive number, or none for all."
+            )
+        start, end = self.window
+        if start is not None and end is not None and start >= end:
+            raise ConfigError(
+                f"the window from {self.start} to {self.end} is empty", "Give a start before the end."
+            )
+
+    @property
+    def window(self) -> tuple[int | None, int | None]:
+        """Start and end in milliseconds since 1970."""
+        return _moment(self.start, "start"), _moment(self.end, "end")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _moment(text: str | None, name: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(f"{text}-01" if len(text) == len("2016-10") else text)
+    except ValueError as error:
+        raise ConfigError(f"{name} {text!r} is no moment: {error}", "Write it like 2016-10-01.") from error
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def apply_filters(dataset: Dataset, rule: FilterRule) -> Dataset:
+    """The dataset under a rule; ``notes["filters"]`` has the rule and the counts before it and after each
+    step.
+
+    Raises:
+        DataError: a rule needs ratings or times that are not there, or nothing is left.
+    """
+    table = dataset.interactions
+    steps = [_count("before", table)]
+    for name, step in (
+        ("min_rating", _by_rating),
+        ("window", _by_time),
+        ("ties", _by_tie),
+        ("duplicates", _by_duplicate),
+        ("k_core", _by_k_core),
+        ("max_history", _by_history),
+    ):
+        kept = step(table, rule)
+        if kept is not table:
+            table = kept
+            steps.append(_count(name, table))
+        if not len(table):
+            counts = "; ".join(f"{step['rule']}: {step['interactions']}" for step in steps)
+            raise DataError(
+                f"the filters leave no interactions of {dataset.name} ({counts})", "Weaken the filters."
+            )
+    items = dataset.items
+    if rule.drop_cold_items:
+        items = items.join(table.select(c.ITEM_ID).unique(), on=c.ITEM_ID, how="semi", maintain_order="left")
+    notes = {"rule": rule.to_json(), "steps": steps, "cold_items_dropped": len(dataset.items) - len(items)}
+    earlier = dataset.notes.get("filters", [])
+    return replace(
+        dataset, items=items, interactions=table, notes={**dataset.notes, "filters": [*earlier, notes]}
+    )
+
+
+def _count(rule: str, table: pl.DataFrame) -> dict[str, Any]:
+    return {
+        "rule": rule,
+        "users": table[c.USER_ID].n_unique(),
+        "items": table[c.ITEM_ID].n_unique(),
+        "interactions": len(table),
+    }
+
+
+def _by_rating(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
+    if rule.min_rating is None:
+        return table
+    if table[c.RATING].null_count() == len(table):
+        raise DataError("min_rating is set, but the source has no ratings", "Leave min_rating out.")
+    return table.filter(pl.col(c.RATING) >= rule.min_rating)
+
+
+def _by_time(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
+    start, end = rule.window
+    if start is None and end is None:
+        return table
+    if table[c.TIMESTAMP].null_count():
+        raise DataError("a time window is set, but the source has no times", "Leave start and end out.")
+    time = pl.col(c.TIMESTAMP)
+    return table.filter(
+        (time >= start) if start is not None else True, (time < end) if end is not None else True
+    )
+
+
+def _by_tie(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
+    if rule.ties == "file-order" or table[c.TIMESTAMP].null_count():
+        return table
+    number = pl.col(c.USER_ID).rle_id().alias("_user")
+    return table.with_columns(number).sort("_user", c.TIMESTAMP, c.ITEM_ID, maintain_order=True).drop("_user")
+
+
+def _by_duplicate(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
+    if rule.duplicates == "keep-all":
+        return table
+    if rule.duplicates == "drop-consecutive":
+        return table.filter(pl.struct(c.USER_ID, c.ITEM_ID).rle_id().diff().fill_null(1) != 0)
+    keys = [c.USER_ID, c.ITEM_ID]
+    return table.unique(
+        keys, keep="first" if rule.duplicates == "keep-first" else "last", maintain_order=True
+    )
+
+
+def _by_k_core(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
+    if rule.user_k_core <= 1 and rule.item_k_core <= 1:
+        return table
+    users = table[c.USER_ID].rle_id().to_numpy()
+    items = table[c.ITEM_ID].cast(pl.Categorical(pl.Categories.random())).to_physical().to_numpy()
+    return table.filter(k_core(users, items, rule.user_k_core, rule.item_k_core))
+
+
+def k_core(users: Codes, items: Codes, user_k: int, item_k: int) -> npt.NDArray[np.bool_]:
+    """Which pairs stay when users with fewer than ``user_k`` and items with fewer than ``item_k`` go, again
+    and again.
+
+    The fixed point is the largest part of the data in which both hold; it doesn't depend on the order of
+    removal.
+
+    Args:
+        users: small non-negative integers ``[N]``.
+        items: likewise.
+        user_k: the least number of pairs of a user.
+        item_k: the least number of pairs of an item.
+
+    Returns:
+        bool ``[N]``.
+    """
+    alive = np.arange(len(users))
+    while True:
+        user, item = users[alive], items[alive]
+        enough = (np.bincount(user) >= user_k)[user] & (np.bincount(item) >= item_k)[item]
+        if enough.all():
+            break
+        alive = alive[enough]
+    kept = np.zeros(len(users), bool)
+    kept[alive] = True
+    return kept
+
+
+def _by_history(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
+    if rule.max_history is None:
+        return table
+    lengths = table[c.USER_ID].rle().struct.field("len").to_numpy().astype(np.int64)
+    ends = np.repeat(np.cumsum(lengths), lengths)
+    return table.filter(ends - np.arange(len(table)) <= rule.max_history)
