@@ -21,7 +21,9 @@ from itemic.progress import log
 from itemic.sid.text import field_texts
 from itemic.sid.vectors import Float32, normalize
 
-FIELD_WEIGHTS: Mapping[str, float] = {c.TITLE: 1.0, c.BRAND: 0.5, c.CATEGORIES: 1.0, c.DESCRIPTION: 0.7}
+# A category path has few distinct values, so a small weight already gives it the first dimensions; with 1 the
+# titles hardly show and the items of one category collide.
+FIELD_WEIGHTS: Mapping[str, float] = {c.TITLE: 1.0, c.BRAND: 0.5, c.CATEGORIES: 0.25, c.DESCRIPTION: 0.7}
 SMALL_CATALOGUE = 1000  # below this many items a word that only one of them has is kept
 
 
@@ -44,7 +46,7 @@ class LSAEncoder:
     def __init__(
         self,
         *,
-        dims: int = 128,
+        dims: int = 256,
         fields: Mapping[str, float] | None = None,
         max_features: int = 100_000,
         seed: int = 0,
