@@ -55,7 +55,7 @@ class Stage:
         precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where
             the device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
         validate_every: steps between validations, or ``epoch``; None validates never.
-        validate_task: the task whose prompts a validation asks.
+        validate_task: the task whose prompts a validation asks; ``{task: C, history: 20}`` gives it options.
         validate_requests: how many requests of the validation split a validation asks, chosen once by the
             seed.
         validate_beams: beams of a validation's search.
@@ -92,7 +92,7 @@ class Stage:
     label_smoothing: float = 0.0
     precision: str = "auto"
     validate_every: int | str | None = None
-    validate_task: str = "C"
+    validate_task: str | dict[str, Any] = "C"
     validate_requests: int = 1000
     validate_beams: int = 20
     metric: str = "ndcg@10"
@@ -204,6 +204,8 @@ def _other_faults(stage: Stage) -> list[str]:
         faults.append(f"validate_every is {every!r}, neither a number of steps nor {EPOCH!r}")
     if isinstance(every, int) and every < 1:
         faults.append(f"validate_every is {every}, it must be at least 1")
+    if isinstance(stage.validate_task, dict) and "task" not in stage.validate_task:
+        faults.append("validate_task has options but no task")
     if stage.patience and every is None:
         faults.append("patience needs validate_every")
     negative = [source for source, weight in stage.sources.items() if weight < 0]
@@ -217,7 +219,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "train": (str,),
     "overlong": (str,),
     "supervise": (str,),
-    "validate_task": (str,),
+    "validate_task": (str, dict),
     "normalizer": (str,),
     "schedule": (str,),
     "precision": (str,),

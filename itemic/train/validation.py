@@ -3,16 +3,17 @@ catalogue."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from itemic.data.dataset import Dataset, Requests
 from itemic.decode import BeamSearch
-from itemic.errors import ConfigError
 from itemic.metrics import hit_rate, ndcg, ranks_of
 from itemic.model import Model
 from itemic.sid.trie import Trie
-from itemic.tasks import TASKS
+from itemic.tasks import make_task
 from itemic.train.stage import Stage
 
 K = 10
@@ -29,21 +30,19 @@ class Validation:
         seed: chooses the sample.
 
     Raises:
-        ConfigError: there is no task of that name.
+        ConfigError: there is no such task, or it has no such option.
         DataError: the validation split is empty.
         IndexMismatchError: the model's index belongs to another dataset.
     """
 
     def __init__(self, model: Model, dataset: Dataset, stage: Stage, seed: int) -> None:
-        if stage.validate_task not in TASKS:
-            raise ConfigError(
-                f"validate_task is {stage.validate_task!r}, which is no task",
-                f"Use one of {', '.join(TASKS)}.",
-            )
         model.index.check_dataset(dataset)
         self.stage = stage
         self.requests = sample_requests(dataset.split("valid"), stage.validate_requests, seed)
-        prompts = TASKS[stage.validate_task].prompts(model.index, self.requests, dataset)
+        wanted = stage.validate_task
+        options = {"task": wanted} if isinstance(wanted, str) else dict(wanted)
+        task = make_task(options.pop("task"), **options)
+        prompts = task.prompts(model.index, self.requests, dataset)
         self.prompts = model.chat.prompt_batch([prompt.messages or prompt.text or "" for prompt in prompts])
         self.trie = Trie.build(model.item_rows)
 
@@ -65,12 +64,13 @@ class Validation:
         found = []
         for request in range(min(self.stage.samples, len(self.requests))):
             prompt = torch.from_numpy(self.prompts[request].astype(np.int64))[None].to(model.lm.device)
-            out = model.lm.generate(
+            generate: Any = model.lm.generate
+            out = generate(
                 prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=ANSWER_TOKENS
             )
-            text = model.tokenizer.decode(out[0, prompt.shape[1] :].tolist())
+            text = str(model.tokenizer.decode(out[0, prompt.shape[1] :].tolist()))
             target = model.index.text(int(self.requests.targets[request]))
-            asked = model.tokenizer.decode(prompt[0].tolist())
+            asked = str(model.tokenizer.decode(prompt[0].tolist()))
             found.append({"prompt": asked, "answer": text, "target": target})
         return found
 
