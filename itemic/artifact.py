@@ -1,8 +1,8 @@
 """Folders with a manifest, committed atomically.
 
-A step of a run writes into ``<path>.partial`` and, when all is there, the folder gets its ``manifest.json`` and is
-renamed to ``<path>``: a reader sees a whole artifact or none. The manifest tells what the folder was made from, so
-that a later run knows whether it is still up to date, and why not.
+A step of a run writes into ``<path>.partial`` and, when all is there, the folder gets its ``manifest.json``
+and is renamed to ``<path>``: a reader sees a whole artifact or none. The manifest tells what the folder was
+made from, so that a later run knows whether it is still up to date, and why not.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ FINGERPRINT = "fingerprint.json"
 class Manifest:
     """What an artifact is and what it was made from.
 
-    ``config`` is the plain (JSON) configuration of the step, ``inputs`` the digests of the artifacts and files read,
-    ``versions`` what computed it, ``notes`` anything worth telling a reader (rules applied, rows dropped).
+    ``config`` is the plain (JSON) configuration of the step, ``inputs`` the digests of the artifacts and
+    files read, ``versions`` what computed it, ``notes`` anything worth telling a reader (rules applied, rows
+    dropped).
     """
 
     kind: str
@@ -46,7 +47,8 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """A short name for *how* the artifact was made: equal digests, equal kind, configuration, inputs and seed."""
+        """A short name for *how* the artifact was made: equal digests, equal kind, configuration, inputs and
+        seed."""
         return digest_of({"kind": self.kind, "config": self.config, "inputs": self.inputs, "seed": self.seed})
 
 
@@ -111,7 +113,9 @@ def read_manifest(path: str | Path) -> Manifest | None:
     try:
         return Manifest(**json.loads(file.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, TypeError) as error:
-        raise ArtifactError(f"{file} is not a manifest: {error}", "Remove the folder and run the step again.") from error
+        raise ArtifactError(
+            f"{file} is not a manifest: {error}", "Remove the folder and run the step again."
+        ) from error
 
 
 def staleness(path: str | Path, expected: Manifest) -> str | None:
@@ -128,28 +132,47 @@ def staleness(path: str | Path, expected: Manifest) -> str | None:
             return f"input {name} changed"
     wanted = json.loads(json.dumps(expected.config, default=str))
     for key in sorted(set(found.config) | set(wanted)):
-        if found.config.get(key) != wanted.get(key):
-            return f"configuration of {key} changed"
+        was, now = found.config.get(key), wanted.get(key)
+        if was != now:
+            return f"{key} was {_brief(was)}, now {_brief(now)}"
     return None
 
 
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def begun(path: str | Path, manifest: Manifest) -> bool:
+    """Whether an interrupted build of the very same manifest waits to be gone on with."""
+    return bool(_read_mark(_partial(Path(path))) == {"digest": manifest.digest})
+
+
 @contextmanager
-def building(path: str | Path, manifest: Manifest) -> Iterator[Path]:
+def building(path: str | Path, manifest: Manifest, *, resume: bool = True) -> Iterator[Path]:
     """Build an artifact: yields the folder to write into; commits it when the block ends without an error.
 
-    A folder left by an interrupted build of the very same manifest is handed back as it is, so that long steps can
-    resume; one of another manifest is removed. ``manifest.notes`` may be filled inside the block.
+    ``manifest.notes`` may be filled inside the block.
+
+    Args:
+        path: where the finished folder stands; an older one is replaced.
+        manifest: what it is made from.
+        resume: hand back the folder of an interrupted build of the very same manifest as it is. A folder of
+            another manifest is removed in any case.
     """
     final = Path(path)
-    partial = final.with_name(final.name + ".partial")
-    mark = {"digest": manifest.digest}
-    if partial.exists() and _read_mark(partial) != mark:
+    partial = _partial(final)
+    if partial.exists() and not (resume and begun(final, manifest)):
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
-    write_json(partial / FINGERPRINT, mark)
+    write_json(partial / FINGERPRINT, {"digest": manifest.digest})
     started = time.time()
     yield partial
     _commit(partial, final, manifest, time.time() - started)
+
+
+def _partial(final: Path) -> Path:
+    return final.with_name(final.name + ".partial")
 
 
 def _read_mark(partial: Path) -> Any:
@@ -164,16 +187,32 @@ def _commit(partial: Path, final: Path, manifest: Manifest, seconds: float) -> N
         "seconds": round(seconds, 3),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    (partial / FINGERPRINT).unlink(missing_ok=True)
     write_json(partial / MANIFEST, record)
+    (partial / FINGERPRINT).unlink(missing_ok=True)  # from here on the folder is finished, wherever it stands
+    _swap(partial, final)
+
+
+def _swap(partial: Path, final: Path) -> None:
+    old = _old(final)
     if final.exists():
-        old = final.with_name(f".{final.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         final.replace(old)
-        partial.replace(final)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        partial.replace(final)
+    partial.replace(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(path: str | Path) -> None:
+    """Finish a commit that was killed between its steps; for the holder of the run's lock alone."""
+    final = Path(path)
+    partial = _partial(final)
+    if (partial / MANIFEST).is_file() and not (partial / FINGERPRINT).exists():
+        _swap(partial, final)
+    elif not final.exists() and _old(final).exists():
+        _old(final).replace(final)
+
+
+def _old(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from itemic.recipe import schema as names
 from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
 from itemic.recipe.source import KeyPath
+from itemic.recipe.tasks import TASK_OPTIONS
 from itemic.recipe.words import meant
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][\w\-]*")
@@ -86,16 +87,18 @@ def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
     if (model.preset is None) == (model.base is None):
         yield ("model",), "needs one of preset (random weights) and base (a model to expand)"
         return
-    strangers = ("vocab_size", "overrides") if model.base else ("init", "pad_to", "tie")
+    strangers = ("vocab_size", "max_length", "overrides") if model.base else ("pad_to", "tie")
     for key in _given(model, strangers):
         yield ("model", key), f"has no meaning beside {'base' if model.base else 'preset'}"
+    known = names.EXPAND_INITS if model.base else names.NEW_INITS
+    yield from _one_of(("model", "init"), model.init, known)
     if model.base and model.base.startswith((".", "/", "~")):
         yield from _missing_file(("model", "base"), model.base)
 
 
 def _task_faults(tasks: list[TaskPart]) -> Iterator[tuple[KeyPath, str]]:
     for i, task in enumerate(tasks):
-        yield from _one_of(("tasks", i, "task"), task.task, names.TASKS)
+        yield from _one_of(("tasks", i, "task"), task.task, TASK_OPTIONS)
 
 
 def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:

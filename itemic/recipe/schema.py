@@ -24,7 +24,8 @@ QUANTIZERS = ("rqkmeans",)
 COLLISIONS = ("keep", "rank", "reassign")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
 PRESETS = ("qwen3-pico", "qwen3-nano", "qwen3-micro", "qwen3-mini", "qwen3-small", "qwen3-0.6b")
-TASKS = ("A", "B", "C", "D", "E", "sequence")
+NEW_INITS = ("normal", "text", "vectors")
+EXPAND_INITS = ("moments", "text", "mean")
 BASELINES = ("popularity", "transitions")
 SPLIT_METHODS = ("leave-one-out", "leave-last-out", "temporal", "published")
 
@@ -75,12 +76,27 @@ class IndexPart(Part):
     unknown: Literal["error", "drop"] = "error"
 
 
+class ShapePart(Part):
+    """Settings of a preset that are to be others, see :class:`itemic.model.presets.Preset`."""
+
+    hidden_size: PositiveInt | None = None
+    layers: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    kv_heads: PositiveInt | None = None
+    head_dim: PositiveInt | None = None
+    intermediate_size: PositiveInt | None = None
+    rope_theta: float | None = None
+    dropout: Share | None = None
+    tie: bool | None = None
+
+
 class ModelPart(Part):
     """A ``preset`` with random weights, or a ``base`` (a Hugging Face folder or name) to expand."""
 
     preset: str | None = None
-    vocab_size: PositiveInt | None = None
-    overrides: dict[str, Any] = {}
+    vocab_size: PositiveInt = 4096
+    max_length: PositiveInt = 1024
+    overrides: ShapePart = ShapePart()
     base: str | None = None
     init: str | None = None
     pad_to: PositiveInt = 256
@@ -88,7 +104,7 @@ class ModelPart(Part):
 
 
 class TaskPart(BaseModel):
-    """A kind of conversation and the arguments of its builder."""
+    """A kind of conversation and its options, which :mod:`itemic.recipe.tasks` lists."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

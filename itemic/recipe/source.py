@@ -18,7 +18,12 @@ _FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|I
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which ``1e-3`` is a number, as YAML 1.2 has it, and not a text."""
+    """Safe YAML as version 1.2 has it where that matters here: ``1e-3`` is a number, a date is a text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - declared so by yaml
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))

@@ -1,4 +1,4 @@
-"""Sections whose keys are the settings of a room: checked against the room's own dataclass."""
+"""Sections whose keys are the settings of a room: checked against the room's own dataclass, or its mirror."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from itemic.errors import ConfigError
 from itemic.recipe.source import KeyPath
+from itemic.recipe.tasks import TASK_OPTIONS
 from itemic.recipe.words import meant
 
 
@@ -21,6 +22,10 @@ def settings_faults(value: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     for i, stage in enumerate(stages if isinstance(stages, list) else []):
         if isinstance(stage, dict):
             yield from table_faults(Stage, stage, ("stages", i))
+    tasks = value.get("tasks")
+    for i, task in enumerate(tasks if isinstance(tasks, list) else []):
+        if isinstance(task, dict) and task.get("task") in TASK_OPTIONS:
+            yield from _option_faults(task, ("tasks", i))
     data = value.get("data")
     section = data if isinstance(data, dict) else {}
     if isinstance(filters := section.get("filters"), dict):
@@ -31,6 +36,19 @@ def settings_faults(value: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         from itemic.data.simulator import SimulatorConfig
 
         yield from table_faults(SimulatorConfig, simulate, ("data", "simulate"))
+
+
+def _option_faults(task: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    options = TASK_OPTIONS[task["task"]]
+    try:
+        options.model_validate(task)
+    except ValidationError as error:
+        for found in error.errors(include_url=False):
+            key = str(found["loc"][0])
+            if found["type"] == "extra_forbidden":
+                yield (*path, key), "unknown option" + meant(key, options.model_fields)
+            else:
+                yield (*path, key), f"is {task[key]!r}: {found['msg'][0].lower()}{found['msg'][1:]}"
 
 
 def table_faults(table: type[Any], value: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

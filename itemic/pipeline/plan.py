@@ -1,0 +1,145 @@
+"""What a run has to do: which steps are up to date, which aren't, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from itemic.artifact import (
+    Manifest,
+    begun,
+    digest_files,
+    digest_of,
+    read_manifest,
+    staleness,
+    versions,
+    write_json,
+)
+from itemic.errors import ConfigError
+from itemic.pipeline.step import Step
+from itemic.recipe.words import meant
+
+DIGESTS = ".digests.json"
+KEPT = "up to date"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step and what becomes of it: ``run`` it or not, and the reason in words."""
+
+    step: Step
+    manifest: Manifest
+    run: bool
+    reason: str
+
+
+def make_plan(
+    steps: list[Step],
+    root: Path,
+    *,
+    seed: int,
+    start: str | None = None,
+    until: str | None = None,
+    force: bool = False,
+) -> list[Planned]:
+    """Decide for every step.
+
+    Args:
+        steps: in order.
+        root: the run's folder.
+        seed: of the run.
+        start: do this step and all after it again; those before are taken as they are.
+        until: do nothing after this step.
+        force: do everything again.
+
+    Raises:
+        ConfigError: there is no step of that name, or one before ``start`` was never made.
+    """
+    names = [step.name for step in steps]
+    first, last = _place(start, names, 0), _place(until, names, len(names) - 1)
+    if last < first:
+        raise ConfigError(
+            f"--until {until} comes before --from {start}", "Name them in the order of the run."
+        )
+    digests = FileDigests(root)
+    known: dict[str, str] = {}
+    plan = []
+    for place, step in enumerate(steps[: last + 1]):
+        manifest = _expected(step, known, digests, seed)
+        stale = staleness(root / step.name, manifest)
+        known[step.name] = manifest.digest
+        if place < first:
+            found = read_manifest(root / step.name)
+            if found is None:
+                raise ConfigError(
+                    f"--from {start} needs the step {step.name}, which was never made", "Run without --from."
+                )
+            known[step.name] = found.digest
+            reason = KEPT if stale is None else f"kept as it is (--from {start}) although {stale}"
+            plan.append(Planned(step, found, False, reason))
+            continue
+        again = "--force" if force else f"--from {start}" if start else None
+        reason = stale or again or KEPT
+        if reason != KEPT and step.resumes and begun(root / step.name, manifest):
+            reason += "; goes on where it stopped"
+        plan.append(Planned(step, manifest, reason != KEPT, reason))
+    digests.save()
+    return plan
+
+
+def _place(name: str | None, names: list[str], default: int) -> int:
+    if name is None:
+        return default
+    if name not in names:
+        raise ConfigError(f"there is no step {name!r}{meant(name, names)}", f"Use one of {', '.join(names)}.")
+    return names.index(name)
+
+
+def _expected(step: Step, known: dict[str, str], digests: FileDigests, seed: int) -> Manifest:
+    inputs = {need: known[need] for need in step.needs} | {
+        name: digests.of(path) for name, path in step.files.items()
+    }
+    kind = step.name.partition(".")[0]
+    return Manifest(kind, step.config, inputs, seed, versions=versions(*step.packages))
+
+
+class FileDigests:
+    """Digests of input files, remembered in the run's folder by size and time of change."""
+
+    def __init__(self, root: Path) -> None:
+        self.file = root / DIGESTS
+        try:
+            self.known: dict[str, list[str]] = json.loads(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self.known = {}
+        self.changed = False
+
+    def of(self, path: str) -> str:
+        """The digest of a file or folder; of a remote one, of its address."""
+        if "://" in path:
+            return digest_of(path)
+        root = Path(path).expanduser()
+        stamp = digest_of([_stamp(file) for file in _files(root)])
+        found = self.known.get(str(root.resolve()))
+        if found is not None and found[0] == stamp:
+            return found[1]
+        digest = digest_files(root)
+        self.known[str(root.resolve())] = [stamp, digest]
+        self.changed = True
+        return digest
+
+    def save(self) -> None:
+        """Remember, where the run's folder is there already."""
+        if self.changed and self.file.parent.is_dir():
+            write_json(self.file, self.known)
+
+
+def _files(root: Path) -> Iterable[Path]:
+    return [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def _stamp(file: Path) -> list[str | int]:
+    found = file.stat()
+    return [str(file), found.st_size, found.st_mtime_ns]

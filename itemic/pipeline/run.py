@@ -1,0 +1,97 @@
+"""Running a recipe: step after step, skipping what is up to date, resumable at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from itemic.artifact import building, locked, recover, write_text
+from itemic.pipeline.plan import Planned, make_plan
+from itemic.pipeline.step import Job
+from itemic.pipeline.steps import steps_of
+from itemic.progress import log
+from itemic.recipe import Recipe, dump_recipe
+
+RECIPE = "recipe.yaml"
+RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and its folder.
+
+    Attributes:
+        recipe: what it does.
+        root: where: ``runs/<name>`` unless told otherwise.
+    """
+
+    recipe: Recipe
+    root: Path
+
+    @classmethod
+    def of(cls, recipe: Recipe, output: str | Path | None = None) -> Run:
+        return cls(recipe, Path(output) if output else Path(RUNS) / recipe.name)
+
+    def plan(
+        self, *, start: str | None = None, until: str | None = None, force: bool = False
+    ) -> list[Planned]:
+        """What would be done, see :func:`itemic.pipeline.plan.make_plan`."""
+        steps = steps_of(self.recipe)
+        return make_plan(steps, self.root, seed=self.recipe.seed, start=start, until=until, force=force)
+
+    def execute(
+        self, *, start: str | None = None, until: str | None = None, force: bool = False
+    ) -> list[Planned]:
+        """Do it.
+
+        Raises:
+            ArtifactError: another process works on the folder.
+            ItemicError: whatever a step finds wrong; finished steps stay.
+            KeyboardInterrupt: as it came; the same call goes on from there.
+        """
+        check_tasks(self.recipe)
+        with locked(self.root):
+            for step in steps_of(self.recipe):
+                recover(self.root / step.name)
+            plan = self.plan(start=start, until=until, force=force)
+            write_text(self.root / RECIPE, dump_recipe(self.recipe))
+            for planned in plan:
+                self._do(planned)
+        return plan
+
+    def job(self, planned: Planned, output: Path) -> Job:
+        return Job(self.recipe, self.root, output, planned.manifest)
+
+    def _do(self, planned: Planned) -> None:
+        name = planned.step.name
+        if not planned.run:
+            log.info("%s: %s", name, planned.reason)
+            return
+        log.info("%s: runs (%s)", name, planned.reason)
+        with (
+            _told(name),
+            building(self.root / name, planned.manifest, resume=planned.step.resumes) as folder,
+        ):
+            planned.step.work(self.job(planned, folder))
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.warning("interrupted in the step %s", name)
+        raise
+
+
+def check_tasks(recipe: Recipe) -> None:
+    """What only the tasks' own room can see in the mixture.
+
+    Raises:
+        ConfigError: naming every entry that can't work.
+    """
+    from itemic.tasks.build import read_entries
+
+    read_entries([{"task": task.task, **task.arguments} for task in recipe.tasks], recipe.seed)

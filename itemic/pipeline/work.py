@@ -1,0 +1,242 @@
+"""What each step does. Every function imports its room when it is called, so that planning needs none of
+them."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from itemic.artifact import merge_notes, write_json, write_text
+from itemic.pipeline.step import Job
+from itemic.progress import log
+
+if TYPE_CHECKING:
+    from itemic.data.dataset import Dataset
+    from itemic.evaluate.compare import Comparison
+    from itemic.evaluate.stream import Ranker
+    from itemic.model import Model
+    from itemic.sid.index import ItemIndex
+    from itemic.tasks import Task
+    from itemic.train.stage import Stage
+
+TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
+
+
+def make_data(job: Job) -> None:
+    """Read or simulate, filter, split."""
+    from itemic.data import SplitRule
+    from itemic.data.describe import describe
+    from itemic.data.filters import FilterRule, apply_filters
+
+    part = job.recipe.data
+    dataset = _simulated(job) if part.simulate is not None else _read(job)
+    if part.filters:
+        dataset = apply_filters(dataset, FilterRule(**part.filters))
+    dataset = dataset.with_split(SplitRule(**part.split.model_dump()))
+    dataset.split(job.recipe.evaluate.split)  # an empty split is told now, and not after the training
+    dataset.save(job.output)
+    description = describe(dataset)
+    write_json(job.output / "description.json", description)
+    merge_notes(job.manifest, {"dataset": dataset.notes})
+    log.info(
+        "%s: %d users, %d items, %d interactions",
+        *(description[key] for key in ("name", "users", "items", "interactions")),
+    )
+
+
+def _simulated(job: Job) -> Dataset:
+    from itemic.data.simulator import SimulatorConfig, simulate
+
+    return simulate(SimulatorConfig(**(job.recipe.data.simulate or {})), job.recipe.seed).dataset
+
+
+def _read(job: Job) -> Dataset:
+    from itemic.data import read
+
+    part = job.recipe.data
+    return read(str(part.format), str(part.path), on_bad_row=part.on_bad_row, **part.options)
+
+
+def make_index(job: Job) -> None:
+    """Build semantic IDs, or match published ones to the items."""
+    from itemic.sid import build_index, import_index
+
+    part, dataset = job.recipe.index, load_dataset(job)
+    if part.published is not None:
+        index = import_index(
+            dataset,
+            part.published,
+            format=part.format,
+            sizes=part.levels,
+            collisions=part.collisions or "keep",
+            unknown=part.unknown,
+        )
+    else:
+        index = build_index(
+            dataset,
+            encoder=part.encoder,
+            quantizer=part.quantizer,
+            levels=part.levels or (256,) * 4,
+            collisions=part.collisions or "reassign",
+            format=part.format,
+            seed=job.recipe.seed,
+            encoder_options=part.encoder_options,
+            quantizer_options=part.quantizer_options,
+        )
+    index.save(job.output)
+    stats = index.collisions
+    merge_notes(job.manifest, {"digest": index.digest, "items": stats.items, "sids": stats.sids})
+
+
+def make_conversations(job: Job) -> None:
+    """Build the mixture of all tasks."""
+    from itemic.tasks import build_conversations
+
+    shutil.rmtree(job.made("conversations.tokens"), ignore_errors=True)  # rows of what is replaced here
+    tasks = [{"task": task.task, **task.arguments} for task in job.recipe.tasks]
+    built = build_conversations(
+        load_dataset(job), load_index(job), tasks, seed=job.recipe.seed, output=job.output
+    )
+    merge_notes(job.manifest, {"rows": built.counts})
+
+
+def make_model(job: Job) -> None:
+    """A new model, or a base model with a token for every code."""
+    from itemic.model import expand, new_model
+    from itemic.sid.text import item_texts
+
+    part, dataset, index = job.recipe.model, load_dataset(job), load_index(job)
+    if part.base is not None:
+        model = expand(
+            part.base,
+            index,
+            init=part.init or "moments",
+            pad_to=part.pad_to,
+            tie=part.tie,
+            dataset=dataset,
+            seed=job.recipe.seed,
+        )
+    else:
+        init = part.init or "normal"
+        model = new_model(
+            str(part.preset),
+            index,
+            item_texts(dataset.items),
+            seed=job.recipe.seed,
+            vocab_size=part.vocab_size,
+            max_length=part.max_length,
+            init=init,
+            vectors=_vectors(job, dataset) if init == "vectors" else None,
+            **part.overrides.model_dump(exclude_none=True),
+        )
+    model.save(job.output)
+    merge_notes(job.manifest, {"parameters": model.lm.num_parameters(), "vocabulary": len(model.tokenizer)})
+
+
+def _vectors(job: Job, dataset: Dataset) -> Any:
+    from itemic.sid import encode_items
+
+    part = job.recipe.index
+    vectors, _ = encode_items(dataset, part.encoder, seed=job.recipe.seed, options=part.encoder_options)
+    return vectors
+
+
+def train_stage(stage: Stage, before: str, job: Job) -> None:
+    """One stage of training, from the model that the step before left."""
+    from itemic.train import train
+
+    train(
+        load_model(job, before),
+        job.made("conversations"),
+        stage=stage,
+        dataset=load_dataset(job),
+        output=job.output,
+        seed=job.recipe.seed,
+    )
+
+
+def rank(step: str, job: Job) -> None:
+    """Rank every request of the split by the trained model and by the baselines."""
+    from itemic.evaluate import Popularity, Transitions, rank_all, recommend
+
+    part, dataset = job.recipe.evaluate, load_dataset(job)
+    requests = dataset.split(part.split)
+    longest = max(part.k)
+    recommend(
+        load_model(job, step),
+        requests,
+        task=evaluation_task(job),
+        dataset=dataset,
+        beams=part.beams,
+        k=longest,
+        normalize=part.normalize,
+        exclude_history=part.exclude_history,
+        output=job.output / TRAINED,
+    )
+    known: dict[str, type[Any]] = {"popularity": Popularity, "transitions": Transitions}
+    for name in part.baselines:
+        ranker: Ranker = known[name](dataset)
+        rank_all(
+            ranker,
+            requests,
+            dataset.item_ids,
+            k=longest,
+            exclude_history=part.exclude_history,
+            output=job.output / name,
+        )
+
+
+def report(job: Job) -> None:
+    """Score all rankings and put them side by side."""
+    from itemic.evaluate import Ranking, score
+
+    dataset = load_dataset(job)
+    for name in [TRAINED, *job.recipe.evaluate.baselines]:
+        found = Ranking.load(job.made("evaluate") / name)
+        score(found, dataset, k=job.recipe.evaluate.k, seed=job.recipe.seed).save(job.output / f"{name}.json")
+    table = comparison(job)
+    table.save(job.output / "comparison.json")
+    write_text(job.output / "comparison.md", table.markdown())
+
+
+def comparison(job: Job) -> Comparison:
+    """The table of a run, from the reports in ``job.output``."""
+    from itemic.evaluate import Published, Report, compare
+
+    part = job.recipe.evaluate
+    reports = [Report.load(job.output / f"{name}.json") for name in [TRAINED, *part.baselines]]
+    papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in part.published]
+    return compare(reports, papers, title=f"{job.recipe.name}, {part.split}")
+
+
+def evaluation_task(job: Job) -> Task:
+    """The task that evaluation asks, with the options it was trained with."""
+    from itemic.recipe.tasks import options_of
+    from itemic.tasks import make_task
+
+    name = job.recipe.evaluate.task
+    arguments = next(task.arguments for task in job.recipe.tasks if task.task == name)
+    return make_task(name, **{key: value for key, value in arguments.items() if key in options_of(name)})
+
+
+def load_dataset(job: Job) -> Dataset:
+    """What the step ``data`` made."""
+    from itemic.data import Dataset
+
+    return Dataset.load(job.made("data"))
+
+
+def load_index(job: Job) -> ItemIndex:
+    """What the step ``index`` made."""
+    from itemic.sid import ItemIndex
+
+    return ItemIndex.load(job.made("index"))
+
+
+def load_model(job: Job, step: str) -> Model:
+    """What a step of training made, on a GPU where there is one."""
+    import torch
+
+    from itemic.model import Model
+
+    return Model.load(job.made(step), device="cuda" if torch.cuda.is_available() else "cpu")

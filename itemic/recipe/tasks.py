@@ -1,0 +1,67 @@
+"""The options of each task as a recipe spells them: the fields of the classes in ``itemic.tasks`` (a test
+compares)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+
+class TaskOptions(BaseModel):
+    """What every task takes: where its rows go in the mixture, and how many of its wordings are used."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str
+    source: Annotated[str, Field(pattern=r"^[^/.][^/]*$")] | None = None
+    limit: PositiveInt | None = None
+    weight: Annotated[float, Field(gt=0)] | None = None
+    seed: NonNegativeInt | None = None
+    templates: PositiveInt | None = None
+
+
+class Windowed(TaskOptions):
+    """Tasks that show a history."""
+
+    max_items: PositiveInt | None = 50
+
+
+class Sequential(Windowed):
+    """Task C."""
+
+    templates: PositiveInt | None = 1
+    windows: Annotated[list[PositiveInt | Literal["all"]], Field(min_length=1)] = [2, 3, 5, "all"]
+    window: Literal["sliding", "blocks"] = "sliding"
+    history_text: Literal["sid", "sid+title", "title"] = "sid"
+    split_points: Literal["every", "last"] = "every"
+
+
+class Semantic(TaskOptions):
+    """Task D."""
+
+    examples: PositiveInt = 5
+
+
+class Transitions(TaskOptions):
+    """Task E."""
+
+    per_item: PositiveInt = 30
+
+
+TASK_OPTIONS: dict[str, type[TaskOptions]] = {
+    "A": TaskOptions,
+    "B": TaskOptions,
+    "C": Sequential,
+    "D": Semantic,
+    "E": Transitions,
+    "sequence": Windowed,
+}
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """The options of a task alone, with their defaults."""
+    mixture = {"task", "source", "limit", "weight", "seed"}
+    return {
+        key: field.default for key, field in TASK_OPTIONS[name].model_fields.items() if key not in mixture
+    }
