@@ -10,7 +10,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,14 @@ class Checkpoints:
         found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted(int(match[1]) for match in found if match)
 
-    def save(self, step: int, tensors: Tensors, state: Mapping[str, Any]) -> None:
+    def save(self, step: int, tensors: Tensors, state: Mapping[str, Any], needs: Sequence[int] = ()) -> None:
         """Write a checkpoint; it is there in full when this returns, and not at all when this fails.
+
+        Args:
+            step: names it.
+            tensors: what goes into the files.
+            state: plain JSON.
+            needs: other checkpoints that must stay as long as this one does, such as the best.
 
         Raises:
             ArtifactError: the disk is full or can't be written; earlier checkpoints are as they were.
@@ -72,7 +78,7 @@ class Checkpoints:
                 save_file({name: tensor.detach().contiguous().cpu() for name, tensor in named.items()}, file)
                 _flush(file)
                 files[file.name] = _digest(file)
-            text = json.dumps({**state, "step": step, "files": files})
+            text = json.dumps({**state, "step": step, "needs": list(needs), "files": files})
             (partial / STATE).write_text(text, encoding="utf-8")
             _flush(partial / STATE)
             _flush(partial)
@@ -111,15 +117,22 @@ class Checkpoints:
                 log.warning("passing over a damaged checkpoint: %s", error.message)
         return None
 
-    def prune(self, keep: int, best: int | None) -> None:
-        """Remove all but the newest ``keep`` and the best, and what an interrupted write left behind."""
+    def prune(self, keep: int) -> None:
+        """Remove all but the newest ``keep`` and those they need, and what an interrupted write left
+        behind."""
         steps = self.steps()
-        stay = {*steps[-keep:], best}
+        stay = {*steps[-keep:], *(need for step in steps[-keep:] for need in self._needs(step))}
         for step in steps:
             if step not in stay:
                 shutil.rmtree(self.path(step), ignore_errors=True)
         for partial in self.folder.glob(".step-*.partial"):
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _needs(self, step: int) -> list[int]:
+        try:
+            return list(json.loads((self.path(step) / STATE).read_text(encoding="utf-8"))["needs"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return []  # a damaged one is passed over anyway
 
 
 def random_state() -> dict[str, Any]:

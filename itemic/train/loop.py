@@ -4,14 +4,11 @@ interrupts."""
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -23,6 +20,7 @@ from itemic.forest.run import NewRows, forest_loss
 from itemic.progress import log
 from itemic.train.checkpoint import Checkpoint, Checkpoints, Tensors, random_state, restore_random_state
 from itemic.train.dropout import residual_dropout
+from itemic.train.interrupt import interrupts
 from itemic.train.journal import Journal, journal
 from itemic.train.optimizer import (
     Named,
@@ -34,6 +32,7 @@ from itemic.train.optimizer import (
     set_learning_rate,
     trainable_parameters,
 )
+from itemic.train.place import Place, Window
 from itemic.train.precision import autocast, deterministic
 from itemic.train.schedule import learning_rate
 from itemic.train.stage import EPOCH, Stage
@@ -41,48 +40,6 @@ from itemic.train.stream import Step, TrainingRows, plan_epoch, steps
 
 Validate = Callable[[], dict[str, float]]
 Samples = Callable[[], list[dict[str, str]]]
-
-
-@dataclass(frozen=True)
-class Place:
-    """How far a run has come: all that isn't a tensor or a random state.
-
-    Attributes:
-        step: optimizer steps done.
-        total: optimizer steps planned.
-        epoch, index: the next step's place in the data.
-        best, best_step: the best validation and the step it was made after; None and -1 before any.
-        worse: validations since then.
-        tokens, row_tokens, targets: what was learned from, see ``journal.py``.
-        progress: data gone through, in epochs.
-        stopped: an early stop.
-    """
-
-    total: int
-    step: int = 0
-    epoch: int = 0
-    index: int = 0
-    best: float | None = None
-    best_step: int = -1
-    worse: int = 0
-    tokens: int = 0
-    row_tokens: int = 0
-    targets: int = 0
-    progress: float = 0.0
-    stopped: bool = False
-
-
-@dataclass
-class _Window:
-    """Sums since the last log line."""
-
-    loss: float = 0.0
-    weight: float = 0.0
-    norm: float = 0.0
-    steps: int = 0
-    tokens: int = 0
-    row_tokens: int = 0
-    seconds: float = 0.0
 
 
 class Trainer:
@@ -114,6 +71,8 @@ class Trainer:
             validate: measures the weights that would be saved; the model is in evaluation mode.
             samples: answers prompts with them.
         """
+        if (stage.train == "embeddings") != (new_rows is not None):
+            raise ValueError("new_rows go with `train: embeddings`, and only with it")
         self.lm, self.data, self.stage, self.seed = lm, data, stage, seed
         self.new_rows, self.folder, self.identity = new_rows, folder, identity
         self.validate, self.samples = validate, samples
@@ -124,7 +83,7 @@ class Trainer:
         self.checkpoints = Checkpoints(folder / "checkpoints") if folder else None
         self.place = Place(total=0)
         self._kept: dict[str, torch.Tensor] = {}  # the best weights, where there is no folder
-        self._window = _Window()
+        self._window = Window()
 
     def run(self) -> Place:
         """Train from the latest checkpoint, or from the start, to the end; ``lm`` then has the best weights
@@ -140,7 +99,7 @@ class Trainer:
             with (
                 closing(stream),
                 journal(self.folder, self.stage.name, self.place.step, self.place.total) as book,
-                _interrupts() as asked,
+                interrupts() as asked,
             ):
                 self.lm.train()
                 while self._goes_on():
@@ -180,118 +139,68 @@ class Trainer:
     def _advance(self, step: Step, book: Journal) -> None:
         """One optimizer step."""
         started = time.perf_counter()
-        place = self.place
-        weight = float(sum(forest.weight.sum(dtype="float64") for forest in step.forests))
-        loss = 0.0
-        if weight > 0:
-            with forest_attention(self.lm):
-                for forest in step.forests:
-                    with autocast(self.stage.precision, self.lm.device):
-                        part = forest_loss(
-                            self.lm,
-                            forest,
-                            new_rows=self.new_rows,
-                            label_smoothing=self.stage.label_smoothing,
-                        )
-                    (part.total / weight).backward()  # type: ignore[no-untyped-call]
-                    loss += float(part.total.detach())
-        rate = learning_rate(self.stage, place.step, place.total)
+        loss, weight = self._gradients(step)
+        rate = learning_rate(self.stage, self.place.step, self.place.total)
         set_learning_rate(self.optimizer, rate)
         norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.stage.clip or math.inf))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise ItemicError(
-                f"{self.stage.name}: step {place.step + 1} has the loss {loss} and the gradient norm {norm}",
+                f"{self.stage.name}: step {self.place.step + 1} has loss {loss} and gradient norm {norm}",
                 "Lower learning_rate, lengthen warmup, or set precision to float32.",
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
-            self.average.update(place.step)
-        tokens = sum(len(forest) for forest in step.forests)
-        row_tokens = sum(forest.row_tokens for forest in step.forests)
-        last = step.index + 1 == step.of
-        self.place = replace(
-            place,
-            step=place.step + 1,
-            epoch=step.epoch + 1 if last else step.epoch,
-            index=0 if last else step.index + 1,
-            tokens=place.tokens + tokens,
-            row_tokens=place.row_tokens + row_tokens,
-            targets=place.targets + sum(int((forest.weight > 0).sum()) for forest in step.forests),
-            progress=step.epoch + (step.index + 1) / step.of,
-        )
-        window = self._window
-        window.loss, window.weight, window.norm = (
-            window.loss + loss,
-            window.weight + weight,
-            window.norm + norm,
-        )
-        window.steps, window.tokens, window.row_tokens = (
-            window.steps + 1,
-            window.tokens + tokens,
-            window.row_tokens + row_tokens,
-        )
-        window.seconds += time.perf_counter() - started
-        self._log(book, rate)
+            self.average.update(self.place.step)
+        self.place = self.place.after(step)
+        self._window.add(step, loss, weight, norm, time.perf_counter() - started)
+        book.advance()
+        if self._due(self.stage.log_every) or not self._goes_on():
+            self._log(book, rate)
+
+    def _gradients(self, step: Step) -> tuple[float, float]:
+        """Gradients of the step's mean loss, block by block; returns the sums of losses and of weights."""
+        weight, loss = step.weight, 0.0
+        with forest_attention(self.lm):
+            for forest in step.forests:
+                with autocast(self.stage.precision, self.lm.device):
+                    part = forest_loss(
+                        self.lm, forest, new_rows=self.new_rows, label_smoothing=self.stage.label_smoothing
+                    )
+                (part.total / weight).backward()  # type: ignore[no-untyped-call]
+                loss += float(part.total.detach())
+        return loss, weight
 
     def _log(self, book: Journal, rate: float) -> None:
-        book.advance()
-        if not (self._due(self.stage.log_every) or not self._goes_on()):
-            return
-        window, self._window = self._window, _Window()
-        speed = window.tokens / max(window.seconds, 1e-9)
-        loss = window.loss / max(window.weight, 1e-9)
-        book.show(f"{self.stage.name} · loss {loss:.3f} · {speed:,.0f} tokens/s")
-        book.write(
-            self.place.step,
-            self.place.progress,
-            {
-                "loss": loss,
-                "lr": rate,
-                "grad_norm": window.norm / window.steps,
-                "tokens": self.place.tokens,
-                "row_tokens": self.place.row_tokens,
-                "targets": self.place.targets,
-                "tokens_per_second": round(speed),
-                "row_tokens_per_second": round(window.row_tokens / max(window.seconds, 1e-9)),
-            },
-        )
+        numbers, self._window = self._window.numbers(), Window()
+        speed = f"{numbers['tokens_per_second']:,} tokens/s"
+        book.show(f"{self.stage.name} · loss {numbers['loss']:.3f} · {speed}")
+        place = self.place
+        done = {"tokens": place.tokens, "row_tokens": place.row_tokens, "targets": place.targets}
+        book.write(place.step, place.progress, {**numbers, "lr": rate, **done})
 
     def _validate(self, book: Journal) -> bool:
         """Validate if it is time; true if it was the best so far."""
         if self.validate is None or not (self._due(self.stage.validate_every) or not self._goes_on()):
             return False
-        started = time.perf_counter()
+        metric, started = self.stage.metric, time.perf_counter()
         with self._as_saved():
             numbers = self.validate()
-            answers = self.samples() if self.samples else None
-        if self.stage.metric not in numbers:
-            raise ConfigError(
-                f"the validation has no metric {self.stage.metric!r}",
-                f"Set metric to one of {', '.join(numbers)}.",
-            )
+            answers = {"samples": self.samples()} if self.samples else {}
+            if metric not in numbers:
+                raise ConfigError(
+                    f"the validation has no metric {metric!r}", f"Set metric to one of {', '.join(numbers)}."
+                )
+            self.place = self.place.validated(float(numbers[metric]), self.stage.patience)
+            best = self.place.best_step == self.place.step
+            if best and self.checkpoints is None:
+                self._kept = {name: weight.detach().clone() for name, weight in self.named.items()}
         values: dict[str, Any] = {f"valid/{key}": value for key, value in numbers.items()}
         values["valid/seconds"] = round(time.perf_counter() - started, 3)
-        if answers is not None:
-            values["samples"] = answers
-        score, place = float(numbers[self.stage.metric]), self.place
-        book.write(place.step, place.progress, values)
-        if place.best is None or score > place.best:
-            self.place = replace(place, best=score, best_step=place.step, worse=0)
-            if self.checkpoints is None:
-                with torch.no_grad(), self._as_saved():
-                    self._kept = {name: weight.detach().clone() for name, weight in self.named.items()}
-            return True
-        stop = 0 < self.stage.patience <= place.worse + 1
-        self.place = replace(place, worse=place.worse + 1, stopped=stop)
-        if stop:
-            log.info(
-                "%s stops: no better %s for %d validations",
-                self.stage.name,
-                self.stage.metric,
-                place.worse + 1,
-            )
-        return False
+        book.write(self.place.step, self.place.progress, values | answers)
+        if self.place.stopped:
+            log.info("%s stops: no better %s for %d validations", self.stage.name, metric, self.place.worse)
+        return best
 
     @contextmanager
     def _as_saved(self) -> Iterator[None]:
@@ -318,8 +227,9 @@ class Trainer:
         if self.average:
             tensors["average"] = self.average.average
         state = {"identity": self.identity, "place": asdict(self.place), "random": random_state()}
-        self.checkpoints.save(self.place.step, tensors, state)
-        self.checkpoints.prune(self.stage.keep, self.place.best_step)
+        best = self.place.best_step
+        self.checkpoints.save(self.place.step, tensors, state, needs=[best] if best >= 0 else [])
+        self.checkpoints.prune(self.stage.keep)
 
     def _restore(self, found: Checkpoint) -> None:
         if found.state["identity"] != self.identity:
@@ -362,25 +272,3 @@ def _learning(lm: PreTrainedModel, new_rows: NewRows | None) -> Named:
 def _copy(tensors: dict[str, torch.Tensor], named: Named) -> None:
     for name, weight in named.items():
         weight.copy_(tensors[name])
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Inside the block the first Ctrl-C only asks: a step is never torn. The second one interrupts at
-    once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        log.info("finishing the step and writing a checkpoint; interrupt again to stop at once")
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -48,6 +49,26 @@ class Step:
     index: int  # within the epoch
     of: int  # steps in the epoch
     forests: tuple[TokenForest, ...]
+
+    @cached_property
+    def weight(self) -> float:
+        """The sum of all weights: what the step's loss is divided by."""
+        return float(sum(forest.weight.sum(dtype=np.float64) for forest in self.forests))
+
+    @cached_property
+    def tokens(self) -> int:
+        """Forest tokens."""
+        return sum(len(forest) for forest in self.forests)
+
+    @cached_property
+    def row_tokens(self) -> int:
+        """Tokens of the rows, before sharing."""
+        return sum(forest.row_tokens for forest in self.forests)
+
+    @cached_property
+    def targets(self) -> int:
+        """Tokens with weight."""
+        return sum(int(np.count_nonzero(forest.weight)) for forest in self.forests)
 
 
 def sample_rows(

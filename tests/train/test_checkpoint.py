@@ -57,13 +57,13 @@ def test_a_damaged_checkpoint_is_passed_over_by_name(
     assert "step-00000002" in caplog.text
 
 
-def test_prune_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+def test_prune_keeps_the_newest_and_what_they_need(tmp_path: Path) -> None:
     box = Checkpoints(tmp_path)
-    for step in range(1, 7):
-        box.save(step, tensors(step), {})
+    for step, best in ((1, 1), (2, 2), (3, 2), (4, 4), (5, 4), (6, 6)):
+        box.save(step, tensors(step), {}, needs=[best])
     (tmp_path / ".step-00000009.partial").mkdir()
-    box.prune(2, 3)
-    assert box.steps() == [3, 5, 6]
+    box.prune(2)
+    assert box.steps() == [4, 5, 6]
     assert not list(tmp_path.glob(".*"))
 
 

@@ -188,7 +188,7 @@ def test_averaged_weights_are_what_is_left(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_stops_at_once() -> None:
     lm = tiny_lm()
-    with pytest.raises(ItemicError, match=r"step \d has the loss .* norm (nan|inf)"):
+    with pytest.raises(ItemicError, match=r"step \d has loss .* norm (nan|inf)"):
         Trainer(lm, toy_rows(), replace(STAGE, learning_rate=1e30, clip=0.0)).run()
 
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from itemic.train.stage import Stage
 from tests.train.helpers import tiny_lm, toy_rows
 
 STAGE = Stage(
-    epochs=8,
+    epochs=6,
     tokens_per_step=60,
     block_tokens=20,
     learning_rate=1e-2,
@@ -54,7 +55,8 @@ def run(folder: str, embeddings: bool, die_at: int | None, warm: Any = None) -> 
         warm.set()
     if embeddings:
         with learning_rows(lm, range(30, 50)) as rows:
-            Trainer(lm, data, STAGE, new_rows=rows, folder=root, validate=validate).run()
+            stage = replace(STAGE, train="embeddings")
+            Trainer(lm, data, stage, new_rows=rows, folder=root, validate=validate).run()
     else:
         Trainer(lm, data, STAGE, folder=root, validate=validate).run()
     save_file({name: weight.clone() for name, weight in lm.state_dict().items()}, root / "final.part")
@@ -98,7 +100,7 @@ def test_killed_while_writing_checkpoints(processes: Any, embeddings: bool, tmp_
     draw, kills = random.Random(embeddings), 0
     while not (tmp_path / "killed" / "final.safetensors").exists():
         child = processes.Process(
-            target=run, args=(str(tmp_path / "killed"), embeddings, draw.randrange(3, 30))
+            target=run, args=(str(tmp_path / "killed"), embeddings, draw.randrange(6, 36))
         )
         child.start()
         child.join()

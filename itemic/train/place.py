@@ -1,0 +1,93 @@
+"""How far a run has come, and what has been summed up since its last log line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from itemic.train.stream import Step
+
+
+@dataclass(frozen=True)
+class Place:
+    """All of a run's state that is neither a tensor nor a random state; a checkpoint holds it as JSON.
+
+    Attributes:
+        total: optimizer steps planned.
+        step: optimizer steps done.
+        epoch: epoch of the next step.
+        index: the next step's number within it.
+        best: the best validation; None before any.
+        best_step: the step it was made after; -1 before any.
+        worse: validations since then.
+        tokens: forest tokens computed.
+        row_tokens: what the same rows hold one by one.
+        targets: weighted tokens learned from.
+        progress: data gone through, in epochs.
+        stopped: an early stop.
+    """
+
+    total: int
+    step: int = 0
+    epoch: int = 0
+    index: int = 0
+    best: float | None = None
+    best_step: int = -1
+    worse: int = 0
+    tokens: int = 0
+    row_tokens: int = 0
+    targets: int = 0
+    progress: float = 0.0
+    stopped: bool = False
+
+    def after(self, step: Step) -> Place:
+        """The place when ``step`` is done."""
+        last = step.index + 1 == step.of
+        return replace(
+            self,
+            step=self.step + 1,
+            epoch=step.epoch + 1 if last else step.epoch,
+            index=0 if last else step.index + 1,
+            tokens=self.tokens + step.tokens,
+            row_tokens=self.row_tokens + step.row_tokens,
+            targets=self.targets + step.targets,
+            progress=step.epoch + (step.index + 1) / step.of,
+        )
+
+    def validated(self, score: float, patience: int) -> Place:
+        """The place after a validation: a better one is remembered, ``patience`` worse ones in a row stop the
+        run."""
+        if self.best is None or score > self.best:
+            return replace(self, best=score, best_step=self.step, worse=0)
+        return replace(self, worse=self.worse + 1, stopped=0 < patience <= self.worse + 1)
+
+
+@dataclass
+class Window:
+    """Sums since the last log line."""
+
+    loss: float = 0.0
+    weight: float = 0.0
+    norm: float = 0.0
+    steps: int = 0
+    tokens: int = 0
+    row_tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, step: Step, loss: float, weight: float, norm: float, seconds: float) -> None:
+        self.loss += loss
+        self.weight += weight
+        self.norm += norm
+        self.steps += 1
+        self.tokens += step.tokens
+        self.row_tokens += step.row_tokens
+        self.seconds += seconds
+
+    def numbers(self) -> dict[str, float]:
+        """Means of the steps; what each is says ``journal.py``."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "loss": self.loss / max(self.weight, 1e-9),
+            "grad_norm": self.norm / max(self.steps, 1),
+            "tokens_per_second": round(self.tokens / seconds),
+            "row_tokens_per_second": round(self.row_tokens / seconds),
+        }
