@@ -70,20 +70,20 @@ class SimulatorConfig:
     """
 
     users: int = 3000
-    items: int = 600
+    items: int = 1000
     categories: int = 24
     brands: int = 36
     shortest: int = 6
     longest: int = 20
-    popularity: float = 0.7
-    focus: float = 0.8
+    popularity: float = 0.9
+    focus: float = 0.85
     likes: float = 0.15
-    drift: float = 0.15
+    drift: float = 0.12
     brand_drift: float = 0.05
-    loyalty: float = 12.0
-    follow_up: float = 0.4
-    repeat: float = 0.06
-    noise: float = 0.04
+    loyalty: float = 20.0
+    follow_up: float = 0.45
+    repeat: float = 0.05
+    noise: float = 0.03
     memory: int = 8
 
     def __post_init__(self) -> None:

@@ -218,7 +218,7 @@ def test_repeats_and_follow_ups_show_in_the_data() -> None:
         hit = (then[leaf[:, :-1]] == leaf[:, 1:, None]).any(axis=2)
         return float(hit[simulation.history[:, 1:] >= 0].mean())
 
-    assert repeats(0.4) > repeats(0.0) + 0.2
+    assert repeats(0.4) > repeats(0.0) + 0.15
     assert follow_ups(0.8) > follow_ups(0.0) + 0.5
 
 
