@@ -1,0 +1,110 @@
+"""itemic turns a catalogue and an interaction log into a language model that recommends.
+
+    dataset = itemic.read("onerec-think", "data/beauty")
+    index = itemic.build_index(dataset, encoder="lsa", quantizer="rqkmeans", levels=[256] * 4)
+    model = itemic.new_model("qwen3-nano", index)
+    conversations = itemic.build_conversations(dataset, index, tasks=[{"task": "C"}])
+    model = itemic.train(model, conversations, stage={"epochs": 3}, dataset=dataset)
+    ranking = itemic.recommend(model, dataset.split("test"), beams=50)
+    report = itemic.score(ranking, k=[1, 5, 10, 20])
+
+Importing the package is instant: each name is imported from its room when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from itemic.data.dataset import Dataset
+    from itemic.data.filters import FilterRule, apply_filters
+    from itemic.data.readers import read
+    from itemic.data.simulator import SimulatorConfig, simulate
+    from itemic.data.split import SplitRule
+    from itemic.errors import ItemicError
+    from itemic.evaluate.baselines import Popularity, Transitions
+    from itemic.evaluate.compare import compare
+    from itemic.evaluate.ranking import Ranking
+    from itemic.evaluate.recommend import recommend
+    from itemic.evaluate.report import score
+    from itemic.evaluate.stream import rank_all
+    from itemic.model.build import new_model
+    from itemic.model.expand import expand
+    from itemic.model.model import Model
+    from itemic.pipeline.run import Run
+    from itemic.recipe.check import load_recipe
+    from itemic.sid.build import build_index
+    from itemic.sid.index import ItemIndex
+    from itemic.sid.published import import_index
+    from itemic.tasks.build import build_conversations
+    from itemic.train.run import train
+    from itemic.train.stage import Stage
+
+_HOMES = {
+    "Dataset": "itemic.data.dataset",
+    "FilterRule": "itemic.data.filters",
+    "ItemIndex": "itemic.sid.index",
+    "ItemicError": "itemic.errors",
+    "Model": "itemic.model.model",
+    "Popularity": "itemic.evaluate.baselines",
+    "Ranking": "itemic.evaluate.ranking",
+    "Run": "itemic.pipeline.run",
+    "SimulatorConfig": "itemic.data.simulator",
+    "SplitRule": "itemic.data.split",
+    "Stage": "itemic.train.stage",
+    "Transitions": "itemic.evaluate.baselines",
+    "apply_filters": "itemic.data.filters",
+    "build_conversations": "itemic.tasks.build",
+    "build_index": "itemic.sid.build",
+    "compare": "itemic.evaluate.compare",
+    "expand": "itemic.model.expand",
+    "import_index": "itemic.sid.published",
+    "load_recipe": "itemic.recipe.check",
+    "new_model": "itemic.model.build",
+    "rank_all": "itemic.evaluate.stream",
+    "read": "itemic.data.readers",
+    "recommend": "itemic.evaluate.recommend",
+    "score": "itemic.evaluate.report",
+    "simulate": "itemic.data.simulator",
+    "train": "itemic.train.run",
+}
+
+__all__ = [
+    "Dataset",
+    "FilterRule",
+    "ItemIndex",
+    "ItemicError",
+    "Model",
+    "Popularity",
+    "Ranking",
+    "Run",
+    "SimulatorConfig",
+    "SplitRule",
+    "Stage",
+    "Transitions",
+    "apply_filters",
+    "build_conversations",
+    "build_index",
+    "compare",
+    "expand",
+    "import_index",
+    "load_recipe",
+    "new_model",
+    "rank_all",
+    "read",
+    "recommend",
+    "score",
+    "simulate",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -162,6 +162,10 @@ def building(path: str | Path, manifest: Manifest, *, resume: bool = True) -> It
     """
     final = Path(path)
     partial = _partial(final)
+    if final.exists() and read_manifest(final) is None and (final.is_file() or any(final.iterdir())):
+        raise ArtifactError(
+            f"{final} is there and was not made by itemic", "Choose another folder for the output."
+        )
     if partial.exists() and not (resume and begun(final, manifest)):
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)

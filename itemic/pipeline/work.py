@@ -59,7 +59,8 @@ def _read(job: Job) -> Dataset:
 
 def make_index(job: Job) -> None:
     """Build semantic IDs, or match published ones to the items."""
-    from itemic.sid import build_index, import_index
+    from itemic.sid.build import build_index
+    from itemic.sid.published import import_index
 
     part, dataset = job.recipe.index, load_dataset(job)
     if part.published is not None:
@@ -102,7 +103,8 @@ def make_conversations(job: Job) -> None:
 
 def make_model(job: Job) -> None:
     """A new model, or a base model with a token for every code."""
-    from itemic.model import expand, new_model
+    from itemic.model.build import new_model
+    from itemic.model.expand import expand
     from itemic.sid.text import item_texts
 
     part, dataset, index = job.recipe.model, load_dataset(job), load_index(job)
@@ -134,7 +136,7 @@ def make_model(job: Job) -> None:
 
 
 def _vectors(job: Job, dataset: Dataset) -> Any:
-    from itemic.sid import encode_items
+    from itemic.sid.build import encode_items
 
     part = job.recipe.index
     vectors, _ = encode_items(dataset, part.encoder, seed=job.recipe.seed, options=part.encoder_options)
@@ -143,7 +145,7 @@ def _vectors(job: Job, dataset: Dataset) -> Any:
 
 def train_stage(stage: Stage, before: str, job: Job) -> None:
     """One stage of training, from the model that the step before left."""
-    from itemic.train import train
+    from itemic.train.run import train
 
     train(
         load_model(job, before),
@@ -157,7 +159,9 @@ def train_stage(stage: Stage, before: str, job: Job) -> None:
 
 def rank(step: str, job: Job) -> None:
     """Rank every request of the split by the trained model and by the baselines."""
-    from itemic.evaluate import Popularity, Transitions, rank_all, recommend
+    from itemic.evaluate.baselines import Popularity, Transitions
+    from itemic.evaluate.recommend import recommend
+    from itemic.evaluate.stream import rank_all
 
     part, dataset = job.recipe.evaluate, load_dataset(job)
     requests = dataset.split(part.split)
@@ -171,6 +175,7 @@ def rank(step: str, job: Job) -> None:
         k=longest,
         normalize=part.normalize,
         exclude_history=part.exclude_history,
+        batch_size=part.batch_size,
         output=job.output / TRAINED,
     )
     known: dict[str, type[Any]] = {"popularity": Popularity, "transitions": Transitions}
@@ -188,7 +193,8 @@ def rank(step: str, job: Job) -> None:
 
 def report(job: Job) -> None:
     """Score all rankings and put them side by side."""
-    from itemic.evaluate import Ranking, score
+    from itemic.evaluate.ranking import Ranking
+    from itemic.evaluate.report import score
 
     dataset = load_dataset(job)
     for name in [TRAINED, *job.recipe.evaluate.baselines]:
@@ -201,7 +207,8 @@ def report(job: Job) -> None:
 
 def comparison(job: Job) -> Comparison:
     """The table of a run, from the reports in ``job.output``."""
-    from itemic.evaluate import Published, Report, compare
+    from itemic.evaluate.compare import Published, compare
+    from itemic.evaluate.report import Report
 
     part = job.recipe.evaluate
     reports = [Report.load(job.output / f"{name}.json") for name in [TRAINED, *part.baselines]]
@@ -228,7 +235,7 @@ def load_dataset(job: Job) -> Dataset:
 
 def load_index(job: Job) -> ItemIndex:
     """What the step ``index`` made."""
-    from itemic.sid import ItemIndex
+    from itemic.sid.index import ItemIndex
 
     return ItemIndex.load(job.made("index"))
 

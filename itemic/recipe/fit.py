@@ -67,7 +67,7 @@ def _index_faults(index: IndexPart) -> Iterator[tuple[KeyPath, str]]:
     yield from _one_of(("index", "collisions"), index.collisions, names.COLLISIONS)
     yield from _one_of(("index", "format"), index.format, names.TOKEN_FORMATS)
     if index.levels is not None and not 2 <= len(index.levels) <= 8:
-        yield ("index", "levels"), f"has {len(index.levels)} levels; give the sizes of 2 to 8"
+        yield ("index", "levels"), f"give the sizes of 2 to 8 levels, not of {len(index.levels)}"
     if index.published is None:
         for key in _given(index, ("unknown",)):
             yield ("index", key), "has no meaning without import"

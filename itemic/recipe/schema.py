@@ -132,6 +132,7 @@ class EvaluatePart(Part):
     k: Annotated[list[PositiveInt], Field(min_length=1)] = [1, 5, 10, 20]
     normalize: Literal["vocab", "level", "legal"] = "vocab"
     exclude_history: bool = False
+    batch_size: PositiveInt = 32
     baselines: list[str] = list(BASELINES)
     published: list[PublishedPart] = []
 

@@ -1,0 +1,99 @@
+"""The application: its groups of commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from itemic.cli import data, evaluate, model, run, sid, state, tasks
+from itemic.errors import ItemicError
+
+app = typer.Typer(
+    name="itemic",
+    help="Turns a catalogue and an interaction log into a language model that recommends.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.run)
+app.command("check")(run.check)
+app.command("recommend")(run.recommend)
+app.add_typer(data.app, name="data")
+app.add_typer(sid.app, name="sid")
+app.add_typer(model.app, name="model")
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(evaluate.app, name="evaluate")
+
+FAULT = 2
+INTERRUPTED = 130
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"itemic {version('itemic')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More log lines, and tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    state.verbose = verbose
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: list[str]) -> int:
+    """Run one command line and give its exit status: 2 for what the user can mend, 130 for Ctrl-C."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except ItemicError as error:
+        _complain(error)
+        return FAULT
+    except (KeyboardInterrupt, typer.Abort):
+        _again(arguments)
+        return INTERRUPTED
+    except Exception as error:
+        return _usage(error)
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: Exception) -> int:
+    """Errors of the command line itself know how to show themselves; all others are bugs."""
+    show, status = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is None or status is None:
+        raise error
+    show()
+    return int(status)
+
+
+def _complain(error: ItemicError) -> None:
+    if state.verbose:
+        import traceback
+
+        traceback.print_exception(error)
+        return
+    typer.secho(f"error: {error.message}", fg="red", bold=True, err=True)
+    if error.remedy:
+        typer.secho(f"  → {error.remedy}", fg="red", err=True)
+
+
+def _again(arguments: list[str]) -> None:
+    import shlex
+
+    if arguments[:1] == ["run"]:
+        line = shlex.join(["itemic", *arguments])
+        typer.secho(f"interrupted; go on from where it stopped with: {line}", fg="yellow", err=True)
+    else:
+        typer.secho("interrupted", fg="yellow", err=True)

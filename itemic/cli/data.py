@@ -1,0 +1,115 @@
+"""``itemic data``: raw files to datasets, what is in them, and the simulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from itemic.cli.common import (
+    AsJson,
+    Output,
+    Seed,
+    Set,
+    artifact,
+    load_dataset,
+    print_json,
+    print_table,
+    settings,
+    start_logging,
+)
+
+if TYPE_CHECKING:
+    from itemic.data.filters import FilterRule
+
+app = typer.Typer(help="Datasets: import, describe, simulate.", no_args_is_help=True)
+Split = Annotated[str, typer.Option(help="leave-one-out, leave-last-out, temporal or published.")]
+History = Annotated[int | None, typer.Option(help="The most items that a request shows.", min=1)]
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="The folder of the raw files.")],
+    output: Output,
+    format: Annotated[str, typer.Option(help="The source's format; auto looks at the files.")] = "auto",
+    on_bad_row: Annotated[
+        str, typer.Option(help="error: stop at it; drop: leave it out and count.")
+    ] = "error",
+    option: Set = None,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option("--filter", "-f", metavar="KEY=VALUE", help="A filter, e.g. user_k_core=5."),
+    ] = None,
+    split: Split = "leave-one-out",
+    history: History = 50,
+) -> None:
+    """Read raw files into a dataset folder."""
+    from itemic.data import SplitRule, apply_filters, describe, description_table, read
+
+    start_logging()
+    options, rules = settings(option), settings(filter)
+    rule = SplitRule(split, history)
+    dataset = read(format, path, on_bad_row=on_bad_row, **options)
+    if rules:
+        dataset = apply_filters(dataset, _filter_rule(rules))
+    dataset = dataset.with_split(rule)
+    config = {"format": format, "on_bad_row": on_bad_row, "options": options, "filters": rules}
+    with artifact(output, "data", config | {"split": rule.to_json()}, {"path": path}) as folder:
+        dataset.save(folder)
+    print_table(description_table(describe(dataset)))
+
+
+def _filter_rule(rules: dict[str, Any]) -> FilterRule:
+    from itemic.data.filters import FilterRule
+    from itemic.errors import ConfigError
+    from itemic.recipe.tables import table_faults
+
+    faults = [f"{path[-1]}: {problem}" for path, problem in table_faults(FilterRule, rules, ("filter",))]
+    if faults:
+        raise ConfigError("these filters can't work: " + "; ".join(faults), "Mend the --filter options.")
+    return FilterRule(**rules)
+
+
+@app.command()
+def describe(
+    folder: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it as well.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Counts, sparsity, lengths, popularity and texts of a dataset."""
+    from itemic.data.describe import describe, description_table, plot_description
+
+    dataset = load_dataset(folder)
+    found = describe(dataset)
+    print_json(found) if as_json else print_table(description_table(found))
+    if plot is not None:
+        plot_description(dataset, plot)
+        typer.echo(f"wrote {plot}", err=as_json)
+
+
+@app.command()
+def simulate(
+    output: Output,
+    option: Set = None,
+    seed: Seed = 0,
+    split: Split = "leave-one-out",
+    history: History = 50,
+) -> None:
+    """Make up a marketplace that knows its own next-item distribution; prints the best reachable figures."""
+    from itemic.data import Simulation, SimulatorConfig, SplitRule
+    from itemic.data.simulator import simulate
+    from itemic.errors import ConfigError
+    from itemic.recipe.tables import table_faults
+
+    start_logging()
+    options = settings(option)
+    faults = [f"{path[-1]}: {problem}" for path, problem in table_faults(SimulatorConfig, options, ("",))]
+    if faults:
+        raise ConfigError("there is no such marketplace: " + "; ".join(faults), "Mend the -s options.")
+    rule = SplitRule(split, history)
+    made: Simulation = simulate(SimulatorConfig(**options), seed).with_split(rule)
+    with artifact(output, "data", options | {"split": rule.to_json()}, {}, seed) as folder:
+        made.save(folder)
+    best = made.best([1, 5, 10], "test")
+    typer.echo("best reachable on test: " + "  ".join(f"{name} {value:.4f}" for name, value in best.items()))

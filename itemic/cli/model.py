@@ -1,0 +1,109 @@
+"""``itemic model``: new models, and base models that learn to write items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itemic.cli.common import (
+    AsJson,
+    Output,
+    Seed,
+    Set,
+    artifact,
+    load_dataset,
+    load_index,
+    print_json,
+    settings,
+    start_logging,
+)
+
+app = typer.Typer(help="Language models that speak items: new, expand, show.", no_args_is_help=True)
+Index = Annotated[Path, typer.Option("--index", help="The index whose tokens it gets.")]
+
+
+@app.command()
+def new(
+    preset: Annotated[str, typer.Argument(help="qwen3-pico, -nano, -micro, -mini, -small or -0.6b.")],
+    index: Index,
+    dataset: Annotated[Path, typer.Option("--dataset", help="Whose texts the tokenizer learns from.")],
+    output: Output,
+    vocab_size: Annotated[int, typer.Option(help="Of the text part of the vocabulary.", min=300)] = 4096,
+    init: Annotated[str, typer.Option(help="Of the code tokens: normal or text.")] = "normal",
+    option: Set = None,
+    seed: Seed = 0,
+) -> None:
+    """Make a Qwen3-shaped model with random weights (-s layers=2 sets the shape)."""
+    from itemic.model.build import new_model
+    from itemic.sid.text import item_texts
+
+    start_logging()
+    data, shape = load_dataset(dataset), settings(option)
+    model = new_model(
+        preset,
+        load_index(index),
+        item_texts(data.items),
+        vocab_size=vocab_size,
+        init=init,
+        seed=seed,
+        **shape,
+    )
+    config = {"preset": preset, "vocab_size": vocab_size, "init": init, "shape": shape}
+    with artifact(output, "model", config, {"index": index, "dataset": dataset}, seed) as folder:
+        model.save(folder)
+    typer.echo(f"{model.lm.num_parameters():,} parameters, {len(model.tokenizer):,} tokens")
+
+
+@app.command()
+def expand(
+    base: Annotated[Path, typer.Argument(help="The folder of a Hugging Face causal language model.")],
+    index: Index,
+    output: Output,
+    dataset: Annotated[Path | None, typer.Option("--dataset", help="Needed for --init text.")] = None,
+    init: Annotated[str, typer.Option(help="Of the new rows: moments, text or mean.")] = "moments",
+    pad_to: Annotated[int, typer.Option(help="Rows are a multiple of this.", min=1)] = 256,
+    tie: Annotated[
+        bool | None, typer.Option("--tie/--untie", help="Whether the head is the embedding matrix.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Give a base model one token for every code of an index."""
+    from itemic.model.expand import expand
+
+    start_logging()
+    data = load_dataset(dataset) if dataset is not None else None
+    model = expand(base, load_index(index), init=init, pad_to=pad_to, tie=tie, dataset=data, seed=seed)
+    config = {"init": init, "pad_to": pad_to, "tie": tie}
+    with artifact(output, "model", config, {"base": base, "index": index}, seed) as folder:
+        model.save(folder)
+    typer.echo(f"{model.lm.num_parameters():,} parameters, {len(model.tokenizer):,} tokens")
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="A model folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """What a model folder holds, and that its parts belong together."""
+    from itemic.model.model import Model, embeddings
+
+    model = Model.load(folder)
+    first, stop = model.new_token_range
+    about = {
+        "kind": model.lm.config.model_type,
+        "parameters": model.lm.num_parameters(),
+        "dtype": str(model.lm.dtype).removeprefix("torch."),
+        "vocabulary": len(model.tokenizer),
+        "embeddings": len(embeddings(model.lm)),
+        "tied": bool(model.lm.config.get_text_config().tie_word_embeddings),
+        "item_tokens": [first, stop],
+        "items": len(model.index),
+        "index": model.index.digest,
+    }
+    if as_json:
+        print_json(about)
+        return
+    for key, value in about.items():
+        typer.echo(f"{key}: {value}")

@@ -1,0 +1,101 @@
+"""``itemic run``, ``itemic check`` and ``itemic recommend``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from itemic.cli.common import AsJson, print_json, print_table, start_logging
+
+if TYPE_CHECKING:
+    from itemic.pipeline import Planned, Run
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file, see recipes/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. stages.0.epochs=2."),
+]
+
+
+def check(recipe: RecipeFile, override: Overrides = None) -> None:
+    """Report all faults of a recipe at once, with their lines."""
+    from itemic.recipe import load_recipe
+
+    found = load_recipe(recipe, override or [])
+    stages = ", ".join(str(stage.get("name", "train")) for stage in found.stages)
+    typer.echo(f"{recipe} is sound: run {found.name!r} trains {stages}")
+
+
+def run(
+    recipe: RecipeFile,
+    override: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/<name>")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STEP", help="Do this step and all after it again.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
+    force: Annotated[bool, typer.Option(help="Do again what is up to date.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
+) -> None:
+    """Run a recipe: whatever isn't up to date, step after step, resumable at any moment.
+
+    Steps are data, index, conversations, model, train.STAGE for each stage, evaluate and report.
+    """
+    from itemic.pipeline import Run
+    from itemic.recipe import load_recipe
+
+    job = Run.of(load_recipe(recipe, override or []), output)
+    if dry_run:
+        from itemic.pipeline.run import check_tasks
+
+        check_tasks(job.recipe)
+        _show_plan(job.plan(start=start, until=until, force=force), job)
+        return
+    start_logging()
+    plan = job.execute(start=start, until=until, force=force)
+    if plan[-1].step.name == "report":
+        from itemic.pipeline.work import comparison
+
+        print_table(comparison(job.job(plan[-1], job.root / "report")).table())
+    typer.echo(f"{job.root}: {plan[-1].step.name} is done")
+
+
+def _show_plan(plan: list[Planned], job: Run) -> None:
+    from rich.table import Table
+
+    table = Table("step", "", "why", title=str(job.root), title_justify="left")
+    for planned in plan:
+        table.add_row(planned.step.name, "run" if planned.run else "keep", planned.reason)
+    print_table(table)
+
+
+def recommend(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    user: Annotated[str | None, typer.Option(help="A user of the dataset.")] = None,
+    history: Annotated[
+        str | None, typer.Option("--item-history", metavar="ID,ID,…", help="Items instead of a user.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many items.", min=1)] = 10,
+    beams: Annotated[
+        int | None, typer.Option(help="Width of the search.", min=1, show_default="the recipe's")
+    ] = None,
+    exclude_history: Annotated[
+        bool | None,
+        typer.Option("--exclude-history/--allow-history", help="Whether known items may come again."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank the catalogue for one user of a finished run, or for a list of items."""
+    from itemic.pipeline.recommend import recommend_one
+
+    items = [item.strip() for item in history.split(",")] if history is not None else None
+    answer = recommend_one(folder, user=user, items=items, k=k, beams=beams, exclude_history=exclude_history)
+    if as_json:
+        print_json(answer.to_json())
+    else:
+        for table in answer.tables():
+            print_table(table)

@@ -1,0 +1,118 @@
+"""``itemic sid``: semantic IDs for the items of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itemic.cli.common import (
+    AsJson,
+    Output,
+    Seed,
+    Set,
+    artifact,
+    load_dataset,
+    load_index,
+    print_json,
+    print_table,
+    settings,
+    start_logging,
+)
+
+app = typer.Typer(help="Semantic IDs: build, show.", no_args_is_help=True)
+
+
+@app.command()
+def build(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder.")],
+    output: Output,
+    published: Annotated[
+        Path | None, typer.Option("--import", metavar="FILE", help="Published semantic IDs instead.")
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="Text to vectors.")] = "lsa",
+    encoder_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    quantizer: Annotated[str, typer.Option(help="Vectors to codes.")] = "rqkmeans",
+    option: Set = None,
+    levels: Annotated[str, typer.Option(help="Codes of each level.")] = "256,256,256,256",
+    collisions: Annotated[
+        str | None, typer.Option(help="keep, rank or reassign.", show_default="reassign; keep with --import")
+    ] = None,
+    format: Annotated[str, typer.Option(help="onerec, minionerec or offset.")] = "onerec",
+    seed: Seed = 0,
+) -> None:
+    """Give every item a semantic ID (-s sets options of the quantizer)."""
+    from itemic.sid.build import build_index
+    from itemic.sid.published import import_index
+
+    start_logging()
+    data, sizes = load_dataset(dataset), _sizes(levels)
+    if published is not None:
+        index = import_index(data, published, format=format, collisions=collisions or "keep")
+    else:
+        index = build_index(
+            data,
+            encoder=encoder,
+            quantizer=quantizer,
+            levels=sizes,
+            collisions=collisions or "reassign",
+            format=format,
+            seed=seed,
+            encoder_options=settings(encoder_option),
+            quantizer_options=settings(option),
+        )
+    inputs = {"dataset": dataset} | ({"import": published} if published else {})
+    with artifact(output, "index", index.origin | {"format": format}, inputs, seed) as folder:
+        index.save(folder)
+    stats = index.collisions
+    typer.echo(f"{stats.items:,} items, {stats.sids:,} semantic IDs, collision rate {stats.rate:.2%}")
+
+
+def _sizes(text: str) -> list[int]:
+    from itemic.errors import ConfigError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--levels is {text!r}", "Write sizes with commas, such as 256,256,256.") from error
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="An index folder, or a run's or a model's.")],
+    item: Annotated[list[str] | None, typer.Option(help="Items to look up.")] = None,
+    first: Annotated[int, typer.Option(help="How many items to list otherwise.", min=1)] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """What an index holds: levels, collisions, digest, and semantic IDs of some items."""
+    from rich.table import Table
+
+    from itemic.errors import DataError
+
+    index = load_index(folder)
+    places = {name: row for row, name in enumerate(index.item_ids)}
+    unknown = [name for name in item or [] if name not in places]
+    if unknown:
+        raise DataError(f"{folder} has no item {unknown[0]!r}", f"Ids look like {index.item_ids[0]!r}.")
+    rows = [places[name] for name in item] if item else list(range(min(first, len(index))))
+    stats = index.collisions
+    about = {
+        "items": stats.items,
+        "semantic_ids": stats.sids,
+        "collision_rate": stats.rate,
+        "sizes": list(index.sizes),
+        "codes_used": [len(set(index.codes[:, level].tolist())) for level in range(index.levels)],
+        "format": index.format,
+        "digest": index.digest,
+        "origin": index.origin,
+    }
+    if as_json:
+        print_json(about | {"shown": {index.item_ids[row]: index.text(row) for row in rows}})
+        return
+    for key, value in about.items():
+        typer.echo(f"{key}: {value}")
+    table = Table("item", "semantic ID")
+    for row in rows:
+        table.add_row(index.item_ids[row], index.text(row))
+    print_table(table)
