@@ -2,7 +2,8 @@
 
 from itemic.model.build import new_model
 from itemic.model.chat import ChatRenderer
+from itemic.model.expand import expand
 from itemic.model.model import Model, supported
 from itemic.model.presets import PRESETS
 
-__all__ = ["PRESETS", "ChatRenderer", "Model", "new_model", "supported"]
+__all__ = ["PRESETS", "ChatRenderer", "Model", "expand", "new_model", "supported"]

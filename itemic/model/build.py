@@ -88,16 +88,16 @@ def _place(
     """Overwrite the index's rows of the embedding matrix (and of an untied head)."""
     index, lm = model.index, model.lm
     inputs, outputs = embeddings(lm), head(lm)
-    carry = start.carriers(index)
     for matrix in [inputs] if outputs is inputs else [inputs, outputs]:
         old = matrix.detach()[:first]
         spare = matrix.detach()[first : first + len(index.tokens)].float()
         if vectors is not None and init == "vectors":
-            meanings = np.asarray(carry @ start.project(np.asarray(vectors), matrix.shape[1], seed))
+            projected = start.project(np.asarray(vectors), matrix.shape[1], seed)
+            meanings = np.asarray(start.carriers(index) @ projected)
         else:
-            mixing = carry @ start.words(texts[: len(index)], model.tokenizer, first)
+            mixing = start.text_mixing(index, texts, model.tokenizer, first)
             meanings = start.text_meanings(mixing, old)
-        rows = start.from_meanings(index, meanings, old, spare)
+        rows = start.from_meanings(index.sizes, meanings, old, spare)
         with torch.no_grad():
             matrix[first : first + len(rows)] = rows.to(matrix.dtype)
 

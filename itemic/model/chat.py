@@ -50,9 +50,8 @@ class ChatRenderer:
     @property
     def digest(self) -> str:
         """Names tokenizer and template: equal digests, equal tokens for equal conversations."""
-        vocab = sorted(self.tokenizer.get_vocab().items(), key=lambda pair: pair[1])
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        return digest_of([vocab, backend.to_str() if backend else "", self.tokenizer.chat_template])
+        backend: Any = self.tokenizer
+        return digest_of([backend.backend_tokenizer.to_str(), self.tokenizer.chat_template])
 
     # ----------------------------------------------------------- one at a time
 

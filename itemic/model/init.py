@@ -74,30 +74,45 @@ def words(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, known: int) 
     return _averaging(counts)
 
 
-def from_meanings(index: ItemIndex, meanings: npt.NDArray[np.floating], old: Tensor, spare: Tensor) -> Tensor:
-    """Rows for the index's tokens from one vector per token, brought to the old rows' mean and spread level
-    by level.
+def text_mixing(
+    index: ItemIndex, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, known: int
+) -> Mixing:
+    """How much of each known token is in the text of each code's items: ``[tokens, known]``.
+
+    Rows sum to 1; those of codes whose items have no text, and of tokens that are no codes, are empty.
+    """
+    spoken = words(texts, tokenizer, known)
+    has_text = np.asarray(spoken.sum(axis=1)).ravel() > 0
+    return _averaging(carriers(index) @ sparse.diags_array(has_text.astype(np.float32))) @ spoken
+
+
+def from_meanings(
+    sizes: Sequence[int], meanings: npt.NDArray[np.floating], old: Tensor, spare: Tensor
+) -> Tensor:
+    """Rows for the index's tokens, brought to the old rows' mean and spread level by level.
 
     Args:
-        index: says which tokens are a level and which codes have items.
-        meanings: ``[tokens, d]``, what each code is about; only differences within a level count.
+        sizes: codes of each level; tokens after the last level's are no codes.
+        meanings: ``[tokens, d]``, what each code is about; only differences within a level count. Zeros say
+            nothing is known.
         old: ``[n, d]``.
-        spare: ``[tokens, d]`` rows as :func:`sample_like` gives them: the rows of tokens without items, and
-            the noise.
+        spare: ``[tokens, d]`` rows as :func:`sample_like` gives them: the rows of tokens of which nothing is
+            known, and the noise of the others.
 
     Returns:
         float32 ``[tokens, d]``.
     """
-    mean = old.detach().float().mean(0).cpu()
-    spread = old.detach().float().std(0).pow(2).mean().sqrt().cpu()
+    reference = old.detach().float().cpu()
+    mean, spread = reference.mean(0), reference.std(0).pow(2).mean().sqrt()
+    vectors = torch.from_numpy(np.asarray(meanings, np.float32))
+    known = vectors.abs().sum(1) > 0
     rows = spare.clone()
     start = 0
-    for level, size in enumerate(index.sizes):
-        used = torch.from_numpy(np.unique(index.codes[:, level]).astype(np.int64)) + start
-        own = torch.from_numpy(np.asarray(meanings))[used].float()
-        centred = own - own.mean(0)
+    for size in sizes:
+        used = start + torch.nonzero(known[start : start + size]).ravel()
+        centred = vectors[used] - vectors[used].mean(0)
         scale = centred.pow(2).mean().sqrt()
-        if scale > 1e-12:
+        if len(used) > 1 and scale > 1e-12:
             rows[used] = mean + centred * (spread / scale) + NOISE * (spare[used] - mean)
         start += size
     return rows

@@ -31,7 +31,7 @@ class PieceEncoder:
         plain = {
             i: t.content
             for i, t in bracketed.items()
-            if not (t.lstrip or t.rstrip or t.single_word) and (t.special or not t.normalized)
+            if not (t.lstrip or t.rstrip or t.single_word) and not t.normalized
         }
         strange = any("<" in t.content or ">" in t.content for i, t in added.items() if i not in bracketed)
         self._seeds = sorted(plain.items())

@@ -1,0 +1,130 @@
+"""Reading and replacing Hugging Face model folders: local files only, no pickles, no code that a model brings
+along."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as hf_logging
+
+from itemic.errors import ModelError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' own progress bars."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """A torch dtype from its name.
+
+    Raises:
+        ModelError: not one that weights are kept in.
+    """
+    found = dtype if isinstance(dtype, torch.dtype) else DTYPES.get(dtype)
+    if found is None or found not in DTYPES.values():
+        raise ModelError(f"unknown dtype {dtype!r}", f"Use one of {', '.join(DTYPES)}.")
+    return found
+
+
+def read_config(root: Path) -> Any:
+    """The configuration of a model folder.
+
+    Raises:
+        ModelError: no folder, no ``config.json``, or one that names no known architecture.
+    """
+    if not root.is_dir():
+        raise ModelError(f"{root} is not a folder", "Give the folder of a Hugging Face model.")
+    if not (root / "config.json").is_file():
+        raise ModelError(f"{root} holds no config.json", "Give the folder of a Hugging Face model.")
+    try:
+        return AutoConfig.from_pretrained(root, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise ModelError(
+            f"{root / 'config.json'} can't be used: {str(error).splitlines()[0]}",
+            "Use a model that transformers knows without code of its own.",
+        ) from error
+
+
+def load_tokenizer(root: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder.
+
+    Raises:
+        ModelError: there is none, or only a slow one.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises bare Exceptions on broken files
+        raise ModelError(
+            f"{root} has no usable tokenizer: {str(error).splitlines()[0]}",
+            "Copy the model's tokenizer.json there.",
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{root} has a slow tokenizer", "Convert it to a tokenizer.json.")
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def load_lm(root: Path, device: torch.device | str, dtype: torch.dtype | str | None) -> PreTrainedModel:
+    """The weights of a model folder, in eval mode.
+
+    Raises:
+        ModelError: weights are missing, broken or of other shapes.
+    """
+    wanted = "auto" if dtype is None else as_dtype(dtype)
+    again = "Copy the folder again, or save the model again."
+    try:
+        with quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                root,
+                dtype=wanted,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{root} can't be loaded: {str(error).splitlines()[0]}", again) from error
+    lm, info = loaded
+    for fault, keys in (("lacks", info["missing_keys"]), ("has other shapes of", info["mismatched_keys"])):
+        if keys:
+            raise ModelError(f"{root} {fault} {len(keys)} weights, first {sorted(map(str, keys))[0]}", again)
+    return cast(PreTrainedModel, lm.to(device).eval())
+
+
+def move_in(scratch: Path, final: Path) -> None:
+    """One rename where nothing stands yet; else file by file, config.json last: without it a folder is no
+    model."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if not final.exists():
+        scratch.replace(final)
+        return
+    (final / "config.json").unlink(missing_ok=True)
+    for stale in [*final.glob("*.safetensors"), *final.glob("*.safetensors.index.json")]:
+        stale.unlink()
+    for entry in sorted(scratch.iterdir(), key=lambda path: path.name == "config.json"):
+        if entry.is_dir():
+            shutil.rmtree(final / entry.name, ignore_errors=True)
+        entry.replace(final / entry.name)
