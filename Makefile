@@ -1,0 +1,46 @@
+# make quickstart   set up, run the built-in marketplace from data to table
+# make test         set up, lint, types, floors, all tests
+# make fast         the same without the slow tests
+# make bench        every benchmark at its small size
+# make clean        remove what the above made, but for runs/
+
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p $(NEW_ENOUGH) 2>/dev/null && echo $$p && break; done)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/ready
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+TORCH  := $(shell grep -E '^torch==' constraints.txt)
+
+.PHONY: setup quickstart test fast lint bench clean
+
+setup: $(READY)
+
+# torch comes first and by its exact version, so that a wheel that is at hand (say, the CPU build) is taken
+$(READY): pyproject.toml constraints.txt
+	@$(or $(PYTHON),false) $(NEW_ENOUGH) || { echo "itemic needs Python 3.11 or later; set PYTHON=…"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+quickstart: $(READY)
+	$(BIN)/itemic run recipes/quickstart.yaml
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest
+
+fast: lint
+	$(BIN)/python -m pytest -m 'not slow'
+
+bench: $(READY)
+	@for bench in decode forest data; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
