@@ -74,7 +74,7 @@ def _seed_codes(x: Tensor, k: int, draws: torch.Generator) -> Tensor:
         return distinct
     if len(x) > SEEDING_ROWS * k:
         x = x[torch.randperm(len(x), generator=draws)[: SEEDING_ROWS * k].to(x.device)]
-    trials = 2 + int(math.log(k))
+    trials = 4 + 2 * int(math.log(k))
     length = x.square().sum(dim=1)
     trivial = TRIVIAL * length.mean()
     chosen = [int(torch.randint(len(x), (1,), generator=draws))]

@@ -4,7 +4,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from itemic.errors import ConfigError
@@ -67,7 +67,7 @@ def test_spilling_is_near_the_best_way(seed: int) -> None:
     coded = quantized(4, (2, 2), seed)
     codes, _, _ = resolve(coded, "reassign")
     errors = [error(coded, np.array(way, np.int32)) for way in permutations(product(range(2), repeat=2))]
-    assert error(coded, codes) <= np.quantile(errors, 0.75)
+    assert error(coded, codes) <= np.quantile(errors, 0.3)
 
 
 @given(st.integers(0, 10_000), st.integers(2, 30))
@@ -77,12 +77,12 @@ def test_what_does_not_collide_stays(seed: int, n: int) -> None:
     codes, _, _ = resolve(coded, "reassign")
     prefix = [tuple(row[:2]) for row in coded.codes.tolist()]
     whole = [tuple(row) for row in coded.codes.tolist()]
+    assume(max(prefix.count(one) for one in prefix) <= 8)  # nothing is overfull: nobody has to spill
     crowded = {tuple(sid[:2]) for sid in whole if whole.count(sid) > 1}
     for row in range(n):
         if prefix[row] not in crowded:
             assert (codes[row] == coded.codes[row]).all()
-    if max(prefix.count(one) for one in prefix) <= 8:  # nothing is overfull: only last codes change
-        assert (codes[:, :2] == coded.codes[:, :2]).all()
+    assert (codes[:, :2] == coded.codes[:, :2]).all()
 
 
 def test_without_collisions_nothing_changes() -> None:
