@@ -184,9 +184,10 @@ class Dataset:
         root = Path(folder)
         try:
             head = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+            name, rule, notes = head["name"], SplitRule.from_json(head["split"]), head["notes"]
             items = pl.read_parquet(root / "items.parquet")
             interactions = pl.read_parquet(root / "interactions.parquet")
-        except (OSError, json.JSONDecodeError, pl.exceptions.PolarsError) as error:
+        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise DataError(
                 f"{root} is not a dataset folder: {error}", "Make one with `itemic data import`."
             ) from error
@@ -199,7 +200,7 @@ class Dataset:
                 raise DataError(
                     f"{root / file} lacks the columns {', '.join(missing)}", "Import the raw files again."
                 )
-        return cls(items, interactions, head["name"], SplitRule.from_json(head["split"]), head["notes"])
+        return cls(items, interactions, name, rule, notes)
 
 
 __all__ = ["UNKNOWN", "Dataset", "Requests", "Sequences"]

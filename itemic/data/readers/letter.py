@@ -73,7 +73,6 @@ def entries(source: Source, file: str, kind: str, rows: BadRows) -> list[tuple[s
     if isinstance(content, RepeatedKeys):
         for key in content.repeated:
             rows.report(kind, f"{source.where(file)}, key {key!r}", "the key comes twice")
-        return list(reversed(content.items()))
     return list(content.items())
 
 

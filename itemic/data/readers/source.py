@@ -17,6 +17,7 @@ import fsspec
 from itemic.errors import DataError
 
 BATCH_BYTES = 8 << 20
+HEAD_BYTES = 1 << 16
 AGAIN = "Fetch or make the file again."
 
 
@@ -93,7 +94,10 @@ class Source:
         """
         found = self.match(*patterns)
         if prefix is not None:
-            found = [file for file in found if file.rsplit("/", 1)[-1].startswith(prefix)]
+            names = {file: file.rsplit("/", 1)[-1] for file in found}
+            found = [file for file in found if names[file].startswith(f"{prefix}.")] or [
+                file for file in found if names[file].startswith(prefix)
+            ]
         wanted = " or ".join(patterns) + (f" that starts with {prefix!r}" if prefix else "")
         if not found:
             raise DataError(f"{self.path} holds no file {wanted}", "Check the folder and the format.")
@@ -165,12 +169,15 @@ class Source:
 
     def head(self, file: str, count: int = 1) -> list[str]:
         """The first lines, decoded leniently: to look at a file before it is read."""
-        with self.open(file) as stream:
-            try:
-                lines = [stream.readline(1 << 20) for _ in range(count)]
-            except (EOFError, OSError, zlib.error):
-                return []
-        return [line.decode("utf-8-sig", "replace").rstrip("\r\n") for line in lines if line]
+        lines: list[bytes] = []
+        try:
+            for batch in self.batches(file, HEAD_BYTES):
+                lines += batch.data.splitlines()
+                if len(lines) >= count:
+                    break
+        except DataError:  # told when the file is read
+            pass
+        return [line.decode("utf-8", "replace") for line in lines[:count]]
 
     def json(self, file: str) -> Any:
         """A whole JSON file. A key that comes twice in one object is an error that names it.
@@ -197,7 +204,11 @@ class RepeatedKeys(dict[str, Any]):
         plain = dict(pairs)
         if len(plain) == len(pairs):
             return plain
-        kept = cls(reversed(pairs))
-        seen: set[str] = set()
-        kept.repeated = [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+        kept = cls()
+        kept.repeated = []
+        for key, value in pairs:
+            if key in kept:
+                kept.repeated.append(key)
+            else:
+                kept[key] = value
         return kept

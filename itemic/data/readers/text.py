@@ -54,12 +54,12 @@ def category_path(value: Any) -> list[str]:
     longest counts, the first of equally long ones.
     """
     value = unlisted(value)
-    if value is None:
+    if not isinstance(value, str | list):
         return []
     if isinstance(value, str):
         parts = value.split(" > ") if " > " in value else _PATH_COMMA.split(value)
     elif value and all(isinstance(path, list) for path in value):
         parts = max(value, key=len)
     else:
-        parts = list(value)
+        parts = value
     return [name for name in (clean(part, markup=True) for part in parts) if name]

@@ -1,0 +1,645 @@
+"""One tiny marketplace, written in every source format, and ways to break each."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# item 4 truly has an empty title; the title of item 1 carries an entity where the format's sources do
+TITLES = {"1": "Comb & Brush", "2": "Crème, 50 ml", "3": "Soap", "4": ""}
+SEQUENCES = {"7": ["1", "2", "3", "4"], "8": ["2", "1", "2"], "9": ["3", "4", "1"]}
+NUMBER = {"7": 0, "8": 1, "9": 2}
+START = 1_400_000_000
+CATEGORIES = ["Beauty", "Tapes, Glue & More"]
+
+Sequences = dict[str, list[str]]
+
+
+def seconds(user: str, position: int) -> int:
+    """When a user had the item at a position: rising within the user, interleaved between users."""
+    return START + 100 * position + NUMBER[user]
+
+
+def events() -> list[tuple[str, str, int]]:
+    """(user, item, seconds) in an order that is no user's and, for user 7, not the order of time."""
+    rows = [
+        (user, item, seconds(user, i)) for user, items in SEQUENCES.items() for i, item in enumerate(items)
+    ]
+    return sorted(rows, key=lambda row: (row[1], row[2]))
+
+
+def without(*lost: str) -> Sequences:
+    """The sequences when items are gone."""
+    return {user: [item for item in items if item not in lost] for user, items in SEQUENCES.items()}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way to break a source.
+
+    Attributes:
+        name: what is wrong.
+        break_it: does it to the folder.
+        kind: under which kind the drop is counted.
+        says: what the error message must name.
+        left: the sequences that stay when bad rows are dropped.
+        options: for ``read``.
+    """
+
+    name: str
+    break_it: Callable[[Path], None]
+    kind: str
+    says: tuple[str, ...]
+    left: Sequences
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A format: how to write it, what its files say beside titles, and its faults."""
+
+    format: str
+    write: Callable[[Path], None]
+    timed: bool
+    categories: list[str]
+    faults: tuple[Fault, ...]
+
+
+def edit_text(name: str, old: str, new: str, encoding: str = "utf-8") -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        text = read_text(folder / name, encoding)
+        assert old in text, (name, old)
+        write_text(folder / name, text.replace(old, new, 1), encoding)
+
+    return change
+
+
+def append(name: str, text: str, encoding: str = "utf-8") -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        write_text(folder / name, read_text(folder / name, encoding) + text, encoding)
+
+    return change
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    return (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode(
+        encoding
+    )
+
+
+def write_text(path: Path, text: str, encoding: str = "utf-8") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = text.encode(encoding)
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+
+
+def _lines(rows: list[Any]) -> str:
+    return "".join(
+        f"{row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)}\n" for row in rows
+    )
+
+
+def write_onerec(folder: Path) -> None:
+    items = {
+        key: {
+            "title": title.replace("&", "&amp;"),
+            "description": "",
+            "categories": " > ".join(CATEGORIES),
+            "sid": f"<|sid_begin|><s_a_{key}><|sid_end|>",
+        }
+        for key, title in TITLES.items()
+    }
+    write_text(folder / "Tiny.pretrain.json", json.dumps(items, indent=0))
+    rows = [" ".join([user, *items]) for user, items in SEQUENCES.items()]
+    write_text(folder / "sequential_data_processed.txt", _lines(rows))
+
+
+def write_letter(folder: Path) -> None:
+    items = {
+        key: {"title": title, "description": "", "brand": "Unknown", "categories": ",".join(CATEGORIES)}
+        for key, title in TITLES.items()
+    }
+    write_text(folder / "Tiny.item.json", json.dumps(items, ensure_ascii=False))
+    write_text(
+        folder / "Tiny.inter.json",
+        json.dumps({user: [int(item) for item in items] for user, items in SEQUENCES.items()}),
+    )
+
+
+MINIONEREC_SPLIT = {"7": ["train", "valid", "test"], "8": ["train", "valid"], "9": ["train", "test"]}
+MINIONEREC_COLUMNS = [
+    "user_id",
+    "history_item_title",
+    "item_title",
+    "history_item_id",
+    "item_id",
+    "history_item_sid",
+    "item_sid",
+]
+
+
+def write_minionerec(folder: Path) -> None:
+    items = {
+        key: {"title": title, "description": f"['{title}', 'more']", "brand": "", "categories": ""}
+        for key, title in TITLES.items()
+    }
+    write_text(folder / "index" / "Tiny.item.json", json.dumps(items))
+    for split in ("train", "valid", "test"):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        with (folder / split / "Tiny_5.csv").open("w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerow(MINIONEREC_COLUMNS)
+            for user, sequence in SEQUENCES.items():
+                for position, label in enumerate(MINIONEREC_SPLIT[user], 1):
+                    if label == split:
+                        history, target = sequence[:position], sequence[position]
+                        titles = [TITLES[item] for item in history]
+                        ids = [int(item) for item in history]
+                        table.writerow([user, titles, TITLES[target], ids, target, [], ""])
+
+
+def write_movielens_csv(folder: Path) -> None:
+    rows = [f"{user},{item},4.5,{time}" for user, item, time in events()]
+    write_text(folder / "ratings.csv", _lines(["userId,movieId,rating,timestamp", *rows]))
+    movies = [f'{key},"{title}","{"|".join(CATEGORIES)}"' for key, title in TITLES.items()]
+    write_text(folder / "movies.csv", _lines(["movieId,title,genres", *movies]))
+
+
+def write_movielens_dat(folder: Path) -> None:
+    rows = [f"{user}::{item}::4.5::{time}" for user, item, time in events()]
+    write_text(folder / "ratings.dat", _lines(rows), "latin-1")
+    movies = [f"{key}::{title}::{'|'.join(CATEGORIES)}" for key, title in TITLES.items()]
+    write_text(folder / "movies.dat", _lines(movies), "latin-1")
+
+
+def write_amazon_2014(folder: Path) -> None:
+    reviews: list[Any] = [
+        {"reviewerID": user, "asin": item, "overall": 4.5, "unixReviewTime": time, "helpful": [0, 1]}
+        for user, item, time in events()
+    ]
+    write_text(folder / "reviews_Tiny_5.json.gz", _lines(reviews))
+    metas = [
+        {
+            "asin": key,
+            "title": title.replace("&", "&amp;"),
+            "categories": [["Beauty"], CATEGORIES],
+            "price": 1.5,
+        }
+        for key, title in TITLES.items()
+    ]
+    write_text(folder / "meta_Tiny.json.gz", _lines([repr(meta) for meta in metas]))
+
+
+def write_amazon_2018(folder: Path) -> None:
+    reviews: list[Any] = [
+        {
+            "overall": 4.5,
+            "verified": True,
+            "reviewerID": user,
+            "asin": item,
+            "unixReviewTime": time,
+            "reviewText": "ok",
+        }
+        for user, item, time in events()
+    ]
+    write_text(folder / "Tiny_5.json.gz", _lines(reviews))
+    metas: list[Any] = [
+        {"category": CATEGORIES, "description": ["<b>a</b>", "b"], "title": title, "brand": "", "asin": key}
+        for key, title in TITLES.items()
+    ]
+    write_text(folder / "meta_Tiny.json.gz", _lines(metas))
+
+
+def write_amazon_2023(folder: Path) -> None:
+    reviews: list[Any] = [
+        {
+            "rating": 4.5,
+            "title": "t",
+            "asin": "variant",
+            "parent_asin": item,
+            "user_id": user,
+            "timestamp": time * 1000,
+        }
+        for user, item, time in events()
+    ]
+    write_text(folder / "Tiny.jsonl.gz", _lines(reviews))
+    metas: list[Any] = [
+        {
+            "title": title,
+            "features": ["f"],
+            "description": [],
+            "store": "S",
+            "categories": CATEGORIES,
+            "parent_asin": key,
+        }
+        for key, title in TITLES.items()
+    ]
+    write_text(folder / "meta_Tiny.jsonl.gz", _lines(metas))
+
+
+def write_recbole(folder: Path) -> None:
+    rows = [f"{user}\t{item}\t4.5\t{time}.0" for user, item, time in events()]
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    write_text(folder / "tiny.inter", _lines([header, *rows]))
+    names = ", ".join(f"'{name}'" for name in CATEGORIES)
+    items = [f"{key}\t{title}\t{names}" for key, title in TITLES.items()]
+    write_text(folder / "tiny.item", _lines(["item_id:token\ttitle:token_seq\tcategories:token_seq", *items]))
+
+
+def _json_key(name: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        change(content)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+    return apply
+
+
+def in_time_order(name: str, late: str) -> Callable[[Path], None]:
+    """Sort a file's lines by the time they name and put one more, too late, at the end."""
+
+    def change(folder: Path) -> None:
+        lines = read_text(folder / name).splitlines()
+        lines.sort(key=lambda line: max((int(number) for number in re.findall(r"\d{10,}", line)), default=0))
+        write_text(folder / name, _lines([*lines, late]))
+
+    return change
+
+
+ONEREC = Case(
+    "onerec-think",
+    write_onerec,
+    False,
+    CATEGORIES,
+    (
+        Fault(
+            "unknown item",
+            edit_text("sequential_data_processed.txt", "8 2 1", "8 2 99 1"),
+            "unknown item",
+            ("sequential_data_processed.txt, line 2", "'99'", "'8'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "user without items",
+            edit_text("sequential_data_processed.txt", "8 2 1 2", "8"),
+            "empty sequence",
+            ("line 2", "'8'"),
+            {"7": SEQUENCES["7"], "9": SEQUENCES["9"]},
+        ),
+        Fault(
+            "user twice",
+            append("sequential_data_processed.txt", "7 3 3\n"),
+            "duplicate user",
+            ("line 4", "'7'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no title",
+            _json_key("Tiny.pretrain.json", lambda items: items["3"].pop("title")),
+            "missing title",
+            ("Tiny.pretrain.json", "'3'"),
+            without("3"),
+        ),
+        Fault(
+            "item twice",
+            edit_text("Tiny.pretrain.json", '"2": {', '"1": {"title": "no"}, "2": {'),
+            "duplicate item",
+            ("Tiny.pretrain.json", "'1'"),
+            SEQUENCES,
+        ),
+    ),
+)
+LETTER = Case(
+    "letter",
+    write_letter,
+    False,
+    CATEGORIES,
+    (
+        Fault(
+            "unknown item",
+            edit_text("Tiny.inter.json", "[2, 1, 2]", "[2, 99, 1, 2]"),
+            "unknown item",
+            ("Tiny.inter.json", "'99'", "user '8'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "broken sequence",
+            edit_text("Tiny.inter.json", "[2, 1, 2]", '"2 1 2"'),
+            "broken sequence",
+            ("Tiny.inter.json", "'8'"),
+            {"7": SEQUENCES["7"], "9": SEQUENCES["9"]},
+        ),
+        Fault(
+            "empty sequence",
+            edit_text("Tiny.inter.json", "[2, 1, 2]", "[]"),
+            "empty sequence",
+            ("Tiny.inter.json", "'8'"),
+            {"7": SEQUENCES["7"], "9": SEQUENCES["9"]},
+        ),
+        Fault(
+            "user twice",
+            edit_text("Tiny.inter.json", '"9":', '"7": [1], "9":'),
+            "duplicate user",
+            ("Tiny.inter.json", "'7'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no title",
+            _json_key("Tiny.item.json", lambda items: items["3"].pop("title")),
+            "missing title",
+            ("Tiny.item.json", "'3'"),
+            without("3"),
+        ),
+        Fault(
+            "item twice",
+            edit_text("Tiny.item.json", '"2": {', '"1": {"title": "no"}, "2": {'),
+            "duplicate item",
+            ("Tiny.item.json", "'1'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "broken item",
+            _json_key("Tiny.item.json", lambda items: items.update({"3": "Soap"})),
+            "broken item",
+            ("Tiny.item.json", "'3'"),
+            without("3"),
+        ),
+    ),
+)
+MINIONEREC = Case(
+    "minionerec",
+    write_minionerec,
+    False,
+    [],
+    (
+        Fault(
+            "unknown item",
+            edit_text("valid/Tiny_5.csv", "2,[],", "99,[],"),
+            "unknown item",
+            ("valid/Tiny_5.csv, line 3", "'99'", "user '8'"),
+            SEQUENCES | {"8": ["2", "1"]},
+        ),
+        Fault(
+            "code in place of a list",
+            edit_text("valid/Tiny_5.csv", '"[2, 1]"', "\"__import__('os').getcwd()\""),
+            "broken line",
+            ("valid/Tiny_5.csv, line 3", "history_item_id"),
+            SEQUENCES | {"8": ["2", "1"]},
+        ),
+        Fault(
+            "unordered",
+            edit_text("test/Tiny_5.csv", '"[1, 2, 3]"', '"[2, 1, 3]"'),
+            "unordered time",
+            ("test/Tiny_5.csv, line 2", "'7'"),
+            SEQUENCES | {"7": ["1", "2", "3"]},
+        ),
+        Fault(
+            "short line",
+            append("test/Tiny_5.csv", "9,1\n"),
+            "broken line",
+            ("test/Tiny_5.csv, line 4",),
+            SEQUENCES,
+        ),
+        Fault(
+            "no title",
+            _json_key("index/Tiny.item.json", lambda items: items["3"].pop("title")),
+            "missing title",
+            ("Tiny.item.json", "'3'"),
+            without("3"),
+        ),
+    ),
+)
+MOVIELENS_CSV = Case(
+    "movielens",
+    write_movielens_csv,
+    True,
+    CATEGORIES,
+    (
+        Fault(
+            "unknown item",
+            append("ratings.csv", f"8,99,3,{START + 999}\n"),
+            "unknown item",
+            ("ratings.csv, line 12", "'99'", "'8'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no time",
+            append("ratings.csv", "8,1,3,soon\n"),
+            "broken line",
+            ("ratings.csv, line 12", "timestamp", "'soon'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "short line",
+            append("ratings.csv", "8,1\n\n"),
+            "broken line",
+            ("ratings.csv, line 12", "2 fields"),
+            SEQUENCES,
+        ),
+        Fault(
+            "not UTF-8",
+            append("ratings.csv", "8,\xff,3,1\n", "latin-1"),
+            "broken line",
+            ("ratings.csv, line 12",),
+            SEQUENCES,
+        ),
+        Fault(
+            "item twice",
+            append("movies.csv", "3,Sope,Horror\n"),
+            "duplicate item",
+            ("movies.csv, line 6", "'3'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "movie without title",
+            edit_text("movies.csv", '3,"Soap",', "3,"),
+            "broken line",
+            ("movies.csv, line 4",),
+            without("3"),
+        ),
+        Fault(
+            "unordered",
+            in_time_order("ratings.csv", f"9,2,3,{START}"),
+            "unordered time",
+            ("ratings.csv, line 12", "'9'"),
+            SEQUENCES,
+            {"promise_order": True},
+        ),
+    ),
+)
+MOVIELENS_DAT = Case(
+    "movielens",
+    write_movielens_dat,
+    True,
+    CATEGORIES,
+    (
+        Fault(
+            "unknown item",
+            append("ratings.dat", f"8::99::3::{START + 999}\n"),
+            "unknown item",
+            ("ratings.dat, line 11", "'99'", "'8'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "short line",
+            append("ratings.dat", "8::1::2\n"),
+            "broken line",
+            ("ratings.dat, line 11", "3 fields"),
+            SEQUENCES,
+        ),
+        Fault(
+            "movie without genres",
+            edit_text("movies.dat", "3::Soap::Beauty", "3::Soap", "latin-1"),
+            "broken line",
+            ("movies.dat, line 3", "2 fields"),
+            without("3"),
+        ),
+    ),
+)
+
+
+def _amazon(reviews: str, meta: str, user: str, item: str, time: str, scale: int) -> tuple[Fault, ...]:
+    def review(who: str, what: str, when: Any) -> Callable[[Path], None]:
+        return append(reviews, json.dumps({user: who, item: what, time: when}) + "\n")
+
+    def untitle(folder: Path) -> None:
+        lines = read_text(folder / meta).splitlines()
+        write_text(
+            folder / meta,
+            _lines(
+                [
+                    line.replace('"title"', '"t"').replace("'title'", "'t'") if "Soap" in line else line
+                    for line in lines
+                ]
+            ),
+        )
+
+    late = (START + 1) * scale
+    return (
+        Fault(
+            "unknown item",
+            review("8", "99", late + 999 * scale),
+            "unknown item",
+            (f"{reviews}, line 11", "'99'", "'8'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "broken line",
+            append(reviews, f'{{"{user}": "8", "{item}": \n'),
+            "broken line",
+            (f"{reviews}, line 11",),
+            SEQUENCES,
+        ),
+        Fault(
+            "not an object", append(reviews, "[1, 2]\n"), "broken line", (f"{reviews}, line 11",), SEQUENCES
+        ),
+        Fault("no user", review("", "1", late), "broken line", (f"{reviews}, line 11", user), SEQUENCES),
+        Fault("no number", review("8", "1", "soon"), "broken line", (f"{reviews}, line 11",), SEQUENCES),
+        Fault(
+            "code in place of data",
+            append(reviews, "__import__('os').getcwd()\n"),
+            "broken line",
+            (f"{reviews}, line 11",),
+            SEQUENCES,
+        ),
+        Fault("no title", untitle, "missing title", (f"{meta}, line 3", "'3'"), without("3")),
+        Fault(
+            "item twice",
+            append(meta, json.dumps({item: "3", "title": "Sope"}) + "\n"),
+            "duplicate item",
+            (f"{meta}, line 5", "'3'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "broken item",
+            append(meta, "{'asin': '5', 'title': open('x')}\n"),
+            "broken line",
+            (f"{meta}, line 5",),
+            SEQUENCES,
+        ),
+        Fault(
+            "unordered",
+            in_time_order(reviews, json.dumps({user: "9", item: "2", time: START * scale})),
+            "unordered time",
+            (f"{reviews}, line 11", "'9'"),
+            SEQUENCES,
+            {"promise_order": True},
+        ),
+    )
+
+
+AMAZON_2014 = Case(
+    "amazon-2014",
+    write_amazon_2014,
+    True,
+    CATEGORIES,
+    _amazon("reviews_Tiny_5.json.gz", "meta_Tiny.json.gz", "reviewerID", "asin", "unixReviewTime", 1),
+)
+AMAZON_2018 = Case(
+    "amazon-2018",
+    write_amazon_2018,
+    True,
+    CATEGORIES,
+    _amazon("Tiny_5.json.gz", "meta_Tiny.json.gz", "reviewerID", "asin", "unixReviewTime", 1),
+)
+AMAZON_2023 = Case(
+    "amazon-2023",
+    write_amazon_2023,
+    True,
+    CATEGORIES,
+    _amazon("Tiny.jsonl.gz", "meta_Tiny.jsonl.gz", "user_id", "parent_asin", "timestamp", 1000),
+)
+RECBOLE = Case(
+    "recbole",
+    write_recbole,
+    True,
+    CATEGORIES,
+    (
+        Fault(
+            "unknown item",
+            append("tiny.inter", f"8\t99\t3\t{START + 999}\n"),
+            "unknown item",
+            ("tiny.inter, line 12", "'99'", "'8'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "long line",
+            append("tiny.inter", "8\t1\t2\t3\t4\n"),
+            "broken line",
+            ("tiny.inter, line 12", "5 fields"),
+            SEQUENCES,
+        ),
+        Fault(
+            "short item",
+            edit_text("tiny.item", "3\tSoap\t", "3\t"),
+            "broken line",
+            ("tiny.item, line 4", "2 fields"),
+            without("3"),
+        ),
+        Fault(
+            "unordered",
+            in_time_order("tiny.inter", f"9\t2\t3\t{START}.0"),
+            "unordered time",
+            ("tiny.inter, line 12", "'9'"),
+            SEQUENCES,
+            {"promise_order": True},
+        ),
+    ),
+)
+CASES = {
+    "onerec-think": ONEREC,
+    "letter": LETTER,
+    "minionerec": MINIONEREC,
+    "movielens-csv": MOVIELENS_CSV,
+    "movielens-dat": MOVIELENS_DAT,
+    "amazon-2014": AMAZON_2014,
+    "amazon-2018": AMAZON_2018,
+    "amazon-2023": AMAZON_2023,
+    "recbole": RECBOLE,
+}
