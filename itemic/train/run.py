@@ -21,6 +21,7 @@ from itemic.errors import ArtifactError, ConfigError
 from itemic.model import Model
 from itemic.progress import log
 from itemic.train.loop import Trainer
+from itemic.train.memory import keep_buffers
 from itemic.train.new_rows import learning_rows
 from itemic.train.precision import compute_dtype
 from itemic.train.rows import Source, training_rows
@@ -63,6 +64,7 @@ def train(
         KeyboardInterrupt: after a checkpoint; the same call goes on from it.
     """
     stage = Stage.of(stage)
+    keep_buffers()
     data = training_rows(
         conversations,
         lambda batch: model.chat.encode_table(batch, supervise=stage.supervise),
