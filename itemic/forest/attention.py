@@ -88,13 +88,13 @@ class _TreeAttention(torch.autograd.Function):
         out = query.new_zeros(total, heads, value.shape[-1])
         lse = torch.full((total, heads), float("-inf"), dtype=torch.float32, device=query.device)
         for part in parts:
-            o, norm = _forward(part, query, key, value, scale)
+            o, norm = attend_part(part, query, key, value, scale)
             if part.places is None:
                 at = part.queries
-                out[at], lse[at] = _merge(out[at], lse[at], o, norm)
+                out[at], lse[at] = merge(out[at], lse[at], o, norm)
             else:
                 slots, tokens = part.places
-                merged = _merge(out[tokens], lse[tokens], o[slots], norm[slots])
+                merged = merge(out[tokens], lse[tokens], o[slots], norm[slots])
                 out.index_copy_(0, tokens, merged[0])
                 lse.index_copy_(0, tokens, merged[1])
         ctx.save_for_backward(query, key, value, out, lse)
@@ -114,7 +114,7 @@ class _TreeAttention(torch.autograd.Function):
         return dq.to(dtype), dk.to(dtype), dv.to(dtype), None, None
 
 
-def _merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> tuple[Tensor, Tensor]:
+def merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> tuple[Tensor, Tensor]:
     """Join two parts' outputs ``[n, H, d]`` and log-sum-exps ``[n, H]``; a part of -inf has seen nothing yet."""
     total = torch.logaddexp(lse, more_lse)
     old = torch.exp(lse - total)[..., None].to(out.dtype)
@@ -135,7 +135,8 @@ def _by_token(tensor: Tensor) -> Tensor:
     return tensor.transpose(1, 2).flatten(0, 1)
 
 
-def _forward(part: Part, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def attend_part(part: Part, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Output ``[n, H, d]`` and log-sum-exp ``[n, H]`` of a part's queries over its keys; tensors are ``[T, H, d]``."""
     q, k, v = _gather(query, part.queries), _gather(key, part.keys), _gather(value, part.keys)
     if query.device.type == "cpu":
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(

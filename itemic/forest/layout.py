@@ -56,7 +56,7 @@ class ForestLayout:
     def of(cls, forest: TokenForest, device: torch.device, dtype: torch.dtype, backend: str) -> ForestLayout:
         end = torch.from_numpy(forest.end.astype(np.int64)).to(device)
         if backend == "sdpa":
-            return cls(end, tuple(_parts(forest, device, dtype)), backend)
+            return cls(end, tuple(attention_parts(forest, device, dtype)), backend)
         if backend == "dense":
             return cls(end, (), backend, torch.from_numpy(forest.dense_mask()).to(device)[None, None])
         return cls(end, (), backend, _block_mask(end))
@@ -71,7 +71,7 @@ def _block_mask(end: Tensor) -> object:
     return create_block_mask(rule, None, None, len(end), len(end), device=str(end.device))
 
 
-def _parts(forest: TokenForest, device: torch.device, dtype: torch.dtype) -> list[Part]:
+def attention_parts(forest: TokenForest, device: torch.device, dtype: torch.dtype) -> list[Part]:
     roots = np.flatnonzero(forest.parent < 0)
     parts: list[Part] = []
     small: list[tuple[int, int]] = []

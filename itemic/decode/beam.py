@@ -1,0 +1,373 @@
+"""Exact beam search over a trie of items.
+
+Each prompt is computed once, all prompts of a batch side by side without padding; what they all begin with is computed
+once for all. Then every step adds one leaf per beam below its prompt. Only legal tokens are scored. With the same
+scores, the result is that of ``generate(num_beams=…, prefix_allowed_tokens_fn=…)`` without a length penalty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from itemic.decode.cache import BeamCache, Chains, KeysValues, Leaves, beam_attention
+from itemic.decode.plan import Excluded, Forced, batches, common_prefix, forced_tokens
+from itemic.decode.scores import NORMALIZE, Head
+from itemic.errors import ConfigError, ConstraintError
+from itemic.forest.rows import TokenRows
+from itemic.forest.support import check_supported
+from itemic.progress import progress_bar
+from itemic.sid.trie import Trie
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+
+_SHORTEST_TEMPLATE = 4  # fewer tokens aren't worth a pass of their own
+
+
+@dataclass(frozen=True)
+class _Beams:
+    """The living beams of a batch, ordered by request.
+
+    ``request``, ``node`` int64 ``[N]``; ``score`` float32 ``[N]``; ``path`` int64 ``[N, t]``, where the keys of the
+    beam's tokens are; ``hidden`` ``[N, d]``, what its next token is predicted from.
+    """
+
+    request: Int64
+    node: Int64
+    score: Float32
+    path: Int64
+    hidden: Tensor
+
+
+class BeamSearch:
+    """Finds the items whose token sequences a model holds most probable after a prompt.
+
+    A beam's score is the sum of its tokens' log-probabilities; the best ``beams`` of a request stay alive at each
+    step. Sequences may have different lengths: finished ones keep their sum and go on competing with it.
+
+    Args:
+        lm: a causal language model with full attention in every layer.
+        trie: of the items' token sequences.
+        beams: width of the search. Never less than what the catalogue offers is lost when it is wider.
+        normalize: over what a token's probability is normalised: ``vocab`` (the whole vocabulary, as ``generate``
+            does), ``level`` (all tokens that stand at this place in some item's sequence) or ``legal`` (the tokens that
+            may follow here).
+        skip_forced: leave out of steps and scores the tokens that all items have at the same place (those that open
+            and close a semantic ID). The scores are then sums over the tokens that tell items apart. False scores
+            every token, as ``generate`` does.
+        template: tokens that prompts begin with; their keys are kept from call to call. Prompts that begin otherwise
+            are computed without them. Without a template, what the prompts of a call have in common is used in that
+            call. The weights must not change meanwhile.
+        max_batch_tokens: prompt tokens, and leaves, computed at once; bounds the memory.
+
+    Raises:
+        ModelError: the model has layers that can't be searched this way.
+        ConfigError: an unknown normalisation, or a width below 1.
+        ConstraintError: the trie has tokens that the model doesn't.
+    """
+
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        trie: Trie,
+        *,
+        beams: int = 50,
+        normalize: str = "vocab",
+        skip_forced: bool = True,
+        template: Sequence[int] | None = None,
+        max_batch_tokens: int = 4096,
+    ) -> None:
+        if normalize not in NORMALIZE:
+            raise ConfigError(f"unknown normalize {normalize!r}", f"Use one of {', '.join(NORMALIZE)}.")
+        if beams < 1 or max_batch_tokens < 1:
+            raise ConfigError(
+                f"{beams} beams in batches of {max_batch_tokens} tokens", "Give 1 or more of both."
+            )
+        check_supported(lm)
+        output = lm.get_output_embeddings()
+        self.lm, self.trie, self.beams, self.normalize = lm, trie, beams, normalize
+        self.head = Head(output.weight, getattr(output, "bias", None), normalize)
+        if int(trie.token.max()) >= len(output.weight):
+            raise ConstraintError(
+                f"the trie has token {trie.token.max()}, the model's vocabulary ends at {len(output.weight) - 1}",
+                "Expand the model by the index that the trie was built from.",
+            )
+        self.skip_forced = skip_forced
+        nothing = np.zeros(len(trie.levels) + 1, bool)
+        self.forced = forced_tokens(trie) if skip_forced else Forced((), 0, nothing, np.zeros(len(trie), bool))
+        self.resolved = self.forced.tail | (_chains(trie) if normalize == "legal" and skip_forced else False)
+        self.max_batch_tokens = max_batch_tokens
+        self.template = np.asarray(template or (), np.int32)
+        self._template_keys: KeysValues | None = None
+
+    @torch.inference_mode()
+    def rank(
+        self,
+        prompts: TokenRows,
+        *,
+        k: int,
+        exclude: Sequence[npt.NDArray[np.integer]] | None = None,
+        progress: bool = False,
+    ) -> tuple[Int32, Float32]:
+        """The ``k`` best items of each prompt.
+
+        Args:
+            prompts: ``R`` prompts.
+            k: at most ``beams``.
+            exclude: for each prompt, the rows of items that it must not get; they take no beam's place.
+            progress: show a bar.
+
+        Returns:
+            ``(items, scores)``, int32 and float32 ``[R, k]``, best first; equal scores in the order of the trie, then
+            of the rows. -1 and -inf where fewer than ``k`` items can be reached.
+
+        Raises:
+            ConstraintError: a prompt is empty or has unknown tokens, or nothing is left for it; it is named.
+            ConfigError: ``k`` is out of range.
+        """
+        self._check(prompts, k, exclude)
+        items = np.full((len(prompts), k), -1, np.int32)
+        scores = np.full((len(prompts), k), -np.inf, np.float32)
+        if not len(prompts):
+            return items, scores
+        device = self.lm.device
+        with (
+            beam_attention(self.lm),
+            torch.autocast(device.type, enabled=False),
+            progress_bar("ranking", len(prompts) if progress else None) as bar,
+        ):
+            keys, skip = self._template_for(prompts)
+            own = _without(prompts, skip, self.forced.lead)
+            for rows in batches(own.lengths, self.beams, self.max_batch_tokens):
+                banned = Excluded(self.trie, [exclude[int(row)] for row in rows]) if exclude is not None else None
+                if banned is not None:
+                    self._check_open(banned, rows)
+                found = self._search(own.take(rows), keys, skip, banned)
+                for place, row in enumerate(rows):
+                    self._write(found[place], banned, place, items[row], scores[row])
+                bar.advance(len(rows))
+        return items, scores
+
+    # --------------------------------------------------------------------------- before the search
+
+    def _check(self, prompts: TokenRows, k: int, exclude: Sequence[npt.NDArray[np.integer]] | None) -> None:
+        if not 1 <= k <= self.beams:
+            raise ConfigError(f"k is {k} with {self.beams} beams", "Give a k from 1 to the number of beams.")
+        if exclude is not None and len(exclude) != len(prompts):
+            raise ConfigError(
+                f"{len(exclude)} lists of excluded items for {len(prompts)} prompts", "Give one for each."
+            )
+        empty = np.flatnonzero(prompts.lengths == 0)
+        if len(empty):
+            raise ConstraintError(f"prompt {empty[0]} is empty", "Begin it with at least one token.")
+        wrong = np.flatnonzero((prompts.tokens < 0) | (prompts.tokens >= len(self.head.matrix)))
+        if len(wrong):
+            row = int(np.searchsorted(prompts.offsets, wrong[0], "right")) - 1
+            raise ConstraintError(
+                f"prompt {row} has token {prompts.tokens[wrong[0]]}, which the model doesn't know",
+                "Encode prompts with the model's own tokenizer.",
+            )
+
+    def _check_open(self, banned: Excluded, rows: Int64) -> None:
+        nothing = np.flatnonzero(~banned.open(np.arange(len(rows)), np.zeros(len(rows), np.int64)))
+        if len(nothing):
+            raise ConstraintError(
+                f"all items are excluded for prompt {rows[nothing[0]]}", "Leave at least one item to recommend."
+            )
+
+    def _template_for(self, prompts: TokenRows) -> tuple[KeysValues, int]:
+        """Keys of the template that all these prompts begin with, and its length (0 for none)."""
+        width = len(self.template)
+        if width and int(prompts.lengths.min()) + len(self.forced.lead) > width:
+            heads = prompts.tokens[
+                np.minimum(prompts.offsets[:-1, None] + np.arange(width), len(prompts.tokens) - 1)
+            ]
+            if (heads == self.template).all() and int(prompts.lengths.min()) >= width:
+                if self._template_keys is None:
+                    self._template_keys = self._compute_template(self.template)
+                return self._template_keys, width
+        shared = common_prefix(prompts) if len(prompts) > 1 and not width else 0
+        if shared < _SHORTEST_TEMPLATE:
+            return [], 0
+        return self._compute_template(prompts[0][:shared]), shared
+
+    def _compute_template(self, tokens: Int32) -> KeysValues:
+        cache = BeamCache(storing="template")
+        offsets = np.array([0, len(tokens)], np.int64)
+        cache.step = Chains.of(offsets, self.lm.device, self.lm.dtype)
+        self._forward(tokens, np.arange(len(tokens)), cache)
+        return cache.template
+
+    # ----------------------------------------------------------------------------------- the search
+
+    def _search(
+        self, prompts: TokenRows, template: KeysValues, skip: int, banned: Excluded | None
+    ) -> list[list[tuple[float, int]]]:
+        """For each prompt its finished beams as (score, node), best first."""
+        depth_left = len(self.trie.levels) - int(self.trie.depth[self.forced.root])
+        cache = BeamCache(template=template, room=len(prompts) * self.beams * max(depth_left, 1))
+        cache.step = Chains.of(prompts.offsets, self.lm.device, self.lm.dtype)
+        start = np.repeat(prompts.offsets[:-1], prompts.lengths)
+        hidden = self._forward(prompts.tokens, skip + np.arange(len(prompts.tokens)) - start, cache)
+        last = torch.from_numpy(prompts.offsets[1:] - 1).to(hidden.device)
+        count = len(prompts)
+        beams = _Beams(
+            np.arange(count),
+            np.full(count, self.forced.root, np.int64),
+            np.zeros(count, np.float32),
+            np.zeros((count, 0), np.int64),
+            hidden[last],
+        )
+        done: list[tuple[Int64, Int64, Float32]] = []  # request, node, score
+        depth = int(self.trie.depth[self.forced.root])
+        while True:
+            leaf, node, token, score = self._candidates(beams, depth, banned)
+            ends = self.trie.terminal[node] | self.resolved[node]
+            done.append((beams.request[leaf[ends]], node[ends], score[ends]))
+            lives = ~(self.trie.leaf[node] | self.resolved[node])
+            request = beams.request[leaf]
+            worth = score >= self._worst_kept(done, count)[request] if len(done) > 1 or ends.any() else lives
+            chosen = _best(request, score, self.beams, lives & worth)
+            if not len(chosen):
+                return self._finished(done, count)
+            leaf, node, token, score = leaf[chosen], node[chosen], token[chosen], score[chosen]
+            places = cache.used + np.arange(len(chosen))
+            path = np.concatenate([beams.path[leaf], places[:, None]], axis=1)
+            request = request[chosen]
+            hidden = self._grow(cache, prompts, request, token, path, skip)
+            beams = _Beams(request, node, score, path, hidden)
+            depth += 1
+
+    def _candidates(
+        self, beams: _Beams, depth: int, banned: Excluded | None
+    ) -> tuple[Int64, Int64, Int32, Float32]:
+        """All legal continuations: which beam each is of (rising), its node, its token, its score."""
+        tokens, nodes, offsets = self.trie.children(beams.node)
+        leaf, node = np.repeat(np.arange(len(beams.node)), np.diff(offsets)), nodes.astype(np.int64)
+        if banned is not None:
+            kept = banned.open(beams.request[leaf], node)
+            leaf, node, tokens = leaf[kept], node[kept], tokens[kept]
+            offsets = np.searchsorted(leaf, np.arange(len(beams.node) + 1)).astype(np.int64)
+        score = beams.score[leaf]
+        if len(leaf) and not self.forced.free[depth + 1]:
+            score = score + self.head.log_probs(beams.hidden, self.trie.levels[depth], tokens, leaf, offsets)
+        return leaf, node, tokens, score
+
+    def _worst_kept(self, done: list[tuple[Int64, Int64, Float32]], count: int) -> Float32:
+        """What a beam must reach to be among the ``beams`` finished ones, per request."""
+        request, score = np.concatenate([d[0] for d in done]), np.concatenate([d[2] for d in done])
+        bound = np.full(count, -np.inf, np.float32)
+        order = np.lexsort((-score, request))
+        first = np.searchsorted(request[order], np.arange(count))
+        full = np.bincount(request, minlength=count) >= self.beams
+        bound[full] = score[order][first[full] + self.beams - 1]
+        return bound
+
+    def _grow(
+        self, cache: BeamCache, prompts: TokenRows, request: Int64, token: Int32, path: Int64, skip: int
+    ) -> Tensor:
+        """Compute one new leaf per beam; the hidden states ``[N, d]``."""
+        edges = np.searchsorted(request, np.arange(len(prompts) + 1))
+        spans = tuple(
+            (slice(int(a), int(b)), slice(int(c), int(d)))
+            for a, b, c, d in zip(edges[:-1], edges[1:], prompts.offsets[:-1], prompts.offsets[1:], strict=True)
+            if b > a
+        )
+        cache.step = Leaves(spans, torch.from_numpy(path).to(self.lm.device))
+        position = skip + prompts.lengths[request] + path.shape[1] - 1
+        hidden = self._forward(token, position, cache)
+        cache.used += len(token)
+        return hidden
+
+    def _forward(self, tokens: Int32, position: Int64, cache: BeamCache) -> Tensor:
+        """One pass of the base model: the last hidden states ``[n, d]``."""
+        ids = torch.from_numpy(tokens.astype(np.int64)).to(self.lm.device)[None]
+        at = torch.from_numpy(position.astype(np.int64)).to(self.lm.device)[None]
+        out = self.lm.base_model(
+            input_ids=ids, position_ids=at, past_key_values=cache, use_cache=False, search=cache
+        )
+        hidden: Tensor = out.last_hidden_state[0]
+        return hidden
+
+    # -------------------------------------------------------------------------------- after the search
+
+    def _finished(self, done: list[tuple[Int64, Int64, Float32]], count: int) -> list[list[tuple[float, int]]]:
+        request, node, score = (np.concatenate([d[i] for d in done]) for i in range(3))
+        kept = _best(request, score, self.beams, np.ones(len(request), bool), tie=node)
+        request, node, score = request[kept], node[kept], score[kept]
+        order = np.lexsort((node, -score, request))
+        found: list[list[tuple[float, int]]] = [[] for _ in range(count)]
+        for at in order.tolist():
+            found[int(request[at])].append((float(score[at]), int(node[at])))
+        return found
+
+    def _write(
+        self,
+        found: list[tuple[float, int]],
+        banned: Excluded | None,
+        place: int,
+        items: Int32,
+        scores: Float32,
+    ) -> None:
+        """The items at the finished nodes into one row of the result."""
+        taken = 0
+        for score, node in found:
+            end = node
+            while not self.trie.terminal[end]:
+                end = int(self.trie.first[end])
+            rows = self.trie.items[self.trie.item_first[end] : self.trie.item_first[end + 1]]
+            if banned is not None:
+                rows = rows[~np.isin(rows, banned.items[place])]
+            rows = rows[: len(items) - taken]
+            items[taken : taken + len(rows)] = rows
+            scores[taken : taken + len(rows)] = score
+            taken += len(rows)
+            if taken == len(items):
+                return
+
+
+def _best(
+    request: Int64, score: Float32, count: int, allowed: npt.NDArray[np.bool_], tie: Int64 | None = None
+) -> Int64:
+    """The places of the ``count`` highest scores of each request among the allowed ones, ordered by request and place.
+
+    Equal scores go to the earlier place, or the smaller ``tie``.
+    """
+    at = np.flatnonzero(allowed)
+    order = at[np.lexsort((at if tie is None else tie[at], -score[at], request[at]))]
+    own = request[order]
+    rank = np.arange(len(order)) - np.searchsorted(own, own)
+    kept = np.sort(order[rank < count])
+    return kept[np.argsort(request[kept], kind="stable")]
+
+
+def _chains(trie: Trie) -> npt.NDArray[np.bool_]:
+    """bool ``[N]``: exactly one sequence goes through the node, so nothing below it is a choice."""
+    ends = np.diff(trie.item_first) > 0
+    sequences = ends.astype(np.int64)
+    for node_first, node_stop in reversed(list(zip(trie.depth_first[1:-1], trie.depth_first[2:], strict=True))):
+        np.add.at(sequences, trie.parent[node_first:node_stop], sequences[node_first:node_stop])
+    alone: npt.NDArray[np.bool_] = sequences == 1
+    return alone
+
+
+def _without(prompts: TokenRows, skip: int, lead: tuple[int, ...]) -> TokenRows:
+    """Prompts without their first ``skip`` tokens and with ``lead`` behind them."""
+    lengths = prompts.lengths - skip + len(lead)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    tokens = np.empty(offsets[-1], np.int32)
+    row = np.repeat(np.arange(len(prompts)), lengths)
+    inside = np.arange(len(tokens)) - offsets[row]
+    own = inside < lengths[row] - len(lead)
+    tokens[own] = prompts.tokens[prompts.offsets[row[own]] + skip + inside[own]]
+    if lead:
+        tokens[~own] = np.asarray(lead, np.int32)[(inside - lengths[row] + len(lead))[~own]]
+    return TokenRows(tokens, offsets)

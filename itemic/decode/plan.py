@@ -1,0 +1,122 @@
+"""What is known of a search before any token is computed: batches, forced tokens, excluded items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from itemic.errors import ConstraintError
+from itemic.forest.rows import TokenRows
+from itemic.sid.trie import Trie
+
+Bool = npt.NDArray[np.bool_]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Forced:
+    """Tokens that every item has at the same place, such as the ones that open and close a semantic ID.
+
+    Attributes:
+        lead: the tokens before the first choice; they join the prompt.
+        root: the trie's node after them.
+        free: bool ``[D]``, for each depth whether the token that leads there is the same for all items, so that its
+            probability says nothing about which item is meant.
+        tail: bool ``[N]``, nodes below which only such tokens remain, for exactly one sequence.
+    """
+
+    lead: tuple[int, ...]
+    root: int
+    free: Bool
+    tail: Bool
+
+
+def forced_tokens(trie: Trie) -> Forced:
+    """Find them: a depth counts where it has one token and every sequence reaches it."""
+    bounds = trie.depth_first
+    ends = np.add.reduceat(trie.terminal.astype(np.int64), bounds[:-1])
+    alone = np.array([len(level) == 1 for level in trie.levels], bool)
+    reached = np.cumsum(ends)[:-1] == 0  # no sequence ends above this depth
+    free = np.concatenate([[False], alone & reached])
+    lead, root = [], 0
+    while root + 1 < len(trie) and free[trie.depth[root] + 1] and not trie.leaf[root]:
+        root = int(trie.first[root])
+        if trie.leaf[root]:  # a catalogue of one item: its last token stays a step, so that something is scored
+            root = int(trie.parent[root])
+            break
+        lead.append(int(trie.token[root]))
+    last = len(free)
+    while last > 1 and free[last - 1]:
+        last -= 1
+    tail = (trie.depth >= last - 1) & (trie.depth > trie.depth[root])
+    return Forced(tuple(lead), root, free, tail)
+
+
+class Excluded:
+    """Which nodes lead to excluded items only, by request.
+
+    Args:
+        trie: of all items.
+        items: for each request, the item rows that it must not get.
+    """
+
+    def __init__(self, trie: Trie, items: Sequence[npt.NDArray[np.integer]]) -> None:
+        self.nodes = len(trie)
+        node_of = np.full(int(trie.items.max(initial=-1)) + 1, -1, np.int64)
+        node_of[trie.items] = np.repeat(np.arange(len(trie)), np.diff(trie.item_first))
+        self.items = [np.unique(np.asarray(some, np.int64)) for some in items]
+        request = np.repeat(np.arange(len(items)), [len(some) for some in self.items])
+        item = np.concatenate([*self.items, np.zeros(0, np.int64)])
+        wrong = (item < 0) | (item >= len(node_of))
+        if wrong.any():
+            raise ConstraintError(
+                f"request {request[wrong][0]} excludes item row {item[wrong][0]}, which is not in the catalogue",
+                "Exclude rows of the same index.",
+            )
+        node = node_of[item]
+        keys = []
+        while len(node):
+            keys.append(request * self.nodes + node)
+            above = trie.parent[node] >= 0
+            request, node = request[above], trie.parent[node[above]].astype(np.int64)
+        key, count = np.unique(np.concatenate([*keys, np.zeros(0, np.int64)]), return_counts=True)
+        self.closed = key[count == trie.subtree_sizes[key % self.nodes]]
+
+    def open(self, request: Int64, node: npt.NDArray[np.integer]) -> Bool:
+        """Whether something may still be recommended below each node, bool ``[C]``."""
+        if not len(self.closed):
+            return np.ones(len(node), bool)
+        key = request * self.nodes + node
+        place = np.minimum(np.searchsorted(self.closed, key), len(self.closed) - 1)
+        allowed: Bool = self.closed[place] != key
+        return allowed
+
+
+def batches(lengths: Int64, beams: int, max_tokens: int) -> Iterator[Int64]:
+    """Requests to compute together: like lengths, at most ``max_tokens`` of prompts or of leaves (at least one)."""
+    order = np.argsort(-lengths, kind="stable")
+    begin = 0
+    while begin < len(order):
+        stop, total = begin, 0
+        while stop < len(order) and (
+            stop == begin
+            or (total + lengths[order[stop]] <= max_tokens and (stop - begin + 1) * beams <= max_tokens)
+        ):
+            total += int(lengths[order[stop]])
+            stop += 1
+        yield order[begin:stop]
+        begin = stop
+
+
+def common_prefix(prompts: TokenRows) -> int:
+    """How many tokens all prompts begin with, at most all but one of the shortest."""
+    width = max(int(prompts.lengths.min()) - 1, 0)
+    if not width:
+        return 0
+    block = prompts.tokens[prompts.offsets[:-1, None] + np.arange(width)]
+    same = (block == block[0]).all(axis=0)
+    return width if same.all() else int(same.argmin())

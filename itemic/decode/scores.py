@@ -1,0 +1,73 @@
+"""Log-probabilities of the legal next tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+NORMALIZE = ("vocab", "level", "legal")
+_CELLS = 1 << 24  # logits of the whole vocabulary held at once
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+
+
+class Head:
+    """The output embeddings, asked for a few tokens at a time.
+
+    Args:
+        matrix: ``[V, d]``.
+        bias: ``[V]`` or None.
+        normalize: over what a token's probability is normalised: ``vocab`` (all of V, padding rows too, as ``generate``
+            does), ``level`` (every token that some item has at this depth) or ``legal`` (the children of the node).
+    """
+
+    def __init__(self, matrix: Tensor, bias: Tensor | None, normalize: str) -> None:
+        self.matrix, self.bias, self.normalize = matrix, bias, normalize
+
+    def log_probs(self, hidden: Tensor, level: Int32, tokens: Int32, leaf: Int64, offsets: Int64) -> Float32:
+        """The log-probability of each candidate, float32 ``[C]``.
+
+        Args:
+            hidden: ``[N, d]``, what each leaf's next token is predicted from.
+            level: the distinct tokens at this depth of the trie, rising.
+            tokens: int32 ``[C]``, the candidates' tokens, all of them in ``level``.
+            leaf: int64 ``[C]``, which leaf each candidate belongs to, rising.
+            offsets: int64 ``[N + 1]``, the candidates of each leaf.
+        """
+        wanted = level if self.normalize == "level" else np.unique(tokens)
+        logits = self._logits(hidden, wanted)
+        place = torch.from_numpy(np.searchsorted(wanted, tokens)).to(logits.device)
+        at = torch.from_numpy(leaf).to(logits.device)
+        chosen = logits[at, place]
+        if self.normalize == "vocab":
+            chosen = chosen - self._vocabulary(hidden)[at]
+        elif self.normalize == "level":
+            chosen = chosen - logits.logsumexp(-1)[at]
+        else:
+            chosen = chosen - _segments(chosen, at, len(hidden))[at]
+        return chosen.cpu().numpy().astype(np.float32)
+
+    def _logits(self, hidden: Tensor, tokens: Int32) -> Tensor:
+        rows = torch.from_numpy(tokens.astype(np.int64)).to(self.matrix.device)
+        logits = hidden @ self.matrix.index_select(0, rows).T
+        return (logits if self.bias is None else logits + self.bias[rows]).float()
+
+    def _vocabulary(self, hidden: Tensor) -> Tensor:
+        step = max(1, _CELLS // len(self.matrix))
+        return torch.cat(
+            [
+                torch.nn.functional.linear(hidden[i : i + step], self.matrix, self.bias).float().logsumexp(-1)
+                for i in range(0, len(hidden), step)
+            ]
+        )
+
+
+def _segments(values: Tensor, segment: Tensor, count: int) -> Tensor:
+    """Log-sum-exp of the values of each segment, ``[count]``; -inf for an empty one."""
+    top = values.new_full((count,), float("-inf")).scatter_reduce(0, segment, values, "amax")
+    total = values.new_zeros(count).index_add(0, segment, (values - top[segment]).exp())
+    return top + total.log()
