@@ -67,7 +67,7 @@ def new_model(
         torch.manual_seed(seed)
         lm = Qwen3ForCausalLM(config)
     lm.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, max_length=max_length
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     lm.train(False)
     remember_index(lm, index, first, taken - first)
