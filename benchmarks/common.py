@@ -172,7 +172,7 @@ def _figure(value: float) -> str:
 
 
 def main(title: str, measure: Callable[[bool], list[Row]], description: str | None = None) -> None:
-    """Parse ``--quick`` and ``--json FILE``, tune malloc (by starting the script over), measure and report."""
+    """Parse ``--quick`` and ``--json FILE``, tune malloc (starts the script over), measure and report."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, under 45 s on two cores")
     parser.add_argument("--json", metavar="FILE", help="write the rows there as well")

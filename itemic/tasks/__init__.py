@@ -1,0 +1,20 @@
+"""Conversations: everything that a model is trained on and asked, and the checks of it."""
+
+from itemic.tasks.build import build_conversations
+from itemic.tasks.conversation import Conversation, Conversations
+from itemic.tasks.preview import preview
+from itemic.tasks.table import TASKS, make_task
+from itemic.tasks.task import Prompt, Task
+from itemic.tasks.validate import validate
+
+__all__ = [
+    "TASKS",
+    "Conversation",
+    "Conversations",
+    "Prompt",
+    "Task",
+    "build_conversations",
+    "make_task",
+    "preview",
+    "validate",
+]

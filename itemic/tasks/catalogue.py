@@ -1,0 +1,171 @@
+"""What the catalogue says of its items, as clean text, by row. The only place where tasks read item texts.
+
+Catalogue text is not trusted: whatever looks like a token of the index or a chat marker is taken out of it,
+so that a title can't speak as an item or as a role. Long texts are cut at a word.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from itemic import schema as c
+from itemic.errors import ConfigError
+from itemic.sid.index import ItemIndex
+from itemic.tasks.sid_text import CONTROL, SidPatterns
+
+Int64 = npt.NDArray[np.int64]
+MAX_TITLE = 300
+MAX_DESCRIPTION = 1000
+HISTORY_TITLE = 120
+
+
+class Catalogue:
+    """Texts of all items as polars Series of ``n`` strings, made when first asked for.
+
+    Args:
+        index: names the items.
+        items: ``Dataset.items``; None where only semantic IDs are needed.
+    """
+
+    def __init__(self, index: ItemIndex, items: pl.DataFrame | None = None) -> None:
+        self.index = index
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @cached_property
+    def ids(self) -> pl.Series:
+        return pl.Series(self.index.item_ids, dtype=pl.String)
+
+    @cached_property
+    def sids(self) -> pl.Series:
+        return pl.Series(self.index.texts, dtype=pl.String)
+
+    @cached_property
+    def fields(self) -> pl.DataFrame:
+        """``title``, ``description``, ``brand``, ``path`` and ``leaf``, cleaned; empty where there is none.
+
+        Raises:
+            ConfigError: there is no item table.
+        """
+        if self._items is None:
+            raise ConfigError("this prompt shows item texts, and none are at hand", "Pass the dataset along.")
+        names = pl.col(c.CATEGORIES).list.eval(pl.element().filter(pl.element() != ""))
+        raw = self._items.select(
+            pl.col(c.TITLE, c.DESCRIPTION, c.BRAND).fill_null(""),
+            path=names.list.join(" > ").fill_null(""),
+            leaf=names.list.last().fill_null(""),
+        )
+        clean = raw.with_columns(self._clean(pl.col(name)) for name in raw.columns)
+        return clean.with_columns(
+            clip(pl.col(c.TITLE), MAX_TITLE), clip(pl.col(c.DESCRIPTION), MAX_DESCRIPTION)
+        )
+
+    def _clean(self, text: pl.Expr) -> pl.Expr:
+        for _ in range(2):  # taking a marker out may make another one from what stood around it
+            text = text.str.replace_all(f"{SidPatterns.of(self.index).token}|{CONTROL}", " ")
+        return text.str.replace_all(r"[\s\p{Cc}]+", " ").str.strip_chars()
+
+    @cached_property
+    def names(self) -> pl.Series:
+        """The title; without one the brand and the last category, else the beginning of the description."""
+        label = pl.concat_str([c.BRAND, "leaf"], separator=" ").str.strip_chars()
+        start = clip(pl.col(c.DESCRIPTION), 80)
+        return self.fields.select(_first(pl.col(c.TITLE), label, start))["text"]
+
+    @cached_property
+    def abouts(self) -> pl.Series:
+        """The description; without one a sentence from name, brand and category."""
+        brand = pl.when(pl.col(c.BRAND) != "").then(pl.format(", by {}", c.BRAND)).otherwise(pl.lit(""))
+        path = pl.when(pl.col("path") != "").then(pl.format(", in {}", "path")).otherwise(pl.lit(""))
+        named = self.fields.with_columns(name=self.names)
+        line = (
+            pl.when(pl.col("name") != "")
+            .then(pl.concat_str(["name", brand, path, pl.lit(".")]))
+            .otherwise(pl.lit(""))
+        )
+        return named.select(_first(pl.col(c.DESCRIPTION), line))["text"]
+
+    @cached_property
+    def contexts(self) -> pl.Series:
+        """All that is known, a line a field."""
+        labels = {"Title": c.TITLE, "Brand": c.BRAND, "Category": "path", "Description": c.DESCRIPTION}
+        lines = [
+            pl.when(pl.col(name) != "").then(pl.format(f"{label}: {{}}", pl.col(name)))
+            for label, name in labels.items()
+        ]
+        return self.fields.select(text=pl.concat_str(lines, separator="\n", ignore_nulls=True))["text"]
+
+    def lines(self, kind: str) -> tuple[pl.Series, str]:
+        """How an item stands in a history (``sid``, ``sid+title``, ``title``), and what is between two."""
+        if kind == "sid":
+            return self.sids, ""
+        short = self.names.to_frame("t").select(clip(pl.col("t"), HISTORY_TITLE))["t"]
+        if kind == "title":
+            return short.replace("", "(untitled)"), "\n"
+        return (self.sids + " " + short).str.strip_chars(), "\n"
+
+    def prefixes(self, depth: int) -> pl.Series:
+        """The first ``depth`` codes of every item's semantic ID, as text."""
+        form, index = self.index.token_format, self.index
+        tables = form.level_tokens(index.sizes)
+        text = pl.Series([form.begin or ""]).new_from_index(0, len(index))
+        for level in range(depth):
+            text = text + pl.Series(tables[level]).gather(index.codes[:, level])
+        return text
+
+    def shared_category(self, groups: Int64) -> pl.DataFrame:
+        """For each group of items, the deepest category that more than half of them stand in.
+
+        Items without a category don't count.
+
+        Args:
+            groups: int64 ``[n]``, the group of each item.
+
+        Returns:
+            ``group`` and ``category`` (the path as text); groups without such a category are missing.
+        """
+        paths = pl.DataFrame({"group": groups, "path": self.fields["path"]}).filter(pl.col("path") != "")
+        steps = paths.with_columns(name=pl.col("path").str.split(" > ")).with_columns(
+            depth=pl.int_ranges(1, pl.col("name").list.len() + 1)
+        )
+        heads = steps.explode("depth").select(
+            "group", "depth", category=pl.col("name").list.head(pl.col("depth")).list.join(" > ")
+        )
+        counts = heads.group_by("group", "depth", "category").len()
+        members = paths.group_by("group").agg(of=pl.len())
+        common = counts.join(members, on="group").filter(pl.col("len") * 2 > pl.col("of"))
+        return (
+            common.sort("group", "depth")
+            .group_by("group", maintain_order=True)
+            .last()
+            .select("group", "category")
+        )
+
+
+def clip(text: pl.Expr, length: int) -> pl.Expr:
+    """At most ``length`` characters, cut between words where there is a gap."""
+    cut = text.str.slice(0, length + 1).str.replace(r"\s+\S*$", "").str.slice(0, length)
+    return pl.when(text.str.len_chars() > length).then(cut).otherwise(text)
+
+
+def join_rows(values: pl.Series, offsets: Int64, items: npt.NDArray[np.integer], separator: str) -> pl.Series:
+    """Row ``r`` is ``separator.join(values[items[offsets[r]:offsets[r + 1]]])``; without items, empty."""
+    lengths = np.diff(offsets)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    table = pl.DataFrame({"row": rows, "text": values.gather(items)})
+    joined = table.group_by("row", maintain_order=True).agg(pl.col("text").str.join(separator))
+    if len(joined) == len(lengths):
+        return joined["text"]
+    every = pl.DataFrame({"row": np.arange(len(lengths))})
+    return every.join(joined, on="row", how="left", maintain_order="left")["text"].fill_null("")
+
+
+def _first(*choices: pl.Expr) -> pl.Expr:
+    """The first that isn't empty."""
+    return pl.coalesce(*(pl.when(choice != "").then(choice) for choice in choices), pl.lit("")).alias("text")

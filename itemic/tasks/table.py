@@ -1,0 +1,42 @@
+"""All tasks by name. A new one is a class and one row here."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from itemic.errors import ConfigError
+from itemic.tasks.semantic import Semantics
+from itemic.tasks.sequence import ItemSequence
+from itemic.tasks.sequential import Sequential
+from itemic.tasks.sid_to_text import SidToText
+from itemic.tasks.task import Task
+from itemic.tasks.text_to_sid import TextToSid
+from itemic.tasks.transitions import Transitions
+
+TASKS: dict[str, Task] = {
+    "A": SidToText(),
+    "B": TextToSid(),
+    "C": Sequential(),
+    "D": Semantics(),
+    "E": Transitions(),
+    "sequence": ItemSequence(),
+}
+
+
+def make_task(name: str, **options: Any) -> Task:
+    """The task of that name with other options than its usual ones.
+
+    Raises:
+        ConfigError: there is no such task or option, or the option's value can't work.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"unknown task {name!r}", f"Use one of {', '.join(TASKS)}.")
+    known = [field.name for field in fields(TASKS[name])]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise ConfigError(f"task {name} has no option {', '.join(unknown)}", f"It has {', '.join(known)}.")
+    try:
+        return replace(TASKS[name], **options)
+    except TypeError as error:
+        raise ConfigError(f"task {name}: {error}", "Correct the type of the option.") from error

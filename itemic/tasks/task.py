@@ -1,0 +1,267 @@
+"""The contract of a task: it makes the prompt, reads the answer and names the target, wherever it is used.
+
+A task first *plans*: one line of integers per conversation, which is cheap, so that limits and mixtures are
+settled before any text exists. Then it *renders* slices of the plan. A task sees the catalogue and the
+training sequences and nothing else of a dataset, so that no target of validation or test can reach its text.
+
+Prompts begin with what never changes (system line, instruction) and end with what does, so that in a token
+forest the beginning stands once.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from itemic import schema as c
+from itemic.data.dataset import Dataset, Requests, Sequences
+from itemic.errors import ConfigError
+from itemic.sid.index import ItemIndex
+from itemic.tasks.catalogue import Catalogue, join_rows
+from itemic.tasks.conversation import ROWS_PER_PART, SCHEMA, Message, json_strings, make_uuids
+
+SYSTEM = "You are the recommender of an online shop. Every item of its catalogue has a semantic ID."
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked: messages that await the assistant's turn, or a plain text to go on from."""
+
+    messages: tuple[Message, ...] | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One way to make conversations. Its fields are its options; two equal tasks make equal prompts.
+
+    Attributes:
+        templates: how many of each kind's wordings training uses, the first ones; None for all. Evaluation
+            always asks with the first.
+    """
+
+    templates: int | None = None
+
+    name: ClassVar[str]
+    leads: ClassVar[dict[str, tuple[str, ...]]]  # kind → wordings; what varies follows after them
+    plain: ClassVar[bool] = False  # segments rather than messages
+
+    def __post_init__(self) -> None:
+        most = max((len(wordings) for wordings in self.leads.values()), default=1)
+        if self.templates is not None and not 1 <= self.templates <= most:
+            raise ConfigError(
+                f"task {self.name}: templates is {self.templates}", f"Give a number from 1 to {most}."
+            )
+
+    # ------------------------------------------------------------- what a task says of itself
+
+    @abstractmethod
+    def plan(self, catalogue: Catalogue, train: Sequences, rng: np.random.Generator) -> pl.DataFrame:
+        """One line per conversation.
+
+        It has ``kind`` (Int32, into ``leads``), ``group`` (Int64, equal where a beginning is shared beyond
+        the instruction) and whatever :meth:`render` needs.
+        """
+
+    @abstractmethod
+    def render(self, plan: pl.DataFrame, catalogue: Catalogue, train: Sequences) -> pl.DataFrame:
+        """The texts of some lines of the plan.
+
+        They are ``value`` (what follows the lead), ``answer`` (null for plain text), ``group`` (String) and
+        ``target`` (List of item rows, or null).
+        """
+
+    @abstractmethod
+    def ask(
+        self, catalogue: Catalogue, offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32]
+    ) -> pl.Series:
+        """The values that evaluation asks about the histories ``items[offsets[r]:offsets[r + 1]]``."""
+
+    # ------------------------------------------------------------- evaluation
+
+    def prompts(self, index: ItemIndex, requests: Requests, dataset: Dataset | None = None) -> list[Prompt]:
+        """The prompts of many requests, each under the first wording of the task's first kind.
+
+        Args:
+            index: names the items.
+            requests: the histories; targets aren't looked at.
+            dataset: needed where the prompt shows item texts.
+        """
+        values = self.ask(
+            Catalogue(index, None if dataset is None else dataset.items), requests.offsets, requests.items
+        )
+        lead = self.wordings[0]
+        if self.plain:
+            return [Prompt(text=lead + value) for value in values]
+        head: Message = {"role": "system", "content": SYSTEM}
+        return [Prompt(messages=(head, {"role": "user", "content": lead + value})) for value in values]
+
+    def prompt(
+        self,
+        index: ItemIndex,
+        history_rows: Sequence[int] | npt.NDArray[np.integer],
+        dataset: Dataset | None = None,
+    ) -> Prompt:
+        """The prompt of one request: item rows, oldest first."""
+        items = np.asarray(history_rows, np.int32)
+        request = Requests(np.array([""], object), np.array([0, len(items)]), items, np.array([-1], np.int32))
+        return self.prompts(index, request, dataset)[0]
+
+    def parse(self, answer: str, index: ItemIndex) -> int | None:
+        """The row of the item that an answer names: the whole answer, white space aside, is its semantic ID.
+
+        Of items that share a semantic ID the first is taken; None for any other answer.
+        """
+        codes = index.parse(answer.strip())
+        if codes is None:
+            return None
+        rows, _ = index.rows_of_codes(codes)
+        return int(rows[0]) if len(rows) else None
+
+    # ------------------------------------------------------------- training
+
+    @cached_property
+    def wordings(self) -> list[str]:
+        """All leads in one list, kind after kind."""
+        return [lead for leads in self.leads.values() for lead in leads]
+
+    def planned(
+        self, catalogue: Catalogue, train: Sequences, seed: int, limit: int | None = None
+    ) -> pl.DataFrame:
+        """The plan with a wording (``lead``) for every line, cut to ``limit`` lines.
+
+        A group has one wording, so that what it shares stays shared, and is kept or left out as a whole, but
+        for the one that the limit cuts through.
+        """
+        rng = np.random.default_rng([seed, crc32(self.name.encode())])
+        plan = self.plan(catalogue, train, rng)
+        group = plan["group"].to_numpy()
+        lots = rng.random((2, int(group.max()) + 1 if len(group) else 0))
+        if limit is not None and limit < len(plan):
+            order = np.argsort(lots[0][group], kind="stable")
+            keep = np.sort(order[:limit])
+            plan, group = plan[keep], group[keep]
+        counts = np.array([min(len(w), self.templates or len(w)) for w in self.leads.values()])
+        starts = np.concatenate([[0], np.cumsum([len(w) for w in self.leads.values()])])
+        kind = plan["kind"].to_numpy()
+        lead = starts[kind] + (lots[1][group] * counts[kind]).astype(np.int64)
+        return plan.with_columns(lead=pl.Series(lead, dtype=pl.Int32))
+
+    def rendered(
+        self,
+        plan: pl.DataFrame,
+        catalogue: Catalogue,
+        train: Sequences,
+        *,
+        source: str,
+        seed: int,
+        start: int = 0,
+    ) -> pl.DataFrame:
+        """Some lines of a plan as conversations; ``start`` is the number of the first of them."""
+        texts = self.render(plan, catalogue, train)
+        asked = pl.Series(self.wordings).gather(plan["lead"]) + texts["value"]
+        kinds = pl.Series(list(self.leads)).gather(plan["kind"])
+        return pl.DataFrame(
+            {
+                c.UUID: make_uuids(source, seed, start, len(plan)),
+                c.SOURCE: pl.Series([source]).new_from_index(0, len(plan)),
+                c.MESSAGES: None if self.plain else _messages(asked, texts["answer"]),
+                c.SEGMENTS: _segments(asked) if self.plain else None,
+                c.METADATA: self._metadata(kinds, texts, catalogue),
+            },
+            schema=SCHEMA,
+        )
+
+    def _metadata(self, kinds: pl.Series, texts: pl.DataFrame, catalogue: Catalogue) -> pl.Series:
+        target = texts["target"]
+        counts = target.list.len().fill_null(0).to_numpy().astype(np.int64)
+        rows = target.drop_nulls().explode(empty_as_null=False).to_numpy()
+        listed = join_rows(json_strings(catalogue.ids), np.concatenate([[0], np.cumsum(counts)]), rows, ",")
+        named = pl.when(pl.col("counts") > 0).then(
+            pl.concat_str(pl.lit(',"target":['), "target", pl.lit("]"))
+        )
+        table = pl.DataFrame(
+            {
+                "kind": json_strings(kinds),
+                "group": json_strings(texts["group"]),
+                "target": listed,
+                "counts": counts,
+            }
+        )
+        parts = (
+            pl.lit(f'{{"task":{json.dumps(self.name)},"kind":'),
+            "kind",
+            pl.lit(',"group":'),
+            "group",
+            named.otherwise(pl.lit("")),
+            pl.lit(f',"split":"{c.TRAIN}"}}'),
+        )
+        return table.select(pl.concat_str(*parts).alias("metadata"))["metadata"]
+
+    def frames(
+        self,
+        dataset: Dataset,
+        index: ItemIndex,
+        *,
+        seed: int = 0,
+        limit: int | None = None,
+        source: str | None = None,
+        rows: int = ROWS_PER_PART,
+    ) -> Iterator[pl.DataFrame]:
+        """The task's conversations, ``rows`` at a time.
+
+        Raises:
+            IndexMismatchError: the index belongs to another dataset.
+        """
+        index.check_dataset(dataset)
+        catalogue = Catalogue(index, dataset.items)
+        plan = self.planned(catalogue, dataset.train, seed, limit)
+        for start in range(0, len(plan), rows):
+            part = plan.slice(start, rows)
+            yield self.rendered(
+                part, catalogue, dataset.train, source=source or self.name, seed=seed, start=start
+            )
+
+    def build(
+        self,
+        dataset: Dataset,
+        index: ItemIndex,
+        *,
+        seed: int = 0,
+        limit: int | None = None,
+        source: str | None = None,
+    ) -> pl.DataFrame:
+        """All of the task's conversations, columns ``schema.CONVERSATION_COLUMNS``."""
+        frames = list(self.frames(dataset, index, seed=seed, limit=limit, source=source))
+        return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
+
+
+def _messages(asked: pl.Series, answers: pl.Series) -> pl.Series:
+    fixed = f'[{{"role":"system","content":{json.dumps(SYSTEM)}}},{{"role":"user","content":'
+    return fixed + json_strings(asked) + '},{"role":"assistant","content":' + json_strings(answers) + "}]"
+
+
+def _segments(texts: pl.Series) -> pl.Series:
+    return '[{"type":"text","text":' + json_strings(texts) + "}]"
+
+
+def last_items(offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The latest item of each history.
+
+    Raises:
+        ConfigError: a history is empty.
+    """
+    if (np.diff(offsets) < 1).any():
+        raise ConfigError(
+            "this prompt is about an item, and a history is empty", "Ask about at least one item."
+        )
+    return items[offsets[1:] - 1]
