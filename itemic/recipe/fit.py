@@ -24,7 +24,7 @@ def fit_faults(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
             yield from check(sections[name])
     if "evaluate" in sections and "tasks" in sections:
         asked, built = sections["evaluate"].task, list(dict.fromkeys(task.task for task in sections["tasks"]))
-        if asked not in built:
+        if asked not in built and set(built) <= set(TASK_OPTIONS):
             yield (
                 ("evaluate", "task"),
                 f"{asked!r} is not among the tasks that are trained: {', '.join(built)}",

@@ -71,7 +71,9 @@ def table_faults(table: type[Any], value: dict[str, Any], path: KeyPath) -> Iter
     except ConfigError as error:
         for problem in _pieces(error.message, list(hints)):
             words = re.findall(r"\w+", problem)
-            key = next((word for word in words if word in hints), "")
+            key = next((word for word in words if word in hints), "") or next(
+                (key for key, given in clean.items() if repr(given) in problem), ""
+            )
             # a fault that other faults may have brought about is not worth telling twice
             if not faulty or key in clean:
                 yield (*path, key) if key in value else path, problem.removeprefix(f"{key} ")

@@ -1,0 +1,325 @@
+"""Recipes: every fault at once with its line, overrides, variables, and names that the rooms really know."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itemic.errors import ArtifactError
+from itemic.recipe import RecipeError, dump_recipe, load_recipe, read_resolved, schema
+from itemic.recipe.tasks import TASK_OPTIONS, TaskOptions, options_of
+
+TINY = """\
+name: tiny
+data:
+  simulate: {users: 60}
+model:
+  preset: qwen3-pico
+tasks:
+  - task: C
+stages:
+  - name: one
+    epochs: 2
+evaluate:
+  beams: 20
+  k: [5, 10]
+"""
+
+
+def write(folder: Path, text: str = TINY) -> Path:
+    file = folder / "recipe.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def faults(file: Path, *overrides: str) -> dict[str, str]:
+    """Place → key and problem of every fault."""
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(file, overrides)
+    return {f"{fault.place} {'.'.join(map(str, fault.path))}": fault.problem for fault in caught.value.faults}
+
+
+def test_a_sound_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path))
+    assert recipe.name == "tiny"
+    assert recipe.evaluate.k == [5, 10]
+    assert recipe.data.split.method == "leave-one-out"
+    assert recipe.stages == [{"name": "one", "epochs": 2}]
+
+
+def test_five_faults_are_all_told_with_their_lines(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """\
+name: tiny
+data:
+  format: leter
+  path: /nowhere/at/all
+model:
+  presett: qwen3-pico
+tasks:
+  - task: C
+stages:
+  - name: one
+    epochs: two
+evaluate:
+  beams: 5
+  k: [5, 10]
+""",
+    )
+    found = faults(file)
+    assert found == {
+        f"{file}:3 data.format": "unknown format 'leter'; did you mean 'letter'?",
+        f"{file}:4 data.path": "there is nothing at /nowhere/at/all",
+        f"{file}:6 model.presett": "unknown key; did you mean 'preset'?",
+        f"{file}:11 stages.0.epochs": "is 'two': input should be a valid integer, "
+        "unable to parse string as an integer",
+        f"{file}:13 evaluate.beams": "5 beams can't rank k = 10 items",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "problem"),
+    [
+        ({"name": "a/b"}, "1 name", "should match pattern"),
+        ({"model": {}}, "2 model", "needs one of preset"),
+        ({"model": {"preset": "qwen3-nan"}}, "3 model.preset", "did you mean 'qwen3-nano'?"),
+        ({"model": {"preset": "qwen3-nano", "tie": True}}, "4 model.tie", "no meaning beside preset"),
+        ({"model": {"preset": "qwen3-nano", "init": "moments"}}, "4 model.init", "unknown init"),
+        (
+            {"model": {"preset": "qwen3-nano", "overrides": {"layer": 2}}},
+            "5 model.overrides.layer",
+            "'layers'?",
+        ),
+        ({"model": {"base": "./no"}}, "3 model.base", "there is nothing at ./no"),
+        ({"index": {"levels": [8]}}, "3 index.levels", "sizes of 2 to 8 levels"),
+        ({"index": {"levels": [8] * 9}}, "3 index.levels", "sizes of 2 to 8 levels"),
+        ({"index": {"levels": [8, 1]}}, "5 index.levels.1", "greater than or equal to 2"),
+        ({"index": {"collisions": "reasign"}}, "3 index.collisions", "did you mean 'reassign'?"),
+        ({"index": {"import": "/no"}}, "3 index.import", "there is nothing at /no"),
+        ({"index": {"import": ".", "encoder": "lsa"}}, "4 index.encoder", "no meaning beside import"),
+        ({"index": {"import": ".", "collisions": "reassign"}}, "4 index.collisions", "needs item vectors"),
+        ({"tasks": [{"task": "Z"}]}, "3 tasks.0.task", "unknown task 'Z'"),
+        ({"tasks": [{"task": "C", "max_item": 9}]}, "4 tasks.0.max_item", "did you mean 'max_items'?"),
+        ({"tasks": [{"task": "C", "windows": [0]}]}, "4 tasks.0.windows", "is [0]"),
+        ({"tasks": []}, "2 tasks", "at least 1 item"),
+        ({"tasks": [{"task": "A"}]}, "evaluate.task", "'C' is not among the tasks that are trained: A"),
+        ({"stages": [{"epoch": 1}]}, "3 stages.0.epoch", "did you mean 'epochs'?"),
+        ({"stages": [{"train": "head"}]}, "3 stages.0.train", "not one of all, embeddings"),
+        ({"stages": [{"epochs": 1, "steps": 1}]}, "3 stages.0.epochs", "both given"),
+        ({"stages": [{"epochs": 1}, {"epochs": 1}]}, "4 stages.1.name", "the name of an earlier stage"),
+        ({"stages": [{"name": "../x"}]}, "3 stages.0.name", "can't name a folder"),
+        ({"stages": [{"warmup": -1}]}, "3 stages.0.warmup", "must not be negative"),
+        ({"data": {"simulate": {"user": 3}}}, "4 data.simulate.user", "did you mean 'users'?"),
+        ({"data": {"simulate": {"users": 0}}}, "4 data.simulate.users", "is 0, not 1 to"),
+        ({"data": {"simulate": {}, "path": "."}}, "4 data.path", "no meaning beside simulate"),
+        ({"data": {"format": "letter"}}, "2 data", "needs a format and a path"),
+        (
+            {"data": {"simulate": {}, "split": {"method": "leave-two-out"}}},
+            "5 data.split.method",
+            "leave-one-out",
+        ),
+        ({"data": {"simulate": {}, "split": {"ratios": [0.5, 0.1, 0.1]}}}, "5 data.split.ratios", "not to 1"),
+        (
+            {"data": {"simulate": {}, "filters": {"user_core": 5}}},
+            "5 data.filters.user_core",
+            "'user_k_core'?",
+        ),
+        (
+            {"data": {"simulate": {}, "filters": {"duplicates": "no"}}},
+            "5 data.filters.duplicates",
+            "duplicate rule 'no'",
+        ),
+        ({"evaluate": {"split": "train"}}, "3 evaluate.split", "'valid' or 'test'"),
+        ({"evaluate": {"baselines": ["pop"]}}, "4 evaluate.baselines.0", "known are popularity, transitions"),
+        (
+            {"evaluate": {"published": [{"name": "x", "metrics": {"auc": 1}, "source": "y"}]}},
+            "6 evaluate.published.0.metrics.auc",
+            "is no metric",
+        ),
+    ],
+)
+def test_each_fault_is_told_where_it_stands(
+    tmp_path: Path, change: dict[str, Any], place: str, problem: str
+) -> None:
+    value = yaml.safe_load(TINY)
+    rest = {key: each for key, each in value.items() if key not in change}
+    text = yaml.safe_dump(change, sort_keys=False) + yaml.safe_dump(rest, sort_keys=False)
+    if "name" not in change:
+        text = yaml.safe_dump({"name": rest.pop("name")}) + yaml.safe_dump(change, sort_keys=False)
+        text += yaml.safe_dump(rest, sort_keys=False)
+    found = faults(write(tmp_path, text))
+    matching = [key for key, each in found.items() if key.endswith(place) and problem in each]
+    assert matching, found
+    assert len(found) == 1, found
+
+
+def test_broken_yaml_and_missing_files(tmp_path: Path) -> None:
+    file = write(tmp_path, "name: [tiny\ndata: {}\n")
+    assert "not valid YAML" in next(iter(faults(file).values()))
+    assert faults(tmp_path / "no.yaml") == {
+        f"{tmp_path / 'no.yaml'} ": "can't be read: No such file or directory"
+    }
+    assert "is a mapping of keys" in next(iter(faults(write(tmp_path, "- a\n")).values()))
+    assert "comes twice (again in line 2)" in next(
+        iter(faults(write(tmp_path, "name: a\nname: b\n")).values())
+    )
+    assert "refers to itself" in next(iter(faults(write(tmp_path, "data: &a {x: *a}\n")).values()))
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
+    assert "can't be read" in next(iter(faults(tmp_path / "latin.yaml").values()))
+
+
+def test_missing_sections_are_told(tmp_path: Path) -> None:
+    found = faults(write(tmp_path, "name: x\n"))
+    assert {key.split()[-1]: problem for key, problem in found.items()} == dict.fromkeys(
+        ("data", "model", "tasks", "stages"), "is missing"
+    )
+
+
+def test_overrides_reach_mappings_and_lists(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        write(tmp_path),
+        [
+            "stages.0.epochs=5",
+            "evaluate.beams=100",
+            "index.levels=[16, 16]",
+            "stages.0.learning_rate=1e-4",
+            "seed=3",
+        ],
+    )
+    assert recipe.stages[0] == {"name": "one", "epochs": 5, "learning_rate": 1e-4}
+    assert (recipe.evaluate.beams, recipe.index.levels, recipe.seed) == (100, [16, 16], 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("seed", "an override is KEY=VALUE"),
+        (".a=1", "an override is KEY=VALUE"),
+        ("stages.1.epochs=2", "is a list of 1; use a number from 0 to 0"),
+        ("stages.one.epochs=2", "is a list of 1"),
+        ("name.x=2", "name is a single value"),
+        ("seed=[", "not valid YAML"),
+        ("seed=-1", "greater than or equal to 0"),
+        ("stages.0.epoch=2", "did you mean 'epochs'?"),
+    ],
+)
+def test_a_faulty_override_is_named_as_one(tmp_path: Path, override: str, problem: str) -> None:
+    ((place, told),) = faults(write(tmp_path), override).items()
+    assert place.startswith(f"-s {override}")
+    assert problem in told
+
+
+def test_variables_have_values_or_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = TINY.replace("simulate: {users: 60}", "{format: letter, path: '${PLACE:-/no/where}/x'}")
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    (tmp_path / "x").mkdir()
+    assert load_recipe(write(tmp_path, text)).data.path == f"{tmp_path}/x"
+    monkeypatch.setenv("PLACE", "")
+    assert "there is nothing at /no/where/x" in faults(write(tmp_path, text)).values()
+    told = faults(write(tmp_path, TINY.replace("tiny", "${NOT_SET_ANYWHERE}")))
+    problem = "the environment variable NOT_SET_ANYWHERE is not set and has no default"
+    assert told == {f"{tmp_path / 'recipe.yaml'}:1 name": problem}
+
+
+def test_numbers_and_dates_mean_what_they_look_like(tmp_path: Path) -> None:
+    text = TINY.replace("simulate: {users: 60}", "{simulate: {}, filters: {start: 2016-10-01}}")
+    recipe = load_recipe(write(tmp_path, text), ["stages.0.min_lr=1e-5"])
+    assert recipe.data.filters == {"start": "2016-10-01"}
+    assert recipe.stages[0]["min_lr"] == 1e-5
+
+
+def test_anchors_and_merges_work(tmp_path: Path) -> None:
+    text = TINY.replace(
+        "  - name: one\n    epochs: 2\n", "  - &first {name: one, epochs: 2}\n  - {<<: *first, name: two}\n"
+    )
+    assert load_recipe(write(tmp_path, text)).stages[1] == {"name": "two", "epochs": 2}
+
+
+def test_the_resolved_recipe_reads_back(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path), ["stages.0.learning_rate=3e-5", "index.levels=[4,4]"])
+    (tmp_path / "again.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+    assert read_resolved(tmp_path / "again.yaml") == recipe
+    (tmp_path / "again.yaml").write_text("name: [", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="not a run's recipe"):
+        read_resolved(tmp_path / "again.yaml")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=8,
+    ),
+    st.sampled_from(["data", "index", "model", "tasks", "stages", "evaluate", "seed", "name"]),
+)
+def test_no_value_breaks_the_checker(
+    tmp_path_factory: pytest.TempPathFactory, value: Any, section: str
+) -> None:
+    """Whatever stands in a section, the recipe is sound or has faults; nothing else is raised."""
+    recipe = yaml.safe_load(TINY) | {section: value}
+    file = tmp_path_factory.mktemp("any") / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    with suppress(RecipeError):
+        load_recipe(file)
+
+
+def test_names_are_those_of_the_rooms() -> None:
+    from itemic.data.readers import READERS
+    from itemic.data.split import METHODS
+    from itemic.evaluate.baselines import Popularity, Transitions
+    from itemic.model.build import INITS
+    from itemic.model.expand import INITS as EXPAND_INITS
+    from itemic.model.presets import OVERRIDES, PRESETS
+    from itemic.sid.collisions import COLLISIONS
+    from itemic.sid.encoders import ENCODERS
+    from itemic.sid.format import TOKEN_FORMATS
+    from itemic.sid.quantizers import QUANTIZERS
+
+    assert set(schema.FORMATS) == {"auto", *READERS}
+    assert schema.SPLIT_METHODS == METHODS
+    assert set(schema.ENCODERS) == set(ENCODERS)
+    assert set(schema.QUANTIZERS) == set(QUANTIZERS)
+    assert set(schema.COLLISIONS) == set(COLLISIONS)
+    assert set(schema.TOKEN_FORMATS) == set(TOKEN_FORMATS)
+    assert set(schema.PRESETS) == set(PRESETS)
+    assert set(schema.ShapePart.model_fields) == set(OVERRIDES)
+    assert set(schema.NEW_INITS) == set(INITS)
+    assert set(schema.EXPAND_INITS) == set(EXPAND_INITS)
+    assert set(schema.BASELINES) == {Popularity.name, Transitions.name}
+
+
+def test_the_split_s_keys_and_defaults_are_the_room_s() -> None:
+    from itemic.data.split import SplitRule
+
+    part = schema.SplitPart()
+    assert part.model_dump() == dataclasses.asdict(SplitRule())
+
+
+def test_task_options_and_defaults_are_the_room_s() -> None:
+    from itemic.tasks import TASKS
+
+    assert set(TASK_OPTIONS) == set(TASKS)
+    for name, task in TASKS.items():
+        theirs = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in vars(task).items()
+        }
+        fields = {field.name for field in dataclasses.fields(task)}
+        assert options_of(name) == {key: theirs[key] for key in fields}, name
+    assert set(TaskOptions.model_fields) == {"task", "source", "limit", "weight", "seed", "templates"}
+
+
+def test_checking_needs_no_torch() -> None:
+    code = "import sys, itemic.recipe, itemic.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not {"torch", "transformers", "polars", "numpy"} & set(done.stdout.split())
