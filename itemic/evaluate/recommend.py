@@ -1,0 +1,200 @@
+"""A model as a ranker: prompts by its task, exact constrained beams, a ranking on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from itemic.data.dataset import Dataset, Requests
+from itemic.decode import BeamSearch
+from itemic.errors import ConfigError
+from itemic.evaluate.ranking import Ranking
+from itemic.evaluate.stream import rank_all
+from itemic.forest.rows import TokenRows
+from itemic.model.model import Model
+from itemic.sid.trie import Trie
+from itemic.tasks import TASKS, Task
+
+PROMPT_TOKENS = 128  # of an ordinary prompt, after what it shares with all others
+
+
+def recommend(
+    model: Model,
+    requests: Requests,
+    *,
+    task: str | Task = "C",
+    beams: int = 50,
+    k: int | None = None,
+    normalize: str = "vocab",
+    exclude_history: bool = False,
+    batch_size: int = 32,
+    dataset: Dataset | None = None,
+    name: str = "model",
+    output: str | Path | None = None,
+) -> Ranking:
+    """Rank the catalogue for each request with constrained beam search.
+
+    The prompt is the task's own, the one that training used. Parts that ``output`` holds already are kept,
+    provided that they come from the same weights, index, requests and settings.
+
+    Args:
+        model: also says the index.
+        requests: item rows of the model's index.
+        task: whose prompt is asked, a name of :data:`itemic.tasks.TASKS` or a task.
+        beams: width of the search.
+        k: how many items to keep; None for as many as there are beams, or items.
+        normalize: what scores are normalised over: ``vocab`` (as ``generate`` does), ``level`` or ``legal``.
+        exclude_history: leave out the items of the request's own history.
+        batch_size: prompts that are searched at once, where they have 128 tokens of their own or fewer; of
+            longer ones as many as make the same number of tokens. Bounds the memory.
+        dataset: needed for prompts that show item texts.
+        name: for tables.
+        output: the folder; None for one that lives as long as the ranking.
+
+    Raises:
+        ConfigError: an unknown task, or numbers that make no sense.
+        ConstraintError: nothing is left to recommend.
+        ArtifactError: ``output`` holds another ranking.
+    """
+    ranker = ModelRanker(
+        model,
+        task=task,
+        beams=beams,
+        normalize=normalize,
+        batch_size=batch_size,
+        dataset=dataset,
+        name=name,
+    )
+    return rank_all(
+        ranker,
+        requests,
+        model.index.item_ids,
+        k=min(beams, len(model.index)) if k is None else k,
+        exclude_history=exclude_history,
+        sids=model.index.texts,
+        output=output,
+        config=ranker.config,
+    )
+
+
+class ModelRanker:
+    """A model behind the face that baselines have, see :class:`itemic.evaluate.stream.Ranker`.
+
+    The keys of the prompts' common beginning are kept, so make a new one when the weights have changed.
+
+    Args:
+        model: in any mode; it is put into evaluation mode while it ranks.
+        task: whose prompt is asked.
+        beams: width of the search.
+        normalize: as in :func:`recommend`.
+        batch_size: as in :func:`recommend`.
+        dataset: for prompts that show item texts.
+        name: for tables.
+
+    Raises:
+        ConfigError: an unknown task, or a width or batch size below 1.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        task: str | Task = "C",
+        beams: int = 50,
+        normalize: str = "vocab",
+        batch_size: int = 32,
+        dataset: Dataset | None = None,
+        name: str = "model",
+    ) -> None:
+        if isinstance(task, str) and task not in TASKS:
+            raise ConfigError(f"unknown task {task!r}", f"Use one of {', '.join(TASKS)}.")
+        self.name = name
+        self.model = model
+        self.task = TASKS[task] if isinstance(task, str) else task
+        self.beams, self.normalize, self.batch_size = beams, normalize, batch_size
+        self.dataset = dataset
+        self.trie = Trie.build(model.item_rows)
+        self._search: BeamSearch | None = None
+        self._template: list[int] | None = None
+
+    @property
+    def config(self) -> dict[str, object]:
+        """What the ranking depends on, for resuming: task, search, index and weights."""
+        return {
+            "task": repr(self.task),
+            "beams": self.beams,
+            "normalize": self.normalize,
+            "index": self.model.index.digest,
+            "weights": fingerprint(self.model),
+        }
+
+    def rank(
+        self, requests: Requests, k: int, exclude_history: bool = False
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """The best items of each request, int32 and float32 ``[R, k]``; -1 and -inf where they run out."""
+        prompts = self.prompts(requests)
+        search = self._search_for(prompts)
+        exclude = [requests.history(row) for row in range(len(requests))] if exclude_history else None
+        training = self.model.lm.training
+        self.model.lm.train(False)
+        try:
+            return search.rank(prompts, k=k, exclude=exclude)
+        finally:
+            self.model.lm.train(training)
+
+    def prompts(self, requests: Requests) -> TokenRows:
+        """The token ids of each request's prompt."""
+        asked = self.task.prompts(self.model.index, requests, self.dataset)
+        return self.model.chat.prompt_batch(
+            prompt.messages if prompt.messages is not None else str(prompt.text) for prompt in asked
+        )
+
+    def _search_for(self, prompts: TokenRows) -> BeamSearch:
+        """A search whose cached template all these prompts begin with; made anew when that gets shorter."""
+        shared = common_prefix(prompts, self._template)
+        if self._search is None or shared != self._template:
+            self._template = shared
+            self._search = BeamSearch(
+                self.model.lm,
+                self.trie,
+                beams=self.beams,
+                normalize=self.normalize,
+                template=shared or None,
+                max_batch_tokens=self.batch_size * max(PROMPT_TOKENS, self.beams),
+            )
+        return self._search
+
+
+def common_prefix(prompts: TokenRows, first: list[int] | None = None) -> list[int]:
+    """The tokens that all prompts, and ``first``, begin with; at least one token of each is left over."""
+    width = max(int(prompts.lengths.min()) - 1, 0)
+    head = prompts.tokens[prompts.offsets[0] : prompts.offsets[0] + width]
+    if first is not None:
+        width = min(width, len(first))
+        same = head[:width] == np.asarray(first[:width], np.int32)
+        width = width if same.all() else int(same.argmin())
+        head = head[:width]
+    if not width:
+        return []
+    block = prompts.tokens[prompts.offsets[:-1, None] + np.arange(width)]
+    same = (block == head).all(axis=0)
+    return [int(token) for token in head[: width if same.all() else int(same.argmin())]]
+
+
+@torch.no_grad()
+def fingerprint(model: Model) -> str:
+    """16 hex digits of the weights.
+
+    Each tensor counts with the sum of its bits as integers, which no order of adding changes: fast on any
+    device.
+    """
+    total = hashlib.sha256()
+    for key, tensor in sorted(model.lm.state_dict().items()):
+        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+        summed = int(tensor.contiguous().view(bits).sum(dtype=torch.int64)) if tensor.numel() else 0
+        total.update(f"{key} {tuple(tensor.shape)} {tensor.dtype} {summed}\n".encode())
+    return total.hexdigest()[:16]
