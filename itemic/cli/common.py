@@ -24,6 +24,9 @@ Set = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+WIDE = 150  # columns where nobody's screen says how many
+
+
 def settings(pairs: list[str] | None) -> dict[str, Any]:
     """``["dims=64", "fields={title: 1}"]`` as a mapping.
 
@@ -92,5 +95,6 @@ def print_table(table: Any) -> None:
     """A rich table on stdout."""
     from rich.console import Console
 
-    console = Console()
-    console.print(table, width=None if console.is_terminal else max(console.width, 140))
+    screen = Console()
+    wide = screen if screen.is_terminal else Console(width=WIDE)
+    wide.print(table)

@@ -85,7 +85,9 @@ def _stages(recipe: Recipe) -> list[Step]:
 
 
 def _evaluate(recipe: Recipe, model: str) -> Step:
-    config = _dump(recipe.evaluate, "k", "published", "batch_size") | {"longest": max(recipe.evaluate.k)}
+    config = _dump(recipe.evaluate, "k", "published", "max_batch_tokens") | {
+        "longest": max(recipe.evaluate.k)
+    }
     config["options"] = [task.arguments for task in recipe.tasks if task.task == recipe.evaluate.task][:1]
     job = partial(work.rank, model)
     return Step("evaluate", config, ("data", model), job, resumes=True, packages=TORCH)

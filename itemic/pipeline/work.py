@@ -175,7 +175,7 @@ def rank(step: str, job: Job) -> None:
         k=longest,
         normalize=part.normalize,
         exclude_history=part.exclude_history,
-        batch_size=part.batch_size,
+        **({} if part.max_batch_tokens is None else {"max_batch_tokens": part.max_batch_tokens}),
         output=job.output / TRAINED,
     )
     known: dict[str, type[Any]] = {"popularity": Popularity, "transitions": Transitions}

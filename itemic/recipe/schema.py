@@ -132,7 +132,7 @@ class EvaluatePart(Part):
     k: Annotated[list[PositiveInt], Field(min_length=1)] = [1, 5, 10, 20]
     normalize: Literal["vocab", "level", "legal"] = "vocab"
     exclude_history: bool = False
-    batch_size: PositiveInt = 32
+    max_batch_tokens: PositiveInt | None = None
     baselines: list[str] = list(BASELINES)
     published: list[PublishedPart] = []
 
