@@ -102,7 +102,9 @@ class BeamSearch:
             )
         self.skip_forced = skip_forced
         nothing = np.zeros(len(trie.levels) + 1, bool)
-        self.forced = forced_tokens(trie) if skip_forced else Forced((), 0, nothing, np.zeros(len(trie), bool))
+        self.forced = (
+            forced_tokens(trie) if skip_forced else Forced((), 0, nothing, np.zeros(len(trie), bool))
+        )
         self.resolved = self.forced.tail | (_chains(trie) if normalize == "legal" and skip_forced else False)
         self.max_batch_tokens = max_batch_tokens
         self.template = np.asarray(template or (), np.int32)
@@ -147,7 +149,9 @@ class BeamSearch:
             keys, skip = self._template_for(prompts)
             own = _without(prompts, skip, self.forced.lead)
             for rows in batches(own.lengths, self.beams, self.max_batch_tokens):
-                banned = Excluded(self.trie, [exclude[int(row)] for row in rows]) if exclude is not None else None
+                banned = (
+                    Excluded(self.trie, [exclude[int(row)] for row in rows]) if exclude is not None else None
+                )
                 if banned is not None:
                     self._check_open(banned, rows)
                 found = self._search(own.take(rows), keys, skip, banned)
@@ -180,7 +184,8 @@ class BeamSearch:
         nothing = np.flatnonzero(~banned.open(np.arange(len(rows)), np.zeros(len(rows), np.int64)))
         if len(nothing):
             raise ConstraintError(
-                f"all items are excluded for prompt {rows[nothing[0]]}", "Leave at least one item to recommend."
+                f"all items are excluded for prompt {rows[nothing[0]]}",
+                "Leave at least one item to recommend.",
             )
 
     def _template_for(self, prompts: TokenRows) -> tuple[KeysValues, int]:
@@ -278,7 +283,9 @@ class BeamSearch:
         edges = np.searchsorted(request, np.arange(len(prompts) + 1))
         spans = tuple(
             (slice(int(a), int(b)), slice(int(c), int(d)))
-            for a, b, c, d in zip(edges[:-1], edges[1:], prompts.offsets[:-1], prompts.offsets[1:], strict=True)
+            for a, b, c, d in zip(
+                edges[:-1], edges[1:], prompts.offsets[:-1], prompts.offsets[1:], strict=True
+            )
             if b > a
         )
         cache.step = Leaves(spans, torch.from_numpy(path).to(self.lm.device))
@@ -299,7 +306,9 @@ class BeamSearch:
 
     # -------------------------------------------------------------------------------- after the search
 
-    def _finished(self, done: list[tuple[Int64, Int64, Float32]], count: int) -> list[list[tuple[float, int]]]:
+    def _finished(
+        self, done: list[tuple[Int64, Int64, Float32]], count: int
+    ) -> list[list[tuple[float, int]]]:
         request, node, score = (np.concatenate([d[i] for d in done]) for i in range(3))
         kept = _best(request, score, self.beams, np.ones(len(request), bool), tie=node)
         request, node, score = request[kept], node[kept], score[kept]
@@ -353,7 +362,9 @@ def _chains(trie: Trie) -> npt.NDArray[np.bool_]:
     """bool ``[N]``: exactly one sequence goes through the node, so nothing below it is a choice."""
     ends = np.diff(trie.item_first) > 0
     sequences = ends.astype(np.int64)
-    for node_first, node_stop in reversed(list(zip(trie.depth_first[1:-1], trie.depth_first[2:], strict=True))):
+    for node_first, node_stop in reversed(
+        list(zip(trie.depth_first[1:-1], trie.depth_first[2:], strict=True))
+    ):
         np.add.at(sequences, trie.parent[node_first:node_stop], sequences[node_first:node_stop])
     alone: npt.NDArray[np.bool_] = sequences == 1
     return alone

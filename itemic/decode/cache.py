@@ -67,7 +67,9 @@ class Leaves:
 class BeamCache(Cache):
     """What the model's layers write their keys to (through ``update``) and our attention reads them from."""
 
-    layers: list[Any] = field(default_factory=list)  # transformers asks these what they are; ours are one kind
+    layers: list[Any] = field(
+        default_factory=list
+    )  # transformers asks these what they are; ours are one kind
     template: KeysValues = field(default_factory=list)
     prompts: KeysValues = field(default_factory=list)
     leaves: KeysValues = field(default_factory=list)
@@ -83,7 +85,9 @@ class BeamCache(Cache):
         key, value = key_states[0].transpose(0, 1), value_states[0].transpose(0, 1)
         if isinstance(self.step, Leaves):
             if layer_idx == len(self.leaves):
-                self.leaves.append((key.new_empty(self.room, *key.shape[1:]), value.new_empty(self.room, *value.shape[1:])))
+                self.leaves.append(
+                    (key.new_empty(self.room, *key.shape[1:]), value.new_empty(self.room, *value.shape[1:]))
+                )
             new = slice(self.used, self.used + len(key))
             for store, tensor in zip(self.leaves[layer_idx], (key, value), strict=True):
                 store[new] = tensor
@@ -121,7 +125,9 @@ class BeamCache(Cache):
             out, _ = merge(out, lse, *_over(query, *self.template[layer], scale))
         return out
 
-    def _over_ancestors(self, places: Tensor, layer: int, query: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    def _over_ancestors(
+        self, places: Tensor, layer: int, query: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor]:
         """Each leaf over the few keys of its own path."""
         key, value = (x[: self.used + len(query)] for x in self.leaves[layer])
         leaves, heads, width = query.shape

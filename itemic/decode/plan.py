@@ -43,12 +43,12 @@ def forced_tokens(trie: Trie) -> Forced:
     reached = np.cumsum(ends)[:-1] == 0  # no sequence ends above this depth
     free = np.concatenate([[False], alone & reached])
     lead, root = [], 0
-    while root + 1 < len(trie) and free[trie.depth[root] + 1] and not trie.leaf[root]:
-        root = int(trie.first[root])
-        if trie.leaf[root]:  # a catalogue of one item: its last token stays a step, so that something is scored
-            root = int(trie.parent[root])
+    while free[trie.depth[root] + 1]:
+        below = int(trie.first[root])
+        if trie.terminal[below]:  # an item ends here and must come up as a candidate
             break
-        lead.append(int(trie.token[root]))
+        lead.append(int(trie.token[below]))
+        root = below
     last = len(free)
     while last > 1 and free[last - 1]:
         last -= 1

@@ -1,0 +1,234 @@
+"""The search against `generate`, against scoring the whole catalogue, and against itself in other batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
+
+from itemic.decode import BeamSearch
+from itemic.errors import ConfigError, ConstraintError, ModelError
+from itemic.forest.rows import TokenRows
+from itemic.sid.trie import Trie
+from tests.forest.reference import FAMILIES, SHAPE, tiny
+
+BEGIN, END = 4, 5
+
+
+def catalogue(count: int = 150, seed: int = 0) -> list[list[int]]:
+    """Items as begin, three codes, end; the first level has fewer codes than the search has beams."""
+    rng = np.random.default_rng(seed)
+    levels = [rng.integers(6, 14, count), rng.integers(14, 24, count), rng.integers(24, 40, count)]
+    codes = np.unique(np.stack(levels, 1), axis=0)
+    rng.shuffle(codes)
+    return [[BEGIN, *code, END] for code in codes.tolist()]
+
+
+def some_prompts(lengths: tuple[int, ...] = (3, 7, 150, 20, 1), seed: int = 1) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [[1, 2, 3, 1, 2, *rng.integers(6, 40, n).tolist()] for n in lengths]
+
+
+def generate(
+    lm: PreTrainedModel, prompt: list[int], rows: list[list[int]], beams: int
+) -> tuple[list[list[int]], np.ndarray]:
+    """What transformers' own constrained beam search finds, one prompt at a time."""
+    legal: dict[tuple[int, ...], set[int]] = {}
+    for row in rows:
+        for at in range(len(row)):
+            legal.setdefault(tuple(row[:at]), set()).add(row[at])
+    out = lm.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        num_beams=beams,
+        num_return_sequences=beams,
+        max_new_tokens=len(rows[0]),
+        do_sample=False,
+        length_penalty=0.0,
+        early_stopping=True,
+        eos_token_id=None,
+        pad_token_id=0,
+        output_scores=True,
+        return_dict_in_generate=True,
+        prefix_allowed_tokens_fn=lambda _, ids: sorted(legal.get(tuple(ids[len(prompt) :].tolist()), {0})),
+    )
+    return out.sequences[:, len(prompt) :].tolist(), out.sequences_scores.numpy()
+
+
+def score_all(
+    lm: PreTrainedModel, prompt: list[int], rows: list[list[int]], normalize: str, skip: bool
+) -> list[float]:
+    """Each item's score by its definition, with full forward passes over the plain model."""
+    width = max(map(len, rows))
+    levels = [{row[at] for row in rows if len(row) > at} for at in range(width)]
+    free = [len(levels[at]) == 1 and all(len(row) > at for row in rows) for at in range(width)]
+    scores = []
+    for row in rows:
+        with torch.no_grad():
+            logits = lm(torch.tensor([prompt + row]), use_cache=False).logits[0].float()
+        total = 0.0
+        for at, token in enumerate(row):
+            if skip and free[at]:
+                continue
+            line = logits[len(prompt) + at - 1]
+            siblings = {r[at] for r in rows if len(r) > at and r[:at] == row[:at]}
+            over = {"vocab": range(len(line)), "level": levels[at], "legal": siblings}[normalize]
+            total += float(line[token] - line[sorted(over)].logsumexp(-1))
+        scores.append(total)
+    return scores
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_items_and_scores_as_generate(family: str) -> None:
+    lm, rows, prompts = tiny(family).eval(), catalogue(), some_prompts()
+    search = BeamSearch(lm, Trie.build(TokenRows.of(rows)), beams=12, skip_forced=False)
+    items, scores = search.rank(TokenRows.of(prompts), k=12)
+    for request, prompt in enumerate(prompts):
+        sequences, wanted = generate(lm, prompt, rows, 12)
+        assert [rows[item] for item in items[request]] == sequences
+        np.testing.assert_allclose(scores[request], wanted, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(6, 9), min_size=1, max_size=4), min_size=1, max_size=10),
+    st.sampled_from(["vocab", "level", "legal"]),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 9),
+)
+def test_wide_beams_rank_the_whole_catalogue(
+    rows: list[list[int]], normalize: str, skip: bool, wrapped: bool, seed: int
+) -> None:
+    if wrapped:
+        rows = [[BEGIN, *row, END] for row in rows]
+    lm = tiny("qwen3").eval()
+    prompts = some_prompts((2, 5), seed)
+    search = BeamSearch(lm, Trie.build(TokenRows.of(rows)), beams=40, normalize=normalize, skip_forced=skip)
+    items, scores = search.rank(TokenRows.of(prompts), k=40)
+    for request, prompt in enumerate(prompts):
+        wanted = score_all(lm, prompt, rows, normalize, skip)
+        found = items[request][items[request] >= 0]
+        assert sorted(found.tolist()) == list(range(len(rows)))
+        np.testing.assert_allclose(scores[request][: len(rows)], np.array(wanted)[found], atol=1e-3)
+        assert (np.diff(scores[request][: len(rows)]) <= 0).all()
+
+
+@pytest.mark.parametrize("normalize", ["vocab", "level", "legal"])
+def test_neither_batches_nor_templates_change_anything(normalize: str) -> None:
+    lm, rows = tiny("qwen3").eval(), TokenRows.of(catalogue())
+    prompts = TokenRows.of(some_prompts())
+    trie = Trie.build(rows)
+    together = BeamSearch(lm, trie, beams=20, normalize=normalize).rank(prompts, k=20)
+    options = [{"max_batch_tokens": 1}, {"template": [1, 2, 3, 1, 2]}, {"template": [9, 9]}]
+    for other in options:
+        items, scores = BeamSearch(lm, trie, beams=20, normalize=normalize, **other).rank(prompts, k=20)
+        assert (items == together[0]).all()
+        np.testing.assert_allclose(scores, together[1], atol=1e-4)
+
+
+def test_a_template_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, rows = tiny("qwen3").eval(), TokenRows.of(catalogue())
+    search = BeamSearch(lm, Trie.build(rows), beams=10, template=[1, 2, 3, 1, 2])
+    seen: list[int] = []
+    forward = BeamSearch._forward
+    monkeypatch.setattr(
+        BeamSearch, "_forward", lambda self, t, *a: (seen.append(len(t)), forward(self, t, *a))[1]
+    )
+    for _ in range(3):
+        search.rank(TokenRows.of(some_prompts((4, 6))), k=5)
+    assert seen.count(5) == 1
+
+
+def test_forced_tokens_cost_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, trie = tiny("qwen3").eval(), Trie.build(TokenRows.of(catalogue()))
+    passes: list[int] = []
+    forward = BeamSearch._forward
+    monkeypatch.setattr(
+        BeamSearch, "_forward", lambda self, t, *a: (passes.append(len(t)), forward(self, t, *a))[1]
+    )
+    BeamSearch(lm, trie, beams=10).rank(TokenRows.of(some_prompts((4,))), k=5)
+    assert len(passes) == 3  # prompt with the opening token, then two codes; the third code is only scored
+    passes.clear()
+    BeamSearch(lm, trie, beams=10, skip_forced=False).rank(TokenRows.of(some_prompts((4,))), k=5)
+    assert len(passes) == 5
+
+
+def test_excluded_items_take_no_beams_place() -> None:
+    lm, rows = tiny("llama").eval(), catalogue()
+    trie, prompts = Trie.build(TokenRows.of(rows)), TokenRows.of(some_prompts((4, 9)))
+    best, _ = BeamSearch(lm, trie, beams=20, skip_forced=False).rank(prompts, k=20)
+    exclude = [best[0][:7], np.array([], np.int64)]
+    items, _ = BeamSearch(lm, trie, beams=20, skip_forced=False).rank(prompts, k=20, exclude=exclude)
+    left = [row for number, row in enumerate(rows) if number not in set(best[0][:7].tolist())]
+    sequences, _ = generate(lm, prompts[0].tolist(), left, 20)
+    assert [rows[item] for item in items[0]] == sequences
+    assert (items[1] == best[1]).all()
+
+
+def test_items_that_share_a_sequence_stand_side_by_side() -> None:
+    rows = [[6, 7], [8, 9], [6, 7], [6, 8]]
+    lm = tiny("qwen3").eval()
+    items, scores = BeamSearch(lm, Trie.build(TokenRows.of(rows)), beams=6).rank(TokenRows.of([[1, 2]]), k=6)
+    place = {int(item): at for at, item in enumerate(items[0]) if item >= 0}
+    assert sorted(place) == [0, 1, 2, 3]
+    assert place[2] == place[0] + 1
+    assert scores[0][place[0]] == scores[0][place[2]]
+    one, _ = BeamSearch(lm, Trie.build(TokenRows.of(rows)), beams=6).rank(
+        TokenRows.of([[1, 2]]), k=6, exclude=[np.array([0])]
+    )
+    assert sorted(one[0][one[0] >= 0].tolist()) == [1, 2, 3]
+
+
+def test_one_item_and_more_beams_than_items() -> None:
+    lm = tiny("qwen3").eval()
+    items, scores = BeamSearch(lm, Trie.build(TokenRows.of([[6, 7, 8]])), beams=50).rank(
+        TokenRows.of([[1]]), k=3
+    )
+    assert items.tolist() == [[0, -1, -1]]
+    assert np.isfinite(scores[0, 0])
+    assert (scores[0, 1:] == -np.inf).all()
+
+
+def test_half_precision_and_shared_key_heads() -> None:
+    lm = tiny("qwen3").eval().to(torch.bfloat16)
+    items, scores = BeamSearch(lm, Trie.build(TokenRows.of(catalogue())), beams=10).rank(
+        TokenRows.of(some_prompts((30, 5))), k=10
+    )
+    assert (items >= 0).all()
+    assert np.isfinite(scores).all()
+
+
+def test_model_is_left_as_it_was() -> None:
+    lm = tiny("qwen3").train()
+    before = lm.config._attn_implementation
+    search = BeamSearch(lm, Trie.build(TokenRows.of(catalogue())), beams=10)
+    with pytest.raises(ConstraintError, match="all items are excluded for prompt 0"):
+        search.rank(TokenRows.of([[1, 2]]), k=5, exclude=[np.arange(len(catalogue()))])
+    search.rank(TokenRows.of([[1, 2]]), k=5)
+    assert lm.training
+    assert lm.config._attn_implementation == before
+
+
+def test_constraints_that_cannot_be_met_are_errors() -> None:
+    lm = tiny("qwen3").eval()
+    trie = Trie.build(TokenRows.of(catalogue()))
+    search = BeamSearch(lm, trie, beams=10)
+    with pytest.raises(ConstraintError, match="prompt 1 is empty"):
+        search.rank(TokenRows.of([[1], []]), k=5)
+    with pytest.raises(ConstraintError, match="prompt 1 has token 99"):
+        search.rank(TokenRows.of([[1], [2, 99]]), k=5)
+    with pytest.raises(ConstraintError, match="item row 9999"):
+        search.rank(TokenRows.of([[1]]), k=5, exclude=[np.array([9999])])
+    with pytest.raises(ConfigError, match="k is 11"):
+        search.rank(TokenRows.of([[1]]), k=11)
+    with pytest.raises(ConstraintError, match="vocabulary ends at 49"):
+        BeamSearch(lm, Trie.build(TokenRows.of([[6, 50]])))
+    with pytest.raises(ConfigError, match="normalize"):
+        BeamSearch(lm, trie, normalize="softmax")
+    window = MistralForCausalLM(MistralConfig(**(SHAPE | {"sliding_window": 4})))
+    with pytest.raises(ModelError, match="sliding window"):
+        BeamSearch(window, trie)
