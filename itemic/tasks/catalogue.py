@@ -157,6 +157,8 @@ def clip(text: pl.Expr, length: int) -> pl.Expr:
 def join_rows(values: pl.Series, offsets: Int64, items: npt.NDArray[np.integer], separator: str) -> pl.Series:
     """Row ``r`` is ``separator.join(values[items[offsets[r]:offsets[r + 1]]])``; without items, empty."""
     lengths = np.diff(offsets)
+    if (lengths == 1).all():
+        return values.gather(items)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     table = pl.DataFrame({"row": rows, "text": values.gather(items)})
     joined = table.group_by("row", maintain_order=True).agg(pl.col("text").str.join(separator))
