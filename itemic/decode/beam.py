@@ -92,7 +92,7 @@ class BeamSearch:
                 f"{beams} beams in batches of {max_batch_tokens} tokens", "Give 1 or more of both."
             )
         check_supported(lm)
-        output = lm.get_output_embeddings()
+        output = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.lm, self.trie, self.beams, self.normalize = lm, trie, beams, normalize
         self.head = Head(output.weight, getattr(output, "bias", None), normalize)
         if int(trie.token.max()) >= len(output.weight):

@@ -1,7 +1,7 @@
 """The token forest: rows that share their beginnings, written once.
 
-``rows``, ``build`` and ``pack`` are arrays only; ``attention``, ``loss`` and ``run`` need torch and transformers and are
-imported by name.
+``rows``, ``build`` and ``pack`` are arrays only; ``attention``, ``loss`` and ``run`` need torch and transformers
+and are imported by name.
 """
 
 from itemic.forest.build import TokenForest, build_forest

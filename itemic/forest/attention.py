@@ -44,25 +44,24 @@ def attend(
     if forest is None:
         raise RuntimeError("the model is set to forest attention but was called without `forest=`")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if forest.backend == "flex":
-        out = _flex()(
-            query, key, value, block_mask=forest.mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
-        )
-        return out.transpose(1, 2), None
+    if torch.is_autocast_enabled(query.device.type):
+        # norms leave queries and keys in float32, values are not
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     groups = query.shape[1] // key.shape[1]
+    if forest.backend == "flex":
+        out = _flex()(query, key, value, block_mask=forest.mask, scale=scale, enable_gqa=groups > 1)
+        return out.transpose(1, 2), None
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if forest.backend == "dense":
         out = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=forest.mask, scale=scale  # type: ignore[arg-type]
+            query, key, value, attn_mask=forest.mask, scale=scale
         )
         return out.transpose(1, 2), None
-    if torch.is_autocast_enabled(query.device.type):  # norms leave queries and keys in float32, values are not
-        dtype = torch.get_autocast_dtype(query.device.type)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     by_token = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-    out = _TreeAttention.apply(*by_token, forest.parts, scale)
-    return out[None], None
+    tree: Any = _TreeAttention.apply
+    return tree(*by_token, forest.parts, scale)[None], None
 
 
 @cache
@@ -173,7 +172,11 @@ def _backward(
     else:
         chance = (_scores(part, q, k, scale) - norm[..., None]).exp()
         dv = chance.to(g.dtype).transpose(-1, -2) @ g
-        inner = chance * ((g @ v.transpose(-1, -2)).float() - (g.float() * o.float()).sum(-1, keepdim=True)) * scale
+        inner = (
+            chance
+            * ((g @ v.transpose(-1, -2)).float() - (g.float() * o.float()).sum(-1, keepdim=True))
+            * scale
+        )
         dq, dk = inner.to(q.dtype) @ k, inner.to(q.dtype).transpose(-1, -2) @ q
     for total, piece, where in zip(into, (dq, dk, dv), (part.queries, part.keys, part.keys), strict=True):
         if part.places is None:

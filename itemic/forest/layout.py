@@ -8,6 +8,7 @@ the rule allows. Neighbouring small subtrees share a *window*, and all windows o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class ForestLayout:
     end: Tensor
     parts: tuple[Part, ...]
     backend: str
-    mask: object = None
+    mask: Any = None
 
     @classmethod
     def of(cls, forest: TokenForest, device: torch.device, dtype: torch.dtype, backend: str) -> ForestLayout:
@@ -62,7 +63,7 @@ class ForestLayout:
         return cls(end, (), backend, _block_mask(end))
 
 
-def _block_mask(end: Tensor) -> object:
+def _block_mask(end: Tensor) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ def weighted_cross_entropy(
         targets: int64 ``[n]``.
         weights: float32 ``[n]``.
         bias: ``[V]`` or None.
+        chunk: rows of logits held at once.
+        learn_start: the vocabulary row where ``learn`` begins.
         learn: ``[m, d]``, sharing storage with ``head[learn_start:learn_start + m]``: only these rows get a gradient
             and ``head`` gets none.
         label_smoothing: ε of Szegedy et al. 2016, eq. 8: the target keeps 1-ε+ε/V, every other token gets ε/V.
@@ -38,8 +40,17 @@ def weighted_cross_entropy(
     Returns:
         a float32 scalar.
     """
-    total: Tensor = _WeightedCrossEntropy.apply(
-        hidden, head if learn is None else head.detach(), bias, learn, targets, weights, learn_start, chunk, label_smoothing
+    compute: Any = _WeightedCrossEntropy.apply
+    total: Tensor = compute(
+        hidden,
+        head if learn is None else head.detach(),
+        bias,
+        learn,
+        targets,
+        weights,
+        learn_start,
+        chunk,
+        label_smoothing,
     )
     return total
 
@@ -64,14 +75,22 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         part = slice(start, start + len(learn)) if learn is not None else slice(0, len(head))
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         wants_head = ctx.needs_input_grad[3] if learn is not None else ctx.needs_input_grad[1]
-        grad_head = torch.zeros(part.stop - part.start, head.shape[1], device=head.device) if wants_head else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[2] else None
+        grad_head = (
+            torch.zeros(part.stop - part.start, head.shape[1], device=head.device) if wants_head else None
+        )
+        grad_bias = (
+            torch.zeros_like(bias, dtype=torch.float32)
+            if bias is not None and ctx.needs_input_grad[2]
+            else None
+        )
         total = torch.zeros((), device=hidden.device)
         for at in range(0, len(hidden), chunk):
             rows, goal = hidden[at : at + chunk].to(dtype), targets[at : at + chunk]
             weight = weights[at : at + chunk].float()
             with torch.autocast(device, enabled=False):
-                logits = torch.nn.functional.linear(rows, matrix, None if bias is None else bias.to(dtype)).float()
+                logits = torch.nn.functional.linear(
+                    rows, matrix, None if bias is None else bias.to(dtype)
+                ).float()
                 norm = logits.logsumexp(-1)
                 hit = logits.gather(1, goal[:, None])[:, 0]
                 loss = norm - (1 - smoothing) * hit

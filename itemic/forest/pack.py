@@ -14,6 +14,7 @@ def group_sizes(rows: TokenRows, groups: Int64) -> tuple[Int64, Int64, Int64]:
     """How many forest nodes each group of rows needs, alone.
 
     Args:
+        rows: ``R`` token rows.
         groups: int64 ``[R]``, equal numbers for rows that belong together (a user, a prompt).
 
     Returns:
@@ -22,13 +23,24 @@ def group_sizes(rows: TokenRows, groups: Int64) -> tuple[Int64, Int64, Int64]:
     """
     by_group = np.argsort(groups, kind="stable")
     edges = np.flatnonzero(np.diff(groups[by_group])) + 1
-    first = np.concatenate([[0], edges, [len(by_group)]]).astype(np.int64) if len(by_group) else np.zeros(1, np.int64)
+    first = (
+        np.concatenate([[0], edges, [len(by_group)]]).astype(np.int64)
+        if len(by_group)
+        else np.zeros(1, np.int64)
+    )
     nodes = np.zeros(len(rows), np.int64)
-    width = np.maximum(np.maximum.accumulate(rows.lengths[by_group]), 1) if len(by_group) else np.zeros(0, np.int64)
+    width = (
+        np.maximum(np.maximum.accumulate(rows.lengths[by_group]), 1)
+        if len(by_group)
+        else np.zeros(0, np.int64)
+    )
     begin = 0
     while begin < len(first) - 1:
         stop = begin + 1
-        while stop < len(first) - 1 and (first[stop + 1] - first[begin]) * width[first[stop + 1] - 1] < _CHUNK_TOKENS:
+        while (
+            stop < len(first) - 1
+            and (first[stop + 1] - first[begin]) * width[first[stop + 1] - 1] < _CHUNK_TOKENS
+        ):
             stop = min(len(first) - 1, begin + 2 * (stop - begin))
         part = by_group[first[begin] : first[stop]]
         label = np.repeat(np.arange(stop - begin), np.diff(first[begin : stop + 1]))
@@ -63,6 +75,9 @@ def plan_blocks(
     that neighbours still share; a single row that is larger stands alone.
 
     Args:
+        rows: ``R`` token rows.
+        groups: int64 ``[R]``, equal numbers for rows that belong together.
+        max_tokens: forest nodes of a block.
         rng: the order of the groups; None keeps the order of their numbers.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ def forest_hidden(
     Call it inside :func:`itemic.forest.attention.forest_attention`.
 
     Args:
+        lm: the model.
+        forest: ``T`` tokens.
         embeds: ``[T, d]`` in place of the model's own embeddings of the tokens.
         backend: ``"sdpa"``, ``"flex"`` or ``"dense"``; None for the device's best.
     """
@@ -96,6 +99,9 @@ def forest_loss(
     forest was made from.
 
     Args:
+        lm: the model, inside ``forest_attention``.
+        forest: a block of rows with weights.
+        backend: as in :func:`forest_hidden`.
         new_rows: only these rows of the vocabulary get a gradient.
         chunk: rows of the head computed at once.
         label_smoothing: share of the target's probability that is spread over the vocabulary.
@@ -108,7 +114,7 @@ def forest_loss(
     if new_rows is not None:
         embeds = new_rows.embed(lm, torch.from_numpy(forest.tokens.astype(np.int64)).to(lm.device))
     hidden = forest_hidden(lm, forest, embeds=embeds, backend=backend)
-    head = lm.get_output_embeddings()
+    head: Any = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
     total = weighted_cross_entropy(
         hidden[parents],
         head.weight,

@@ -28,9 +28,9 @@ def check_config(config: PreTrainedConfig) -> None:
     if other:
         raise ModelError(f"this {kind} model has layers of type {', '.join(other)}", _REMEDY)
     window = getattr(config, "sliding_window", None)
-    if window is not None and getattr(config, "layer_types", None) is None:
-        if getattr(config, "use_sliding_window", True):
-            raise ModelError(f"this {kind} model attends through a sliding window of {window} tokens", _REMEDY)
+    untyped = getattr(config, "layer_types", None) is None
+    if window is not None and untyped and getattr(config, "use_sliding_window", True):
+        raise ModelError(f"this {kind} model attends through a sliding window of {window} tokens", _REMEDY)
     for key in ("attn_logit_softcapping", "final_logit_softcapping"):
         if getattr(config, key, None):
             raise ModelError(f"this {kind} model caps its logits ({key})", _REMEDY)
@@ -57,12 +57,13 @@ def _same_as_rows(lm: PreTrainedModel) -> bool:
     rows = TokenRows.of([[5, 3, 4, 1], [5, 3, 2], [6, 1, 2, 3]])
     forest = build_forest(rows)
     before, training = lm.config._attn_implementation, lm.training
-    lm.eval()
+    lm.train(False)
     try:
         with torch.no_grad(), torch.autocast(lm.device.type, enabled=False):
             lm.config._attn_implementation = attention.NAME
             hidden = forest_hidden(lm, forest)[torch.from_numpy(forest.row_leaf).long()]
-            ours = torch.nn.functional.linear(hidden, lm.get_output_embeddings().weight)
+            head = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
+            ours = torch.nn.functional.linear(hidden, head.weight)
             lm.config._attn_implementation = "eager"
             theirs = [
                 lm(torch.tensor([rows[i].tolist()], device=lm.device), use_cache=False).logits[0, -1]
