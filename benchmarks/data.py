@@ -33,7 +33,7 @@ from itemic.tasks.task import SYSTEM
 
 SECONDS, GIGABYTES = 60.0, 2.0
 FIVE = ("A", "B", "C", "D", "E")
-QUICK_USERS = 5_000
+QUICK_USERS = 3_000
 
 
 def load(quick: bool) -> tuple[Dataset, ItemIndex]:
