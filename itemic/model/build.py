@@ -24,7 +24,7 @@ MULTIPLE = 64
 def new_model(
     preset: str,
     index: ItemIndex,
-    texts: Sequence[str],
+    texts: Sequence[str] = (),
     *,
     seed: int = 0,
     vocab_size: int = 4096,
@@ -40,7 +40,8 @@ def new_model(
         preset: a key of :data:`itemic.model.presets.PRESETS`.
         index: the items' tokens.
         texts: the catalogue's texts, from which the tokenizer learns; one per item, in row order, for
-            ``init="text"``.
+            ``init="text"``. Without any, words are spelled in bytes, which is fine where prompts show semantic
+            IDs only.
         seed: of all random numbers: equal arguments give equal weights.
         vocab_size: of the text part of the vocabulary; smaller where the texts can't fill it.
         max_length: the longest row that the model is meant for, in tokens.
