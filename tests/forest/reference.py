@@ -51,7 +51,9 @@ class Node:
     weight: float = 0.0
 
 
-def slow_forest(rows: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]) -> dict[tuple[int, ...], Node]:
+def slow_forest(
+    rows: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]
+) -> dict[tuple[int, ...], Node]:
     """Every distinct prefix, in sorted (that is, depth-first) order."""
     nodes: dict[tuple[int, ...], Node] = {}
     for row, weight in zip(rows, weights, strict=True):

@@ -56,7 +56,9 @@ def test_rows_are_sorted_with_their_common_prefixes(rows: list[list[int]]) -> No
 def test_a_hand_made_forest() -> None:
     #  7 ─ 1 ─ 2      rows: 7 1 2 | 7 1 3 | 7 1 3
     #        └ 3
-    forest = build_forest(TokenRows.of([[7, 1, 2], [7, 1, 3], [7, 1, 3]], [[1, 0, 1], [1, 0, 1], [1, 0.5, 1]]))
+    forest = build_forest(
+        TokenRows.of([[7, 1, 2], [7, 1, 3], [7, 1, 3]], [[1, 0, 1], [1, 0, 1], [1, 0.5, 1]])
+    )
     assert forest.tokens.tolist() == [7, 1, 2, 3]
     assert forest.position.tolist() == [0, 1, 2, 2]
     assert forest.parent.tolist() == [-1, 0, 1, 1]

@@ -13,7 +13,9 @@ from tests.forest.reference import tiny
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 12), st.integers(1, 9), st.sampled_from([0.0, 0.1, 0.5]), st.booleans(), st.integers(0, 99))
+@given(
+    st.integers(0, 12), st.integers(1, 9), st.sampled_from([0.0, 0.1, 0.5]), st.booleans(), st.integers(0, 99)
+)
 def test_equals_full_logits(n: int, chunk: int, smoothing: float, with_bias: bool, seed: int) -> None:
     torch.manual_seed(seed)
     hidden, head = torch.randn(n, 6, requires_grad=True), torch.randn(11, 6, requires_grad=True)
@@ -34,7 +36,9 @@ def test_equals_full_logits(n: int, chunk: int, smoothing: float, with_bias: boo
 
 def test_evaluating_needs_no_gradient() -> None:
     with torch.no_grad():
-        total = weighted_cross_entropy(torch.randn(3, 4), torch.randn(5, 4), torch.tensor([0, 1, 2]), torch.ones(3))
+        total = weighted_cross_entropy(
+            torch.randn(3, 4), torch.randn(5, 4), torch.tensor([0, 1, 2]), torch.ones(3)
+        )
     assert torch.isfinite(total)
 
 
