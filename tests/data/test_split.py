@@ -165,7 +165,7 @@ def test_training_never_sees_a_target_and_histories_end_right_before_it(dataset:
         for i, user in enumerate(requests.users):
             sequence = whole[place_of[user]].tolist()
             unknown = requests.targets[i] == -1
-            # targets follow training one by one; a sequence's first item has no history and is never asked for
+            # targets follow training one by one; a sequence's first item has no history: never asked for
             first = max(len(train[place_of[user]]), 1)
             position = len(sequence) if unknown else first + len(asked[user])
             assert unknown or sequence[position] == requests.targets[i]
