@@ -106,6 +106,7 @@ def make_model(job: Job) -> None:
     from itemic.model.build import new_model
     from itemic.model.expand import expand
     from itemic.sid.text import item_texts
+    from itemic.tasks import prompt_words
 
     part, dataset, index = job.recipe.model, load_dataset(job), load_index(job)
     if part.base is not None:
@@ -129,6 +130,7 @@ def make_model(job: Job) -> None:
             max_length=part.max_length,
             init=init,
             vectors=_vectors(job, dataset) if init == "vectors" else None,
+            corpus=prompt_words(),
             **part.overrides.model_dump(exclude_none=True),
         )
     model.save(job.output)
@@ -175,7 +177,7 @@ def rank(step: str, job: Job) -> None:
         k=longest,
         normalize=part.normalize,
         exclude_history=part.exclude_history,
-        **({} if part.max_batch_tokens is None else {"max_batch_tokens": part.max_batch_tokens}),
+        **_batch(part.max_batch_tokens),
         output=job.output / TRAINED,
     )
     known: dict[str, type[Any]] = {"popularity": Popularity, "transitions": Transitions}
@@ -189,6 +191,10 @@ def rank(step: str, job: Job) -> None:
             exclude_history=part.exclude_history,
             output=job.output / name,
         )
+
+
+def _batch(most: int | None) -> dict[str, Any]:
+    return {} if most is None else {"max_batch_tokens": most}
 
 
 def report(job: Job) -> None:
