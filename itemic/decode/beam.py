@@ -61,11 +61,11 @@ class BeamSearch:
             does), ``level`` (all tokens that stand at this place in some item's sequence) or ``legal`` (the tokens that
             may follow here).
         skip_forced: leave out of steps and scores the tokens that all items have at the same place (those that open
-            and close a semantic ID). The scores are then sums over the tokens that tell items apart. False scores
-            every token, as ``generate`` does.
+            and close a semantic ID). The scores are then sums over the tokens that tell items apart; under ``legal`` a
+            beam that has one item left is done at once and makes room. False scores every token, as ``generate`` does.
         template: tokens that prompts begin with; their keys are kept from call to call. Prompts that begin otherwise
             are computed without them. Without a template, what the prompts of a call have in common is used in that
-            call. The weights must not change meanwhile.
+            call. Keys are computed anew when the weights have changed.
         max_batch_tokens: prompt tokens, and leaves, computed at once; bounds the memory.
 
     Raises:
@@ -109,6 +109,7 @@ class BeamSearch:
         self.max_batch_tokens = max_batch_tokens
         self.template = np.asarray(template or (), np.int32)
         self._template_keys: KeysValues | None = None
+        self._template_version: tuple[int, ...] = ()
 
     @torch.inference_mode()
     def rank(
@@ -196,8 +197,10 @@ class BeamSearch:
                 np.minimum(prompts.offsets[:-1, None] + np.arange(width), len(prompts.tokens) - 1)
             ]
             if (heads == self.template).all() and int(prompts.lengths.min()) >= width:
-                if self._template_keys is None:
+                version = tuple(weight._version for weight in self.lm.parameters())
+                if self._template_keys is None or self._template_version != version:
                     self._template_keys = self._compute_template(self.template)
+                    self._template_version = version
                 return self._template_keys, width
         shared = common_prefix(prompts) if len(prompts) > 1 and not width else 0
         if shared < _SHORTEST_TEMPLATE:
@@ -217,8 +220,7 @@ class BeamSearch:
         self, prompts: TokenRows, template: KeysValues, skip: int, banned: Excluded | None
     ) -> list[list[tuple[float, int]]]:
         """For each prompt its finished beams as (score, node), best first."""
-        depth_left = len(self.trie.levels) - int(self.trie.depth[self.forced.root])
-        cache = BeamCache(template=template, room=len(prompts) * self.beams * max(depth_left, 1))
+        cache = BeamCache(template=template)
         cache.step = Chains.of(prompts.offsets, self.lm.device, self.lm.dtype)
         start = np.repeat(prompts.offsets[:-1], prompts.lengths)
         hidden = self._forward(prompts.tokens, skip + np.arange(len(prompts.tokens)) - start, cache)
@@ -236,6 +238,8 @@ class BeamSearch:
         while True:
             leaf, node, token, score = self._candidates(beams, depth, banned)
             ends = self.trie.terminal[node] | self.resolved[node]
+            if banned is not None:
+                ends &= self.resolved[node] | banned.ends(beams.request[leaf], node)
             done.append((beams.request[leaf[ends]], node[ends], score[ends]))
             lives = ~(self.trie.leaf[node] | self.resolved[node])
             request = beams.request[leaf]

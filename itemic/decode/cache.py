@@ -74,7 +74,6 @@ class BeamCache(Cache):
     prompts: KeysValues = field(default_factory=list)
     leaves: KeysValues = field(default_factory=list)
     used: int = 0  # leaves stored by the steps before this one
-    room: int = 0  # leaves that the store has room for
     step: Chains | Leaves | None = None
     storing: str = "prompts"
 
@@ -84,11 +83,15 @@ class BeamCache(Cache):
         """Store the new tokens' keys and values ``[1, H_kv, n, d]``; hand them back as they are."""
         key, value = key_states[0].transpose(0, 1), value_states[0].transpose(0, 1)
         if isinstance(self.step, Leaves):
-            if layer_idx == len(self.leaves):
-                self.leaves.append(
-                    (key.new_empty(self.room, *key.shape[1:]), value.new_empty(self.room, *value.shape[1:]))
-                )
             new = slice(self.used, self.used + len(key))
+            if layer_idx == len(self.leaves):
+                self.leaves.append((_room_for(key, 0), _room_for(value, 0)))
+            elif new.stop > len(self.leaves[layer_idx][0]):
+                old = self.leaves[layer_idx]
+                self.leaves[layer_idx] = tuple(  # type: ignore[assignment]
+                    torch.cat([store, _room_for(tensor, len(store))])
+                    for store, tensor in zip(old, (key, value), strict=True)
+                )
             for store, tensor in zip(self.leaves[layer_idx], (key, value), strict=True):
                 store[new] = tensor
         else:
@@ -138,6 +141,11 @@ class BeamCache(Cache):
         lse = scores.logsumexp(-1)
         out = (scores - lse[..., None]).exp().to(v.dtype) @ v
         return out.reshape(leaves, heads, v.shape[-1]), lse.reshape(leaves, heads)
+
+
+def _room_for(new: Tensor, have: int) -> Tensor:
+    """Empty places for leaves: for this step and two like it, or as many again as there are."""
+    return new.new_empty(max(3 * len(new), have), *new.shape[1:])
 
 
 def _expand(tensor: Tensor, heads: int) -> Tensor:

@@ -78,6 +78,7 @@ class Excluded:
                 "Exclude rows of the same index.",
             )
         node = node_of[item]
+        ends = request * self.nodes + node
         keys = []
         while len(node):
             keys.append(request * self.nodes + node)
@@ -85,15 +86,24 @@ class Excluded:
             request, node = request[above], trie.parent[node[above]].astype(np.int64)
         key, count = np.unique(np.concatenate([*keys, np.zeros(0, np.int64)]), return_counts=True)
         self.closed = key[count == trie.subtree_sizes[key % self.nodes]]
+        key, count = np.unique(ends, return_counts=True)
+        self.emptied = key[count == np.diff(trie.item_first)[key % self.nodes]]
+
+    def ends(self, request: Int64, node: npt.NDArray[np.integer]) -> Bool:
+        """Whether an item that ends at each node itself may still be recommended, bool ``[C]``."""
+        return _lacks(self.emptied, request * self.nodes + node)
 
     def open(self, request: Int64, node: npt.NDArray[np.integer]) -> Bool:
         """Whether something may still be recommended below each node, bool ``[C]``."""
-        if not len(self.closed):
-            return np.ones(len(node), bool)
-        key = request * self.nodes + node
-        place = np.minimum(np.searchsorted(self.closed, key), len(self.closed) - 1)
-        allowed: Bool = self.closed[place] != key
-        return allowed
+        return _lacks(self.closed, request * self.nodes + node)
+
+
+def _lacks(keys: Int64, wanted: Int64) -> Bool:
+    """Which of the wanted numbers are not among the rising ``keys``."""
+    if not len(keys):
+        return np.ones(len(wanted), bool)
+    lacks: Bool = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] != wanted
+    return lacks
 
 
 def batches(lengths: Int64, beams: int, max_tokens: int) -> Iterator[Int64]:

@@ -61,7 +61,7 @@ def _same_as_rows(lm: PreTrainedModel) -> bool:
     try:
         with torch.no_grad(), torch.autocast(lm.device.type, enabled=False):
             lm.config._attn_implementation = attention.NAME
-            hidden = forest_hidden(lm, forest)[torch.from_numpy(forest.row_leaf).long()]
+            hidden = forest_hidden(lm, forest, backend="dense")[torch.from_numpy(forest.row_leaf).long()]
             head = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
             ours = torch.nn.functional.linear(hidden, head.weight)
             lm.config._attn_implementation = "eager"

@@ -37,6 +37,12 @@ class Sequential(Windowed):
     split_points: Literal["every", "last"] = "every"
 
 
+class ItemSequence(Windowed):
+    """Task sequence."""
+
+    overlap: NonNegativeInt = 0
+
+
 class Semantic(TaskOptions):
     """Task D."""
 
@@ -55,7 +61,7 @@ TASK_OPTIONS: dict[str, type[TaskOptions]] = {
     "C": Sequential,
     "D": Semantic,
     "E": Transitions,
-    "sequence": Windowed,
+    "sequence": ItemSequence,
 }
 
 

@@ -3,7 +3,7 @@
 from itemic.tasks.build import build_conversations
 from itemic.tasks.conversation import Conversation, Conversations
 from itemic.tasks.preview import preview
-from itemic.tasks.table import TASKS, make_task
+from itemic.tasks.table import TASKS, make_task, prompt_words
 from itemic.tasks.task import Prompt, Task
 from itemic.tasks.validate import validate
 
@@ -16,5 +16,6 @@ __all__ = [
     "build_conversations",
     "make_task",
     "preview",
+    "prompt_words",
     "validate",
 ]

@@ -10,7 +10,7 @@ from itemic.tasks.semantic import Semantics
 from itemic.tasks.sequence import ItemSequence
 from itemic.tasks.sequential import Sequential
 from itemic.tasks.sid_to_text import SidToText
-from itemic.tasks.task import Task
+from itemic.tasks.task import SYSTEM, Task
 from itemic.tasks.text_to_sid import TextToSid
 from itemic.tasks.transitions import Transitions
 
@@ -40,3 +40,10 @@ def make_task(name: str, **options: Any) -> Task:
         return replace(TASKS[name], **options)
     except TypeError as error:
         raise ConfigError(f"task {name}: {error}", "Correct the type of the option.") from error
+
+
+def prompt_words(times: int = 20) -> list[str]:
+    """All wording of all tasks, ``times`` over: text for a tokenizer that is trained on the catalogue, so that it
+    doesn't spell the constant part of every prompt in single letters."""
+    leads = [lead for task in TASKS.values() for wordings in task.leads.values() for lead in wordings]
+    return [SYSTEM, *leads] * times

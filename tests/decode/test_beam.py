@@ -232,3 +232,43 @@ def test_constraints_that_cannot_be_met_are_errors() -> None:
     window = MistralForCausalLM(MistralConfig(**(SHAPE | {"sliding_window": 4})))
     with pytest.raises(ModelError, match="sliding window"):
         BeamSearch(window, trie)
+
+
+def test_an_excluded_item_that_begins_another_takes_no_place() -> None:
+    rows = [[6], [6, 7], [6, 8], [9]]
+    lm = tiny("qwen3").eval()
+    trie = Trie.build(TokenRows.of(rows))
+    for beams in (3, 4):
+        items, _ = BeamSearch(lm, trie, beams=beams).rank(
+            TokenRows.of([[1, 2]]), k=3, exclude=[np.array([0])]
+        )
+        assert sorted(items[0].tolist()) == [1, 2, 3]
+
+
+def test_a_template_is_computed_anew_when_the_weights_change() -> None:
+    lm, trie, prompts = (
+        tiny("qwen3").eval(),
+        Trie.build(TokenRows.of(catalogue())),
+        TokenRows.of(some_prompts()),
+    )
+    search = BeamSearch(lm, trie, beams=10, template=[1, 2, 3, 1, 2])
+    before, _ = search.rank(prompts, k=10)
+    with torch.no_grad():
+        for weight in lm.parameters():
+            weight.mul_(1.5)
+    after = search.rank(prompts, k=10)
+    fresh = BeamSearch(lm, trie, beams=10).rank(prompts, k=10)
+    assert not (before == after[0]).all()
+    assert (after[0] == fresh[0]).all()
+    np.testing.assert_allclose(after[1], fresh[1], atol=1e-4)
+
+
+def test_long_sequences_outgrow_the_first_store() -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(6, 40, n).tolist() for n in rng.integers(1, 12, 30)]
+    lm = tiny("qwen3").eval()
+    items, scores = BeamSearch(lm, Trie.build(TokenRows.of(rows)), beams=40, skip_forced=False).rank(
+        TokenRows.of([[1, 2, 3]]), k=30
+    )
+    wanted = score_all(lm, [1, 2, 3], rows, "vocab", False)
+    np.testing.assert_allclose(scores[0], np.array(wanted)[items[0]], atol=1e-3)

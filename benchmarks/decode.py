@@ -1,0 +1,330 @@
+"""Constrained beam search against ``generate``: 50 beams, real test histories of Amazon Industrial & Scientific.
+
+The model is a 6 M-parameter Qwen3 with random weights on the CPU in float32, eight requests at a time. The peers run
+with SDPA, the same threads and the same malloc settings as ours:
+
+- *prefix function*: ``generate(num_beams=50, prefix_allowed_tokens_fn=…)``, left-padded, with explicit position ids;
+- *logits processor*: the same with one vectorised mask per step in place of a Python function per beam;
+- *helped*: the prompt computed once, its cache repeated for the beams, and a vectorised constrained search on top: what
+  a careful user would write by hand. It reorders the cache after every step, as ``generate`` does.
+
+*Same steps* scores every token of a semantic ID, the opening and closing ones too, as ``generate`` does; its ranking
+must be the same. *Forced steps skipped* scores the three codes. *Template cached* also keeps the keys of the
+constant beginning from call to call. Seconds are process CPU seconds, both sides in turn.
+
+    python benchmarks/decode.py [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import Row, in_subprocess, main, peak_rss, shared_data
+from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
+
+import itemic
+from itemic.decode import BeamSearch
+from itemic.decode.cache import BeamCache, Chains, beam_attention
+from itemic.forest.rows import TokenRows
+from itemic.model import new_model
+from itemic.sid.build import build_index
+from itemic.sid.trie import Trie
+from itemic.tasks import TASKS, make_task
+from itemic.tasks.task import SYSTEM
+
+BEAMS, BATCH = 50, 8
+LENGTHS = {"SIDs": 100, "titles": 230}  # tokens of a prompt, about
+
+
+@dataclass
+class Setting:
+    """One kind of prompt, ready to be searched by everybody."""
+
+    lm: Any
+    rows: TokenRows
+    trie: Trie
+    prompts: list[list[int]]
+    template: list[int]
+
+    @cached_property
+    def padded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Left-padded ids and mask, ``[R, L]``."""
+        width = max(map(len, self.prompts))
+        ids = torch.zeros(len(self.prompts), width, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(self.prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        return ids, mask
+
+    @property
+    def steps(self) -> int:
+        return int(self.rows.lengths[0])
+
+    def ours(self, skip: bool, template: bool) -> Callable[[], np.ndarray[Any, Any]]:
+        search = BeamSearch(
+            self.lm, self.trie, beams=BEAMS, skip_forced=skip, template=self.template if template else None
+        )
+        return lambda: search.rank(TokenRows.of(self.prompts), k=BEAMS)[0]
+
+    def generate(self, **constraint: Any) -> np.ndarray[Any, Any]:
+        ids, mask = self.padded
+        out = self.lm.generate(
+            ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            num_beams=BEAMS,
+            num_return_sequences=BEAMS,
+            max_new_tokens=self.steps,
+            do_sample=False,
+            length_penalty=0.0,
+            early_stopping=True,
+            eos_token_id=None,
+            pad_token_id=0,
+            **constraint,
+        )
+        return self.items(out[:, ids.shape[1] :].numpy()).reshape(len(ids), BEAMS)
+
+    def items(self, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        node = self.trie.find(TokenRows.of(tokens.tolist()))
+        return self.trie.items[self.trie.item_first[node]]
+
+    def prefix_function(self) -> Callable[[], np.ndarray[Any, Any]]:
+        width = self.padded[0].shape[1]
+        legal: dict[tuple[int, ...], list[int]] = {}
+        for row in range(len(self.rows)):
+            tokens = self.rows[row].tolist()
+            for at in range(len(tokens)):
+                legal.setdefault(tuple(tokens[:at]), []).append(tokens[at])
+        legal = {prefix: sorted(set(tokens)) for prefix, tokens in legal.items()}
+        return lambda: self.generate(
+            prefix_allowed_tokens_fn=lambda _, ids: legal[tuple(ids[width:].tolist())]
+        )
+
+    def logits_processor(self) -> Callable[[], np.ndarray[Any, Any]]:
+        processor = TrieProcessor(self.trie, self.padded[0].shape[1])
+        return lambda: self.generate(logits_processor=LogitsProcessorList([processor]))
+
+    @torch.inference_mode()
+    def helped(self) -> np.ndarray[Any, Any]:
+        """Prefill once, repeat the cache, search with vectorised masks, reorder the cache as it goes."""
+        ids, mask = self.padded
+        count, cache = len(ids), DynamicCache()
+        position = (mask.cumsum(1) - 1).clamp(min=0)
+        out = self.lm(
+            ids,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits = out.logits[:, -1].log_softmax(-1)
+        node, score = np.zeros((count, 1), np.int64), torch.zeros(count, 1)
+        tokens = torch.zeros(count, 1, 0, dtype=torch.long)
+        position = position[:, -1:]
+        for step in range(self.steps):
+            width = node.shape[1]
+            total = score[:, :, None] + (
+                logits.view(count, width, -1)
+                + legal_mask(self.trie, node.ravel(), logits.shape[-1]).view(count, width, -1)
+            )
+            score, chosen = total.view(count, -1).topk(BEAMS)
+            beam, token = chosen // logits.shape[-1], chosen % logits.shape[-1]
+            tokens = torch.cat([tokens.gather(1, beam[..., None].expand(-1, -1, step)), token[..., None]], -1)
+            above = np.take_along_axis(node, beam.numpy(), 1)
+            node = self.trie.step(above.ravel(), token.numpy().ravel()).reshape(count, BEAMS).astype(np.int64)
+            node = np.maximum(node, 0)  # beams of -inf, where there are fewer continuations than beams
+            if step == self.steps - 1:
+                break
+            if width == 1:
+                cache.batch_repeat_interleave(BEAMS)
+                mask, position = mask.repeat_interleave(BEAMS, 0), position.repeat_interleave(BEAMS, 0)
+            else:
+                cache.reorder_cache((beam + torch.arange(count)[:, None] * BEAMS).view(-1))
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            position = position + 1
+            out = self.lm(
+                token.view(-1, 1),
+                attention_mask=mask,
+                position_ids=position,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits = out.logits[:, -1].log_softmax(-1)
+        return self.items(tokens.view(-1, self.steps).numpy()).reshape(count, BEAMS)
+
+    def prefill(self) -> Callable[[], object]:
+        """One forward pass over the prompts, as our search makes it and with what is common computed once."""
+        prompts = TokenRows.of(self.prompts)
+        start = np.repeat(prompts.offsets[:-1], prompts.lengths)
+        position = torch.from_numpy(np.arange(len(prompts.tokens)) - start)[None]
+        ids = torch.from_numpy(prompts.tokens.astype(np.int64))[None]
+
+        @torch.inference_mode()
+        def run() -> object:
+            with beam_attention(self.lm):
+                cache = BeamCache()
+                cache.step = Chains.of(prompts.offsets, self.lm.device, self.lm.dtype)
+                return self.lm.base_model(
+                    input_ids=ids, position_ids=position, past_key_values=cache, use_cache=False, search=cache
+                )
+
+        return run
+
+
+class TrieProcessor(LogitsProcessor):
+    """Masks what the trie doesn't allow, all beams at once."""
+
+    def __init__(self, trie: Trie, width: int) -> None:
+        self.trie, self.width = trie, width
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        node = self.trie.find(TokenRows.of(input_ids[:, self.width :].tolist()))
+        return scores + legal_mask(self.trie, np.maximum(node, 0), scores.shape[-1])
+
+
+def legal_mask(trie: Trie, node: np.ndarray[Any, Any], vocabulary: int) -> torch.Tensor:
+    tokens, _, offsets = trie.children(node)
+    mask = torch.full((len(node), vocabulary), float("-inf"))
+    row = np.repeat(np.arange(len(node)), np.diff(offsets))
+    mask[torch.from_numpy(row), torch.from_numpy(tokens.astype(np.int64))] = 0
+    return mask
+
+
+def settings() -> dict[str, Setting]:
+    dataset = itemic.read("letter", shared_data() / "scientific")
+    index = build_index(dataset, levels=(256,) * 3)
+    titles = dataset.items["title"].to_list()
+    wording = [SYSTEM, *(lead for task in TASKS.values() for leads in task.leads.values() for lead in leads)]
+    model = new_model("qwen3-micro", index, titles, corpus=wording * 20, seed=0)
+    requests, trie = dataset.split("test"), Trie.build(model.item_rows)
+    found = {}
+    for kind, text in (("SIDs", "sid"), ("titles", "sid+title")):
+        task = make_task("C", history_text=text)
+        asked = task.prompts(index, requests, dataset)
+        rows = model.chat.prompt_batch([prompt.messages for prompt in asked])
+        near = np.argsort(np.abs(rows.lengths - LENGTHS[kind]), kind="stable")[:BATCH]
+        prompts = [rows[int(row)].tolist() for row in near]
+        template = shared_beginning([rows[int(row)].tolist() for row in range(200)])
+        found[kind] = Setting(model.lm.train(False), model.item_rows, trie, prompts, template)
+    return found
+
+
+def shared_beginning(rows: list[list[int]]) -> list[int]:
+    width = next((i for i, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1), 0)
+    return rows[0][:width]
+
+
+def timed(work: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Median process CPU seconds of each piece of work, in turn, and what each gave."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    results = {}
+    for name, run in work.items():  # once for the caches of all sides
+        if "generate" not in name:
+            results[name] = run()
+    for _ in range(repeats):
+        for name, run in work.items():
+            started = time.process_time()
+            results[name] = run()
+            seconds[name].append(time.process_time() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}, results
+
+
+TARGETS = {"SIDs": (20, 30, 40, 3, 0.42), "titles": (40, 55, 65, None, 0.6)}
+
+
+def compare(kind: str, setting: Setting, quick: bool) -> list[Row]:
+    peers: dict[str, Callable[[], Any]] = {
+        "generate, prefix function": setting.prefix_function(),
+        "generate, logits processor": setting.logits_processor(),
+    }
+    ours: dict[str, Callable[[], Any]] = {
+        "helped": setting.helped,
+        "same steps": setting.ours(skip=False, template=False),
+        "skipped": setting.ours(skip=True, template=False),
+        "cached": setting.ours(skip=True, template=True),
+        "prefill": setting.prefill(),
+    }
+    slow, slow_found = timed(peers, 1 if quick else 3)
+    fast, found = timed(ours, 5 if quick else 11)
+    seconds = slow | fast
+    same = found["same steps"]
+    agree = min(float((same == other).mean()) for other in (*slow_found.values(), found["helped"]))
+    best = min(slow, key=lambda name: slow[name])
+    steps, skipped, cached, helped, share = TARGETS[kind]
+    name = f"{kind} ({np.mean([len(p) for p in setting.prompts]):.0f} tokens)"
+
+    def row(label: str, mine: str, peer: str, target: float | None) -> Row:
+        ratio = seconds[peer] / seconds[mine]
+        return Row(
+            f"{name}: {label}, against {peer}",
+            BATCH / seconds[mine],
+            BATCH / seconds[peer],
+            "requests/CPU s",
+            ratio,
+            None if target is None else f"≥ {target} ×",
+            None if target is None else ratio >= target,
+        )
+
+    prefix, processor = peers
+    part = seconds["prefill"] / seconds["skipped"]
+    return [
+        row("same steps", "same steps", prefix, steps),
+        row("same steps", "same steps", processor, None),
+        row("forced steps skipped", "skipped", prefix, skipped),
+        row("template cached", "cached", prefix, cached),
+        row("same steps", "same steps", "helped", helped),
+        row("template cached", "cached", "helped", None),
+        Row(f"{name}: top-50 equal to generate's", agree, None, "share", None, "= 1", agree == 1.0),
+        Row(f"{name}: forward pass ÷ request", part, None, "", None, f"≥ {share}", part >= share),
+        Row(f"{name}: best setting of generate", seconds[best], None, f"CPU s ({best})", None, None, None),
+    ]
+
+
+def memory() -> Row:
+    """Peak extra memory of one batch, each side in a process of its own."""
+    script = Path(__file__)
+    ours = in_subprocess(script, ["--memory", "ours"])["bytes"] / 2**20
+    peer = in_subprocess(script, ["--memory", "generate"])["bytes"] / 2**20
+    ratio = peer / ours
+    return Row("titles: peak extra memory of a batch", ours, peer, "MB", ratio, "≤ 1/15", ratio >= 15)
+
+
+def measure_memory(side: str) -> None:
+    """Print how much the process grew during one batch, after the model has run once over one short prompt."""
+    import json
+
+    setting = settings()["titles"]
+    small = Setting(setting.lm, setting.rows, setting.trie, [setting.prompts[0][:20]], setting.template[:10])
+    work = {"ours": lambda s: s.ours(skip=False, template=False), "generate": Setting.prefix_function}[side]
+    work(small)()
+    before = peak_rss()
+    run = work(setting)
+    run()
+    print(json.dumps({"bytes": max(peak_rss() - before, 1)}))
+
+
+def measure(quick: bool) -> list[Row]:
+    made = settings()
+    lines = compare("SIDs", made["SIDs"], quick)
+    if not quick:
+        lines += compare("titles", made["titles"], quick)
+        lines.append(memory())
+    return lines
+
+
+if __name__ == "__main__":
+    if "--memory" in sys.argv:
+        measure_memory(sys.argv[sys.argv.index("--memory") + 1])
+    else:
+        main("Constrained beam search, 50 beams, 6 M parameters, CPU", measure, __doc__)
