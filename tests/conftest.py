@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,22 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real data at {SHARED}; set ITEMIC_SHARED to the folder that holds it")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny recipe, ``tiny.yaml``, and its finished run, ``run``; read it, don't change it."""
+    from itemic.cli.app import call
+    from tests.runs import write_recipe
+
+    folder = tmp_path_factory.mktemp("finished")
+    assert call(["run", str(write_recipe(folder)), "-o", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """A copy of ``finished`` to work on."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    return folder

@@ -23,22 +23,6 @@ from tests.runs import RECIPE, STEPS, made, start, weights, write_recipe
 LIMIT = 240  # seconds that a process of a test may take
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the recipe and its finished run in ``run``; read it, don't change it."""
-    folder = tmp_path_factory.mktemp("finished")
-    assert call(["run", str(write_recipe(folder)), "-o", str(folder / "run")]) == 0
-    return folder
-
-
-@pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run to work on."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
-    return folder
-
-
 def again(folder: Path, *arguments: str) -> int:
     return call(["run", str(folder / "tiny.yaml"), "-o", str(folder / "run"), *arguments])
 
@@ -239,7 +223,7 @@ def wait_for(pattern: str, root: Path, seconds: float = LIMIT) -> None:
 def test_killed_in_training_it_goes_on_to_the_same_weights(
     copied: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    long = ["-s", "stages.1.epochs=20", "--until", "train.all"]
+    long = ["-s", "stages.1.epochs=8", "--until", "train.all"]
     root = copied / "run"
     shutil.rmtree(root / "train.all")
     victim = start("run", copied / "tiny.yaml", "-o", root, *long)
@@ -267,7 +251,7 @@ def test_killed_in_training_it_goes_on_to_the_same_weights(
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_goes_on(copied: Path) -> None:
-    long = ["-s", "stages.1.epochs=20", "--until", "train.all"]
+    long = ["-s", "stages.1.epochs=8", "--until", "train.all"]
     root = copied / "run"
     shutil.rmtree(root / "train.all")
     first = start("run", copied / "tiny.yaml", "-o", root, *long)

@@ -58,15 +58,18 @@ def call(arguments: list[str]) -> int:
     """Run one command line and give its exit status: 2 for what the user can mend, 130 for Ctrl-C."""
     try:
         result = app(arguments, standalone_mode=False)
+        status = result if isinstance(result, int) else 0
     except ItemicError as error:
-        _complain(error)
-        return FAULT
+        return _complain(error)
+    except OSError as error:
+        return _complain(_of_the_disk(error))
     except (KeyboardInterrupt, typer.Abort):
-        _again(arguments)
-        return INTERRUPTED
+        status = INTERRUPTED
     except Exception as error:
         return _usage(error)
-    return result if isinstance(result, int) else 0
+    if status == INTERRUPTED:  # typer makes this of an interrupt before we see it
+        _again(arguments)
+    return status
 
 
 def _usage(error: Exception) -> int:
@@ -78,15 +81,27 @@ def _usage(error: Exception) -> int:
     return int(status)
 
 
-def _complain(error: ItemicError) -> None:
+def _complain(error: ItemicError) -> int:
     if state.verbose:
         import traceback
 
         traceback.print_exception(error)
-        return
+        return FAULT
     typer.secho(f"error: {error.message}", fg="red", bold=True, err=True)
     if error.remedy:
         typer.secho(f"  → {error.remedy}", fg="red", err=True)
+    return FAULT
+
+
+def _of_the_disk(error: OSError) -> ItemicError:
+    """What the operating system refused, as something to mend."""
+    import errno
+
+    full = error.errno == errno.ENOSPC or "No space left" in str(error)
+    remedy = "Free some space and start the same command again." if full else "Check the path and its rights."
+    found = ItemicError(f"the disk is full: {error}" if full else str(error), remedy)
+    found.__cause__ = error
+    return found
 
 
 def _again(arguments: list[str]) -> None:
