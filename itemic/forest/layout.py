@@ -2,7 +2,7 @@
 
 Tree by tree: a tree is a *trunk* (the chain from its root to the first branching: a system prompt, a history) and the
 subtrees below it. Trunk tokens see the trunk causally; tokens below see the whole trunk, and of their own subtree what
-the rule allows. Neighbouring small subtrees share a *window*, and all windows of a block are one batched call.
+the rule allows. Neighbouring small trees and subtrees share a *window*, and all windows of a block are one batched call.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def attention_parts(forest: TokenForest, device: torch.device, dtype: torch.dtyp
     for root in roots.tolist():
         stop = int(forest.end[root])
         fork = _trunk_end(forest, root, stop)
-        if fork == stop:  # a chain
+        if fork == stop or stop - root <= WINDOW:  # a chain, or too small to be worth cutting
             _place(small, parts, root, stop, forest, device, dtype)
             continue
         parts.append(Part(slice(root, fork), slice(root, fork), causal=True))
