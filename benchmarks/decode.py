@@ -38,8 +38,7 @@ from itemic.forest.rows import TokenRows
 from itemic.model import new_model
 from itemic.sid.build import build_index
 from itemic.sid.trie import Trie
-from itemic.tasks import TASKS, make_task
-from itemic.tasks.task import SYSTEM
+from itemic.tasks import make_task, prompt_words
 
 BEAMS, BATCH = 50, 8
 LENGTHS = {"SIDs": 100, "titles": 230}  # tokens of a prompt, about
@@ -205,8 +204,7 @@ def settings() -> dict[str, Setting]:
     dataset = itemic.read("letter", shared_data() / "scientific")
     index = build_index(dataset, levels=(256,) * 3)
     titles = dataset.items["title"].to_list()
-    wording = [SYSTEM, *(lead for task in TASKS.values() for leads in task.leads.values() for lead in leads)]
-    model = new_model("qwen3-micro", index, titles, corpus=wording * 20, seed=0)
+    model = new_model("qwen3-micro", index, titles, corpus=prompt_words(), seed=0)
     requests, trie = dataset.split("test"), Trie.build(model.item_rows)
     found = {}
     for kind, text in (("SIDs", "sid"), ("titles", "sid+title")):

@@ -26,6 +26,7 @@ from itemic.forest.pack import group_sizes
 from itemic.forest.run import forest_loss
 from itemic.model import Model
 from itemic.sid.published import import_index
+from itemic.tasks import prompt_words
 from itemic.train.rows import training_rows
 
 BLOCK = 4096  # tokens computed at once, on both sides
@@ -98,7 +99,7 @@ def prepare() -> tuple[Any, Any, Model]:
     dataset = itemic.read("onerec-think", folder)
     index = import_index(dataset, folder / "Beauty.pretrain.json")
     texts = dataset.items["title"].to_list()
-    return dataset, index, itemic.new_model("qwen3-micro", index, texts, seed=0)
+    return dataset, index, itemic.new_model("qwen3-micro", index, texts, corpus=prompt_words(), seed=0)
 
 
 def rows_of(dataset: Any, index: Any, model: Model, **options: Any) -> tuple[TokenRows, np.ndarray[Any, Any]]:

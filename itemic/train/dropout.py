@@ -1,5 +1,5 @@
-"""Dropout on the outputs of attention and feed-forward layers, which the families we train have no setting
-for."""
+"""Dropout on embeddings and on the outputs of attention and feed-forward layers, which the families we train
+have no setting for."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ BRANCHES = ("self_attn", "mlp")
 
 
 @contextmanager
-def residual_dropout(lm: PreTrainedModel, share: float) -> Iterator[None]:
-    """Zero a share of what each attention and feed-forward layer adds to the residual stream (Vaswani et al.
-    2017, section 5.4), in training mode only, inside the block only.
+def residual_dropout(lm: PreTrainedModel, share: float, embeddings: bool = True) -> Iterator[None]:
+    """Zero a share of the token embeddings, and of what each attention and feed-forward layer adds to the residual
+    stream (Vaswani et al. 2017, section 5.4), in training mode only, inside the block only.
+
+    Args:
+        lm: the model.
+        share: of the numbers that are zeroed; 0 does nothing.
+        embeddings: whether the embeddings are among them; not where they are computed outside the module.
 
     Raises:
         ModelError: the model has no layers of the known names.
@@ -37,7 +42,8 @@ def residual_dropout(lm: PreTrainedModel, share: float) -> Iterator[None]:
             return F.dropout(output, share)
         return (F.dropout(output[0], share), *output[1:])
 
-    handles = [module.register_forward_hook(drop) for module in branches] if share else []
+    places = [*branches, *([lm.get_input_embeddings()] if embeddings else [])]
+    handles = [module.register_forward_hook(drop) for module in places] if share else []
     try:
         yield
     finally:

@@ -93,7 +93,10 @@ class Trainer:
             KeyboardInterrupt: after a checkpoint of the last whole step was written.
             ItemicError: the loss is not a number, or a checkpoint can't be written.
         """
-        with deterministic(self.lm.device), residual_dropout(self.lm, self.stage.dropout):
+        with (
+            deterministic(self.lm.device),
+            residual_dropout(self.lm, self.stage.dropout, embeddings=self.new_rows is None),
+        ):
             self._begin()
             stream = steps(self.data, self.stage, self.seed, self.place.epoch, self.place.index)
             with (

@@ -48,7 +48,8 @@ class Stage:
             head.
         betas: AdamW's two decay rates.
         clip: the largest global norm of the gradient of the weights that learn; 0 is off.
-        dropout: share of the outputs of each attention and feed-forward layer that is zeroed while training.
+        dropout: share of the token embeddings and of the outputs of each attention and feed-forward layer that
+            is zeroed while training.
         ema: decay of the exponential moving average of the weights, e.g. .999; 0 is off. The average is what
             is validated, sampled from and saved.
         label_smoothing: share of a target's probability that is spread over the vocabulary.

@@ -47,3 +47,14 @@ def test_a_model_without_known_layers_is_refused() -> None:
         del block.mlp
     with pytest.raises(ModelError, match="gpt2"), residual_dropout(lm, 0.1):
         pass
+
+
+def test_embeddings_are_dropped_too_unless_they_are_made_elsewhere() -> None:
+    lm = tiny_lm().train()
+    module = lm.get_input_embeddings()
+    tokens = torch.arange(40)
+    with residual_dropout(lm, 0.5):
+        dropped = module(tokens)
+    assert 0.3 < float((dropped == 0).float().mean()) < 0.7
+    with residual_dropout(lm, 0.5, embeddings=False):
+        assert not (module(tokens) == 0).any()
