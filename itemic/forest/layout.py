@@ -2,7 +2,7 @@
 
 Tree by tree: a tree is a *trunk* (the chain from its root to the first branching: a system prompt, a history) and the
 subtrees below it. Trunk tokens see the trunk causally; tokens below see the whole trunk, and of their own subtree what
-the rule allows. Neighbouring small trees and subtrees share a *window*, and all windows of a block are one batched call.
+the rule allows. Neighbouring small ones share a *window*, and all windows of a block are one batched call.
 """
 
 from __future__ import annotations
