@@ -140,7 +140,7 @@ evaluate:
             "duplicate rule 'no'",
         ),
         ({"evaluate": {"split": "train"}}, "3 evaluate.split", "'valid' or 'test'"),
-        ({"evaluate": {"baselines": ["pop"]}}, "4 evaluate.baselines.0", "known are popularity, transitions"),
+        ({"evaluate": {"baselines": ["pop"]}}, "4 evaluate.baselines.0", "known are popularity, last-item, transitions"),
         (
             {"evaluate": {"published": [{"name": "x", "metrics": {"auc": 1}, "source": "y"}]}},
             "6 evaluate.published.0.metrics.auc",
@@ -277,7 +277,7 @@ def test_no_value_breaks_the_checker(
 def test_names_are_those_of_the_rooms() -> None:
     from itemic.data.readers import READERS
     from itemic.data.split import METHODS
-    from itemic.evaluate.baselines import Popularity, Transitions
+    from itemic.evaluate.baselines import BASELINES
     from itemic.model.build import INITS
     from itemic.model.expand import INITS as EXPAND_INITS
     from itemic.model.presets import OVERRIDES, PRESETS
@@ -296,7 +296,7 @@ def test_names_are_those_of_the_rooms() -> None:
     assert set(schema.ShapePart.model_fields) == set(OVERRIDES)
     assert set(schema.NEW_INITS) == set(INITS)
     assert set(schema.EXPAND_INITS) == set(EXPAND_INITS)
-    assert set(schema.BASELINES) == {Popularity.name, Transitions.name}
+    assert set(schema.BASELINES) == set(BASELINES)
 
 
 def test_the_split_s_keys_and_defaults_are_the_room_s() -> None:

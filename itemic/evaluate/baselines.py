@@ -177,6 +177,16 @@ class Transitions:
         return ((int(a), int(b)) for a, b in pairwise(edges) if b > a)
 
 
+
+class LastItem(Transitions):
+    """What followed the very last item in training: the first-order Markov chain, smoothed by popularity."""
+
+    name = "last-item transitions"
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset, window=1, last=1)
+
+
 def _count_transitions(train: Sequences, items: int, window: int) -> sparse.csr_array:
     user = np.repeat(np.arange(len(train)), np.diff(train.offsets))
     counts = sparse.csr_array((items, items), dtype=np.float64)
@@ -220,3 +230,10 @@ def _best(items: Int32, values: Float64, k: int) -> Ranked:
     ranked[:, : top.shape[1]] = np.where(top > 0, np.take_along_axis(items, order, axis=1), -1)
     np.log(top, where=top > 0, out=scores[:, : top.shape[1]], casting="same_kind")
     return ranked, scores
+
+
+BASELINES: dict[str, type[Popularity] | type[Transitions]] = {
+    "popularity": Popularity,
+    "last-item": LastItem,
+    "transitions": Transitions,
+}

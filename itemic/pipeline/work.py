@@ -161,7 +161,7 @@ def train_stage(stage: Stage, before: str, job: Job) -> None:
 
 def rank(step: str, job: Job) -> None:
     """Rank every request of the split by the trained model and by the baselines."""
-    from itemic.evaluate.baselines import Popularity, Transitions
+    from itemic.evaluate.baselines import BASELINES
     from itemic.evaluate.recommend import recommend
     from itemic.evaluate.stream import rank_all
 
@@ -180,9 +180,8 @@ def rank(step: str, job: Job) -> None:
         **_batch(part.max_batch_tokens),
         output=job.output / TRAINED,
     )
-    known: dict[str, type[Any]] = {"popularity": Popularity, "transitions": Transitions}
     for name in part.baselines:
-        ranker: Ranker = known[name](dataset)
+        ranker: Ranker = BASELINES[name](dataset)
         rank_all(
             ranker,
             requests,

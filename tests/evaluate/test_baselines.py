@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from itemic.data.dataset import Dataset, Requests
 from itemic.errors import ConfigError
 from itemic.evaluate import baselines as module
-from itemic.evaluate.baselines import Popularity, Transitions
+from itemic.evaluate.baselines import LastItem, Popularity, Transitions
 from itemic.metrics import hit_rate, ranks_of
 from tests.evaluate.helpers import make_dataset, scientific
 
@@ -139,3 +139,17 @@ def test_scientific_figures(shared: Path) -> None:
     assert measured(Popularity(dataset)) == pytest.approx(0.0231, abs=0.0005)
     assert measured(Transitions(dataset, window=1, last=1)) == pytest.approx(0.0898, abs=0.001)
     assert measured(Transitions(dataset)) > 0.10
+
+
+def test_the_last_item_chain_looks_at_nothing_else() -> None:
+    dataset = make_dataset(SEQUENCES, ITEMS)
+    requests = dataset.split("test")
+    last = Requests(
+        requests.users,
+        np.arange(len(requests) + 1),
+        requests.items[requests.offsets[1:] - 1],
+        requests.targets,
+    )
+    whole, alone = LastItem(dataset).rank(requests, 7), LastItem(dataset).rank(last, 7)
+    assert (whole[0] == alone[0]).all()
+    assert not (Transitions(dataset).rank(requests, 7)[0] == whole[0]).all()
