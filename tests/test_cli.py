@@ -206,9 +206,8 @@ def test_the_rooms_one_by_one_make_what_a_run_makes(finished: Path, tmp_path: Pa
     assert json.loads(out)["shown"] == {mine.item_ids[5]: ItemIndex.load(root / "index").text(5)}
 
     data = ["--dataset", tmp_path / "data", "--index", tmp_path / "index"]
-    status, out, _ = tried(
-        "tasks", "build", *data, "-o", tmp_path / "rows", "-t", "A", "-t", "C", "--limit", "30"
-    )
+    chosen = ["-t", "A", "-t", "C", "--limit", "30"]
+    status, out, _ = tried("tasks", "build", tmp_path / "data", *data[2:], "-o", tmp_path / "rows", *chosen)
     assert status == 0
     assert out.splitlines()[-2:] == ["A: 30", "C: 30"]
     assert tried("tasks", "validate", tmp_path / "rows", *data)[0] == 0

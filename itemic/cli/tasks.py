@@ -29,7 +29,7 @@ Rows = Annotated[Path, typer.Argument(help="A Parquet file or a folder of them."
 
 @app.command()
 def build(
-    dataset: Data,
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
     index: Index,
     output: Output,
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help="A to E or sequence.")] = None,

@@ -1,0 +1,164 @@
+"""What the documents show works: every command is known, short ones run, the Python examples run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+import itemic
+from itemic.cli.app import app, call
+from itemic.pipeline import Run
+from itemic.pipeline.run import check_tasks
+from itemic.recipe import load_recipe
+from tests.conftest import SHARED
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
+ELSEWHERE = ("git", "cd", "pip", "export", "source", "pytest", "tensorboard")  # commands that aren't ours
+LONG = (("run",), ("recommend",), ("model", "expand"), ("evaluate",))  # ours, but not for a test to run
+
+
+def fences(document: Path, *languages: str) -> list[str]:
+    return [body for language, body in FENCE.findall(document.read_text("utf-8")) if language in languages]
+
+
+def commands(document: Path) -> list[list[str]]:
+    """Every command of a document's shell fences, as words; variables before it are left out."""
+    found = []
+    for language, body in FENCE.findall(document.read_text("utf-8")):
+        if language not in ("bash", "console", "sh", "shell"):
+            continue
+        lines = body.replace("\\\n", " ").splitlines()
+        if language == "console":
+            lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        for line in lines:
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"\w+=.*", words[0]):
+                words.pop(0)
+            if words:
+                found.append(words)
+    return found
+
+
+ALL = [(document, words) for document in DOCUMENTS if document.is_file() for words in commands(document)]
+
+
+@pytest.mark.parametrize(("document", "words"), ALL, ids=[" ".join(words) for _, words in ALL])
+def test_every_command_is_known(document: Path, words: list[str]) -> None:
+    head, rest = words[0], words[1:]
+    if head == "itemic":
+        parse(rest)
+    elif head == "make":
+        makefile = (ROOT / "Makefile").read_text("utf-8")
+        assert all(re.search(rf"^{target}:", makefile, re.M) for target in rest if "=" not in target)
+    elif head in ("python", ".venv/bin/python"):
+        assert (ROOT / rest[0]).is_file(), f"{document.name} names {rest[0]}"
+    elif head.startswith(".venv/bin/"):
+        assert Path(os.sys.executable).with_name(Path(head).name).is_file()
+    else:
+        assert head in ELSEWHERE, f"{document.name} shows a command that no test knows: {head}"
+
+
+def parse(arguments: list[str]) -> None:
+    """Let the real command line read the arguments, without doing anything; a recipe is read too."""
+    command: Any = typer.main.get_command(app)
+    context = None
+    while True:
+        context = command.make_context(command.name or "itemic", list(arguments), parent=context)
+        if not hasattr(command, "resolve_command") or not arguments:
+            break
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            break
+        _, command, arguments = command.resolve_command(context, rest)
+    values = context.params
+    recipe = values.get("recipe")
+    if recipe is not None and (ROOT / recipe).is_file() and needs_nothing(ROOT / recipe):
+        names = [planned.step.name for planned in plan(ROOT / recipe, values.get("override") or [])]
+        assert values.get("start") in (None, *names)
+        assert values.get("until") in (None, *names)
+
+
+def needs_nothing(recipe: Path) -> bool:
+    """Whether the recipe's raw data is at hand."""
+    return "ITEMIC_SHARED" not in recipe.read_text("utf-8") or SHARED.is_dir()
+
+
+def plan(recipe: Path, overrides: list[str]) -> list[Any]:
+    os.environ.setdefault("ITEMIC_SHARED", str(SHARED))
+    found = load_recipe(recipe, overrides)
+    check_tasks(found)
+    return Run.of(found, Path("/nowhere") / "at" / "all").plan()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_sound_and_plans(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not needs_nothing(recipe):
+        pytest.skip(f"no real data at {SHARED}; set ITEMIC_SHARED to the folder that holds it")
+    monkeypatch.setenv("ITEMIC_SHARED", str(SHARED))
+    steps = plan(recipe, [])
+    names = [planned.step.name for planned in steps]
+    assert names[:4] == ["data", "index", "conversations", "model"]
+    assert names[-2:] == ["evaluate", "report"]
+    assert all(name.startswith("train.") for name in names[4:-2])
+    assert all(planned.run and planned.reason == "not built yet" for planned in steps)
+    assert load_recipe(recipe).name == recipe.stem
+
+
+def runnable(words: list[str]) -> bool:
+    if words[0] != "itemic" or ("--dry-run" in words and "--from" in words):
+        return False
+    return "--dry-run" in words or not any(tuple(words[1 : 1 + len(long)]) == long for long in LONG)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.is_file()], ids=lambda path: path.name)
+def test_short_commands_run(
+    document: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of the document, in a folder that looks like a checkout."""
+    todo = [words for words in commands(document) if runnable(words)]
+    if not todo:
+        pytest.skip("no commands to run")
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "data").symlink_to(shared.resolve())
+    (tmp_path / "checkout" / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path / "checkout")
+    monkeypatch.delenv("ITEMIC_SHARED", raising=False)
+    for words in todo:
+        assert call(words[1:]) == 0, shlex.join(words)
+
+
+def examples() -> list[tuple[str, str]]:
+    """Whole Python examples, which begin with ``import itemic``, and the one of the package's docstring."""
+    lines = [line[4:] for line in str(itemic.__doc__).splitlines() if line.startswith("    ")]
+    found = [("itemic.__doc__", "\n".join(lines))]
+    for document in DOCUMENTS:
+        shown = fences(document, "python") if document.is_file() else []
+        found += [(document.name, code) for code in shown if "import itemic" in code]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), examples(), ids=[name for name, _ in examples()])
+def test_python_examples_run(name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written, but for the data: a marketplace of a few users stands in for every source."""
+    small = itemic.simulate(
+        itemic.SimulatorConfig(users=30, items=24, categories=4, brands=4, longest=8)
+    ).dataset
+    monkeypatch.setattr(itemic, "read", lambda *_, **__: small, raising=False)
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {"itemic": itemic}
+    exec(compile(code, name, "exec"), space)
+    if "report" in space:
+        assert 0 <= space["report"].item["ndcg@10"].value <= 1
+        assert space["report"].scored == 30
