@@ -140,7 +140,11 @@ evaluate:
             "duplicate rule 'no'",
         ),
         ({"evaluate": {"split": "train"}}, "3 evaluate.split", "'valid' or 'test'"),
-        ({"evaluate": {"baselines": ["pop"]}}, "4 evaluate.baselines.0", "known are popularity, last-item, transitions"),
+        (
+            {"evaluate": {"baselines": ["pop"]}},
+            "4 evaluate.baselines.0",
+            "known are popularity, last-item, transitions",
+        ),
         (
             {"evaluate": {"published": [{"name": "x", "metrics": {"auc": 1}, "source": "y"}]}},
             "6 evaluate.published.0.metrics.auc",

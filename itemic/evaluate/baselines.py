@@ -177,7 +177,6 @@ class Transitions:
         return ((int(a), int(b)) for a, b in pairwise(edges) if b > a)
 
 
-
 class LastItem(Transitions):
     """What followed the very last item in training: the first-order Markov chain, smoothed by popularity."""
 
