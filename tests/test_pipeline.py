@@ -71,6 +71,14 @@ def test_the_report_agrees_with_the_rankings_on_disk(finished: Path) -> None:
     assert "somebody" in (root / "report" / "comparison.md").read_text()
 
 
+def test_validation_and_evaluation_ask_what_was_trained(finished: Path) -> None:
+    asked = {"task": "C", "windows": ["all"]}
+    for step, key in (("train.all", "validate_task"), ("evaluate", "task")):
+        manifest = read_manifest(finished / "run" / step)
+        assert manifest is not None
+        assert manifest.config[key] == asked
+
+
 def test_only_new_rows_learn_in_a_stage_of_embeddings(finished: Path) -> None:
     from safetensors.numpy import load_file
 

@@ -118,6 +118,7 @@ evaluate:
         ({"stages": [{"epochs": 1, "steps": 1}]}, "3 stages.0.epochs", "both given"),
         ({"stages": [{"epochs": 1}, {"epochs": 1}]}, "4 stages.1.name", "the name of an earlier stage"),
         ({"stages": [{"name": "../x"}]}, "3 stages.0.name", "can't name a folder"),
+        ({"stages": [{"validate_task": "Q"}]}, "3 stages.0.validate_task", "unknown validate_task 'Q'"),
         ({"stages": [{"warmup": -1}]}, "3 stages.0.warmup", "must not be negative"),
         ({"data": {"simulate": {"user": 3}}}, "4 data.simulate.user", "did you mean 'users'?"),
         ({"data": {"simulate": {"users": 0}}}, "4 data.simulate.users", "is 0, not 1 to"),

@@ -9,6 +9,7 @@ from typing import Any
 from itemic.pipeline import work
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
+from itemic.recipe.tasks import options_of
 from itemic.train.stage import Stage
 
 SILENT = ("name", "checkpoint_every", "keep", "log_every", "samples")  # of a stage: no weight depends on them
@@ -25,6 +26,13 @@ def steps_of(recipe: Recipe) -> list[Step]:
 def last_stage(recipe: Recipe) -> str:
     """The step whose folder holds the finished model."""
     return _stages(recipe)[-1].name
+
+
+def task_of(recipe: Recipe, name: str) -> dict[str, Any]:
+    """A task with the options that it is trained with; of several entries the first one counts."""
+    arguments = next(task.arguments for task in recipe.tasks if task.task == name)
+    options = {key: value for key, value in arguments.items() if key in options_of(name)}
+    return {"task": name, **options}
 
 
 def _dump(part: Any, *without: str) -> dict[str, Any]:
@@ -68,7 +76,7 @@ def _model(recipe: Recipe) -> Step:
 def _stages(recipe: Recipe) -> list[Step]:
     steps: list[Step] = []
     for value in recipe.stages:
-        stage = Stage.of(value)
+        stage = Stage.of({"validate_task": task_of(recipe, recipe.evaluate.task)} | value)
         before = steps[-1].name if steps else "model"
         config = {key: each for key, each in stage.to_json().items() if key not in SILENT}
         steps.append(
@@ -88,8 +96,8 @@ def _evaluate(recipe: Recipe, model: str) -> Step:
     config = _dump(recipe.evaluate, "k", "published", "max_batch_tokens") | {
         "longest": max(recipe.evaluate.k)
     }
-    config["options"] = [task.arguments for task in recipe.tasks if task.task == recipe.evaluate.task][:1]
-    job = partial(work.rank, model)
+    config["task"] = task_of(recipe, recipe.evaluate.task)
+    job = partial(work.rank, model, config["task"])
     return Step("evaluate", config, ("data", model), job, resumes=True, packages=TORCH)
 
 

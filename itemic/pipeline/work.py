@@ -159,7 +159,7 @@ def train_stage(stage: Stage, before: str, job: Job) -> None:
     )
 
 
-def rank(step: str, job: Job) -> None:
+def rank(step: str, task: dict[str, Any], job: Job) -> None:
     """Rank every request of the split by the trained model and by the baselines."""
     from itemic.evaluate.baselines import BASELINES
     from itemic.evaluate.recommend import recommend
@@ -171,7 +171,7 @@ def rank(step: str, job: Job) -> None:
     recommend(
         load_model(job, step),
         requests,
-        task=evaluation_task(job),
+        task=as_task(task),
         dataset=dataset,
         beams=part.beams,
         k=longest,
@@ -221,14 +221,11 @@ def comparison(job: Job) -> Comparison:
     return compare(reports, papers, title=f"{job.recipe.name}, {part.split}")
 
 
-def evaluation_task(job: Job) -> Task:
-    """The task that evaluation asks, with the options it was trained with."""
-    from itemic.recipe.tasks import options_of
+def as_task(options: dict[str, Any]) -> Task:
+    """A task from ``{"task": "C", …}``."""
     from itemic.tasks import make_task
 
-    name = job.recipe.evaluate.task
-    arguments = next(task.arguments for task in job.recipe.tasks if task.task == name)
-    return make_task(name, **{key: value for key, value in arguments.items() if key in options_of(name)})
+    return make_task(**{"name" if key == "task" else key: value for key, value in options.items()})
 
 
 def load_dataset(job: Job) -> Dataset:

@@ -126,6 +126,9 @@ def _stage_faults(stages: list[dict[str, Any]]) -> Iterator[tuple[KeyPath, str]]
         elif not _STAGE_NAME.fullmatch(name):
             yield ("stages", i, "name"), f"{name!r} can't name a folder; use letters, digits, - and _"
         seen.add(name)
+        asked = stage.get("validate_task")
+        asked = asked.get("task") if isinstance(asked, dict) else asked
+        yield from _one_of(("stages", i, "validate_task"), asked, TASK_OPTIONS)
 
 
 _CHECKS: dict[str, Callable[[Any], Iterator[tuple[KeyPath, str]]]] = {
