@@ -70,6 +70,9 @@ def machine() -> str:
             packages.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        packages.append(f"{torch.get_num_threads()} threads")
     device = _cuda_name()
     parts = [
         f"{cores} cores of {model}",
