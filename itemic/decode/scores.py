@@ -58,12 +58,12 @@ class Head:
 
     def _vocabulary(self, hidden: Tensor) -> Tensor:
         step = max(1, _CELLS // len(self.matrix))
-        return torch.cat(
-            [
-                torch.nn.functional.linear(hidden[i : i + step], self.matrix, self.bias).float().logsumexp(-1)
-                for i in range(0, len(hidden), step)
-            ]
-        )
+        parts = []
+        for i in range(0, len(hidden), step):
+            logits = torch.nn.functional.linear(hidden[i : i + step], self.matrix, self.bias).float()
+            top = logits.amax(-1, keepdim=True)
+            parts.append(logits.sub_(top).exp_().sum(-1).log_().add_(top[:, 0]))  # in place: no second copy
+        return torch.cat(parts)
 
 
 def _segments(values: Tensor, segment: Tensor, count: int) -> Tensor:
