@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
-    from itemic.data.filters import FilterRule, apply_filters
+    from itemic.data.filters import apply_filters
     from itemic.data.readers import read
-    from itemic.data.simulator import SimulatorConfig, simulate
+    from itemic.data.settings import FilterRule, SimulatorConfig
+    from itemic.data.simulator import simulate
     from itemic.data.split import SplitRule
     from itemic.errors import ItemicError
     from itemic.evaluate.baselines import Popularity, Transitions
@@ -43,14 +44,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Dataset": "itemic.data.dataset",
-    "FilterRule": "itemic.data.filters",
+    "FilterRule": "itemic.data.settings",
     "ItemIndex": "itemic.sid.index",
     "ItemicError": "itemic.errors",
     "Model": "itemic.model.model",
     "Popularity": "itemic.evaluate.baselines",
     "Ranking": "itemic.evaluate.ranking",
     "Run": "itemic.pipeline.run",
-    "SimulatorConfig": "itemic.data.simulator",
+    "SimulatorConfig": "itemic.data.settings",
     "SplitRule": "itemic.data.split",
     "Stage": "itemic.train.stage",
     "Transitions": "itemic.evaluate.baselines",

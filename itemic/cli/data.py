@@ -21,7 +21,7 @@ from itemic.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from itemic.data.filters import FilterRule
+    from itemic.data.settings import FilterRule
 
 app = typer.Typer(help="Datasets: import, describe, simulate.", no_args_is_help=True)
 Split = Annotated[str, typer.Option(help="leave-one-out, leave-last-out, temporal or published.")]
@@ -61,7 +61,7 @@ def import_(
 
 
 def _filter_rule(rules: dict[str, Any]) -> FilterRule:
-    from itemic.data.filters import FilterRule
+    from itemic.data.settings import FilterRule
     from itemic.errors import ConfigError
     from itemic.recipe.tables import table_faults
 
@@ -78,7 +78,7 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Counts, sparsity, lengths, popularity and texts of a dataset."""
-    from itemic.data.describe import describe, description_table, plot_description
+    from itemic.data.statistics import describe, description_table, plot_description
 
     dataset = load_dataset(folder)
     found = describe(dataset)

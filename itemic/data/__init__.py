@@ -1,13 +1,31 @@
-"""Datasets: readers, filters, splits, statistics."""
+"""Datasets: readers, filters, splits, statistics, simulator.
+
+Each name is imported when it is first used, so that settings are at hand without polars.
+"""
 
 from __future__ import annotations
 
-from itemic.data.dataset import Dataset, Requests, Sequences
-from itemic.data.describe import describe, description_table, plot_description
-from itemic.data.filters import FilterRule, apply_filters
-from itemic.data.readers import READERS, detect_format, read
-from itemic.data.simulator import Simulation, SimulatorConfig, simulate
-from itemic.data.split import SplitRule
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from itemic.data.dataset import Dataset, Requests, Sequences
+    from itemic.data.filters import apply_filters
+    from itemic.data.readers import READERS, detect_format, read
+    from itemic.data.settings import FilterRule, SimulatorConfig
+    from itemic.data.simulator import Simulation, simulate
+    from itemic.data.split import SplitRule
+    from itemic.data.statistics import describe, description_table, plot_description
+
+_NAMES = {
+    "dataset": ("Dataset", "Requests", "Sequences"),
+    "statistics": ("describe", "description_table", "plot_description"),
+    "filters": ("apply_filters",),
+    "readers": ("READERS", "detect_format", "read"),
+    "settings": ("FilterRule", "SimulatorConfig"),
+    "simulator": ("Simulation", "simulate"),
+    "split": ("SplitRule",),
+}
 
 __all__ = [
     "READERS",
@@ -26,3 +44,10 @@ __all__ = [
     "read",
     "simulate",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = next((module for module, names in _NAMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"itemic.data.{home}"), name)

@@ -8,8 +8,7 @@ k-core, 6. ``max_history``, 7. items that nobody interacts with.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,78 +17,10 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.data.dataset import Dataset
-from itemic.errors import ConfigError, DataError
+from itemic.data.settings import FilterRule
+from itemic.errors import DataError
 
-DUPLICATES = ("keep-all", "keep-first", "keep-last", "drop-consecutive")
-TIES = ("file-order", "item-id")
 Codes = npt.NDArray[np.integer[Any]]
-
-
-@dataclass(frozen=True)
-class FilterRule:
-    """What to keep.
-
-    Attributes:
-        user_k_core: every user keeps at least so many interactions; with ``item_k_core`` to a fixed point
-            (0: off).
-        item_k_core: every item keeps at least so many interactions (0: off).
-        min_rating: the least rating that counts as an interaction; unrated ones are dropped too.
-        start: the first moment kept, ISO 8601 (``"2016-10"``, ``"2016-10-01T12:00:00"``), UTC if no zone is
-            given.
-        end: the first moment no longer kept.
-        duplicates: of a user's interactions with one item keep all, the first, or the last;
-            ``drop-consecutive`` keeps one of each run.
-        ties: the order of a user's events of one time: as the files have them, or by item id.
-        max_history: keep a user's last so many interactions (after the k-core, which is not repeated).
-        drop_cold_items: take items without interactions out of the catalogue.
-    """
-
-    user_k_core: int = 0
-    item_k_core: int = 0
-    min_rating: float | None = None
-    start: str | None = None
-    end: str | None = None
-    duplicates: str = "keep-all"
-    ties: str = "file-order"
-    max_history: int | None = None
-    drop_cold_items: bool = True
-
-    def __post_init__(self) -> None:
-        if self.user_k_core < 0 or self.item_k_core < 0:
-            raise ConfigError("a k-core is negative", "Give 0 for none, or e.g. 5.")
-        if self.duplicates not in DUPLICATES:
-            raise ConfigError(
-                f"unknown duplicate rule {self.duplicates!r}", f"Use one of {', '.join(DUPLICATES)}."
-            )
-        if self.ties not in TIES:
-            raise ConfigError(f"unknown tie rule {self.ties!r}", f"Use one of {', '.join(TIES)}.")
-        if self.max_history is not None and self.max_history < 1:
-            raise ConfigError(
-                f"max_history is {self.max_history}", "Give a positive number, or none for all."
-            )
-        start, end = self.window
-        if start is not None and end is not None and start >= end:
-            raise ConfigError(
-                f"the window from {self.start} to {self.end} is empty", "Give a start before the end."
-            )
-
-    @property
-    def window(self) -> tuple[int | None, int | None]:
-        """Start and end in milliseconds since 1970."""
-        return _moment(self.start, "start"), _moment(self.end, "end")
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def _moment(text: str | None, name: str) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(f"{text}-01" if len(text) == len("2016-10") else text)
-    except ValueError as error:
-        raise ConfigError(f"{name} {text!r} is no moment: {error}", "Write it like 2016-10-01.") from error
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def apply_filters(dataset: Dataset, rule: FilterRule) -> Dataset:

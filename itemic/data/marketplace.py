@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from string import capwords
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import numpy.typing as npt
-
-Ints = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ import polars as pl
 from itemic import schema as c
 from itemic.artifact import write_json
 from itemic.data.dataset import Dataset
-from itemic.data.marketplace import CATEGORIES, MOST_BRANDS, Category, brand_names, describe_item
+from itemic.data.marketplace import CATEGORIES, Category, brand_names, describe_item
+from itemic.data.settings import SimulatorConfig
 from itemic.data.split import CODES, SplitRule
 from itemic.errors import ConfigError, DataError
 
@@ -43,69 +44,6 @@ CUTS = (1, 5, 10, 20, 50)
 CELLS = 2_000_000  # probabilities that are held at once
 DAY = 86_400_000
 START = 1_640_995_200_000  # 2022-01-01, in milliseconds
-
-
-@dataclass(frozen=True)
-class SimulatorConfig:
-    """What the marketplace is like. The defaults make a small one that a small model can learn in minutes.
-
-    Attributes:
-        users: how many there are.
-        items: how many there are.
-        categories: leaves of the category tree, at most :data:`itemic.data.marketplace.CATEGORIES` has.
-        brands: how many there are; each belongs to one department.
-        shortest: the fewest interactions of a user.
-        longest: the most interactions of a user.
-        popularity: the Zipf exponent of an item's weight by popularity.
-        focus: the share of taste that goes to the current category; the rest goes to the user's lasting
-            likes.
-        likes: concentration of the lasting likes; the smaller, the fewer categories a user cares for.
-        drift: the chance, at each step, that the current category is drawn anew from the lasting likes.
-        brand_drift: the chance, at each step, that the favourite brand of the current department changes.
-        loyalty: how many times likelier an item of the wanted brand is.
-        follow_up: the share of follow-ups.
-        repeat: the share of repeats.
-        noise: the share of noise; taste has what the four leave.
-        memory: how many of the last items can be repeated.
-    """
-
-    users: int = 3000
-    items: int = 1000
-    categories: int = 24
-    brands: int = 36
-    shortest: int = 6
-    longest: int = 20
-    popularity: float = 0.9
-    focus: float = 0.85
-    likes: float = 0.15
-    drift: float = 0.12
-    brand_drift: float = 0.05
-    loyalty: float = 20.0
-    follow_up: float = 0.45
-    repeat: float = 0.05
-    noise: float = 0.03
-    memory: int = 8
-
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name} is {value}, not {low} to {high}"
-            for name, low, high in self._bounds()
-            if not low <= (value := getattr(self, name)) <= high
-        ]
-        if self.follow_up + self.repeat + self.noise > 1:
-            faults.append("follow_up, repeat and noise are more than 1 together")
-        if faults:
-            raise ConfigError(
-                f"no such marketplace: {'; '.join(faults)}", "Mend these settings of the simulator."
-            )
-
-    def _bounds(self) -> Iterator[tuple[str, float, float]]:
-        yield from (("users", 1, 1e9), ("categories", 2, len(CATEGORIES)), ("items", self.categories, 1e8))
-        yield from (("brands", 1, MOST_BRANDS), ("shortest", 1, self.longest), ("longest", 1, 32_000))
-        yield from (("popularity", 0, 5), ("likes", 1e-3, 1e3), ("loyalty", 1, 1e6), ("memory", 1, 1000))
-        yield from (
-            (name, 0, 1) for name in ("focus", "drift", "brand_drift", "follow_up", "repeat", "noise")
-        )
 
 
 @dataclass(frozen=True)

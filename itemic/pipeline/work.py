@@ -25,8 +25,9 @@ TRAINED = "model"  # the folder of the model's own ranking, and the name of its 
 def make_data(job: Job) -> None:
     """Read or simulate, filter, split."""
     from itemic.data import SplitRule
-    from itemic.data.describe import describe
-    from itemic.data.filters import FilterRule, apply_filters
+    from itemic.data.filters import apply_filters
+    from itemic.data.settings import FilterRule
+    from itemic.data.statistics import describe
 
     part = job.recipe.data
     dataset = _simulated(job) if part.simulate is not None else _read(job)
@@ -45,7 +46,8 @@ def make_data(job: Job) -> None:
 
 
 def _simulated(job: Job) -> Dataset:
-    from itemic.data.simulator import SimulatorConfig, simulate
+    from itemic.data.settings import SimulatorConfig
+    from itemic.data.simulator import simulate
 
     return simulate(SimulatorConfig(**(job.recipe.data.simulate or {})), job.recipe.seed).dataset
 

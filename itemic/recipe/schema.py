@@ -49,8 +49,8 @@ class SplitPart(Part):
 class DataPart(Part):
     """Raw files of a ``format`` at a ``path``, or a marketplace to ``simulate``.
 
-    ``filters`` has the fields of :class:`itemic.data.filters.FilterRule`, ``simulate`` those of
-    :class:`itemic.data.simulator.SimulatorConfig`, ``options`` whatever the format's reader takes.
+    ``filters`` has the fields of :class:`itemic.data.settings.FilterRule`, ``simulate`` those of
+    :class:`itemic.data.settings.SimulatorConfig`, ``options`` whatever the format's reader takes.
     """
 
     format: str | None = None

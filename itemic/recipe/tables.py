@@ -29,11 +29,11 @@ def settings_faults(value: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     data = value.get("data")
     section = data if isinstance(data, dict) else {}
     if isinstance(filters := section.get("filters"), dict):
-        from itemic.data.filters import FilterRule
+        from itemic.data.settings import FilterRule
 
         yield from table_faults(FilterRule, filters, ("data", "filters"))
     if isinstance(simulate := section.get("simulate"), dict):
-        from itemic.data.simulator import SimulatorConfig
+        from itemic.data.settings import SimulatorConfig
 
         yield from table_faults(SimulatorConfig, simulate, ("data", "simulate"))
 

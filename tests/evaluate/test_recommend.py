@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from itemic.data.dataset import Dataset
-from itemic.data.simulator import SimulatorConfig, simulate
+from itemic.data.settings import SimulatorConfig
+from itemic.data.simulator import simulate
 from itemic.errors import ArtifactError, ConfigError
 from itemic.evaluate.recommend import ModelRanker, common_prefix, fingerprint, recommend
 from itemic.evaluate.report import score

@@ -14,7 +14,7 @@ from matplotlib import image
 from rich.console import Console
 
 from itemic.data import Dataset, SplitRule, describe, description_table, plot_description, read
-from itemic.data.describe import gini
+from itemic.data.statistics import gini
 
 from .test_split import make
 
