@@ -9,7 +9,9 @@ with SDPA, the same threads and the same malloc settings as ours:
   a careful user would write by hand. It reorders the cache after every step, as ``generate`` does.
 
 *Same steps* scores every token of a semantic ID, the opening and closing ones too, as ``generate`` does; it must find
-the same items in the same places. *Forced steps skipped* scores the three codes. *Template cached* also keeps the keys of the constant
+the same items in the same places.
+
+*Forced steps skipped* scores the three codes. *Template cached* also keeps the keys of the constant
 beginning from call to call. The target against the helped peer is that of our best setting. Seconds are process CPU
 seconds, both sides in turn.
 
