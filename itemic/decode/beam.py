@@ -7,7 +7,8 @@ scores, the result is that of ``generate(num_beams=…, prefix_allowed_tokens_fn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from itemic.decode.cache import BeamCache, Chains, KeysValues, Leaves, beam_attention
+from itemic.decode.attention import KeyValue, LeafPass, Pass, PromptPass
+from itemic.decode.body import body_of
+from itemic.decode.layout import group_leaves, group_prompts
 from itemic.decode.plan import Excluded, Forced, batches, common_prefix, forced_tokens
 from itemic.decode.scores import NORMALIZE, Head
 from itemic.errors import ConfigError, ConstraintError
@@ -94,6 +97,7 @@ class BeamSearch:
         check_supported(lm)
         output = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.lm, self.trie, self.beams, self.normalize = lm, trie, beams, normalize
+        self.body = body_of(lm)
         self.head = Head(output.weight, getattr(output, "bias", None), normalize)
         if int(trie.token.max()) >= len(output.weight):
             raise ConstraintError(
@@ -108,7 +112,7 @@ class BeamSearch:
         self.resolved = self.forced.tail | (_chains(trie) if normalize == "legal" and skip_forced else False)
         self.max_batch_tokens = max_batch_tokens
         self.template = np.asarray(template or (), np.int32)
-        self._template_keys: KeysValues | None = None
+        self._template_keys: list[KeyValue] | None = None
         self._template_version: tuple[int, ...] = ()
 
     @torch.inference_mode()
@@ -143,7 +147,7 @@ class BeamSearch:
             return items, scores
         device = self.lm.device
         with (
-            beam_attention(self.lm),
+            _evaluating(self.lm),
             torch.autocast(device.type, enabled=False),
             progress_bar("ranking", len(prompts) if progress else None) as bar,
         ):
@@ -189,7 +193,7 @@ class BeamSearch:
                 "Leave at least one item to recommend.",
             )
 
-    def _template_for(self, prompts: TokenRows) -> tuple[KeysValues, int]:
+    def _template_for(self, prompts: TokenRows) -> tuple[list[KeyValue], int]:
         """Keys of the template that all these prompts begin with, and its length (0 for none)."""
         width = len(self.template)
         if width and int(prompts.lengths.min()) + len(self.forced.lead) > width:
@@ -207,31 +211,35 @@ class BeamSearch:
             return [], 0
         return self._compute_template(prompts[0][:shared]), shared
 
-    def _compute_template(self, tokens: Int32) -> KeysValues:
-        cache = BeamCache(storing="template")
-        offsets = np.array([0, len(tokens)], np.int64)
-        cache.step = Chains.of(offsets, self.lm.device, self.lm.dtype)
-        self._forward(tokens, np.arange(len(tokens)), cache)
-        return cache.template
+    def _compute_template(self, tokens: Int32) -> list[KeyValue]:
+        step = PromptPass(group_prompts(np.array([len(tokens)]), self.lm.device), [], keys_only=True)
+        self._forward(tokens, np.arange(len(tokens)), step)
+        return step.as_template()
+
+    def _prompt_pass(self, lengths: Int64, template: list[KeyValue]) -> PromptPass:
+        width = template[0].key.shape[1] if template else 0
+        leaves = self.beams * self.lm.config.num_attention_heads
+        return PromptPass(group_prompts(lengths, self.lm.device, width, leaves), template)
 
     # ----------------------------------------------------------------------------------- the search
 
     def _search(
-        self, prompts: TokenRows, template: KeysValues, skip: int, banned: Excluded | None
+        self, prompts: TokenRows, template: list[KeyValue], skip: int, banned: Excluded | None
     ) -> list[list[tuple[float, int]]]:
         """For each prompt its finished beams as (score, node), best first."""
-        cache = BeamCache(template=template)
-        cache.step = Chains.of(prompts.offsets, self.lm.device, self.lm.dtype)
+        step = self._prompt_pass(prompts.lengths, template)
         start = np.repeat(prompts.offsets[:-1], prompts.lengths)
-        hidden = self._forward(prompts.tokens, skip + np.arange(len(prompts.tokens)) - start, cache)
-        last = torch.from_numpy(prompts.offsets[1:] - 1).to(hidden.device)
+        position = skip + np.arange(len(prompts.tokens)) - start
+        hidden = self._forward(prompts.tokens, position, step)
+        leaves: list[KeyValue] = []
+        used = 0
         count = len(prompts)
         beams = _Beams(
             np.arange(count),
             np.full(count, self.forced.root, np.int64),
             np.zeros(count, np.float32),
             np.zeros((count, 0), np.int64),
-            hidden[last],
+            hidden,
         )
         done: list[tuple[Int64, Int64, Float32]] = []  # request, node, score
         depth = int(self.trie.depth[self.forced.root])
@@ -248,12 +256,20 @@ class BeamSearch:
             if not len(chosen):
                 return self._finished(done, count)
             leaf, node, token, score = leaf[chosen], node[chosen], token[chosen], score[chosen]
-            places = cache.used + np.arange(len(chosen))
+            places = used + np.arange(len(chosen))
             path = np.concatenate([beams.path[leaf], places[:, None]], axis=1)
-            request = request[chosen]
-            hidden = self._grow(cache, prompts, request, token, path, skip)
-            beams = _Beams(request, node, score, path, hidden)
+            request, used = request[chosen], used + len(chosen)
+            grown = self._leaf_pass(step, leaves, request, path, count)
+            at = skip + prompts.lengths[request] + path.shape[1] - 1
+            beams = _Beams(request, node, score, path, self._forward(token, at, grown))
             depth += 1
+
+    def _leaf_pass(
+        self, prompts: PromptPass, leaves: list[KeyValue], request: Int64, path: Int64, count: int
+    ) -> LeafPass:
+        device = self.lm.device
+        groups = group_leaves(np.bincount(request, minlength=count), prompts.groups, device)
+        return LeafPass(prompts, leaves, groups, torch.from_numpy(path).to(device))
 
     def _candidates(
         self, beams: _Beams, depth: int, banned: Excluded | None
@@ -280,33 +296,10 @@ class BeamSearch:
         bound[full] = score[order][first[full] + self.beams - 1]
         return bound
 
-    def _grow(
-        self, cache: BeamCache, prompts: TokenRows, request: Int64, token: Int32, path: Int64, skip: int
-    ) -> Tensor:
-        """Compute one new leaf per beam; the hidden states ``[N, d]``."""
-        edges = np.searchsorted(request, np.arange(len(prompts) + 1))
-        spans = tuple(
-            (slice(int(a), int(b)), slice(int(c), int(d)))
-            for a, b, c, d in zip(
-                edges[:-1], edges[1:], prompts.offsets[:-1], prompts.offsets[1:], strict=True
-            )
-            if b > a
-        )
-        cache.step = Leaves(spans, torch.from_numpy(path).to(self.lm.device))
-        position = skip + prompts.lengths[request] + path.shape[1] - 1
-        hidden = self._forward(token, position, cache)
-        cache.used += len(token)
-        return hidden
-
-    def _forward(self, tokens: Int32, position: Int64, cache: BeamCache) -> Tensor:
-        """One pass of the base model: the last hidden states ``[n, d]``."""
-        ids = torch.from_numpy(tokens.astype(np.int64)).to(self.lm.device)[None]
-        at = torch.from_numpy(position.astype(np.int64)).to(self.lm.device)[None]
-        out = self.lm.base_model(
-            input_ids=ids, position_ids=at, past_key_values=cache, use_cache=False, search=cache
-        )
-        hidden: Tensor = out.last_hidden_state[0]
-        return hidden
+    def _forward(self, tokens: Int32, position: Int64, step: Pass) -> Tensor:
+        """One pass of the model below its head: the last hidden states that the pass wants, ``[n, d]``."""
+        ids, at = (torch.from_numpy(x.astype(np.int64)).to(self.lm.device) for x in (tokens, position))
+        return self.body(ids, at, step)
 
     # -------------------------------------------------------------------------------- after the search
 
@@ -372,6 +365,16 @@ def _chains(trie: Trie) -> npt.NDArray[np.bool_]:
         np.add.at(sequences, trie.parent[node_first:node_stop], sequences[node_first:node_stop])
     alone: npt.NDArray[np.bool_] = sequences == 1
     return alone
+
+
+@contextmanager
+def _evaluating(lm: PreTrainedModel) -> Iterator[None]:
+    training = lm.training
+    lm.train(False)
+    try:
+        yield
+    finally:
+        lm.train(training)
 
 
 def _without(prompts: TokenRows, skip: int, lead: tuple[int, ...]) -> TokenRows:

@@ -38,31 +38,35 @@ class Head:
             leaf: int64 ``[C]``, which leaf each candidate belongs to, rising.
             offsets: int64 ``[N + 1]``, the candidates of each leaf.
         """
+        at = torch.from_numpy(leaf).to(hidden.device)
+        if self.normalize == "vocab":
+            chosen = self._of_vocabulary(
+                hidden, torch.from_numpy(tokens.astype(np.int64)).to(at.device), at, offsets
+            )
+            return chosen.cpu().numpy().astype(np.float32)
         wanted = level if self.normalize == "level" else np.unique(tokens)
         logits = self._logits(hidden, wanted)
-        place = torch.from_numpy(np.searchsorted(wanted, tokens)).to(logits.device)
-        at = torch.from_numpy(leaf).to(logits.device)
-        chosen = logits[at, place]
-        if self.normalize == "vocab":
-            chosen = chosen - self._vocabulary(hidden)[at]
-        elif self.normalize == "level":
-            chosen = chosen - logits.logsumexp(-1)[at]
-        else:
-            chosen = chosen - _segments(chosen, at, len(hidden))[at]
-        return chosen.cpu().numpy().astype(np.float32)
+        chosen = logits[at, torch.from_numpy(np.searchsorted(wanted, tokens)).to(at.device)]
+        total = logits.logsumexp(-1) if self.normalize == "level" else _segments(chosen, at, len(hidden))
+        return (chosen - total[at]).cpu().numpy().astype(np.float32)
 
     def _logits(self, hidden: Tensor, tokens: Int32) -> Tensor:
         rows = torch.from_numpy(tokens.astype(np.int64)).to(self.matrix.device)
         logits = hidden @ self.matrix.index_select(0, rows).T
         return (logits if self.bias is None else logits + self.bias[rows]).float()
 
-    def _vocabulary(self, hidden: Tensor) -> Tensor:
+    def _of_vocabulary(self, hidden: Tensor, tokens: Tensor, at: Tensor, offsets: Int64) -> Tensor:
+        """Log-probabilities over the whole vocabulary, some leaves at a time."""
         step = max(1, _CELLS // len(self.matrix))
         parts = []
-        for i in range(0, len(hidden), step):
-            logits = torch.nn.functional.linear(hidden[i : i + step], self.matrix, self.bias).float()
+        for first in range(0, len(hidden), step):
+            own = slice(int(offsets[first]), int(offsets[min(first + step, len(hidden))]))
+            logits = torch.nn.functional.linear(hidden[first : first + step], self.matrix, self.bias).float()
+            rows = at[own] - first
+            chosen = logits[rows, tokens[own]]
             top = logits.amax(-1, keepdim=True)
-            parts.append(logits.sub_(top).exp_().sum(-1).log_().add_(top[:, 0]))  # in place: no second copy
+            total = logits.sub_(top).exp_().sum(-1).log_().add_(top[:, 0])  # in place: no second copy
+            parts.append(chosen - total[rows])
         return torch.cat(parts)
 
 
