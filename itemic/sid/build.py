@@ -56,15 +56,16 @@ def build_index(
     from itemic.sid.quantizers import QUANTIZERS
 
     maker = _make("quantizer", QUANTIZERS, quantizer, quantizer_options or {}, seed)
-    plain, codebooks = maker.fit(vectors, levels)
-    codes, sizes, changed = resolve(Coded(plain, tuple(levels), vectors, codebooks), collisions)
+    plain, books = maker.fit(vectors, levels)
+    coded = Coded(plain, tuple(levels), books.latent(vectors), books.books)
+    codes, sizes, changed = resolve(coded, collisions)
     origin = {
         "encoder": encoded,
         "quantizer": {"name": quantizer, "options": dict(quantizer_options or {}), **maker.notes},
         "collisions": {"policy": collisions, "items_changed": changed},
         "seed": seed,
     }
-    index = ItemIndex(dataset.item_ids, codes, sizes, format, _plain(origin), codebooks)
+    index = ItemIndex(dataset.item_ids, codes, sizes, format, _plain(origin), books.books)
     stats = index.collisions
     log.info("%d items, %d semantic IDs, %d re-assigned", stats.items, stats.sids, changed)
     return index

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from itemic.errors import DataError
 
 Float32 = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 
 
 def check_vectors(vectors: npt.NDArray[np.floating], what: str = "the item vectors") -> Float32:

@@ -8,10 +8,10 @@ import pytest
 
 from itemic.errors import ConfigError, DataError
 from itemic.sid.build import build_index, encode_items
+from itemic.sid.codebooks import Codebooks
 from itemic.sid.index import ItemIndex
-from itemic.sid.rqkmeans import RQKMeans
+from tests.sid.encoders.test_encoders import CATEGORIES, TITLES
 from tests.sid.helpers import make_dataset
-from tests.sid.test_encoders import CATEGORIES, TITLES
 
 DATA = make_dataset(TITLES, {"u": [0, 5, 10, 15, 20], "v": [1, 6, 11, 16, 21]}, categories=CATEGORIES)
 
@@ -31,7 +31,7 @@ def test_keep_has_the_codes_that_the_codebooks_give() -> None:
     index = build_index(DATA, levels=(8, 4, 4), collisions="keep")
     vectors, _ = encode_items(DATA)
     assert index.codebooks is not None
-    assert (RQKMeans().assign(vectors, index.codebooks) == index.codes).all()
+    assert (Codebooks(index.codebooks).assign(vectors) == index.codes).all()
     changed = build_index(DATA, levels=(8, 4, 4))
     assert changed.origin["collisions"]["items_changed"] == (changed.codes != index.codes).any(axis=1).sum()
 

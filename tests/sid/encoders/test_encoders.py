@@ -10,7 +10,7 @@ import pytest
 
 from itemic.errors import ConfigError, DataError
 from itemic.sid.encoders import ENCODERS, Encoder
-from itemic.sid.lsa import LSAEncoder
+from itemic.sid.encoders.lsa import LSAEncoder
 from tests.sid.helpers import make_dataset
 
 COLOURS = ("red", "green", "blue", "white")
@@ -61,6 +61,17 @@ class TestContract:
         assert np.isfinite(vectors).all()
         assert encoder.notes["items_without_text"] == 2
         assert "2 items have no text (first 'item60')" in caplog.text
+
+    def test_new_items_and_a_restored_encoder(self, name: str) -> None:
+        encoder, again = make(name), make(name)
+        vectors = encoder.fit_transform(ITEMS)
+        np.testing.assert_allclose(encoder.transform(ITEMS), vectors, atol=1e-4)
+        fresh = make_dataset(["pink soap number 9", "red towel"]).items
+        again.restore(encoder.state)
+        assert again.identity == encoder.identity
+        assert (again.transform(fresh) == encoder.transform(fresh)).all()
+        nearest = (encoder.transform(fresh) @ vectors.T).argmax(axis=1)
+        assert [THINGS[row % 5] for row in nearest.tolist()] == ["soap", "towel"]
 
     def test_no_text_at_all(self, name: str) -> None:
         with pytest.raises(DataError, match="none of the 3 items has text"):

@@ -7,16 +7,17 @@ import math
 import torch
 from torch import Tensor
 
+from itemic.sid.nearest import CHUNK, assign_rows
+
 TRIVIAL = 1e-6  # squared distances below this share of the variance are float32 noise
 SEEDING_ROWS = 64  # vectors per code that seeding looks at
-CHUNK = 1 << 24  # numbers in one block of the distance table
 
 
 def kmeans(x: Tensor, k: int, *, n_init: int = 1, max_iter: int = 100, seed: int = 0) -> Tensor:
     """The best of ``n_init`` runs of k-means++ and Lloyd's iterations.
 
     Where ``x`` has fewer than ``k`` distinct rows, the codebook holds each of them once and then repeats them
-    in turn; :func:`nearest` never chooses a repeated row, so those codes stay unused.
+    in turn; :func:`itemic.sid.nearest.nearest` never chooses a repeated row, so those codes stay unused.
 
     Args:
         x: float32 ``[n, d]``.
@@ -39,29 +40,6 @@ def kmeans(x: Tensor, k: int, *, n_init: int = 1, max_iter: int = 100, seed: int
     assert best is not None
     repeated = torch.arange(k, device=x.device) % len(best)
     return best[repeated] + mean
-
-
-def nearest(x: Tensor, book: Tensor) -> Tensor:
-    """The nearest row of ``book`` for each row of ``x``, int64 ``[n]``; of equal rows the first."""
-    mean = book.mean(dim=0)
-    centred = book - mean
-    _, group = torch.unique(book, dim=0, return_inverse=True)
-    places = torch.arange(len(book), device=book.device)
-    first = torch.full_like(places, len(book)).scatter_reduce_(0, group, places, "amin")[group]
-    rows = max(1, CHUNK // len(book))
-    return torch.cat([first[_assign(part - mean, centred)[0]] for part in torch.split(x, rows)])
-
-
-def _assign(x: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest code and squared distance of each row, block by block."""
-    half = book.square().sum(dim=1) / 2
-    codes, distances = [], []
-    for part in torch.split(x, max(1, CHUNK // len(book))):
-        score = torch.addmm(-half, part, book.T)
-        code = score.argmax(dim=1)
-        codes.append(code)
-        distances.append(part.square().sum(dim=1) - 2 * score.gather(1, code[:, None])[:, 0])
-    return torch.cat(codes), torch.cat(distances).clamp_min_(0)
 
 
 def _seed_codes(x: Tensor, k: int, draws: torch.Generator) -> Tensor:
@@ -96,11 +74,11 @@ def _seed_codes(x: Tensor, k: int, draws: torch.Generator) -> Tensor:
 
 def _lloyd(x: Tensor, book: Tensor, max_iter: int) -> tuple[Tensor, float]:
     """Lloyd's iterations from ``book``; returns the codebook and its squared error."""
-    codes, distance = _assign(x, book)
+    codes, distance = assign_rows(x, book)
     error = float(distance.double().sum())
     for _ in range(max_iter):
         book = _means(x, codes, distance, book)
-        moved, distance = _assign(x, book)
+        moved, distance = assign_rows(x, book)
         before, error = error, float(distance.double().sum())
         same = bool((moved == codes).all())
         codes = moved

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from itemic.errors import ConfigError
-from itemic.sid.kmeans import kmeans, nearest
-from itemic.sid.vectors import Float32, check_vectors
+from itemic.sid.codebooks import ROWS, Codebooks
+from itemic.sid.nearest import nearest
+from itemic.sid.quantizers.kmeans import kmeans
+from itemic.sid.vectors import check_vectors
 
 Int32 = npt.NDArray[np.int32]
 NOISE = 1e-6  # a residual this small against the vectors is what float32 leaves of an exact hit
-ASSIGN_ROWS = 1 << 16  # rows on the device at a time while assigning
 
 
 class RQKMeans:
@@ -46,7 +47,7 @@ class RQKMeans:
         self.device = torch.device(_auto() if device == "auto" else device)
         self.notes: dict[str, Any] = {}
 
-    def fit(self, vectors: npt.NDArray[np.floating], levels: Sequence[int]) -> tuple[Int32, list[Float32]]:
+    def fit(self, vectors: npt.NDArray[np.floating], levels: Sequence[int]) -> tuple[Int32, Codebooks]:
         """Learn the codebooks.
 
         Args:
@@ -54,8 +55,7 @@ class RQKMeans:
             levels: codes of each level.
 
         Returns:
-            codes int32 ``[n, L]`` and codebooks float32 ``[levels[l], d]``; the codes are those that
-            :meth:`assign` gives.
+            codes int32 ``[n, L]``, those that :meth:`Codebooks.assign` gives, and the codebooks.
 
         Raises:
             DataError: the vectors are empty or have NaN or infinite values.
@@ -81,31 +81,12 @@ class RQKMeans:
             books.append(book.cpu().numpy())
         used = [len(np.unique(code)) for code in codes]
         self.notes = {"codes_used": used, "relative_error": [round(error, 6) for error in errors]}
-        return np.stack(codes, axis=1), books
-
-    def assign(self, vectors: npt.NDArray[np.floating], codebooks: Sequence[Float32]) -> Int32:
-        """The codes of vectors under frozen codebooks, int32 ``[n, L]``; a part on the device at a time."""
-        table = check_vectors(vectors)
-        wrong = [list(book.shape) for book in codebooks if book.shape[1] != table.shape[1]]
-        if wrong:
-            raise ConfigError(
-                f"the vectors have {table.shape[1]} dimensions, a codebook has the shape {wrong[0]}",
-                "Use the encoder that the codebooks were made with.",
-            )
-        books = [torch.from_numpy(np.asarray(book, np.float32)).to(self.device) for book in codebooks]
-        codes = np.zeros((len(table), len(books)), np.int32)
-        for start in range(0, len(table), ASSIGN_ROWS):
-            residual = torch.from_numpy(table[start : start + ASSIGN_ROWS]).to(self.device)
-            for level, book in enumerate(books):
-                code = nearest(residual, book)
-                residual = residual - book[code]
-                codes[start : start + ASSIGN_ROWS, level] = code.cpu().numpy()
-        return codes
+        return np.stack(codes, axis=1), Codebooks(books)
 
 
 def _nearest_in_parts(x: Tensor, book: Tensor) -> Tensor:
-    """In the parts that ``assign`` uses: other block shapes could round a tie to another code."""
-    return torch.cat([nearest(part, book) for part in torch.split(x, ASSIGN_ROWS)])
+    """In the parts that ``Codebooks.assign`` uses: other block shapes could round a tie to another code."""
+    return torch.cat([nearest(part, book) for part in torch.split(x, ROWS)])
 
 
 def _auto() -> str:

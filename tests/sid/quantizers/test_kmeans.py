@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itemic.errors import ConfigError
-from itemic.sid.kmeans import _means, kmeans, nearest
-from itemic.sid.rqkmeans import RQKMeans
-from tests.sid.test_quantizers import clouds
+from itemic.sid.nearest import nearest
+from itemic.sid.quantizers.kmeans import _means, kmeans
+from itemic.sid.quantizers.rqkmeans import RQKMeans
+from tests.sid.quantizers.test_quantizers import clouds
 
 
 def inertia(x: np.ndarray, book: np.ndarray) -> float:
@@ -38,7 +39,7 @@ def test_every_level_is_as_good_as_scikit_learns() -> None:
     x = clouds(4000, 24, 100)
     codes, books = RQKMeans().fit(x, (64, 64, 64))
     residual = x
-    for level, book in enumerate(books):
+    for level, book in enumerate(books.books):
         reference = KMeans(64, n_init=1, random_state=0).fit(residual)
         assert inertia(residual, book) <= 1.02 * reference.inertia_
         residual = residual - book[codes[:, level]]

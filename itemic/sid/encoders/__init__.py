@@ -1,0 +1,12 @@
+"""The table of text encoders: a new one is a class and a row, and passes ``tests/sid/encoders/test_encoders.py``."""
+
+from __future__ import annotations
+
+from itemic.sid.encoders.base import Encoder
+from itemic.sid.encoders.lsa import LSAEncoder
+
+__all__ = ["ENCODERS", "Encoder"]
+
+ENCODERS: dict[str, type[Encoder]] = {
+    "lsa": LSAEncoder,
+}
