@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from itemic.artifact import digest_files
 from itemic.data.dataset import Dataset
@@ -20,6 +21,7 @@ from itemic.sid.index import ItemIndex
 
 MOST_LEVELS = 32
 ANY_SIZE = 1 << 31
+PID, SID = "pid", "sid"  # the columns of OpenOneRec's table
 
 
 def import_index(
@@ -35,7 +37,8 @@ def import_index(
 
     Two kinds of JSON files are known, each by item id: LETTER's and MiniOneRec's ``X.index.json``
     (``{id: ["<a_1>", "<b_2>", …]}``) and texts in any of the token formats, alone (``{id: text}``) or as the
-    key ``sid`` of an item's record (OneRec-Think's ``X.pretrain.json``).
+    key ``sid`` of an item's record (OneRec-Think's ``X.pretrain.json``). A Parquet file is OpenOneRec's table of
+    ``pid`` and ``sid``, a list of codes. :mod:`itemic.sid.export` writes all of them.
 
     Args:
         dataset: the items; all of them must be in the file.
@@ -54,9 +57,12 @@ def import_index(
     if unknown not in ("error", "drop"):
         raise ConfigError(f"unknown is {unknown!r}", "Use 'error' or 'drop'.")
     file = Path(path)
-    texts = read_sid_texts(file)
-    _match(dataset, texts, file, unknown)
-    codes = _codes({item: texts[item] for item in dataset.item_ids}, file, sizes)
+    if file.suffix == ".parquet":
+        codes = _table_codes(dataset, file, sizes, unknown)
+    else:
+        texts = read_sid_texts(file)
+        _match(dataset, texts, file, unknown)
+        codes = _codes({item: texts[item] for item in dataset.item_ids}, file, sizes)
     if sizes is None:
         sizes = (1 << max(1, int(codes.max()).bit_length()),) * codes.shape[1]
     plain = Coded(codes, tuple(sizes))
@@ -66,6 +72,56 @@ def import_index(
     stats = index.collisions
     log.info("%s: %d items, %d semantic IDs", file.name, stats.items, stats.sids)
     return index
+
+
+def _table_codes(
+    dataset: Dataset, file: Path, sizes: Sequence[int] | None, unknown: str
+) -> npt.NDArray[np.int32]:
+    """The codes int32 ``[n, L]`` of a table with the columns ``pid`` and ``sid``."""
+    table = read_pid_table(file)
+    places = {item: row for row, item in enumerate(table[PID].to_list())}
+    if len(places) != len(table):
+        twice = table.filter(table[PID].is_duplicated())[PID][0]
+        raise DataError(f"{file}: item {twice!r} comes twice", "Keep one row an item.")
+    _match(dataset, places, file, unknown)
+    rows = table[[places[item] for item in dataset.item_ids]]
+    levels = rows[SID].list.len()
+    wanted = int(levels[0]) if sizes is None else len(sizes)
+    if not 1 <= wanted <= MOST_LEVELS:
+        raise DataError(f"{file}: item {rows[PID][0]!r} has {wanted} codes", f"Give 1 to {MOST_LEVELS}.")
+    broken = (levels != wanted).fill_null(True) | rows[SID].list.eval(pl.element().is_null()).list.any()
+    if broken.any():
+        item, codes = rows.filter(broken).row(0)
+        raise DataError(f"{file}: item {item!r} has the codes {codes}, not {wanted}", "Mend the file.")
+    codes = rows[SID].explode().to_numpy().reshape(-1, wanted)
+    outside = ((codes < 0) | (codes >= np.array(sizes or [ANY_SIZE] * wanted))).any(axis=1)
+    if outside.any():
+        item, codes = rows.row(int(outside.argmax()))
+        detail = "below 0 or too large" if sizes is None else f"not below {list(sizes)}"
+        raise DataError(
+            f"{file}: item {item!r} has the codes {codes}, {detail}", "Mend the file or the sizes."
+        )
+    found: npt.NDArray[np.int32] = codes.astype(np.int32)
+    return found
+
+
+def read_pid_table(path: str | Path) -> pl.DataFrame:
+    """OpenOneRec's table: ``pid`` (as String, whatever the file has) and ``sid`` (a list of Int64).
+
+    Raises:
+        DataError: the file can't be read, or has other columns.
+    """
+    file = Path(path)
+    try:
+        table = pl.read_parquet(file, columns=[PID, SID])
+        if isinstance(table.schema[SID], pl.Array):
+            table = table.with_columns(pl.col(SID).arr.to_list())
+        return table.select(pl.col(PID).cast(pl.String), pl.col(SID).cast(pl.List(pl.Int64)))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(
+            f"{file} can't be read as a table of semantic IDs: {error}",
+            f"Give a Parquet file with the columns {PID!r} and {SID!r}, a list of codes.",
+        ) from error
 
 
 def read_sid_texts(path: str | Path) -> dict[str, str]:
@@ -108,7 +164,7 @@ def _text(value: Any, item: str, file: Path) -> str:
     return value
 
 
-def _match(dataset: Dataset, texts: dict[str, str], file: Path, unknown: str) -> None:
+def _match(dataset: Dataset, texts: Mapping[str, object], file: Path, unknown: str) -> None:
     missing = [item for item in dataset.item_ids if item not in texts]
     if missing:
         raise IndexMismatchError(
