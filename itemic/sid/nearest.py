@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CHUNK = 1 << 24  # numbers in one block of the distance table
+CHUNK = 1 << 19  # numbers in one block of the distance table: it stays in the cache
+GPU_CHUNK = 1 << 26
 
 
 def nearest(x: Tensor, book: Tensor) -> Tensor:
@@ -15,17 +16,24 @@ def nearest(x: Tensor, book: Tensor) -> Tensor:
     _, group = torch.unique(book, dim=0, return_inverse=True)
     places = torch.arange(len(book), device=book.device)
     first = torch.full_like(places, len(book)).scatter_reduce_(0, group, places, "amin")[group]
-    rows = max(1, CHUNK // len(book))
-    return torch.cat([first[assign_rows(part - mean, centred)[0]] for part in torch.split(x, rows)])
+    half = centred.square().sum(dim=1) / 2
+    parts = torch.split(x, rows(book))
+    return torch.cat([first[torch.addmm(-half, part - mean, centred.T).argmax(dim=1)] for part in parts])
 
 
-def assign_rows(x: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest code and squared distance of each row, block by block."""
+def rows(book: Tensor) -> int:
+    """Vectors whose distances to all rows of ``book`` are computed at a time."""
+    return max(1, (GPU_CHUNK if book.is_cuda else CHUNK) // len(book))
+
+
+def assign_rows(x: Tensor, book: Tensor, length: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Nearest code and squared distance of each row, block by block; ``length`` is ``|x|²`` where it is known."""
     half = book.square().sum(dim=1) / 2
-    codes, distances = [], []
-    for part in torch.split(x, max(1, CHUNK // len(book))):
-        score = torch.addmm(-half, part, book.T)
-        code = score.argmax(dim=1)
+    codes, scores = [], []
+    for part in torch.split(x, rows(book)):
+        score, code = torch.addmm(-half, part, book.T).max(dim=1)
         codes.append(code)
-        distances.append(part.square().sum(dim=1) - 2 * score.gather(1, code[:, None])[:, 0])
-    return torch.cat(codes), torch.cat(distances).clamp_min_(0)
+        scores.append(score)
+    if length is None:
+        length = torch.linalg.vecdot(x, x)
+    return torch.cat(codes), (length - 2 * torch.cat(scores)).clamp_min_(0)

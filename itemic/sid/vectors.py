@@ -11,6 +11,7 @@ from itemic.errors import DataError
 
 Float32 = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
+ROWS = 1 << 16  # vectors looked at a time, so that a table larger than the memory is possible
 
 
 def check_vectors(vectors: npt.NDArray[np.floating], what: str = "the item vectors") -> Float32:
@@ -24,7 +25,8 @@ def check_vectors(vectors: npt.NDArray[np.floating], what: str = "the item vecto
         raise DataError(
             f"{what} have the shape {list(table.shape)}", "Give one row an item, at least one column."
         )
-    broken = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    parts = (table[i : i + ROWS] for i in range(0, len(table), ROWS))
+    broken = np.flatnonzero(np.concatenate([~np.isfinite(part).all(axis=1) for part in parts]))
     if len(broken):
         some = ", ".join(str(row) for row in broken[:5])
         raise DataError(

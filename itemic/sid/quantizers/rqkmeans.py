@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from itemic.errors import ConfigError
-from itemic.sid.codebooks import ROWS, Codebooks
-from itemic.sid.nearest import nearest
-from itemic.sid.quantizers.kmeans import kmeans
+from itemic.sid.codebooks import Codebooks, Int32
+from itemic.sid.quantizers.fitting import (
+    ROWS_PER_CODE,
+    check_levels,
+    check_positive,
+    choose_device,
+    finish,
+    residual_books,
+    training_rows,
+)
 from itemic.sid.vectors import check_vectors
-
-Int32 = npt.NDArray[np.int32]
-NOISE = 1e-6  # a residual this small against the vectors is what float32 leaves of an exact hit
 
 
 class RQKMeans:
@@ -27,24 +29,40 @@ class RQKMeans:
     stay unused: their codebook rows repeat used ones. ``notes`` tells the codes used and the relative error
     per level.
 
+    The codebooks are learnt from at most ``rows_per_code`` random vectors for each code of the largest level; then all
+    vectors get their codes some thousand at a time, so ``fit`` takes a memory map of any length.
+
     Args:
         n_init: runs per level, of which the best is kept.
         max_iter: iterations per run.
+        tolerance: a run ends when an iteration lessens the squared error by less than this share. A smaller one
+            takes longer and gains a little: 1e-5 about 1.5 % of the error for twice the time.
+        rows_per_code: vectors to learn from, for each code of the largest level.
         seed: the random draws; level ``l`` uses ``seed + l``.
         device: ``cpu``, ``cuda``, … or ``auto`` for a GPU where there is one.
     """
 
     name = "rqkmeans"
 
-    def __init__(self, *, n_init: int = 1, max_iter: int = 100, seed: int = 0, device: str = "auto") -> None:
-        if n_init < 1 or max_iter < 1:
-            raise ConfigError(
-                f"rqkmeans with n_init {n_init} and max_iter {max_iter}", "Both are at least 1."
-            )
+    def __init__(
+        self,
+        *,
+        n_init: int = 1,
+        max_iter: int = 100,
+        tolerance: float = 5e-3,
+        rows_per_code: int = ROWS_PER_CODE,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        check_positive(
+            self.name, n_init=n_init, max_iter=max_iter, tolerance=tolerance, rows_per_code=rows_per_code
+        )
         self.n_init = n_init
         self.max_iter = max_iter
+        self.tolerance = tolerance
+        self.rows_per_code = rows_per_code
         self.seed = seed
-        self.device = torch.device(_auto() if device == "auto" else device)
+        self.device = choose_device(device)
         self.notes: dict[str, Any] = {}
 
     def fit(self, vectors: npt.NDArray[np.floating], levels: Sequence[int]) -> tuple[Int32, Codebooks]:
@@ -61,33 +79,17 @@ class RQKMeans:
             DataError: the vectors are empty or have NaN or infinite values.
             ConfigError: no levels, or a level without codes.
         """
-        if not levels or min(levels) < 1:
-            raise ConfigError(
-                f"levels are {list(levels)}", "Give the number of codes of each level, e.g. [256, 256]."
-            )
+        sizes = check_levels(levels)
         table = check_vectors(vectors)
-        residual = torch.from_numpy(table).to(self.device)
-        total = float((residual - residual.mean(dim=0)).double().square().sum())
-        noise = NOISE**2 * residual.square().sum(dim=1).mean()
-        codes, books, errors = [], [], []
-        for level, size in enumerate(levels):
-            length = residual.square().sum(dim=1, keepdim=True)
-            learnt = torch.where(length > noise, residual, 0.0)
-            book = kmeans(learnt, size, n_init=self.n_init, max_iter=self.max_iter, seed=self.seed + level)
-            code = _nearest_in_parts(residual, book)
-            residual = residual - book[code]
-            errors.append(float(residual.double().square().sum()) / total if total else 0.0)
-            codes.append(code.cpu().numpy().astype(np.int32))
-            books.append(book.cpu().numpy())
-        used = [len(np.unique(code)) for code in codes]
-        self.notes = {"codes_used": used, "relative_error": [round(error, 6) for error in errors]}
-        return np.stack(codes, axis=1), Codebooks(books)
-
-
-def _nearest_in_parts(x: Tensor, book: Tensor) -> Tensor:
-    """In the parts that ``Codebooks.assign`` uses: other block shapes could round a tie to another code."""
-    return torch.cat([nearest(part, book) for part in torch.split(x, ROWS)])
-
-
-def _auto() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+        rows = training_rows(table, self.rows_per_code * max(sizes), self.seed)
+        learnt, _ = residual_books(
+            torch.from_numpy(rows).to(self.device),
+            sizes,
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            tolerance=self.tolerance,
+            seed=self.seed,
+        )
+        books = Codebooks([book.cpu().numpy() for book in learnt])
+        codes, self.notes = finish(table, books, self.device)
+        return codes, books
