@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from itemic.model.model import Model
     from itemic.pipeline.run import Run
     from itemic.recipe.check import load_recipe
-    from itemic.sid.build import build_index
+    from itemic.sid.build import build_index, build_tokenizer
     from itemic.sid.index import ItemIndex
     from itemic.sid.published import import_index
+    from itemic.sid.tokenizer import ItemTokenizer
     from itemic.tasks.build import build_conversations
     from itemic.train.run import train
     from itemic.train.stage import Stage
@@ -46,6 +47,7 @@ _HOMES = {
     "Dataset": "itemic.data.dataset",
     "FilterRule": "itemic.data.settings",
     "ItemIndex": "itemic.sid.index",
+    "ItemTokenizer": "itemic.sid.tokenizer",
     "ItemicError": "itemic.errors",
     "Model": "itemic.model.model",
     "Popularity": "itemic.evaluate.baselines",
@@ -58,6 +60,7 @@ _HOMES = {
     "apply_filters": "itemic.data.filters",
     "build_conversations": "itemic.tasks.build",
     "build_index": "itemic.sid.build",
+    "build_tokenizer": "itemic.sid.build",
     "compare": "itemic.evaluate.compare",
     "expand": "itemic.model.expand",
     "import_index": "itemic.sid.published",
@@ -75,6 +78,7 @@ __all__ = [
     "Dataset",
     "FilterRule",
     "ItemIndex",
+    "ItemTokenizer",
     "ItemicError",
     "Model",
     "Popularity",
@@ -87,6 +91,7 @@ __all__ = [
     "apply_filters",
     "build_conversations",
     "build_index",
+    "build_tokenizer",
     "compare",
     "expand",
     "import_index",

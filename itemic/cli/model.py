@@ -20,7 +20,7 @@ from itemic.cli.common import (
     start_logging,
 )
 
-app = typer.Typer(help="Language models that speak items: new, expand, show.", no_args_is_help=True)
+app = typer.Typer(help="Language models that speak items: new, expand, reindex, show.", no_args_is_help=True)
 Index = Annotated[Path, typer.Option("--index", help="The index whose tokens it gets.")]
 
 
@@ -79,6 +79,23 @@ def expand(
     with artifact(output, "model", config, {"base": base, "index": index}, seed) as folder:
         model.save(folder)
     typer.echo(f"{model.lm.num_parameters():,} parameters, {len(model.tokenizer):,} tokens")
+
+
+@app.command()
+def reindex(
+    folder: Annotated[Path, typer.Argument(help="A model folder.")],
+    index: Annotated[Path, typer.Option("--index", help="What `itemic sid assign` wrote.")],
+    output: Output,
+) -> None:
+    """Let a model recommend new items: the same weights, with an index that has more of them."""
+    from itemic.model.model import Model
+
+    start_logging()
+    model = Model.load(folder)
+    more = model.with_index(load_index(index))
+    with artifact(output, "model", {"index": more.index.digest}, {"base": folder, "index": index}) as target:
+        more.save(target)
+    typer.echo(f"{len(more.index):,} items, {len(model.index):,} before")
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,13 @@ from itemic.cli.common import (
     start_logging,
 )
 
-app = typer.Typer(help="Semantic IDs: build, show.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from itemic.sid.index import ItemIndex
+    from itemic.sid.tokenizer import ItemTokenizer
+
+app = typer.Typer(
+    help="Semantic IDs: build, assign, show, report, compare, convert, export.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -37,36 +43,73 @@ def build(
     option: Set = None,
     levels: Annotated[str, typer.Option(help="Codes of each level.")] = "256,256,256,256",
     collisions: Annotated[
-        str | None, typer.Option(help="keep, rank or reassign.", show_default="reassign; keep with --import")
+        str | None,
+        typer.Option(help="keep, rank, reassign or sinkhorn.", show_default="reassign; keep with --import"),
     ] = None,
+    duplicates: Annotated[
+        str, typer.Option(help="Items with the very same text: apart, or share one semantic ID.")
+    ] = "apart",
     format: Annotated[str, typer.Option(help="onerec, minionerec or offset.")] = "onerec",
     seed: Seed = 0,
 ) -> None:
     """Give every item a semantic ID (-s sets options of the quantizer)."""
-    from itemic.sid.build import build_index
+    from itemic.sid.build import build_tokenizer
     from itemic.sid.published import import_index
 
     start_logging()
     data, sizes = load_dataset(dataset), _sizes(levels)
+    made: ItemIndex | ItemTokenizer
     if published is not None:
-        index = import_index(data, published, format=format, collisions=collisions or "keep")
+        made = index = import_index(data, published, format=format, collisions=collisions or "keep")
     else:
-        index = build_index(
+        made = build_tokenizer(
             data,
             encoder=encoder,
             quantizer=quantizer,
             levels=sizes,
             collisions=collisions or "reassign",
+            duplicates=duplicates,
             format=format,
             seed=seed,
             encoder_options=settings(encoder_option),
             quantizer_options=settings(option),
         )
+        index = made.index
     inputs = {"dataset": dataset} | ({"import": published} if published else {})
     with artifact(output, "index", index.origin | {"format": format}, inputs, seed) as folder:
-        index.save(folder)
+        made.save(folder)
     stats = index.collisions
     typer.echo(f"{stats.items:,} items, {stats.sids:,} semantic IDs, collision rate {stats.rate:.2%}")
+
+
+@app.command()
+def assign(
+    folder: Annotated[Path, typer.Argument(help="What `itemic sid build` wrote, or a run's folder.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="A dataset folder that has the new items (and maybe old ones).")
+    ],
+    output: Output,
+    as_json: AsJson = False,
+) -> None:
+    """Give semantic IDs to items that have none; old ones stay, and so do the codebooks."""
+    from itemic.sid.tokenizer import ItemTokenizer
+
+    start_logging()
+    source = folder / "index" if (folder / "index").is_dir() else folder
+    found = ItemTokenizer.load(source).assign(load_dataset(dataset).items)
+    with artifact(output, "index", found.index.origin, {"index": source, "dataset": dataset}) as target:
+        found.tokenizer.save(target)
+    drift = None if found.drift is None else found.drift.to_json()
+    if as_json:
+        print_json({"new": len(found.new), "known": len(found.known), "moved": found.moved, "drift": drift})
+        return
+    typer.echo(
+        f"{len(found.new):,} new items, {len(found.known):,} known before, {found.moved:,} not at their nearest codes"
+    )
+    if found.drift is not None:
+        typer.echo(found.drift.line)
+        worst = ", ".join(f"{name} ({value:.2f})" for name, value in found.drift.farthest[:5])
+        typer.echo(f"farthest from the codebooks: {worst}")
 
 
 def _sizes(text: str) -> list[int]:

@@ -107,6 +107,31 @@ class Model:
         """From conversations to token ids."""
         return ChatRenderer(self.tokenizer, self.item_tokens)
 
+    # ------------------------------------------------------------------- items
+
+    def with_index(self, index: ItemIndex) -> Model:
+        """The same weights with an index that has more items, as :meth:`ItemTokenizer.assign` makes one.
+
+        Raises:
+            IndexMismatchError: the index has other tokens, or names one of this model's items otherwise.
+        """
+        if index.tokens != self.index.tokens:
+            raise IndexMismatchError(
+                "the index has other tokens than the model's",
+                "Assign new items with the model's own tokenizer.",
+            )
+        places = {name: row for row, name in enumerate(index.item_ids)}
+        for row, name in enumerate(self.index.item_ids):
+            if name not in places or (index.codes[places[name]] != self.index.codes[row]).any():
+                raise IndexMismatchError(
+                    f"the index names item {name!r} otherwise than the model does, or not at all",
+                    "Assign new items with the model's own tokenizer, which keeps the old ones.",
+                )
+        lm = copy.copy(self.lm)
+        lm.config = copy.deepcopy(self.lm.config)
+        setattr(lm.config, RECORD, getattr(lm.config, RECORD) | {"digest": index.digest})
+        return Model(lm, self.tokenizer, index)
+
     # ------------------------------------------------------------------- files
 
     def save(self, folder: str | Path, *, dtype: torch.dtype | str | None = None) -> None:

@@ -61,7 +61,7 @@ def _read(job: Job) -> Dataset:
 
 def make_index(job: Job) -> None:
     """Build semantic IDs, or match published ones to the items."""
-    from itemic.sid.build import build_index
+    from itemic.sid.build import build_tokenizer
     from itemic.sid.published import import_index
 
     part, dataset = job.recipe.index, load_dataset(job)
@@ -74,19 +74,22 @@ def make_index(job: Job) -> None:
             collisions=part.collisions or "keep",
             unknown=part.unknown,
         )
+        index.save(job.output)
     else:
-        index = build_index(
+        tokenizer = build_tokenizer(
             dataset,
             encoder=part.encoder,
             quantizer=part.quantizer,
             levels=part.levels or (256,) * 4,
             collisions=part.collisions or "reassign",
+            duplicates=part.duplicates,
             format=part.format,
             seed=job.recipe.seed,
             encoder_options=part.encoder_options,
             quantizer_options=part.quantizer_options,
         )
-    index.save(job.output)
+        tokenizer.save(job.output)
+        index = tokenizer.index
     stats = index.collisions
     merge_notes(job.manifest, {"digest": index.digest, "items": stats.items, "sids": stats.sids})
 

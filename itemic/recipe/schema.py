@@ -19,9 +19,9 @@ FORMATS = (
     "amazon-2023",
     "recbole",
 )
-ENCODERS = ("lsa",)
+ENCODERS = ("lsa", "sentence-transformers", "transformers", "openai", "precomputed")
 QUANTIZERS = ("rqkmeans",)
-COLLISIONS = ("keep", "rank", "reassign")
+COLLISIONS = ("keep", "rank", "reassign", "sinkhorn")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
 PRESETS = ("qwen3-pico", "qwen3-nano", "qwen3-micro", "qwen3-mini", "qwen3-small", "qwen3-0.6b")
 NEW_INITS = ("normal", "text", "vectors")
@@ -71,6 +71,7 @@ class IndexPart(Part):
     quantizer_options: dict[str, Any] = {}
     levels: list[Annotated[int, Field(ge=2)]] | None = None
     collisions: str | None = None
+    duplicates: Literal["apart", "share"] = "apart"
     format: str = "onerec"
     published: str | None = Field(default=None, alias="import")
     unknown: Literal["error", "drop"] = "error"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from itemic.data.dataset import Dataset
 from itemic.errors import ConfigError
 from itemic.progress import log
 from itemic.sid.collisions import COLLISIONS, Coded, resolve
+from itemic.sid.drift import misfit
+from itemic.sid.duplicates import DUPLICATES, duplicate_groups, text_digests
 from itemic.sid.format import token_format
 from itemic.sid.index import ItemIndex
-from itemic.sid.vectors import Float32, check_vectors
-
-Part = TypeVar("Part")
-COLLABORATIVE = {"collaborative_weight": 0.0, "collaborative_dims": 64, "collaborative_window": 10}
+from itemic.sid.item_encoder import ItemEncoder, make_part
+from itemic.sid.tokenizer import REFERENCE, ItemTokenizer
+from itemic.sid.vectors import Float32
 
 
 def build_index(
@@ -26,12 +28,41 @@ def build_index(
     quantizer: str = "rqkmeans",
     levels: Sequence[int] = (256,) * 4,
     collisions: str = "reassign",
+    duplicates: str = "apart",
     format: str = "onerec",
     seed: int = 0,
     encoder_options: Mapping[str, Any] | None = None,
     quantizer_options: Mapping[str, Any] | None = None,
 ) -> ItemIndex:
-    """Make semantic IDs for all items of a dataset.
+    """Make semantic IDs for all items of a dataset: the index of :func:`build_tokenizer`, with the same arguments."""
+    return build_tokenizer(
+        dataset,
+        encoder=encoder,
+        quantizer=quantizer,
+        levels=levels,
+        collisions=collisions,
+        duplicates=duplicates,
+        format=format,
+        seed=seed,
+        encoder_options=encoder_options,
+        quantizer_options=quantizer_options,
+    ).index
+
+
+def build_tokenizer(
+    dataset: Dataset,
+    *,
+    encoder: str = "lsa",
+    quantizer: str = "rqkmeans",
+    levels: Sequence[int] = (256,) * 4,
+    collisions: str = "reassign",
+    duplicates: str = "apart",
+    format: str = "onerec",
+    seed: int = 0,
+    encoder_options: Mapping[str, Any] | None = None,
+    quantizer_options: Mapping[str, Any] | None = None,
+) -> ItemTokenizer:
+    """Make semantic IDs for all items of a dataset, and keep what new items will need.
 
     Args:
         dataset: its items' texts are read, and of its interactions ``Dataset.train`` alone, if at all.
@@ -39,10 +70,10 @@ def build_index(
         quantizer: a key of :data:`itemic.sid.quantizers.QUANTIZERS`.
         levels: codes of each level.
         collisions: a key of :data:`itemic.sid.collisions.COLLISIONS`.
+        duplicates: whether items with the very same text get semantic IDs of their own (``apart``) or ``share`` one.
         format: a key of :data:`itemic.sid.format.TOKEN_FORMATS`.
         seed: for encoder and quantizer; the same seed gives the same semantic IDs.
-        encoder_options: arguments of the encoder, and ``collaborative_weight`` (0 to 1, the share of
-            co-occurrence vectors in the items' vectors), ``collaborative_dims``, ``collaborative_window``.
+        encoder_options: arguments of :class:`itemic.sid.item_encoder.ItemEncoder`.
         quantizer_options: arguments of the quantizer.
 
     Raises:
@@ -50,25 +81,35 @@ def build_index(
         DataError: the items have no text, or the vectors are broken.
     """
     token_format(format)
-    if collisions not in COLLISIONS:
-        raise ConfigError(f"unknown collision policy {collisions!r}", f"Use one of {', '.join(COLLISIONS)}.")
-    vectors, encoded = encode_items(dataset, encoder, seed=seed, options=encoder_options)
+    for name, table, what in (
+        (collisions, tuple(COLLISIONS), "collision policy"),
+        (duplicates, DUPLICATES, "treatment of duplicates"),
+    ):
+        if name not in table:
+            raise ConfigError(f"unknown {what} {name!r}", f"Use one of {', '.join(table)}.")
     from itemic.sid.quantizers import QUANTIZERS
 
-    maker = _make("quantizer", QUANTIZERS, quantizer, quantizer_options or {}, seed)
+    items = ItemEncoder(encoder, encoder_options, seed=seed)
+    maker = make_part("quantizer", QUANTIZERS, quantizer, quantizer_options or {}, seed)
+    vectors = items.fit_transform(dataset)
     plain, books = maker.fit(vectors, levels)
+    groups = duplicate_groups(dataset.items)
     coded = Coded(plain, tuple(levels), books.latent(vectors), books.books)
-    codes, sizes, changed = resolve(coded, collisions)
+    codes, sizes, changed = resolve(coded, collisions, groups if duplicates == "share" else None)
+    upper = (codes[:, : len(levels) - 1] != plain[:, :-1]).any(axis=1)
     origin = {
-        "encoder": encoded,
+        "encoder": items.record,
         "quantizer": {"name": quantizer, "options": dict(quantizer_options or {}), **maker.notes},
-        "collisions": {"policy": collisions, "items_changed": changed},
+        "collisions": {"policy": collisions, "items_changed": changed, "changed_above": int(upper.sum())},
+        "duplicates": {"policy": duplicates, "items": len(groups) - int(groups.max()) - 1},
         "seed": seed,
     }
     index = ItemIndex(dataset.item_ids, codes, sizes, format, _plain(origin), books.books)
     stats = index.collisions
     log.info("%d items, %d semantic IDs, %d re-assigned", stats.items, stats.sids, changed)
-    return index
+    fits = np.sort(misfit(books, vectors, books.assign(vectors)))
+    reference = fits[np.linspace(0, len(fits) - 1, min(len(fits), REFERENCE)).astype(np.int64)]
+    return ItemTokenizer(index, items, books, collisions, duplicates, reference, text_digests(dataset.items))
 
 
 def encode_items(
@@ -78,47 +119,8 @@ def encode_items(
 
     ``options`` are those of ``build_index(encoder_options=…)``.
     """
-    from itemic.sid.encoders import ENCODERS
-
-    given = dict(options or {})
-    shared = {key: given.pop(key, default) for key, default in COLLABORATIVE.items()}
-    maker = _make("encoder", ENCODERS, encoder, given, seed)
-    vectors = check_vectors(maker.fit_transform(dataset.items), f"the vectors of encoder {encoder!r}")
-    record = {"name": encoder, "options": given, **maker.notes}
-    if shared["collaborative_weight"] != 0:
-        from itemic.sid.cooccurrence import cooccurrence_vectors, fuse
-
-        together = cooccurrence_vectors(
-            dataset.train,
-            len(vectors),
-            shared["collaborative_dims"],
-            window=shared["collaborative_window"],
-            seed=seed,
-        )
-        vectors = fuse(vectors, together, shared["collaborative_weight"])
-        record |= shared | {"items_without_neighbours": int((~together.any(axis=1)).sum())}
-    return vectors, record
-
-
-def _make(
-    kind: str, table: Mapping[str, Callable[..., Part]], name: str, options: Mapping[str, Any], seed: int
-) -> Part:
-    """An encoder or quantizer of that name with those options.
-
-    Raises:
-        ConfigError: it or one of the options is unknown.
-    """
-    if name not in table:
-        raise ConfigError(f"unknown {kind} {name!r}", f"Use one of {', '.join(table)}.")
-    known = [key for key in inspect.signature(table[name]).parameters if key != "seed"]
-    wrong = [key for key in options if key not in known]
-    if wrong:
-        extra = list(COLLABORATIVE) if kind == "encoder" else []
-        raise ConfigError(
-            f"{kind} {name!r} has no option {', '.join(map(repr, wrong))}",
-            f"It has {', '.join(known + extra)}.",
-        )
-    return table[name](**options, seed=seed)
+    items = ItemEncoder(encoder, options, seed=seed)
+    return items.fit_transform(dataset), items.record
 
 
 def _plain(value: Any) -> Any:

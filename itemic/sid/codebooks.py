@@ -19,10 +19,9 @@ import torch
 from itemic.errors import ConfigError, IndexMismatchError
 from itemic.sid.nearest import nearest
 from itemic.sid.spaces import SPACES, Identity, Space
-from itemic.sid.vectors import Float32, check_vectors
+from itemic.sid.vectors import ROWS, Float32, check_vectors
 
 Int32 = npt.NDArray[np.int32]
-ROWS = 1 << 16  # vectors on the device at a time
 
 
 class Codebooks:
@@ -48,6 +47,10 @@ class Codebooks:
     @property
     def sizes(self) -> tuple[int, ...]:
         return tuple(len(book) for book in self.books)
+
+    @property
+    def levels(self) -> int:
+        return len(self.books)
 
     @property
     def width(self) -> int:

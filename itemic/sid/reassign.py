@@ -23,7 +23,9 @@ Float64 = npt.NDArray[np.float64]
 STAY = 1e-9  # what an item's own code is worth, as a share of the table's largest cost: ties don't move items
 
 
-def reassign_codes(codes: Int32, vectors: Float32, codebooks: Sequence[Float32]) -> Int32:
+def reassign_codes(
+    codes: Int32, vectors: Float32, codebooks: Sequence[Float32], taken: Int32 | None = None
+) -> Int32:
     """Codes int32 ``[n, L]`` without any collision, as near to ``codes`` as their vectors allow.
 
     The cost of a code is the squared distance between its codebook row and what the levels before left over
@@ -34,62 +36,84 @@ def reassign_codes(codes: Int32, vectors: Float32, codebooks: Sequence[Float32])
         codes: int32 ``[n, L]``.
         vectors: float32 ``[n, d]``.
         codebooks: float32 ``[K_l, d]`` for every level.
+        taken: int32 ``[m, L]``, distinct semantic IDs that other items have already and keep.
 
     Raises:
-        ConfigError: there are more items than semantic IDs.
+        ConfigError: there are more items than free semantic IDs.
     """
     sizes = [len(book) for book in codebooks]
-    if len(codes) > math.prod(sizes):
+    fixed = np.zeros((0, len(sizes)), np.int32) if taken is None else taken
+    if len(codes) + len(fixed) > math.prod(sizes):
+        others = f" beside {len(fixed)} others" if len(fixed) else ""
         raise ConfigError(
-            f"{len(codes)} items don't fit in the {math.prod(sizes)} semantic IDs of the levels {sizes}",
+            f"{len(codes)} items don't fit{others} in the {math.prod(sizes)} semantic IDs of the levels {sizes}",
             "Add a level or larger codebooks.",
         )
     codes = codes.copy()
     residual = vectors.astype(np.float32)
-    prefix = np.zeros(len(codes), np.int64)
+    prefix, above = np.zeros(len(codes), np.int64), np.zeros(len(fixed), np.int64)
     for level, book in enumerate(codebooks):
-        room = min(math.prod(sizes[level + 1 :]), len(codes))
+        below = min(math.prod(sizes[level + 1 :]), len(codes) + len(fixed))
         wanted = codes[:, level].astype(np.int64)
-        for rows in _crowded(prefix, wanted, len(book), room):
+        held = above * len(book) + fixed[:, level]
+        for rows, room in _crowded(prefix, wanted, held, len(book), below):
             place = _one_each if level == len(codebooks) - 1 else _spill
             codes[rows, level] = place(residual[rows], book, wanted[rows], room)
         moved = codes[:, level] != wanted
         residual = residual - book[codes[:, level]]
         codes[moved, level + 1 :] = _quantize(residual[moved], codebooks[level + 1 :])
-        prefix = np.unique(prefix * len(book) + codes[:, level], return_inverse=True)[1]
+        both = np.concatenate([prefix * len(book) + codes[:, level], held])
+        number = np.unique(both, return_inverse=True)[1]
+        prefix, above = number[: len(codes)], number[len(codes) :]
     return codes
 
 
-def _crowded(prefix: Int64, code: Int64, size: int, room: int) -> list[Int64]:
-    """The rows of each prefix in which some code holds more than ``room`` items."""
+def _crowded(prefix: Int64, code: Int64, held: Int64, size: int, below: int) -> list[tuple[Int64, Int64]]:
+    """The rows of each prefix in which some code holds more items than it has room for, and the room of each code.
+
+    ``held`` are the keys ``prefix * size + code`` of items that keep their place; ``below`` semantic IDs begin with
+    each prefix and code.
+    """
     key, count = np.unique(prefix * size + code, return_counts=True)
-    hit = np.unique(key[count > room] // size)
+    full, full_count = np.unique(held, return_counts=True)
+    kept = np.zeros(len(key), np.int64)
+    if len(full):
+        place = np.minimum(np.searchsorted(full, key), len(full) - 1)
+        kept = np.where(full[place] == key, full_count[place], 0)
+    hit = np.unique(key[count + kept > below] // size)
     order = np.argsort(prefix, kind="stable")
     start = np.searchsorted(prefix[order], hit, "left")
     stop = np.searchsorted(prefix[order], hit, "right")
-    return [order[low:high] for low, high in zip(start, stop, strict=True)]
+    crowded = []
+    for number, low, high in zip(hit, start, stop, strict=True):
+        room = np.full(size, below, np.int64)
+        mine = slice(*np.searchsorted(full, [number * size, (number + 1) * size]))
+        room[full[mine] - number * size] -= full_count[mine]
+        crowded.append((order[low:high], room))
+    return crowded
 
 
-def _one_each(residual: Float32, book: Float32, own: Int64, room: int) -> Int64:
+def _one_each(residual: Float32, book: Float32, own: Int64, room: Int64) -> Int64:
     """The last level: a different code for each item of a prefix, with the least sum of costs."""
-    cost = _distances(residual, book)
+    cost = squared_distances(residual, book)
     cost[np.arange(len(own)), own] -= STAY * cost.max()
+    cost[:, room < 1] = np.inf
     return np.asarray(linear_sum_assignment(cost)[1], np.int64)
 
 
-def _spill(residual: Float32, book: Float32, own: Int64, room: int) -> Int64:
-    """A level above: no code of the prefix keeps more than ``room`` items.
+def _spill(residual: Float32, book: Float32, own: Int64, room: Int64) -> Int64:
+    """A level above: no code of the prefix keeps more items than it has room for.
 
     Of each overfull code those items leave that lose least by their best open code. Then, in rounds, each
     open code takes the ones that fit it best, as far as it has room; the others ask for their next-best.
     """
-    cost = _distances(residual, book)
+    cost = squared_distances(residual, book)
     code = own.copy()
     count = np.bincount(code, minlength=len(book))
     loss = np.where(count < room, cost, np.inf).min(axis=1) - cost[np.arange(len(own)), own]
     order = np.lexsort((loss, code))
     place = np.arange(len(own)) - np.searchsorted(code[order], code[order])
-    leaving = order[place < np.maximum(count - room, 0)[code[order]]]
+    leaving = order[place < np.maximum(count - room, 0)[code[order]]]  # those that lose least
     count = np.minimum(count, room)
     while len(leaving):
         open_cost = np.where(count < room, cost[leaving], np.inf)
@@ -108,12 +132,12 @@ def _quantize(residual: Float32, codebooks: Sequence[Float32]) -> Int32:
     codes = np.zeros((len(residual), len(codebooks)), np.int32)
     for level, book in enumerate(codebooks):
         for rows in np.array_split(np.arange(len(residual)), 1 + len(residual) * len(book) // (1 << 22)):
-            codes[rows, level] = _distances(residual[rows], book).argmin(axis=1)
+            codes[rows, level] = squared_distances(residual[rows], book).argmin(axis=1)
         residual = residual - book[codes[:, level]]
     return codes
 
 
-def _distances(residual: Float32, book: Float32) -> Float64:
+def squared_distances(residual: Float32, book: Float32) -> Float64:
     """Squared distances float64 ``[m, K]``."""
     centre = book.mean(axis=0)
     x, y = (residual - centre).astype(np.float64), (book - centre).astype(np.float64)

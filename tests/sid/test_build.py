@@ -10,7 +10,7 @@ from itemic.errors import ConfigError, DataError
 from itemic.sid.build import build_index, encode_items
 from itemic.sid.codebooks import Codebooks
 from itemic.sid.index import ItemIndex
-from tests.sid.encoders.test_encoders import CATEGORIES, TITLES
+from tests.sid.encoders.cases import CATEGORIES, TITLES
 from tests.sid.helpers import make_dataset
 
 DATA = make_dataset(TITLES, {"u": [0, 5, 10, 15, 20], "v": [1, 6, 11, 16, 21]}, categories=CATEGORIES)
@@ -92,7 +92,7 @@ def test_targets_of_the_splits_are_not_read() -> None:
     [
         ({"encoder": "bert"}, "unknown encoder 'bert'"),
         ({"quantizer": "vq"}, "unknown quantizer 'vq'"),
-        ({"collisions": "sinkhorn"}, "unknown collision policy"),
+        ({"collisions": "shuffle"}, "unknown collision policy"),
         ({"format": "tiger"}, "unknown token format"),
         ({"encoder_options": {"dimz": 3}}, "encoder 'lsa' has no option 'dimz'"),
         ({"encoder_options": {"seed": 3}}, "no option 'seed'"),

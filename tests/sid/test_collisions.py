@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -140,8 +141,101 @@ def test_rank_numbers_the_items_of_each_semantic_id(seed: int, n: int) -> None:
 def test_keep_and_the_table() -> None:
     coded = quantized(30, (3, 2), 0)
     assert resolve(coded, "keep")[0] is coded.codes
-    assert set(COLLISIONS) == {"keep", "rank", "reassign"}
-    with pytest.raises(ConfigError, match="'sinkhorn'"):
-        resolve(coded, "sinkhorn")
+    assert set(COLLISIONS) == {"keep", "rank", "reassign", "sinkhorn"}
+    with pytest.raises(ConfigError, match="'shuffle'"):
+        resolve(coded, "shuffle")
     with pytest.raises(ConfigError, match="without the item vectors"):
         resolve(Coded(coded.codes, coded.sizes), "reassign")
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_new_items_leave_the_old_ones_alone(data: st.DataObject) -> None:
+    """Old items hold their semantic IDs; new ones get free ones, up to the last that is left."""
+    sizes = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
+    total = int(np.prod(sizes))
+    n = data.draw(st.integers(1, total))
+    coded = quantized(n, sizes, data.draw(st.integers(0, 10_000)))
+    every = np.array(list(product(*map(range, sizes))), np.int32)
+    held = data.draw(st.permutations(range(total)))[: data.draw(st.integers(0, total - n))]
+    taken = every[sorted(held)]
+    codes, _, _ = resolve(replace(coded, taken=taken), "reassign")
+    assert len(np.unique(np.concatenate([codes, taken]), axis=0)) == n + len(taken)
+    free = ~(coded.codes[:, None] == taken[None]).all(axis=2).any(axis=1)
+    alone = np.bincount(np.unique(coded.codes, axis=0, return_inverse=True)[1])[
+        np.unique(coded.codes, axis=0, return_inverse=True)[1]
+    ]
+    if (free & (alone == 1)).all():  # nobody is in anybody's way
+        assert (codes == coded.codes).all()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_the_last_level_is_optimal_beside_taken_codes(seed: int, n: int) -> None:
+    coded = replace(quantized(n, (1, 5), seed), taken=np.array([[0, 1], [0, 3]], np.int32))
+    codes, _, _ = resolve(coded, "reassign")
+    ways = (np.array([[0, code] for code in way], np.int32) for way in permutations((0, 2, 4), n))
+    assert error(coded, codes) == pytest.approx(min(error(coded, way) for way in ways), rel=1e-6)
+
+
+def test_no_semantic_id_is_left() -> None:
+    coded = quantized(3, (2, 2), 0)
+    with pytest.raises(ConfigError, match="3 items don't fit beside 2 others in the 4 semantic IDs"):
+        resolve(replace(coded, taken=np.array([[0, 0], [1, 1]], np.int32)), "reassign")
+
+
+def test_rank_counts_on_from_the_old_items() -> None:
+    codes = np.array([[0], [1], [0]], np.int32)
+    taken = np.array([[0, 0], [0, 1], [2, 0]], np.int32)
+    found, sizes, _ = resolve(Coded(codes, (3,), taken=taken), "rank")
+    assert found.tolist() == [[0, 2], [1, 0], [0, 3]]
+    assert sizes == (3, 4)
+
+
+def collided(codes: np.ndarray) -> int:
+    _, number, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    return int((count[number] > 1).sum())
+
+
+@given(st.integers(0, 10_000), st.integers(2, 40))
+@settings(max_examples=60, deadline=None)
+def test_sinkhorn_only_moves_last_codes_of_items_that_collide(seed: int, n: int) -> None:
+    coded = quantized(n, (3, 8), seed)
+    codes, sizes, _ = resolve(coded, "sinkhorn")
+    assert sizes == coded.sizes
+    assert (codes[:, 0] == coded.codes[:, 0]).all()
+    assert collided(codes) <= collided(coded.codes)
+    if not collided(coded.codes):
+        assert (codes == coded.codes).all()
+
+
+def test_sinkhorn_takes_a_group_apart() -> None:
+    """Ten items of one semantic ID and thirty-two last codes: all apart."""
+    rng = np.random.default_rng(0)
+    books = [np.zeros((1, 4), np.float32), rng.normal(size=(32, 4)).astype(np.float32)]
+    vectors = (books[1][5] + 0.05 * rng.normal(size=(10, 4))).astype(np.float32)
+    coded = Coded(np.array([[0, 5]] * 10, np.int32), (1, 32), vectors, books)
+    codes, _, _ = resolve(coded, "sinkhorn")
+    assert len(np.unique(codes, axis=0)) == 10
+    same = Coded(coded.codes, (1, 32), np.repeat(vectors[:1], 10, axis=0), books)
+    assert (
+        len(np.unique(resolve(same, "sinkhorn")[0], axis=0)) == 1
+    )  # duplicates have nothing to tell them apart
+
+
+def test_the_transport_plan_is_even() -> None:
+    from itemic.sid.sinkhorn import transport_plan
+
+    plan = transport_plan(np.random.default_rng(0).random((6, 4)), 0.5)
+    np.testing.assert_allclose(plan.sum(axis=1), 1 / 6, rtol=1e-9)
+    np.testing.assert_allclose(plan.sum(axis=0), 1 / 4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("policy", COLLISIONS)
+def test_items_that_are_alike_share(policy: str) -> None:
+    coded = quantized(30, (3, 20), 0)
+    alike = np.arange(30) % 10
+    codes, _, _ = resolve(coded, policy, alike)
+    assert (codes == codes[alike]).all()
+    if policy in ("rank", "reassign"):
+        assert len(np.unique(codes, axis=0)) == 10
