@@ -52,7 +52,11 @@ def item_texts(items: pl.DataFrame, fields: Sequence[str] = TEXT_FIELDS) -> list
     """
     if not fields:
         raise ConfigError("no text field is named", f"Choose among {', '.join(TEXT_FIELDS)}.")
-    columns = [field_texts(items, field) for field in fields]
+    return join_fields(fields, [field_texts(items, field) for field in fields])
+
+
+def join_fields(fields: Sequence[str], columns: Sequence[Sequence[str]]) -> list[str]:
+    """The texts of :func:`item_texts` from the fields' own, each column as :func:`field_texts` gives it."""
     labels = [field.capitalize() for field in fields]
     rows = zip(*columns, strict=True)
     return ["\n".join(f"{n}: {t}" for n, t in zip(labels, row, strict=True) if t) for row in rows]

@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from itemic import schema as c
-from itemic.errors import ConfigError, DataError
-from itemic.progress import log
+from itemic.errors import ConfigError
+from itemic.sid.encoders.silent import Known, fill_silent, mean_vector, require_text
 from itemic.sid.text import field_texts
 from itemic.sid.vectors import Array, Float32, normalize
 
@@ -77,13 +76,9 @@ class LSAEncoder:
         """
         terms = self._learn_terms(items)
         known = np.diff(terms.indptr) > 0
-        if not known.any():
-            raise DataError(
-                f"none of the {len(items)} items has text in {', '.join(self.fields)}",
-                "Import the items' texts, or encode another field.",
-            )
+        require_text(known, self.fields)
         vectors = normalize(self._reduce(terms))
-        self._mean = normalize(vectors[known].mean(axis=0, keepdims=True))
+        self._mean = mean_vector(vectors, known, unit=True)
         return self._filled(vectors, known, items)
 
     def transform(self, items: pl.DataFrame) -> Float32:
@@ -105,14 +100,10 @@ class LSAEncoder:
         vectors = normalize(np.asarray(terms @ self._components.T, np.float32))
         return self._filled(vectors, known, items)
 
-    def _filled(self, vectors: Float32, known: npt.NDArray[np.bool_], items: pl.DataFrame) -> Float32:
-        silent = np.flatnonzero(~known)
-        if len(silent):
-            vectors[silent] = self._mean
-            first = items[c.ITEM_ID][int(silent[0])]
-            log.warning("%d items have no text (first %r) and get the mean vector", len(silent), first)
+    def _filled(self, vectors: Float32, known: Known, items: pl.DataFrame) -> Float32:
+        silent = fill_silent(vectors, known, self._mean, items)
         terms = self._components.shape[1]
-        self.notes = {"dims": vectors.shape[1], "terms": terms, "items_without_text": len(silent)}
+        self.notes = {"dims": vectors.shape[1], "terms": terms, "items_without_text": silent}
         return vectors
 
     @property

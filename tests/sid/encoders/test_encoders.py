@@ -1,110 +1,123 @@
-"""The contract of every encoder, then what LSA promises beyond it."""
+"""The contract of every encoder."""
 
 from __future__ import annotations
 
+import json
 import logging
-from typing import Any
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from itemic.errors import ConfigError, DataError
-from itemic.sid.encoders import ENCODERS, Encoder
-from itemic.sid.encoders.lsa import LSAEncoder
+from itemic.sid.encoders import ENCODERS
+from tests.sid.encoders.cases import CASES, FRESH, ITEMS, THINGS, TITLES, Maker, Site
 from tests.sid.helpers import make_dataset
 
-COLOURS = ("red", "green", "blue", "white")
-THINGS = ("soap", "shampoo", "brush", "towel", "mirror")
-TITLES = [f"{colour} {thing} number {k}" for k in range(3) for colour in COLOURS for thing in THINGS]
-CATEGORIES = [["Home", thing.title()] for _ in range(3) for _ in COLOURS for thing in THINGS]
-ITEMS = make_dataset(TITLES, categories=CATEGORIES).items
+
+@pytest.fixture(params=CASES)
+def make(request: pytest.FixtureRequest, site: Site) -> Maker:
+    return Maker(request.param, site)
 
 
-def make(name: str, **options: Any) -> Encoder:
-    return ENCODERS[name](**options)
+def things(vectors: np.ndarray, others: np.ndarray) -> list[str]:
+    """What thing the nearest of the others is."""
+    return [THINGS[row % 5] for row in (vectors @ others.T).argmax(axis=1).tolist()]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_has_a_case() -> None:
+    assert {name for name, _ in CASES.values()} == set(ENCODERS)
+
+
+def test_the_table_is_imported_without_torch() -> None:
+    code = (
+        "import sys, itemic.sid.encoders; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
 class TestContract:
-    def test_vectors_are_finite_float32(self, name: str) -> None:
-        vectors = make(name).fit_transform(ITEMS)
+    def test_vectors_are_finite_float32(self, make: Maker) -> None:
+        vectors = make().fit_transform(ITEMS)
         assert vectors.dtype == np.float32
         assert vectors.shape[0] == len(ITEMS)
         assert np.isfinite(vectors).all()
-        assert make(name).name == name
+        assert make().name == make.name
 
-    def test_the_same_seed_gives_the_same_vectors(self, name: str) -> None:
-        first, second = (make(name, seed=3).fit_transform(ITEMS) for _ in range(2))
+    def test_the_same_seed_gives_the_same_vectors(self, make: Maker) -> None:
+        first, second = (make(seed=3).fit_transform(ITEMS) for _ in range(2))
         assert (first == second).all()
 
-    def test_equal_texts_get_equal_vectors(self, name: str) -> None:
-        vectors = make(name).fit_transform(make_dataset([*TITLES, TITLES[4]]).items)
+    def test_equal_texts_get_equal_vectors(self, make: Maker) -> None:
+        make.promises("texts")
+        vectors = make().fit_transform(make_dataset([*TITLES, TITLES[4]]).items)
         np.testing.assert_allclose(vectors[4], vectors[-1], atol=1e-5)
 
-    def test_similar_items_are_near(self, name: str) -> None:
-        vectors = make(name).fit_transform(ITEMS)
+    def test_the_order_of_items_does_not_matter(self, make: Maker) -> None:
+        make.promises("any order")
+        backwards = make().fit_transform(ITEMS.reverse())[::-1]
+        cosines = make().fit_transform(ITEMS)
+        np.testing.assert_allclose(backwards @ backwards.T, cosines @ cosines.T, atol=1e-4)
+
+    def test_similar_items_are_near(self, make: Maker) -> None:
+        make.promises("meaning")
+        vectors = make().fit_transform(ITEMS)
         nearest = (vectors @ vectors.T - 2 * np.eye(len(ITEMS))).argmax(axis=1)
         same = [THINGS[row % 5] == THINGS[other % 5] for row, other in enumerate(nearest.tolist())]
         assert np.mean(same) > 0.9
 
-    def test_one_item(self, name: str) -> None:
-        vectors = make(name).fit_transform(ITEMS[:1])
+    def test_one_item(self, make: Maker) -> None:
+        vectors = make().fit_transform(ITEMS[:1])
         assert len(vectors) == 1
         assert np.isfinite(vectors).all()
 
     def test_an_item_without_text_is_counted_and_said(
-        self, name: str, caplog: pytest.LogCaptureFixture
+        self, make: Maker, caplog: pytest.LogCaptureFixture
     ) -> None:
-        encoder = make(name)
+        make.promises("texts")
+        encoder = make()
         with caplog.at_level(logging.WARNING, logger="itemic"):
             vectors = encoder.fit_transform(make_dataset([*TITLES, "", " - "]).items)
-        assert np.isfinite(vectors).all()
         assert encoder.notes["items_without_text"] == 2
         assert "2 items have no text (first 'item60')" in caplog.text
+        mean = vectors[:-2].mean(axis=0)
+        np.testing.assert_allclose(vectors[-2:], [mean / np.linalg.norm(mean)] * 2, atol=1e-5)
+        silent = encoder.transform(make_dataset([""]).items)
+        np.testing.assert_allclose(silent, vectors[-1:], atol=1e-6)
 
-    def test_new_items_and_a_restored_encoder(self, name: str) -> None:
-        encoder, again = make(name), make(name)
+    def test_new_items_and_a_restored_encoder(self, make: Maker) -> None:
+        encoder, again = make(), make()
         vectors = encoder.fit_transform(ITEMS)
         np.testing.assert_allclose(encoder.transform(ITEMS), vectors, atol=1e-4)
-        fresh = make_dataset(["pink soap number 9", "red towel"]).items
         again.restore(encoder.state)
         assert again.identity == encoder.identity
-        assert (again.transform(fresh) == encoder.transform(fresh)).all()
-        nearest = (encoder.transform(fresh) @ vectors.T).argmax(axis=1)
-        assert [THINGS[row % 5] for row in nearest.tolist()] == ["soap", "towel"]
+        assert (again.transform(FRESH) == encoder.transform(FRESH)).all()
+        assert encoder.transform(FRESH).shape == (2, vectors.shape[1])
 
-    def test_no_text_at_all(self, name: str) -> None:
+    def test_new_items_are_near_old_ones_like_them(self, make: Maker) -> None:
+        make.promises("meaning")
+        encoder = make()
+        vectors = encoder.fit_transform(ITEMS)
+        assert things(encoder.transform(FRESH), vectors) == ["soap", "towel"]
+
+    def test_identity_and_notes_are_plain_json_and_steady(self, make: Maker) -> None:
+        encoder = make()
+        encoder.fit_transform(ITEMS)
+        assert json.loads(json.dumps(encoder.identity)) == encoder.identity
+        assert json.loads(json.dumps(encoder.notes)) == encoder.notes
+        assert encoder.identity["name"] == make.name
+        other = make()
+        other.fit_transform(ITEMS)
+        assert other.identity == encoder.identity
+
+    def test_no_text_at_all(self, make: Maker) -> None:
+        make.promises("texts")
         with pytest.raises(DataError, match="none of the 3 items has text"):
-            make(name).fit_transform(make_dataset(["", "", ""]).items)
+            make().fit_transform(make_dataset(["", "", ""]).items)
 
-
-def test_lsa_rows_have_length_one_and_silent_items_the_mean() -> None:
-    vectors = LSAEncoder().fit_transform(make_dataset([*TITLES, ""]).items)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    mean = vectors[:-1].mean(axis=0)
-    np.testing.assert_allclose(vectors[-1], mean / np.linalg.norm(mean), atol=1e-5)
-
-
-def test_lsa_keeps_the_cosines_of_a_full_decomposition() -> None:
-    """Exact for a small table: the vectors' products are those of the TF-IDF rows themselves."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectors = LSAEncoder(dims=1000, fields={"title": 1.0}).fit_transform(ITEMS)
-    table = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\b\w+\b").fit_transform(
-        TITLES
-    )
-    np.testing.assert_allclose(vectors @ vectors.T, (table @ table.T).toarray(), atol=1e-5)
-
-
-def test_lsa_dims_and_weights() -> None:
-    assert LSAEncoder(dims=7).fit_transform(ITEMS).shape == (60, 7)
-    by_category = LSAEncoder(fields={"title": 0.01, "categories": 1.0}).fit_transform(ITEMS)
-    assert by_category[0] @ by_category[5] > 0.99  # another colour of the same thing
-    by_title = LSAEncoder(fields={"title": 1.0}).fit_transform(ITEMS)
-    assert by_title[0] @ by_title[5] < 0.9
-
-
-@pytest.mark.parametrize("options", [{"dims": 0}, {"fields": {}}, {"fields": {"title": -1.0}}])
-def test_lsa_options_that_cannot_work(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError):
-        LSAEncoder(**options)
+    def test_an_unknown_field(self, make: Maker) -> None:
+        make.promises("texts")
+        with pytest.raises(ConfigError, match="colour"):
+            make(fields={"colour": 1.0} if make.name == "lsa" else ["colour"]).fit_transform(ITEMS)
