@@ -1,0 +1,8 @@
+"""The quality of semantic IDs: a report on one index, and several side by side."""
+
+from __future__ import annotations
+
+from itemic.sid.report.measure import report
+from itemic.sid.report.records import SidReport
+
+__all__ = ["SidReport", "report"]
