@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
+from itemic import schema as c
 from itemic.sid.encoders import ENCODERS, Encoder
+from itemic.sid.text import item_texts
+from itemic.sid.vectors import normalize
 from tests.sid.encoders import models
+from tests.sid.encoders.server import Embedder, hash_words, serving
 from tests.sid.helpers import make_dataset
 
 COLOURS = ("red", "green", "blue", "white")
@@ -26,6 +33,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.closing = ExitStack()
 
     @cached_property
     def bert(self) -> Path:
@@ -40,6 +48,18 @@ class Site:
         pytest.importorskip("sentence_transformers", reason="sentence-transformers isn't installed")
         return models.sentence_model(self.folder / "sentence", self.bert)
 
+    @cached_property
+    def server(self) -> Embedder:
+        return self.closing.enter_context(serving())
+
+    @cached_property
+    def parquet(self) -> Path:
+        items = pl.concat([ITEMS, FRESH])
+        vectors = normalize(np.array([hash_words(text) for text in item_texts(items)]))
+        file = self.folder / "vectors.parquet"
+        pl.DataFrame({c.ITEM_ID: items[c.ITEM_ID], "vector": vectors.tolist()}).reverse().write_parquet(file)
+        return file
+
 
 CASES: dict[str, tuple[str, Callable[[Site], dict[str, Any]]]] = {
     "lsa": ("lsa", lambda site: {}),
@@ -47,9 +67,13 @@ CASES: dict[str, tuple[str, Callable[[Site], dict[str, Any]]]] = {
     "transformers-mean": ("transformers", lambda site: {"model": str(site.bert)}),
     "transformers-cls": ("transformers", lambda site: {"model": str(site.bert), "pooling": "cls"}),
     "transformers-last": ("transformers", lambda site: {"model": str(site.qwen3), "pooling": "last"}),
+    "openai": ("openai", lambda site: {"model": "words", "base_url": site.server.url}),
+    "precomputed-parquet": ("precomputed", lambda site: {"path": str(site.parquet), "unknown": "drop"}),
 }
 # what a case can't promise, and why
+GIVEN = "its vectors are given by item id, whatever the texts"
 EXCUSED = {
+    ("precomputed-parquet", "texts"): GIVEN,
     (
         "transformers-last",
         "meaning",
