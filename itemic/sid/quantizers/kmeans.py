@@ -41,7 +41,7 @@ def kmeans(
     least = math.inf
     for run in range(n_init):
         draws = torch.Generator().manual_seed(seed + 7919 * run)
-        sample = _sample(centred, max(SEEDING_ROWS * k, SEEDING_LEAST), draws)
+        sample = sample_rows(centred, max(SEEDING_ROWS * k, SEEDING_LEAST), draws)
         book = _seed_codes(sample, k, draws)
         if len(sample) < len(x):
             book = lloyd(sample, book, min(SAMPLE_STEPS, max_iter), tolerance)[0]
@@ -53,7 +53,7 @@ def kmeans(
     return best[0][repeated] + mean, best[1]
 
 
-def _sample(x: Tensor, count: int, draws: torch.Generator) -> Tensor:
+def sample_rows(x: Tensor, count: int, draws: torch.Generator) -> Tensor:
     """``x``, or so many of its rows where it has more."""
     if len(x) <= count:
         return x
@@ -116,20 +116,23 @@ def lloyd(x: Tensor, book: Tensor, max_iter: int, tolerance: float) -> tuple[Ten
 
 def _means(x: Tensor, codes: Tensor, distance: Tensor, book: Tensor) -> Tensor:
     """The mean of each code's vectors; a code without any takes over one of the worst-fitting vectors."""
-    k = len(book)
-    counts = torch.bincount(codes, minlength=k)
-    if x.is_cuda:  # index_add_ adds there in no fixed order
-        sums = torch.zeros_like(book)
-        for part, code in zip(torch.split(x, rows(book)), torch.split(codes, rows(book)), strict=True):
-            hot = torch.zeros(k, len(part), device=x.device).scatter_(0, code[None], 1.0)
-            sums += hot @ part
-    else:
-        sums = torch.zeros_like(book).index_add_(0, codes, x)
-    means = sums / counts.clamp_min(1)[:, None]
-    empty = torch.nonzero(counts == 0)[:, 0]
+    moved = means(x, codes, book)
+    empty = torch.nonzero(torch.bincount(codes, minlength=len(book)) == 0)[:, 0]
     if len(empty):
         far, worst = distance.topk(min(len(empty), len(x)))
         worst = worst[far > TRIVIAL * x.square().sum(dim=1).mean()]
-        means[empty] = book[empty]
-        means[empty[: len(worst)]] = x[worst]
-    return means
+        moved[empty[: len(worst)]] = x[worst]
+    return moved
+
+
+def means(x: Tensor, codes: Tensor, book: Tensor) -> Tensor:
+    """The mean of each code's vectors; a code without any keeps its row of ``book``."""
+    counts = torch.bincount(codes, minlength=len(book))
+    sums = torch.zeros_like(book)
+    if x.is_cuda:  # index_add_ adds there in no fixed order
+        for part, code in zip(torch.split(x, rows(book)), torch.split(codes, rows(book)), strict=True):
+            hot = torch.zeros(len(book), len(part), device=x.device).scatter_(0, code[None], 1.0)
+            sums += hot @ part
+    else:
+        sums.index_add_(0, codes, x)
+    return torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], book)
