@@ -22,7 +22,8 @@ Weights = list[tuple[Tensor, Tensor]]
 LOOKS = 20  # times that the error over all training rows is measured, so that the best state is kept
 RESET_UNTIL = 0.8  # of the steps; codes that come to life later could not settle
 COUNT_DECAY = 0.99
-SINKHORN_STEPS = 50
+SINKHORN_STEPS = 25
+COARSE = 0.05  # temperature to begin with: from far away a low one finds no way
 
 
 @dataclass(frozen=True)
@@ -170,13 +171,13 @@ class _Level:
     def choose(self, residual: Tensor, spread: float) -> Tensor:
         """The chosen codebook rows; with ``spread`` all codes are chosen about equally often."""
         self.rows, book = residual.detach(), self.book.detach()
-        codes, distance = assign_rows(self.rows, book)
+        codes, _ = assign_rows(self.rows, book)
         if spread:
             cost = torch.cdist(self.rows, book).square()
-            scale = max(float(distance.mean()), 1e-12)
-            prices = balance_prices(
-                cost, torch.zeros(len(book), device=book.device), spread * scale, SINKHORN_STEPS
-            )
+            half = max(float(cost.max() - cost.min()) / 2, 1e-12)
+            prices = torch.zeros(len(book), device=book.device)
+            for blur in (max(spread, COARSE), spread):
+                prices = balance_prices(cost, prices, blur * half, SINKHORN_STEPS)
             codes = (cost + prices).argmin(dim=1)
         self.codes = codes
         return self.book[codes]
