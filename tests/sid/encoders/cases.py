@@ -16,7 +16,6 @@ from itemic import schema as c
 from itemic.sid.encoders import ENCODERS, Encoder
 from itemic.sid.text import item_texts
 from itemic.sid.vectors import normalize
-from tests.sid.encoders import models
 from tests.sid.encoders.server import Embedder, hash_words, serving
 from tests.sid.helpers import make_dataset
 
@@ -37,15 +36,21 @@ class Site:
 
     @cached_property
     def bert(self) -> Path:
+        from tests.sid.encoders import models  # torch and transformers, which not every test needs
+
         return models.bert(self.folder / "bert")
 
     @cached_property
     def qwen3(self) -> Path:
+        from tests.sid.encoders import models
+
         return models.qwen3(self.folder / "qwen3")
 
     @cached_property
     def sentence_model(self) -> Path:
         pytest.importorskip("sentence_transformers", reason="sentence-transformers isn't installed")
+        from tests.sid.encoders import models
+
         return models.sentence_model(self.folder / "sentence", self.bert)
 
     @cached_property
