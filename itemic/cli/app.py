@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import data, evaluate, model, run, sid, state, tasks
+from itemic.cli import data, evaluate, model, run, sid_report, state, tasks
 from itemic.errors import ItemicError
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app.command("run")(run.run)
 app.command("check")(run.check)
 app.command("recommend")(run.recommend)
 app.add_typer(data.app, name="data")
-app.add_typer(sid.app, name="sid")
+app.add_typer(sid_report.app, name="sid")  # sid.app, and the commands that sid_report.py adds to it
 app.add_typer(model.app, name="model")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(evaluate.app, name="evaluate")

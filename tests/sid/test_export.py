@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itemic.data import read
@@ -48,6 +48,7 @@ codes_of = st.integers(1, 3).flatmap(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(codes=codes_of, names=st.sampled_from(["item{}", "{}", "0{}", "-{}", "{}.0"]))
 def test_any_codes_and_ids_come_back(
     codes: list[list[int]], names: str, tmp_path_factory: pytest.TempPathFactory

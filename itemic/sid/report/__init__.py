@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from itemic.sid.report.compare import SidComparison, compare
 from itemic.sid.report.measure import report
 from itemic.sid.report.records import SidReport
 
-__all__ = ["SidReport", "report"]
+__all__ = ["SidComparison", "SidReport", "compare", "report"]

@@ -25,7 +25,8 @@ def find_examples(index: ItemIndex, dataset: Dataset, rng: np.random.Generator) 
     order = rng.permutation(len(index))
     drawn = order[np.argsort(-company[order], kind="stable")]
     _, first = np.unique(groups[drawn, 0], return_index=True)  # no two examples from one corner
-    chosen = drawn[np.sort(first)][:EXAMPLES]
+    apart = drawn[np.sort(first)]
+    chosen = apart[company[apart] > 0][:EXAMPLES]
     titles = dataset.items[c.TITLE].to_list()
     return [
         Example(

@@ -8,7 +8,6 @@ from functools import partial
 
 from itemic.sid.report.records import Purity, SidReport
 from itemic.sid.report.svg import (
-    Axis,
     Line,
     count_axis,
     fade,
@@ -107,7 +106,7 @@ def _crowding(report: SidReport) -> Figure:
     return Figure(
         "Sizes of groups",
         "How many items share a prefix, by its length: the share of items, with the largest group. In the last row "
-        "all but the darkest part are collisions.",
+        "all but the first part are collisions.",
         stacked_bars("Group sizes per prefix length", rows, bins, notes),
         _ramp(bins),
     )
@@ -203,78 +202,81 @@ def comparison_figures(reports: Sequence[SidReport], names: Sequence[str]) -> li
     """One line an index, for everything that at least one of them has."""
     keys = [Key(name, i % 8 + 1) for i, name in enumerate(names)]
     depth = max((report.depths for report in reports), default=0)
-    wanted: list[tuple[str, str, str, Callable[[SidReport], list[float | None]], bool]] = [
-        (
+    wanted = [
+        _Compared(
             "Codes in effect",
             "Perplexity of each level over its size: 1 where all codes are equally used.",
             "perplexity / codes",
             lambda r: [level.perplexity / level.size for level in r.levels],
-            False,
+            x="level",
         ),
-        (
+        _Compared(
             "Branching of the trie",
             "Codes that follow a prefix, on average, by the level of those codes.",
             "codes that follow",
             lambda r: [level.branching.mean for level in r.levels],
-            True,
+            x="level",
+            log=True,
         ),
-        (
+        _Compared(
             "Items alone under their prefix",
-            "The share of items that have a prefix to themselves; at the last level, items without a collision.",
+            "The share of items that have a prefix to themselves; under whole semantic IDs, items without a collision.",
             "share of items",
             lambda r: [prefix.alone for prefix in r.prefixes],
-            False,
         ),
-        (
+        _Compared(
             "Reconstruction error",
             "What the codes up to a level lose of the vectors: squared error over variance.",
             "share of the variance lost",
             lambda r: [level.error for level in r.levels],
-            False,
+            x="level",
         ),
-        (
+        _Compared(
             "True neighbours kept",
             "The share of an item's nearest items (cosine) that share its prefix.",
             "share of neighbours kept",
             lambda r: [prefix.recall.found if prefix.recall else None for prefix in r.prefixes],
-            False,
         ),
     ]
     wanted += [
-        (
+        _Compared(
             f"Agreement with categories, depth {_depth_name(reports, i)}",
             "Normalised mutual information of prefixes and categories, less what random groups of the same sizes have: "
             "many small groups don't improve it.",
             "NMI above chance",
             partial(_gains, i),
-            False,
         )
         for i in range(min(depth, 3))
     ]
-    figures = [_compared(reports, names, *row) for row in wanted]
+    figures = [_compared(reports, names, one) for one in wanted]
     return [Figure(f.title, f.text, f.svg, keys) for f in figures if f is not None]
 
 
-def _compared(
-    reports: Sequence[SidReport],
-    names: Sequence[str],
-    title: str,
-    text: str,
-    label: str,
-    values: Callable[[SidReport], list[float | None]],
-    log: bool,
-) -> Figure | None:
+@dataclass(frozen=True)
+class _Compared:
+    """One plot of a comparison: ``values`` are a report's, by level or prefix length."""
+
+    title: str
+    text: str
+    label: str
+    values: Callable[[SidReport], list[float | None]]
+    x: str = PREFIX
+    log: bool = False
+
+
+def _compared(reports: Sequence[SidReport], names: Sequence[str], what: _Compared) -> Figure | None:
     lines = []
     for i, report in enumerate(reports):
-        points = [(float(x), y) for x, y in enumerate(values(report), 1) if y is not None]
+        points = [(float(x), y) for x, y in enumerate(what.values(report), 1) if y is not None]
         if points:
-            lines.append(Line(names[i], points, i))
+            wider = (len(reports) - 1 - i) * min(0.9, 3 / len(reports))  # so that equal lines stay visible
+            lines.append(Line(names[i], points, i, width=2 + wider))
     if not lines:
         return None
     top = max(y for line in lines for _, y in line.points)
-    y: Axis = log_axis(label, 0.9, max(top, 2) * 1.2) if log else share_axis(label, max(top, 0.001))
-    x = level_axis(PREFIX if "level" not in text else "level", max(len(report.levels) for report in reports))
-    return Figure(title, text, line_chart(title, lines, x, y))
+    y = log_axis(what.label, 0.9, max(top, 2) * 1.2) if what.log else share_axis(what.label, top)
+    x = level_axis(what.x, max(len(report.levels) for report in reports))
+    return Figure(what.title, what.text, line_chart(what.title, lines, x, y))
 
 
 def _gains(depth: int, report: SidReport) -> list[float | None]:

@@ -107,9 +107,12 @@ def report(
 
 
 def default_name(index: ItemIndex, dataset: Dataset | None = None) -> str:
-    """What was built or imported, and of what: ``rqkmeans`` or the name of the imported file."""
-    made = index.origin.get("quantizer", {}).get("name") or index.origin.get("file") or index.digest
-    return f"{dataset.name} · {made}" if dataset is not None else str(made)
+    """What it was made from and how, ``Beauty · lsa + rqkmeans``; the name of the file for an imported index."""
+    origin = index.origin
+    parts = [origin.get(part, {}).get("name") for part in ("encoder", "quantizer")]
+    file = str(origin.get("file", "")).removesuffix(".json").removesuffix(".parquet").removesuffix(".index")
+    made = " + ".join(str(part) for part in parts if part) or file or index.digest
+    return f"{dataset.name} · {made}" if dataset is not None else made
 
 
 def _vectors_of(index: ItemIndex, vectors: npt.NDArray[np.floating]) -> Float32:

@@ -7,6 +7,7 @@ A *group* is the set of items that share a prefix; groups are given as one int64
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +55,7 @@ def doubling_histogram(values: Numbers) -> list[tuple[int, int, int]]:
 
     Branching falls from thousands to one within a few levels: only bins of doubling width show both.
     """
-    bins = np.ceil(np.log2(np.asarray(values, np.float64))).astype(np.int64)
+    bins = np.frexp(np.asarray(values, np.float64) - 1)[1]  # bits of value - 1: exact, unlike a logarithm
     counts = np.bincount(bins)
     return [(1 if i == 0 else (1 << (i - 1)) + 1, 1 << i, int(count)) for i, count in enumerate(counts)]
 
@@ -137,40 +138,57 @@ def purity(groups: Int64, labels: Int64) -> float:
     Groups ``[0, 0, 0, 1]`` with labels ``[a, a, b, b]`` give ``(2 + 1) / 4``. Groups of one item are always pure: read
     it beside :func:`by_chance`.
     """
-    group, _, count = _contingency(groups, labels)
-    starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
-    return float(np.maximum.reduceat(count, starts).sum() / len(groups))
+    return _purity(_Cells.of(*_dense(groups, labels)))
 
 
 def mutual_information(groups: Int64, labels: Int64) -> float:
     """Normalised mutual information: ``I(G; C) / ((H(G) + H(C)) / 2)``, 1 where both are one cluster."""
-    group, label, count = _contingency(groups, labels)
-    in_group, in_label = np.bincount(group, count), np.bincount(label, count)
-    if len(in_group) == len(in_label) == 1:
-        return 1.0
-    n = len(groups)
-    share = count / n
-    shared = float((share * np.log(count * n / (in_group[group] * in_label[label]))).sum())
-    mean = (_entropy(in_group / n) + _entropy(in_label / n)) / 2
-    return max(shared, 0.0) / mean
+    return _information(_Cells.of(*_dense(groups, labels)))
 
 
 def by_chance(groups: Int64, labels: Int64, rng: np.random.Generator, draws: int = 5) -> tuple[float, float]:
     """Purity and normalised mutual information of random groups of the same sizes, means over ``draws``."""
+    group, label = _dense(groups, labels)
     found = []
     for _ in range(draws):
-        mixed = rng.permutation(labels)
-        found.append((purity(groups, mixed), mutual_information(groups, mixed)))
+        cells = _Cells.of(group, rng.permutation(label))
+        found.append((_purity(cells), _information(cells)))
     pure, shared = np.mean(found, axis=0).tolist()
     return pure, shared
 
 
-def _contingency(groups: Int64, labels: Int64) -> tuple[Int64, Int64, Int64]:
-    """The occupied cells of the table group × label: group and label (both from 0), and items; by group."""
-    _, group = np.unique(groups, return_inverse=True)
-    names, label = np.unique(labels, return_inverse=True)
-    cell, count = np.unique(group * len(names) + label, return_counts=True)
-    return cell // len(names), cell % len(names), count
+class _Cells(NamedTuple):
+    """The occupied cells of the table group × label, by group: the group, the label, and the items there."""
+
+    group: Int64
+    label: Int64
+    items: Int64
+
+    @classmethod
+    def of(cls, group: Int64, label: Int64) -> _Cells:
+        """Both count from 0."""
+        width = int(label.max()) + 1
+        cell, count = np.unique(group * width + label, return_counts=True)
+        return cls(cell // width, cell % width, count)
+
+
+def _dense(groups: Int64, labels: Int64) -> tuple[Int64, Int64]:
+    return np.unique(groups, return_inverse=True)[1], np.unique(labels, return_inverse=True)[1]
+
+
+def _purity(cells: _Cells) -> float:
+    starts = np.flatnonzero(np.concatenate([[True], cells.group[1:] != cells.group[:-1]]))
+    return float(np.maximum.reduceat(cells.items, starts).sum() / cells.items.sum())
+
+
+def _information(cells: _Cells) -> float:
+    in_group, in_label = np.bincount(cells.group, cells.items), np.bincount(cells.label, cells.items)
+    if len(in_group) == len(in_label) == 1:
+        return 1.0
+    n = cells.items.sum()
+    together = cells.items * n / (in_group[cells.group] * in_label[cells.label])
+    shared = float((cells.items / n * np.log(together)).sum())
+    return max(shared, 0.0) / ((_entropy(in_group / n) + _entropy(in_label / n)) / 2)
 
 
 def _entropy(share: npt.NDArray[np.float64]) -> float:
@@ -232,11 +250,10 @@ def nearest_neighbours(unit: Float32, items: Int64, k: int, chunk: int = CHUNK) 
         inside = np.flatnonzero((items >= start) & (items < start + part.shape[1]))
         part[inside, items[inside] - start] = -np.inf
         values = np.concatenate([best, part], axis=1)
-        places = np.concatenate(
-            [near, np.broadcast_to(np.arange(start, start + part.shape[1]), part.shape)], axis=1
-        )
         top = np.argpartition(-values, k - 1, axis=1)[:, :k]
-        best, near = np.take_along_axis(values, top, 1), np.take_along_axis(places, top, 1)
+        best = np.take_along_axis(values, top, 1)
+        kept = np.take_along_axis(near, np.minimum(top, k - 1), 1)
+        near = np.where(top < k, kept, start + top - k)
     order = np.argsort(-best, axis=1, kind="stable")
     return np.take_along_axis(near, order, 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -52,7 +52,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class Row:
     """One row of a table; ``start`` draws a rule above it."""
 
     name: str
@@ -63,7 +63,7 @@ class Line:
 @dataclass(frozen=True)
 class Grid:
     head: list[str]
-    rows: list[Line] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
 
 def report_page(report: SidReport) -> str:
@@ -129,45 +129,35 @@ def report_grid(report: SidReport) -> Grid:
     """All figures by level."""
     levels, prefixes = report.levels, report.prefixes
     rows = [
-        Line("Codes used", _cells(f"{level.used:,} / {level.size:,}" for level in levels)),
-        Line("Perplexity", _cells(f"{level.perplexity:,.1f}" for level in levels)),
-        Line("Gini of usage", _cells(f"{level.gini:.3f}" for level in levels)),
-        Line("Largest over mean", _cells(f"{level.max_over_mean:.2f}" for level in levels)),
-        Line("Coefficient of variation", _cells(f"{level.variation:.2f}" for level in levels)),
-        Line("Branching, mean", _cells(f"{level.branching.mean:,.2f}" for level in levels), start=True),
-        Line("Branching, largest", _cells(f"{level.branching.largest:,}" for level in levels)),
-        Line("Only one code follows", _cells(f"{level.branching.single:.1%}" for level in levels)),
+        Row("Codes used", _cells(f"{level.used:,} / {level.size:,}" for level in levels)),
+        Row("Perplexity", _cells(f"{level.perplexity:,.1f}" for level in levels)),
+        Row("Gini of usage", _cells(f"{level.gini:.3f}" for level in levels)),
+        Row("Largest over mean", _cells(f"{level.max_over_mean:.2f}" for level in levels)),
+        Row("Coefficient of variation", _cells(f"{level.variation:.2f}" for level in levels)),
+        Row("Branching, mean", _cells(f"{level.branching.mean:,.2f}" for level in levels), start=True),
+        Row("Branching, largest", _cells(f"{level.branching.largest:,}" for level in levels)),
+        Row("Only one code follows", _cells(f"{level.branching.single:.1%}" for level in levels)),
     ]
     if any(level.error is not None for level in levels):
         errors = ("–" if level.error is None else f"{level.error:.4f}" for level in levels)
-        rows.append(Line("Relative error", _cells(errors), start=True))
+        rows.append(Row("Relative error", _cells(errors), start=True))
     rows += [
-        Line("Prefixes up to here", _cells(f"{prefix.groups:,}" for prefix in prefixes), start=True),
-        Line("Largest group", _cells(f"{prefix.largest:,}" for prefix in prefixes)),
-        Line("Items alone", _cells(f"{prefix.alone:.1%}" for prefix in prefixes)),
+        Row("Prefixes up to here", _cells(f"{prefix.groups:,}" for prefix in prefixes), start=True),
+        Row("Largest group", _cells(f"{prefix.largest:,}" for prefix in prefixes)),
+        Row("Items alone", _cells(f"{prefix.alone:.1%}" for prefix in prefixes)),
     ]
     for i in range(report.depths):
         found = [prefix.purity[i] for prefix in prefixes]
         label = f"category depth {found[0].depth}"
         pure = [Cell(f"{part.purity:.3f}", f"{part.chance:.3f}") for part in found]
         shared = [Cell(f"{part.information:.3f}", f"{part.information_chance:.3f}") for part in found]
-        rows += [Line(f"Purity, {label}", pure, start=i == 0), Line(f"NMI, {label}", shared)]
+        rows += [Row(f"Purity, {label}", pure, start=i == 0), Row(f"NMI, {label}", shared)]
     if report.neighbours is not None:
         recalls = [prefix.recall for prefix in prefixes]
         cells = [Cell(f"{part.found:.3f}", f"{part.chance:.3f}") if part else Cell("–") for part in recalls]
-        rows.append(Line(f"Recall of {report.neighbours['k']} neighbours", cells, start=True))
+        rows.append(Row(f"Recall of {report.neighbours['k']} neighbours", cells, start=True))
     return Grid(["", *(f"level {i + 1}" for i in range(len(levels)))], rows)
 
 
 def _cells(texts: Iterable[str]) -> list[Cell]:
     return [Cell(text) for text in texts]
-
-
-def marked(texts: Sequence[str], values: Sequence[float | None], better: int) -> list[Cell]:
-    """Cells with the best value marked: the highest (``better`` 1) or lowest (-1); none is, where all are equal."""
-    known = [value for value in values if value is not None]
-    best = None if better == 0 or len(set(known)) < 2 else max(known) if better > 0 else min(known)
-    return [
-        Cell(text, best=value is not None and value == best)
-        for text, value in zip(texts, values, strict=True)
-    ]

@@ -25,6 +25,7 @@ class Line:
     colour: int = 0
     dash: str = ""
     dots: bool = True
+    width: float = 2
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Axis:
 
 def share_axis(label: str, high: float = 1.0) -> Axis:
     """From 0 to ``high``, in steps that read well."""
+    high = max(high, 0.001)
     step = next(
         s for s in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if high <= 5.5 * s or s == 0.25
     )
@@ -86,7 +88,9 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
         places = [(_x(x, a), _y(y, b)) for a, b in line.points]
         colour, dash = _colour(line.colour), f' stroke-dasharray="{line.dash}"' if line.dash else ""
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{line.width:.1f}"{dash}/>'
+        )
         for (a, b), (_, value) in zip(places, line.points, strict=True):
             if line.dots:
                 hint = escape(f"{line.name}: {value:,.4g}".lstrip(": "))
