@@ -154,6 +154,9 @@ def faiss_residual(x: Table) -> float:
 
     quantizer = faiss.ResidualQuantizer(x.shape[1], len(SIZES), 8)
     quantizer.max_beam_size = 1
+    quantizer.train_type = (
+        faiss.ResidualQuantizer.Train_default
+    )  # progressive dimensions take four times as long
     quantizer.train(x)
     return relative(x, x - quantizer.decode(quantizer.compute_codes(x)))
 

@@ -36,7 +36,7 @@ class RQKMeans:
         n_init: runs per level, of which the best is kept.
         max_iter: iterations per run.
         tolerance: a run ends when an iteration lessens the squared error by less than this share. A smaller one
-            takes longer and gains a little: 1e-5 about 1.5 % of the error for twice the time.
+            takes longer and gains a little (1e-5 a few percent of the error, for about twice the time).
         rows_per_code: vectors to learn from, for each code of the largest level.
         seed: the random draws; level ``l`` uses ``seed + l``.
         device: ``cpu``, ``cuda``, … or ``auto`` for a GPU where there is one.
@@ -49,7 +49,7 @@ class RQKMeans:
         *,
         n_init: int = 1,
         max_iter: int = 100,
-        tolerance: float = 5e-3,
+        tolerance: float = 1e-2,
         rows_per_code: int = ROWS_PER_CODE,
         seed: int = 0,
         device: str = "auto",
