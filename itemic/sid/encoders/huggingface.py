@@ -19,6 +19,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 # Everything a model is read from; no pickles, no code, no copies for other engines.
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 OTHERS = ["onnx/*", "openvino/*", "original/*", "coreml/*"]
+TOKENIZERS = {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model"} | {
+    "sentencepiece.bpe.model"
+}
 
 SAMPLE = 4096  # bytes of a sample
 SAMPLES = 8  # evenly spaced samples per tensor
@@ -108,6 +111,16 @@ def _sample(stream: BinaryIO, start: int, stop: int, total: Any) -> None:
     for place in range(start, stop, step):
         stream.seek(place)
         total.update(stream.read(min(SAMPLE, stop - place)))
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Make sure that a tokenizer is there: without one transformers makes up one that knows no word.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if not any(path.name in TOKENIZERS for path in folder.rglob("*")):
+        raise ModelError(f"{folder} has no tokenizer", "Copy the model's tokenizer files there.")
 
 
 def pick_device(device: str) -> torch.device:

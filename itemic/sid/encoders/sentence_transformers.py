@@ -19,6 +19,7 @@ from itemic.sid.encoders.huggingface import (
     nan_remedy,
     pick_device,
     quiet,
+    require_tokenizer,
     told_memory,
 )
 from itemic.sid.encoders.texts import TextEncoder
@@ -141,6 +142,7 @@ class SentenceTransformersEncoder(TextEncoder):
                 "encoder 'sentence-transformers' needs the package of that name",
                 "Run `pip install 'itemic[encoders]'`, or use encoder transformers.",
             ) from error
+        require_tokenizer(self._folder)
         try:
             with quiet():
                 model = SentenceTransformer(

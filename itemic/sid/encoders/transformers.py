@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from itemic.sid.encoders.huggingface import (
     nan_remedy,
     pick_device,
     quiet,
+    require_tokenizer,
     told_memory,
 )
 from itemic.sid.encoders.texts import TextEncoder
@@ -127,8 +129,6 @@ class TransformersEncoder(TextEncoder):
 
     def encode(self, texts: Sequence[str]) -> Iterator[Float32]:
         """Vectors ``[m, d]`` of the texts, batch by batch."""
-        import torch
-
         device = pick_device(self.device)
         lm, limit = self._loaded(device)
         cut = 0
@@ -136,17 +136,20 @@ class TransformersEncoder(TextEncoder):
             ids, shortened = self._tokenize(texts[first : first + TOKENIZE], limit)
             cut += shortened
             for start in range(0, len(ids), self.batch_size):
-                tokens, mask = pad_right(ids[start : start + self.batch_size], self._pad)
-                with torch.inference_mode(), told_memory(self.batch_size):
-                    mask_there = torch.from_numpy(mask).to(device)
-                    hidden = lm(
-                        input_ids=torch.from_numpy(tokens).to(device),
-                        attention_mask=mask_there,
-                        **self._extra,
-                    ).last_hidden_state
-                    yield pool(hidden, mask_there, self.pooling).cpu().numpy()
+                yield self._forward(lm, ids[start : start + self.batch_size], device)
         if cut:
             log.warning("%d of %d texts were cut to %d tokens", cut, len(texts), limit)
+
+    def _forward(self, lm: Any, ids: Sequence[Sequence[int]], device: torch.device) -> Float32:
+        """The pooled states of one batch; no mode of torch is left on while the caller has the result."""
+        import torch
+
+        tokens, mask = (torch.from_numpy(array).to(device) for array in pad_right(ids, self._pad))
+        more = {"use_cache": False} if "use_cache" in inspect.signature(lm.forward).parameters else {}
+        with torch.inference_mode(), told_memory(self.batch_size):
+            hidden = lm(input_ids=tokens, attention_mask=mask, **more).last_hidden_state
+            pooled: Float32 = pool(hidden, mask, self.pooling).cpu().numpy()
+        return pooled
 
     @cached_property
     def _folder(self) -> Path:
@@ -160,6 +163,7 @@ class TransformersEncoder(TextEncoder):
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
+        require_tokenizer(self._folder)
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 self._folder, local_files_only=True, trust_remote_code=False
@@ -217,10 +221,6 @@ class TransformersEncoder(TextEncoder):
             raise ModelError(f"{self._folder} lacks {len(lacking)} weights, first {lacking[0]}", again)
         return (lm.get_encoder() if lm.config.is_encoder_decoder else lm).eval()
 
-    @property
-    def _extra(self) -> dict[str, Any]:
-        return {"use_cache": False} if getattr(self._model.config, "use_cache", None) is not None else {}
-
     def _loaded(self, device: torch.device) -> tuple[Any, int]:
         """The model on its device, and how many tokens it takes.
 
@@ -252,10 +252,13 @@ def pad_right(ids: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray[Any, A
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
     """One float32 vector ``[m, d]`` per text from states ``[m, t, d]`` that are padded on the right."""
+    import torch
+
     if pooling == "cls":
         return hidden[:, 0].float()
     if pooling == "last":
         last = mask.sum(dim=1) - 1
-        return hidden[range(len(hidden)), last].float()
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return hidden[rows, last].float()
     kept = hidden.float() * mask[:, :, None]
     return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True)
