@@ -49,7 +49,7 @@ class RQKMeans:
         *,
         n_init: int = 1,
         max_iter: int = 100,
-        tolerance: float = 1e-2,
+        tolerance: float = 5e-3,
         rows_per_code: int = ROWS_PER_CODE,
         seed: int = 0,
         device: str = "auto",
