@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from itemic.errors import ConfigError, IndexMismatchError
-from itemic.sid.nearest import nearest
 from itemic.sid.spaces import SPACES, Identity, Space
 from itemic.sid.vectors import ROWS, Float32, check_vectors
+
+if TYPE_CHECKING:
+    import torch
 
 Int32 = npt.NDArray[np.int32]
 
@@ -80,6 +82,10 @@ class Codebooks:
             DataError: NaN or infinite values.
             ConfigError: another number of dimensions.
         """
+        import torch  # loading and saving codebooks needs none
+
+        from itemic.sid.nearest import nearest
+
         books = [torch.from_numpy(book).to(device) for book in self.books]
         codes = np.zeros((len(vectors), len(books)), np.int32)
         for start in range(0, max(len(vectors), 1), ROWS):
