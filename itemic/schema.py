@@ -23,7 +23,9 @@ INTERACTION_COLUMNS: Final = (USER_ID, ITEM_ID, TIMESTAMP, RATING, SPLIT)
 UUID: Final = "uuid"
 SOURCE: Final = "source"
 MESSAGES: Final = "messages"  # [{"role": ..., "content": ...}], null where segments are given
-SEGMENTS: Final = "segments"  # [{"type": "text", "text": ...}], null where messages are given
+SEGMENTS: Final = (
+    "segments"  # [{"type": "text", "text": ...}], null where messages are given; "loss": false is ours
+)
 METADATA: Final = "metadata"
 CONVERSATION_COLUMNS: Final = (UUID, SOURCE, MESSAGES, SEGMENTS, METADATA)
 

@@ -44,6 +44,21 @@ class TokenForest:
         """How many tokens the rows have one by one, before sharing."""
         return int((self.position[self.row_leaf[self.row_leaf >= 0]] + 1).sum())
 
+    def padded(self, multiple: int) -> TokenForest:
+        """The same forest with trees of one weightless token at its end, so that ``multiple`` divides its length."""
+        spare = -len(self) % multiple
+        if not spare:
+            return self
+        zeros = np.zeros(spare, np.int32)
+        return TokenForest(
+            np.concatenate([self.tokens, zeros]),
+            np.concatenate([self.position, zeros]),
+            np.concatenate([self.parent, zeros - 1]),
+            np.concatenate([self.end, np.arange(len(self) + 1, len(self) + spare + 1, dtype=np.int32)]),
+            np.concatenate([self.weight, zeros.astype(np.float32)]),
+            self.row_leaf,
+        )
+
     def dense_mask(self) -> Bool:
         """bool ``[T, T]``, True where the query (row) sees the key (column): the rule, for references and tests."""
         index = np.arange(len(self.tokens))

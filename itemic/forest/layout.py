@@ -17,6 +17,7 @@ from torch import Tensor
 from itemic.forest.build import TokenForest
 
 WINDOW = 128  # tokens of neighbouring small subtrees that are attended together
+STRIDE = 16  # a window's width is a multiple of it
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _place(
 def _windows(
     small: list[tuple[int, int]], forest: TokenForest, device: torch.device, dtype: torch.dtype
 ) -> Part:
-    width = max(stop - start for start, stop in small)
+    width = -(-max(stop - start for start, stop in small) // STRIDE) * STRIDE
     starts = np.array([start for start, _ in small])
     lengths = np.array([stop - start for start, stop in small])
     inside = np.arange(width)[None] < lengths[:, None]

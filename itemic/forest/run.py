@@ -15,6 +15,10 @@ from itemic.forest.build import TokenForest
 from itemic.forest.layout import ForestLayout
 from itemic.forest.loss import weighted_cross_entropy
 
+# Lengths of blocks and of their targets are rounded up to this. Buffers then come in a few sizes: with thousands of
+# sizes, glibc's heap breaks into pieces within an hour and half of the time goes into looking for a place.
+ROUND = 128
+
 
 def forest_hidden(
     lm: PreTrainedModel, forest: TokenForest, *, embeds: Tensor | None = None, backend: str | None = None
@@ -106,10 +110,13 @@ def forest_loss(
         chunk: rows of the head computed at once.
         label_smoothing: share of the target's probability that is spread over the vocabulary.
     """
-    at = np.flatnonzero(forest.weight)
+    forest = forest.padded(ROUND)
+    weighted = np.flatnonzero(forest.weight)
+    at = np.concatenate([weighted, np.zeros(-len(weighted) % ROUND, np.int64)])
+    weight = np.where(np.arange(len(at)) < len(weighted), forest.weight[at], 0).astype(np.float32)
     targets = torch.from_numpy(forest.tokens[at].astype(np.int64)).to(lm.device)
-    weights = torch.from_numpy(forest.weight[at]).to(lm.device)
-    parents = torch.from_numpy(forest.parent[at].astype(np.int64)).to(lm.device)
+    weights = torch.from_numpy(weight).to(lm.device)
+    parents = torch.from_numpy(np.maximum(forest.parent[at], 0).astype(np.int64)).to(lm.device)
     embeds = None
     if new_rows is not None:
         embeds = new_rows.embed(lm, torch.from_numpy(forest.tokens.astype(np.int64)).to(lm.device))
@@ -126,4 +133,4 @@ def forest_loss(
         chunk=chunk,
         label_smoothing=label_smoothing,
     )
-    return ForestLoss(total, float(forest.weight[at].sum(dtype=np.float64)), len(at))
+    return ForestLoss(total, float(weight.sum(dtype=np.float64)), len(weighted))

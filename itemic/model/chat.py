@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -104,6 +106,9 @@ class ChatRenderer:
         """Training rows of a table with the columns of ``schema.CONVERSATION_COLUMNS``; messages win over
         segments.
 
+        Segments are one text, every token of which is supervised but for those of segments with
+        ``"loss": false``; the text is cut for the tokenizer only where that changes.
+
         Raises:
             DataError: a row with neither, or with broken JSON.
         """
@@ -111,11 +116,11 @@ class ChatRenderer:
             conversations[name].to_list() if name in conversations.columns else [None] * len(conversations)
             for name in (c.MESSAGES, c.SEGMENTS)
         ]
-        rows = enumerate(zip(*columns, strict=True))
-        return self.encode_batch(
-            (_conversation(row, messages, segments) for row, (messages, segments) in rows),
-            supervise=supervise,
-        )
+        units = []
+        for row, (messages, segments) in enumerate(zip(*columns, strict=True)):
+            said, text = _conversation(row, messages, segments)
+            units.append(self._turns.units(turns_of(said)) if said else [*self._opening, *text])
+        return self._supervise(self._rows(units), supervise)
 
     def prompt_batch(self, prompts: Iterable[Conversation], thinking: bool | None = None) -> TokenRows:
         """As :meth:`prompt` for many; without weights."""
@@ -174,20 +179,33 @@ class ChatRenderer:
         return TokenRows(rows.tokens, rows.offsets, rows.weights * itemic.astype(np.float32))
 
 
-def _conversation(row: int, messages: Any, segments: Any) -> Conversation:
-    """Messages or the joined text of segments, from JSON text or lists."""
+def _conversation(row: int, messages: Any, segments: Any) -> tuple[list[Message], list[Unit]]:
+    """A row's messages, or the text of its segments, from JSON text or lists."""
     for name, value in ((c.MESSAGES, messages), (c.SEGMENTS, segments)):
         if value is None:
             continue
         try:
             found = json.loads(value) if isinstance(value, str) else value
             if name == c.MESSAGES and found:
-                return list(found)
+                return list(found), []
             if name == c.SEGMENTS and found:
-                return "".join(part if isinstance(part, str) else part["text"] for part in found)
+                return [], _joined(found)
         except (json.JSONDecodeError, TypeError, KeyError) as error:
             raise DataError(
                 f"conversation {row}: column {name} can't be read: {error}",
                 "Check it with `itemic tasks validate`.",
             ) from error
     raise DataError(f"conversation {row} has neither messages nor segments", "Give each row one of the two.")
+
+
+def _joined(segments: Sequence[Any]) -> list[Unit]:
+    """The text of segments, cut only between those with loss and those without."""
+    parts = [(part, True) if isinstance(part, str) else (part["text"], _loss(part)) for part in segments]
+    return [("".join(text for text, _ in run), loss) for loss, run in groupby(parts, itemgetter(1))]
+
+
+def _loss(segment: Mapping[str, Any]) -> bool:
+    loss = segment.get("loss")  # a column of structs has the field, and null, where others set it
+    if loss is not None and not isinstance(loss, bool):
+        raise TypeError(f"a segment's loss is {loss!r}, it must be true or false")
+    return loss is not False

@@ -41,6 +41,7 @@ class ItemSequence(Windowed):
     """Task sequence."""
 
     overlap: NonNegativeInt = 0
+    cuts: NonNegativeInt = 0
 
 
 class Semantic(TaskOptions):

@@ -13,22 +13,27 @@ from itemic.data.dataset import Sequences
 from itemic.errors import ConfigError
 from itemic.tasks.catalogue import Catalogue, join_rows
 from itemic.tasks.task import Task
-from itemic.tasks.windows import check_window, distinct_windows, gather_windows
+from itemic.tasks.windows import Int64, check_window, distinct_windows, gather_windows
 
 
 @dataclass(frozen=True)
 class ItemSequence(Task):
-    """No words, only items.
+    """No words, only items. Every item of a history is predicted once.
 
     Attributes:
         max_items: the most items of a segment. A longer history is cut into several, counted from its end, so
             that the latest one is full. Evaluation shows one item less, to leave room for the target.
-        overlap: items that a segment shares with the one before it, so that no transition is lost in a cut.
-            Short overlapping segments beside whole ones teach what follows an item whatever came before.
+        overlap: items that a segment repeats from the one before it, as context that carries no loss, so that
+            no transition is lost in a cut. Short overlapping segments beside whole ones teach what follows an
+            item whatever came before.
+        cuts: into how many sets of segments each history is cut: 0 means once, every ``max_items``; a number
+            ``n`` means ``n`` times at random, with at most ``max_items`` in a segment. Each set is a group, so
+            that an epoch which samples ``1 / n`` of the source sees every history about once, cut in a new way.
     """
 
     max_items: int | None = 50
     overlap: int = 0
+    cuts: int = 0
 
     name: ClassVar[str] = "sequence"
     leads: ClassVar[dict[str, tuple[str, ...]]] = {"history": ("",)}
@@ -42,27 +47,65 @@ class ItemSequence(Task):
                 f"task sequence: overlap is {self.overlap} with max_items {self.max_items}",
                 "Give a number from 0 to max_items - 1.",
             )
+        if self.cuts < 0:
+            raise ConfigError(
+                f"task sequence: cuts is {self.cuts}", "Give 0 for even cuts, or how many random ones."
+            )
 
     def plan(self, catalogue: Catalogue, train: Sequences, rng: np.random.Generator) -> pl.DataFrame:
         lengths = np.diff(train.offsets)
+        if self.cuts:
+            lengths = np.tile(lengths, self.cuts)  # set after set
+            history, start, stop = self._random_segments(lengths, rng)
+        else:
+            history, start, stop = self._even_segments(lengths)
+        context = np.where(start > 0, np.minimum(start + self.overlap, stop), start)
+        user = history % max(1, len(train))
+        first = train.offsets[user]
+        fresh = distinct_windows(train, history, first + start, first + stop)
+        columns = {"group": history, "user": user, "start": first + start, "context": first + context}
+        plan = pl.DataFrame({"kind": np.zeros(len(user), np.int32), **columns, "stop": first + stop})
+        return plan.filter(pl.Series(fresh))
+
+    def _even_segments(self, lengths: Int64) -> tuple[Int64, Int64, Int64]:
+        """Which history a segment is of, and the items of it, from ``start`` to ``stop``."""
         size = self.max_items or max(1, int(lengths.max(initial=1)))
         step = size - self.overlap
         pieces = np.maximum(-(-(lengths - self.overlap) // step), np.minimum(lengths, 1))
-        user = np.repeat(np.arange(len(train)), pieces)
+        history = np.repeat(np.arange(len(lengths)), pieces)
         from_end = np.repeat(np.cumsum(pieces), pieces) - np.arange(pieces.sum()) - 1
-        stop = train.offsets[user + 1] - from_end * step
-        start = np.maximum(stop - size, train.offsets[user])
-        fresh = distinct_windows(train, user, start, stop)
-        columns = {"group": user[fresh], "start": start[fresh], "stop": stop[fresh]}
-        return pl.DataFrame({"kind": np.zeros(int(fresh.sum()), np.int32), **columns})
+        stop = lengths[history] - from_end * step
+        return history, np.maximum(stop - size, 0), stop
+
+    def _random_segments(self, lengths: Int64, rng: np.random.Generator) -> tuple[Int64, Int64, Int64]:
+        size = self.max_items or max(2, int(lengths.max(initial=2)))
+        least = max(2, self.overlap + 1)
+        segments: list[tuple[Int64, Int64, Int64]] = []
+        stop = np.zeros(len(lengths), np.int64)
+        open_ = np.flatnonzero(lengths > 0)
+        while len(open_):
+            start = np.maximum(stop[open_] - self.overlap, 0)
+            stop[open_] = np.minimum(start + rng.integers(least, size + 1, len(open_)), lengths[open_])
+            segments.append((open_, start, stop[open_]))
+            open_ = open_[stop[open_] < lengths[open_]]
+        if not segments:
+            return stop, stop, stop
+        history, start, end = (np.concatenate(part) for part in zip(*segments, strict=True))
+        order = np.argsort(history, kind="stable")
+        return history[order], start[order], end[order]
 
     def render(self, plan: pl.DataFrame, catalogue: Catalogue, train: Sequences) -> pl.DataFrame:
-        offsets, items = gather_windows(train.items, plan["start"].to_numpy(), plan["stop"].to_numpy())
+        start, context, stop = (plan[name].to_numpy() for name in ("start", "context", "stop"))
+        user = pl.Series(train.users, dtype=pl.String).gather(plan["user"])
+        group = "user:" + user
+        if self.cuts:
+            group = group + ":" + (plan["group"] // max(1, len(train))).cast(pl.String)
         return pl.DataFrame(
             {
-                "value": join_rows(catalogue.sids, offsets, items, ""),
+                "context": join_rows(catalogue.sids, *gather_windows(train.items, start, context), ""),
+                "value": join_rows(catalogue.sids, *gather_windows(train.items, context, stop), ""),
                 "answer": pl.Series([None], dtype=pl.String).new_from_index(0, len(plan)),
-                "group": "user:" + pl.Series(train.users, dtype=pl.String).gather(plan["group"]),
+                "group": group,
                 "target": pl.Series([None], dtype=pl.List(pl.Int32)).new_from_index(0, len(plan)),
             }
         )

@@ -77,7 +77,8 @@ class Task(ABC):
         """The texts of some lines of the plan.
 
         They are ``value`` (what follows the lead), ``answer`` (null for plain text), ``group`` (String) and
-        ``target`` (List of item rows, or null).
+        ``target`` (List of item rows, or null); plain texts may have a ``context`` that stands before the
+        value and carries no loss.
         """
 
     @abstractmethod
@@ -168,14 +169,14 @@ class Task(ABC):
     ) -> pl.DataFrame:
         """Some lines of a plan as conversations; ``start`` is the number of the first of them."""
         texts = self.render(plan, catalogue, train)
-        asked = pl.Series(self.wordings).gather(plan["lead"]) + texts["value"]
+        leads = pl.Series(self.wordings).gather(plan["lead"])
         kinds = pl.Series(list(self.leads)).gather(plan["kind"])
         return pl.DataFrame(
             {
                 c.UUID: make_uuids(source, seed, start, len(plan)),
                 c.SOURCE: pl.Series([source]).new_from_index(0, len(plan)),
-                c.MESSAGES: None if self.plain else _messages(asked, texts["answer"]),
-                c.SEGMENTS: _segments(asked) if self.plain else None,
+                c.MESSAGES: None if self.plain else _messages(leads + texts["value"], texts["answer"]),
+                c.SEGMENTS: _segments(leads, texts) if self.plain else None,
                 c.METADATA: self._metadata(kinds, texts, catalogue),
             },
             schema=SCHEMA,
@@ -250,8 +251,14 @@ def _messages(asked: pl.Series, answers: pl.Series) -> pl.Series:
     return fixed + json_strings(asked) + '},{"role":"assistant","content":' + json_strings(answers) + "}]"
 
 
-def _segments(texts: pl.Series) -> pl.Series:
-    return '[{"type":"text","text":' + json_strings(texts) + "}]"
+def _segments(leads: pl.Series, texts: pl.DataFrame) -> pl.Series:
+    whole = '{"type":"text","text":' + json_strings(leads + texts["value"]) + "}]"
+    if "context" not in texts.columns:
+        return "[" + whole
+    value = '{"type":"text","text":' + json_strings(texts["value"]) + "}]"
+    context = '{"type":"text","text":' + json_strings(leads + texts["context"]) + ',"loss":false},'
+    cut = pl.when(texts["context"] == "").then(whole).otherwise(context + value)
+    return "[" + pl.select(cut).to_series()
 
 
 def last_items(offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

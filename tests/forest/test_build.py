@@ -39,6 +39,24 @@ def test_mask_lets_a_token_see_its_ancestors_and_itself(rows: list[list[int]]) -
         assert set(np.flatnonzero(seen[max(path)]).tolist()) == path
 
 
+@given(ROWS, st.integers(1, 9))
+def test_padding_adds_lonely_tokens_without_weight(rows: list[list[int]], multiple: int) -> None:
+    forest = build_forest(TokenRows.of(rows, [[1.0] * len(row) for row in rows]))
+    padded = forest.padded(multiple)
+    own = len(forest)
+    assert len(padded) % multiple == 0
+    assert own <= len(padded) < own + multiple
+    for name in ("tokens", "position", "parent", "end", "weight"):
+        assert getattr(padded, name)[:own].tolist() == getattr(forest, name).tolist()
+        assert getattr(padded, name).dtype == getattr(forest, name).dtype
+    seen = padded.dense_mask()
+    assert (seen[own:] == np.eye(len(padded), dtype=bool)[own:]).all()
+    assert not seen[:own, own:].any()
+    assert padded.parent[own:].tolist() == [-1] * (len(padded) - own)
+    assert not padded.weight[own:].any()
+    assert padded.row_tokens == forest.row_tokens
+
+
 @given(ROWS)
 def test_rows_are_sorted_with_their_common_prefixes(rows: list[list[int]]) -> None:
     order, common = sort_rows(TokenRows.of(rows))

@@ -283,3 +283,27 @@ def test_the_digest_tells_templates_and_tokens_apart() -> None:
     second = ChatRenderer(tokenizer).digest
     tokenizer.chat_template = CHAT_TEMPLATE
     assert len({first, second, ChatRenderer(tokenizer).digest}) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25, deadline=None)
+@given(parts=st.lists(st.tuples(st.sampled_from(INDEX.texts), st.booleans()), min_size=1, max_size=6))
+def test_segments_without_loss_have_no_weight(kind: str, parts: list[tuple[str, bool]]) -> None:
+    """The tokens are those of the whole text; a semantic ID's weigh what its segment says."""
+    chatter = renderer(kind)
+    segments = [{"type": "text", "text": text} | ({} if loss else {"loss": False}) for text, loss in parts]
+    found = chatter.encode_table(pl.DataFrame({"segments": [json.dumps(segments)]}))
+    whole = chatter.encode_segments(["".join(text for text, _ in parts)])
+    assert found.weights is not None
+    assert found.tokens.tolist() == whole.tokens.tolist()
+    items = chatter.item_tokens
+    assert items is not None
+    named = (found.tokens >= items.start) & (found.tokens < items.stop)
+    size = int(named.sum()) // len(parts)
+    assert found.weights[named].tolist() == [float(loss) for _, loss in parts for _ in range(size)]
+
+
+def test_loss_must_be_true_or_false() -> None:
+    segments = json.dumps([{"type": "text", "text": "a", "loss": "no"}])
+    with pytest.raises(DataError, match="a segment's loss is 'no'"):
+        renderer(KINDS[0]).encode_table(pl.DataFrame({"segments": [segments]}))

@@ -13,7 +13,7 @@ TRIVIAL = 1e-6  # squared distances below this share of the variance are float32
 SEEDING_ROWS = 24  # vectors per code that seeding looks at, and no fewer than
 SEEDING_LEAST = 1 << 12
 SAMPLE_STEPS = 3  # iterations on those vectors alone, before all of them take part
-SEEDING_DIMS = 64  # dimensions in which seeding compares them
+SEEDING_DIMS = 32  # dimensions in which seeding compares them
 
 
 def kmeans(
@@ -68,7 +68,7 @@ def _seed_codes(x: Tensor, k: int, draws: torch.Generator) -> Tensor:
     if len(x) <= k:
         distinct: Tensor = torch.unique(x, dim=0)
         return distinct
-    trials = 4 + 2 * int(math.log(k))
+    trials = 2 + int(math.log(k))  # scikit-learn's
     y = _project(x, draws)
     across = y.T.contiguous()
     length = y.square().sum(dim=1)
