@@ -16,22 +16,15 @@ from transformers import PreTrainedModel
 
 from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.forest.attention import forest_attention
-from itemic.forest.run import NewRows, forest_loss
+from itemic.forest.run import forest_loss
 from itemic.progress import log
 from itemic.train.checkpoint import Checkpoint, Checkpoints, Tensors, random_state, restore_random_state
 from itemic.train.dropout import residual_dropout
+from itemic.train.engine import compiled, lean_memory
 from itemic.train.interrupt import interrupts
 from itemic.train.journal import Journal, journal
-from itemic.train.optimizer import (
-    Named,
-    WeightAverage,
-    decayed,
-    load_optimizer,
-    make_optimizer,
-    optimizer_tensors,
-    set_learning_rate,
-    trainable_parameters,
-)
+from itemic.train.learning import Learning
+from itemic.train.optimizer import Named, Optimizer, WeightAverage
 from itemic.train.place import Place, Window
 from itemic.train.precision import autocast, deterministic
 from itemic.train.schedule import learning_rate
@@ -52,7 +45,7 @@ class Trainer:
         stage: Stage,
         *,
         seed: int = 0,
-        new_rows: NewRows | None = None,
+        learns: Learning | None = None,
         folder: Path | None = None,
         identity: str = "",
         validate: Validate | None = None,
@@ -65,20 +58,20 @@ class Trainer:
             data: what it learns from.
             stage: how.
             seed: decides the order of the data.
-            new_rows: what learns, under ``train: embeddings``.
+            learns: which weights learn, as :func:`itemic.train.learning.learning` gives them; None for all.
             folder: where checkpoints and logs go; None keeps everything in memory.
             identity: what a checkpoint must have been made by to be gone on from.
             validate: measures the weights that would be saved; the model is in evaluation mode.
             samples: answers prompts with them.
         """
-        if (stage.train == "embeddings") != (new_rows is not None):
-            raise ValueError("new_rows go with `train: embeddings`, and only with it")
+        learns = learns or Learning.all_of(lm)
+        if stage.learns_rows != (learns.new_rows is not None):
+            raise ValueError(f"train {stage.train!r} and what learns don't fit each other")
         self.lm, self.data, self.stage, self.seed = lm, data, stage, seed
-        self.new_rows, self.folder, self.identity = new_rows, folder, identity
+        self.new_rows, self.folder, self.identity = learns.new_rows, folder, identity
         self.validate, self.samples = validate, samples
-        self.named = _learning(lm, new_rows)
-        decay = set() if new_rows else decayed(lm, self.named)
-        self.optimizer = make_optimizer(stage, self.named, decay)
+        self.named = learns.named
+        self.optimizer = Optimizer(stage, learns.named, learns.decay)
         self.average = WeightAverage(self.named, stage.ema) if stage.ema else None
         self.checkpoints = Checkpoints(folder / "checkpoints") if folder else None
         self.place = Place(total=0)
@@ -96,6 +89,8 @@ class Trainer:
         with (
             deterministic(self.lm.device),
             residual_dropout(self.lm, self.stage.dropout, embeddings=self.new_rows is None),
+            lean_memory(self.lm, self.stage.gradient_checkpointing),
+            compiled(self.lm, self.stage.compile),
         ):
             self._begin()
             stream = steps(self.data, self.stage, self.seed, self.place.epoch, self.place.index)
@@ -144,7 +139,7 @@ class Trainer:
         started = time.perf_counter()
         loss, weight = self._gradients(step)
         rate = learning_rate(self.stage, self.place.step, self.place.total)
-        set_learning_rate(self.optimizer, rate)
+        self.optimizer.set_learning_rate(rate)
         norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.stage.clip or math.inf))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise ItemicError(
@@ -152,7 +147,7 @@ class Trainer:
                 "Lower learning_rate, lengthen warmup, or set precision to float32.",
             )
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         if self.average:
             self.average.update(self.place.step)
         self.place = self.place.after(step)
@@ -225,7 +220,7 @@ class Trainer:
             return
         tensors: Tensors = {
             "weights": dict(self.named),
-            "optimizer": optimizer_tensors(self.optimizer, self.named),
+            "optimizer": self.optimizer.tensors(),
         }
         if self.average:
             tensors["average"] = self.average.average
@@ -242,7 +237,7 @@ class Trainer:
             )
         self.place = Place(**found.state["place"])
         _copy(found.tensors["weights"], self.named)
-        load_optimizer(self.optimizer, self.named, found.tensors["optimizer"])
+        self.optimizer.load(found.tensors["optimizer"])
         if self.average:
             for name, tensor in self.average.average.items():
                 tensor.copy_(found.tensors["average"][name])
@@ -262,13 +257,6 @@ class Trainer:
         self.lm.train(False)
         if self.validate is None and self.samples is not None:
             book.write(self.place.step, self.place.progress, {"samples": self.samples()})
-
-
-def _learning(lm: PreTrainedModel, new_rows: NewRows | None) -> Named:
-    if new_rows is None:
-        return trainable_parameters(lm)
-    rows = {"input_rows": new_rows.input, "output_rows": new_rows.output}
-    return {name: row for name, row in rows.items() if row is not None}
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""AdamW with decay on matrices only, and its state as named tensors."""
+"""Optimizers with decay on matrices only, and their state as named tensors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itemic.errors import ConfigError
 from itemic.train.stage import Stage
 
 Named = dict[str, nn.Parameter]
@@ -32,47 +33,114 @@ def decayed(lm: Any, named: Named) -> set[str]:
     return {name for name, weight in named.items() if weight.ndim >= 2 and id(weight) not in spared}
 
 
-def make_optimizer(stage: Stage, named: Named, decay: set[str]) -> torch.optim.AdamW:
-    """AdamW over ``named`` in two groups: those in ``decay`` shrink by ``lr · weight_decay`` a step, others
-    don't."""
-    groups = [
-        {"params": [w for n, w in named.items() if n in decay], "weight_decay": stage.weight_decay},
-        {"params": [w for n, w in named.items() if n not in decay], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+class Optimizer:
+    """One torch optimizer, or two beside each other, as one; decay on matrices only.
+
+    ``muon`` takes the matrices in ``decay`` (Jordan et al. 2024; updates scaled to AdamW's root mean square, Liu et
+    al. 2025, "Muon is scalable for LLM training") and leaves the rest to AdamW.
+
+    Args:
+        stage: which one, and its numbers.
+        named: the weights that learn.
+        decay: names of those that shrink by ``lr · weight_decay`` a step; others don't.
+
+    Raises:
+        ConfigError: ``adamw-8bit`` without bitsandbytes.
+    """
+
+    def __init__(self, stage: Stage, named: Named, decay: set[str]) -> None:
+        self.named = named
+        matrices = [w for name, w in named.items() if name in decay]
+        others = [w for name, w in named.items() if name not in decay]
+        if stage.optimizer == "muon" and matrices:
+            plain = [_adamw(stage, [(others, 0.0)])] if others else []
+            self.parts = [_muon(stage, matrices), *plain]
+        else:
+            make = {"adamw-8bit": _adamw_8bit, "adafactor": _adafactor}.get(stage.optimizer, _adamw)
+            groups = [(matrices, stage.weight_decay), (others, 0.0)]
+            self.parts = [make(stage, [(weights, rate) for weights, rate in groups if weights])]
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def set_learning_rate(self, rate: float) -> None:
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as ``<weight>.<key>``, counts as int64 scalars; empty before a step."""
+        found = {}
+        for name, weight in self.named.items():
+            for key, value in self._state(weight).items():
+                if isinstance(value, Tensor | int):
+                    found[f"{name}.{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+        return found
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`tensors` gave."""
+        for name, weight in self.named.items():
+            own = {
+                key.removeprefix(f"{name}."): value
+                for key, value in tensors.items()
+                if key.rpartition(".")[0] == name
+            }
+            if own:
+                part = next(part for part in self.parts if _holds(part, weight))
+                part.state[weight] = {key: _restored(value, weight.device) for key, value in own.items()}
+
+    def _state(self, weight: nn.Parameter) -> Mapping[str, Any]:
+        return next((part.state[weight] for part in self.parts if weight in part.state), {})
+
+
+def _holds(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> bool:
+    return any(weight is other for group in optimizer.param_groups for other in group["params"])
+
+
+def _restored(value: Tensor, device: torch.device) -> Tensor | int:
+    return int(value) if value.ndim == 0 and value.dtype == torch.int64 else value.to(device)
+
+
+Groups = list[tuple[list[nn.Parameter], float]]  # weights and their decay
+
+
+def _grouped(groups: Groups) -> list[dict[str, Any]]:
+    return [{"params": weights, "weight_decay": decay} for weights, decay in groups]
+
+
+def _adamw(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
+    # fused: one pass over memory, on CPU as on CUDA
+    return torch.optim.AdamW(_grouped(groups), lr=stage.learning_rate, betas=stage.betas, fused=True)
+
+
+def _adamw_8bit(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise ConfigError(
+            "optimizer adamw-8bit needs bitsandbytes", "Install it with `pip install itemic[quantized]`."
+        ) from error
+    made: torch.optim.Optimizer = AdamW8bit(_grouped(groups), lr=stage.learning_rate, betas=stage.betas)
+    return made
+
+
+def _adafactor(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
+    return torch.optim.Adafactor(_grouped(groups), lr=stage.learning_rate)
+
+
+def _muon(stage: Stage, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Muon(
+        matrices,
         lr=stage.learning_rate,
-        betas=stage.betas,
-        fused=True,  # one pass over memory, on CPU as on CUDA
+        weight_decay=stage.weight_decay,
+        momentum=stage.betas[0],
+        adjust_lr_fn="match_rms_adamw",
     )
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer, named: Named) -> dict[str, Tensor]:
-    """AdamW's state: ``<weight>.step``, ``<weight>.exp_avg`` and ``<weight>.exp_avg_sq``; empty before a
-    step."""
-    return {
-        f"{name}.{key}": value
-        for name, weight in named.items()
-        for key, value in optimizer.state.get(weight, {}).items()
-        if isinstance(value, Tensor)
-    }
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, named: Named, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` gave."""
-    for name, weight in named.items():
-        state = {
-            key: tensors[f"{name}.{key}"].to(weight.device)
-            for key in ("step", "exp_avg", "exp_avg_sq")
-            if f"{name}.{key}" in tensors
-        }
-        if state:
-            optimizer.state[weight] = state
 
 
 class WeightAverage:

@@ -20,9 +20,9 @@ from itemic.data.dataset import Dataset
 from itemic.errors import ArtifactError, ConfigError
 from itemic.model import Model
 from itemic.progress import log
+from itemic.train.learning import ADAPTER, learning
 from itemic.train.loop import Trainer
 from itemic.train.memory import keep_buffers
-from itemic.train.new_rows import learning_rows
 from itemic.train.precision import compute_dtype
 from itemic.train.rows import Source, training_rows
 from itemic.train.stage import Stage
@@ -87,15 +87,14 @@ def train(
         stack.enter_context(_float32(model.lm))
         stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(seed)
-        rows = None
-        if stage.train == "embeddings":
-            rows = stack.enter_context(learning_rows(model.lm, range(*model.new_token_range)))
+        tokens = range(*model.new_token_range)
+        adapter = None if folder is None else folder / ADAPTER
         trainer = Trainer(
             model.lm,
             data,
             stage,
             seed=seed,
-            new_rows=rows,
+            learns=stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter)),
             folder=folder,
             identity=digest_of(identity),
             validate=(lambda: measure(model)) if measure is not None else None,

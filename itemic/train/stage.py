@@ -9,8 +9,9 @@ from typing import Any
 
 from itemic.errors import ConfigError
 
-TRAIN = ("all", "embeddings")
-SCHEDULES = ("cosine", "linear", "constant")
+TRAIN = ("all", "embeddings", "last-layers", "lora", "qlora")
+OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor", "muon")
+SCHEDULES = ("cosine", "linear", "constant", "wsd")
 PRECISIONS = ("auto", "float32", "bfloat16")
 NORMALIZERS = ("token", "row")
 SUPERVISE = ("all", "itemic")
@@ -24,8 +25,16 @@ class Stage:
 
     Attributes:
         name: a short name for logs and bars.
-        train: which weights learn: ``all``, or ``embeddings`` for the rows of the index's tokens alone
-            (everything else, the head's other rows included, is bit-identical afterwards).
+        train: which weights learn: ``all``; ``embeddings`` for the rows of the index's tokens alone
+            (everything else, the head's other rows included, is bit-identical afterwards); ``last-layers`` for
+            these rows, the last ``last_layers`` layers and the norm after them; ``lora`` for these rows and
+            low-rank adapters of the layers' matrices (Hu et al. 2022), which are added to the matrices at the
+            end; ``qlora`` for the same over layers held in 4 bits while they train (Dettmers et al. 2023).
+        last_layers: how many, under ``train: last-layers``.
+        lora_rank: columns of an adapter's two factors.
+        lora_alpha: an adapter's product is scaled by ``lora_alpha / lora_rank``.
+        lora_dropout: share of an adapter's input that is zeroed while training.
+        lora_targets: names of the layers' matrices that get adapters, such as ``q_proj``; none named means all.
         epochs: how often every conversation is seen; 1 where neither this nor ``steps`` is given.
         steps: optimizer steps, instead of ``epochs``; the data is gone through as often as it takes.
         tokens_per_step: forest tokens of an optimizer step, about; several blocks are accumulated to reach
@@ -41,18 +50,25 @@ class Stage:
             all of them once, .25 a fresh random quarter of their groups each epoch, 3 three times, 0 never.
         learning_rate: the peak.
         min_lr: where the schedule ends.
-        schedule: the way from ``learning_rate`` down to ``min_lr``: ``cosine``, ``linear``, or ``constant``
-            (stays up).
+        schedule: the way from ``learning_rate`` down to ``min_lr``: ``cosine``, ``linear``, ``constant``
+            (stays up), or ``wsd``: stays up and falls in the last ``decay`` of the steps.
+        schedule_steps: where the schedule ends; training goes on at ``min_lr``. None for the last step.
+        decay: the fall of ``wsd``: below 1 a share of the schedule's steps, from 1 on a number of steps.
         warmup: the linear rise at the start: below 1 a share of all steps, from 1 on a number of steps.
-        weight_decay: AdamW's decoupled decay; on matrices only, never on norms, biases, embeddings or the
-            head.
-        betas: AdamW's two decay rates.
+        optimizer: ``adamw``; ``adamw-8bit`` (its state in 8 bits, by bitsandbytes); ``adafactor`` (a matrix's
+            second moments by row and column); ``muon`` for the layers' matrices, scaled so that AdamW's
+            learning rates fit, beside AdamW for the rest.
+        weight_decay: decoupled decay; on matrices only, never on norms, biases, embeddings or the head.
+        betas: AdamW's two decay rates; Muon's momentum is the first.
         clip: the largest global norm of the gradient of the weights that learn; 0 is off.
         dropout: share of the token embeddings and of the outputs of each attention and feed-forward layer that
             is zeroed while training.
         ema: decay of the exponential moving average of the weights, e.g. .999; 0 is off. The average is what
             is validated, sampled from and saved.
         label_smoothing: share of a target's probability that is spread over the vocabulary.
+        gradient_checkpointing: keep only the layers' inputs and compute the rest again for the gradient: less
+            memory, about a third more time.
+        compile: let torch.compile fuse the feed-forward layers and norms; the first steps wait for it.
         precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where
             the device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
         validate_every: steps between validations, or ``epoch``; None validates never.
@@ -72,6 +88,11 @@ class Stage:
 
     name: str = "train"
     train: str = "all"
+    last_layers: int = 0
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = ()
     epochs: int | None = None
     steps: int | None = None
     tokens_per_step: int = 8192
@@ -84,13 +105,18 @@ class Stage:
     learning_rate: float = 1e-3
     min_lr: float = 0.0
     schedule: str = "cosine"
+    schedule_steps: int | None = None
     warmup: float = 0.03
+    decay: float = 0.1
+    optimizer: str = "adamw"
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
     dropout: float = 0.0
     ema: float = 0.0
     label_smoothing: float = 0.0
+    gradient_checkpointing: bool = False
+    compile: bool = False
     precision: str = "auto"
     validate_every: int | str | None = None
     validate_task: str | dict[str, Any] = "C"
@@ -110,6 +136,7 @@ class Stage:
         if faults:
             raise ConfigError(f"stage {self.name!r}: " + "; ".join(faults), "Mend these keys of the stage.")
         object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
+        object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
 
     @classmethod
     def of(cls, value: Stage | Mapping[str, Any]) -> Stage:
@@ -130,7 +157,12 @@ class Stage:
         return cls(**value)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"betas": list(self.betas)}
+        return asdict(self) | {"betas": list(self.betas), "lora_targets": list(self.lora_targets)}
+
+    @property
+    def learns_rows(self) -> bool:
+        """Whether of the embeddings only the rows of the index's tokens learn."""
+        return self.train != "all"
 
     @property
     def blocks_per_step(self) -> int:
@@ -146,6 +178,10 @@ class Stage:
         """Steps of the linear rise, of ``total``."""
         return round(self.warmup * total) if self.warmup < 1 else int(self.warmup)
 
+    def decay_steps(self, total: int) -> int:
+        """Steps of the fall at the end of ``wsd``, of ``total``."""
+        return round(self.decay * total) if self.decay < 1 else int(self.decay)
+
 
 def _hint(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, 1)
@@ -159,6 +195,7 @@ def _faults(stage: Stage) -> list[str]:
         return faults
     for key, choices in (
         ("train", TRAIN),
+        ("optimizer", OPTIMIZERS),
         ("schedule", SCHEDULES),
         ("precision", PRECISIONS),
         ("normalizer", NORMALIZERS),
@@ -178,15 +215,27 @@ def _faults(stage: Stage) -> list[str]:
         "validate_requests",
         "keep",
         "log_every",
+        "lora_rank",
+        "schedule_steps",
     ):
         if getattr(stage, key) is not None and getattr(stage, key) < 1:
             faults.append(f"{key} is {getattr(stage, key)}, it must be at least 1")
     if stage.validate_beams < 10:
         faults.append(f"validate_beams is {stage.validate_beams}, ten items need at least 10")
-    for key in ("min_lr", "warmup", "weight_decay", "clip", "patience", "checkpoint_every", "samples"):
+    for key in (
+        "min_lr",
+        "warmup",
+        "decay",
+        "weight_decay",
+        "clip",
+        "patience",
+        "checkpoint_every",
+        "samples",
+        "last_layers",
+    ):
         if getattr(stage, key) < 0:
             faults.append(f"{key} is {getattr(stage, key)}, it must not be negative")
-    for key in ("dropout", "ema", "label_smoothing"):
+    for key in ("dropout", "ema", "label_smoothing", "lora_dropout"):
         if not 0 <= getattr(stage, key) < 1:
             faults.append(f"{key} is {getattr(stage, key)}, it must be in [0, 1)")
     return faults + _other_faults(stage)
@@ -198,6 +247,10 @@ def _other_faults(stage: Stage) -> list[str]:
         faults.append(f"learning_rate is {stage.learning_rate}, it must be positive")
     if stage.min_lr > stage.learning_rate:
         faults.append(f"min_lr {stage.min_lr} is above learning_rate {stage.learning_rate}")
+    if (stage.train == "last-layers") != (stage.last_layers > 0):
+        faults.append(f"last_layers is {stage.last_layers} with train {stage.train!r}; they go together")
+    if not all(isinstance(target, str) for target in stage.lora_targets):
+        faults.append(f"lora_targets are {list(stage.lora_targets)}, they must be names")
     if len(stage.betas) != 2 or not all(isinstance(b, int | float) and 0 <= b < 1 for b in stage.betas):
         faults.append(f"betas are {stage.betas}, they must be two numbers in [0, 1)")
     every = stage.validate_every
@@ -227,11 +280,28 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "metric": (str,),
     "sources": (dict,),
     "betas": (tuple, list),
+    "lora_targets": (tuple, list),
+    "optimizer": (str,),
+    "gradient_checkpointing": (bool,),
+    "compile": (bool,),
+    "schedule_steps": (int, type(None)),
     "epochs": (int, type(None)),
     "steps": (int, type(None)),
     "validate_every": (int, str, type(None)),
     **dict.fromkeys(
-        ("learning_rate", "min_lr", "warmup", "weight_decay", "clip", "dropout", "ema", "label_smoothing"),
+        (
+            "learning_rate",
+            "min_lr",
+            "warmup",
+            "decay",
+            "weight_decay",
+            "clip",
+            "dropout",
+            "ema",
+            "label_smoothing",
+            "lora_alpha",
+            "lora_dropout",
+        ),
         (int, float),
     ),
 }
@@ -242,7 +312,7 @@ def _type_faults(stage: Stage) -> list[str]:
     for key in (f.name for f in fields(stage)):
         value = getattr(stage, key)
         kinds = _KINDS.get(key, (int,))
-        if not isinstance(value, kinds) or isinstance(value, bool):
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
             faults.append(f"{key} is {value!r}, it must be {names}")
     if not faults:

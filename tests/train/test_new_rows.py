@@ -6,6 +6,7 @@ import torch
 
 from itemic.errors import ModelError
 from itemic.forest.rows import TokenRows
+from itemic.train.learning import Learning
 from itemic.train.loop import Trainer
 from itemic.train.new_rows import learning_rows
 from itemic.train.stage import Stage
@@ -34,9 +35,9 @@ def test_all_else_is_bit_identical(tied: bool) -> None:
     data = toy_rows()
     seen = np.intersect1d(np.concatenate([data.rows[row][:-1] for row in range(len(data.rows))]), NEW)
     with learning_rows(lm, NEW) as rows:
-        trainer = Trainer(lm, data, STAGE, new_rows=rows)
+        trainer = Trainer(lm, data, STAGE, learns=Learning.rows_of(rows))
         trainer.run()
-        assert sum(len(state) for state in trainer.optimizer.state.values()) == 3 * (1 if tied else 2)
+        assert len(trainer.optimizer.tensors()) == 3 * (1 if tied else 2)
     after = copy_of(lm)
     matrices = {"model.embed_tokens.weight", "lm_head.weight"}
     for name, weight in after.items():
@@ -67,10 +68,13 @@ def test_gradients_are_those_of_the_whole_model(tied: bool) -> None:
     data = TrainingRows(row, np.zeros(1, np.int64), np.zeros(1, np.int32))
     with learning_rows(lm, NEW) as rows:
         trainer = Trainer(
-            lm, data, Stage(train="embeddings", steps=1, precision="float32", clip=0), new_rows=rows
+            lm,
+            data,
+            Stage(train="embeddings", steps=1, precision="float32", clip=0),
+            learns=Learning.rows_of(rows),
         )
         grads: list[torch.Tensor] = []
-        trainer.optimizer.register_step_pre_hook(
+        trainer.optimizer.parts[0].register_step_pre_hook(
             lambda *_: grads.extend(weight.grad.clone() for weight in trainer.named.values())
         )
         trainer.run()

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
-from itemic.train.optimizer import (
-    WeightAverage,
-    decayed,
-    load_optimizer,
-    make_optimizer,
-    optimizer_tensors,
-    trainable_parameters,
-)
-from itemic.train.stage import Stage
+from itemic.errors import ConfigError
+from itemic.train.optimizer import Optimizer, WeightAverage, decayed, trainable_parameters
+from itemic.train.stage import OPTIMIZERS, Stage
 from tests.train.helpers import copy_of, tiny_lm
 
 
@@ -28,7 +24,7 @@ def test_a_step_without_gradient_direction_only_decays() -> None:
     lm = tiny_lm(tied=False)
     named = trainable_parameters(lm)
     before = copy_of(lm)
-    optimizer = make_optimizer(Stage(learning_rate=0.1, weight_decay=0.5), named, decayed(lm, named))
+    optimizer = Optimizer(Stage(learning_rate=0.1, weight_decay=0.5), named, decayed(lm, named))
     for weight in named.values():
         weight.grad = torch.zeros_like(weight)
     optimizer.step()
@@ -37,32 +33,73 @@ def test_a_step_without_gradient_direction_only_decays() -> None:
         torch.testing.assert_close(weight.detach(), before[name] * factor)
 
 
-def test_state_survives_the_way_through_named_tensors() -> None:
-    def model() -> tuple[dict[str, torch.nn.Parameter], torch.optim.AdamW]:
-        torch.manual_seed(3)
-        named = {"a": torch.nn.Parameter(torch.randn(3, 2)), "b": torch.nn.Parameter(torch.randn(2))}
-        return named, make_optimizer(Stage(), named, {"a"})
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_state_survives_the_way_through_named_tensors(name: str) -> None:
+    """Two steps, state and weights handed to a new optimizer, two more: the weights of four steps in one."""
 
-    def step(named: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW, seed: int) -> None:
+    def model() -> tuple[dict[str, torch.nn.Parameter], Optimizer]:
+        torch.manual_seed(3)
+        # 80 × 64 is large enough for bitsandbytes to keep its state in 8 bits
+        named = {"a": torch.nn.Parameter(torch.randn(80, 64)), "b.c": torch.nn.Parameter(torch.randn(2))}
+        return named, Optimizer(Stage(optimizer=name, learning_rate=0.02), named, {"a"})
+
+    def step(named: dict[str, torch.nn.Parameter], optimizer: Optimizer, seed: int) -> None:
         torch.manual_seed(seed)
         for weight in named.values():
             weight.grad = torch.randn_like(weight)
         optimizer.step()
 
     one, first = model()
+    before = {key: weight.detach().clone() for key, weight in one.items()}
     for seed in range(4):
         step(one, first, seed)
+    assert not any(torch.equal(one[key], before[key]) for key in one)
     two, second = model()
     for seed in range(2):
         step(two, second, seed)
+    if name == "adamw-8bit":
+        assert second.tensors()["a.state1"].dtype == torch.uint8
     three, third = model()
+    assert third.tensors() == {}
     with torch.no_grad():
-        for name in three:
-            three[name].copy_(two[name])
-    load_optimizer(third, three, {k: v.clone() for k, v in optimizer_tensors(second, two).items()})
+        for key in three:
+            three[key].copy_(two[key])
+    third.load({key: value.clone() for key, value in second.tensors().items()})
     for seed in range(2, 4):
         step(three, third, seed)
-    assert all(torch.equal(one[name], three[name]) for name in one)
+    assert all(torch.equal(one[key], three[key]) for key in one)
+
+
+def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
+    torch.manual_seed(0)
+    weights = {"m": torch.randn(6, 4), "n": torch.randn(4)}
+    grads = {key: torch.randn_like(weight) for key, weight in weights.items()}
+    named = {key: torch.nn.Parameter(weight.clone()) for key, weight in weights.items()}
+    alone = {key: torch.nn.Parameter(weight.clone()) for key, weight in weights.items()}
+    ours = Optimizer(Stage(optimizer="muon", learning_rate=0.1, weight_decay=0.3), named, {"m"})
+    theirs = [
+        torch.optim.Muon(
+            [alone["m"]], lr=0.05, weight_decay=0.3, momentum=0.9, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW([alone["n"]], lr=0.05, weight_decay=0.0, betas=(0.9, 0.95)),
+    ]
+    ours.set_learning_rate(0.05)
+    for key in weights:
+        named[key].grad, alone[key].grad = grads[key].clone(), grads[key].clone()
+    ours.step()
+    for optimizer in theirs:
+        optimizer.step()
+    for key in weights:
+        torch.testing.assert_close(named[key].detach(), alone[key].detach())
+    ours.zero_grad()
+    assert all(weight.grad is None for weight in named.values())
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    weight = torch.nn.Parameter(torch.zeros(2))
+    with pytest.raises(ConfigError, match="needs bitsandbytes"):
+        Optimizer(Stage(optimizer="adamw-8bit"), {"w": weight}, set())
 
 
 def test_average_by_hand() -> None:

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from itemic.train import checkpoint
+from itemic.train.learning import Learning
 from itemic.train.loop import Trainer
 from itemic.train.new_rows import learning_rows
 from itemic.train.stage import Stage
@@ -56,7 +57,7 @@ def run(folder: str, embeddings: bool, die_at: int | None, warm: Any = None) -> 
     if embeddings:
         with learning_rows(lm, range(30, 50)) as rows:
             stage = replace(STAGE, train="embeddings")
-            Trainer(lm, data, stage, new_rows=rows, folder=root, validate=validate).run()
+            Trainer(lm, data, stage, learns=Learning.rows_of(rows), folder=root, validate=validate).run()
     else:
         Trainer(lm, data, STAGE, folder=root, validate=validate).run()
     save_file({name: weight.clone() for name, weight in lm.state_dict().items()}, root / "final.part")

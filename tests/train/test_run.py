@@ -119,6 +119,37 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert all(torch.equal(copy_of(resumed.lm)[name], weights[name]) for name in weights)
 
 
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+def test_adapters_survive_an_interruption_and_stand_beside_the_model(kind: str, tmp_path: Path) -> None:
+    """Interrupted and gone on with, the folder holds a plain model with the very weights of a run that wasn't, and
+    the adapters on their own."""
+    stage = STAGE | {"train": kind, "lora_rank": 4, "validate_every": 2}
+    calls = []
+
+    def validate(_: Model) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return {"ndcg@10": 0.5}
+
+    table = conversations()
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(), table, stage=stage, output=tmp_path / "cut", validate=validate)
+    assert not (tmp_path / "cut" / "config.json").exists()
+    train(fresh(), table, stage=stage, output=tmp_path / "cut", validate=validate)
+    calls[:] = [1, 1]
+    train(fresh(), table, stage=stage, output=tmp_path / "whole", validate=validate)
+    cut, whole = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("cut", "whole")
+    )
+    assert cut.keys() == whole.keys()
+    assert all(torch.equal(weight, whole[name]) for name, weight in cut.items())
+    assert {path.name for path in (tmp_path / "cut" / "adapter").iterdir()} >= {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+
+
 def test_two_runs_on_one_folder(tmp_path: Path) -> None:
     def second(_: Model) -> dict[str, float]:
         with pytest.raises(ArtifactError, match="another run is working"):

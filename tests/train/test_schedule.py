@@ -35,3 +35,16 @@ def test_steps_past_the_plan_stay_at_the_floor() -> None:
 
 def test_a_single_step() -> None:
     assert rates(1, schedule="cosine", warmup=0) == [1.0]
+
+
+def test_wsd_by_hand() -> None:
+    # one step up, five at 1, then four down: 1 - √(1/4), 1 - √(2/4), 1 - √(3/4), 0 of the way above .2
+    falls = [0.2 + 0.8 * (1 - math.sqrt(quarter / 4)) for quarter in (1, 2, 3, 4)]
+    assert rates(10, schedule="wsd", warmup=1, decay=0.4) == pytest.approx([1.0] * 6 + falls)
+    assert rates(10, schedule="wsd", warmup=1, decay=4) == pytest.approx([1.0] * 6 + falls)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "wsd"])
+def test_a_schedule_may_end_before_the_training(schedule: str) -> None:
+    short = rates(6, schedule=schedule, warmup=0.4)
+    assert rates(9, schedule=schedule, warmup=0.4, schedule_steps=6) == pytest.approx([*short, 0.2, 0.2, 0.2])

@@ -1,0 +1,238 @@
+"""Which weights of a model learn in a stage, and what becomes of adapters at its end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from itemic.errors import ConfigError, ModelError
+from itemic.forest.run import NewRows
+from itemic.train.new_rows import learning_rows
+from itemic.train.optimizer import Named, decayed, trainable_parameters
+from itemic.train.stage import Stage
+
+ADAPTER = "adapter"  # the folder of the adapters alone, in PEFT's form
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What learns.
+
+    Attributes:
+        named: the parameters by name.
+        decay: names of those that decay.
+        new_rows: of the embeddings only these rows learn; None where all do.
+    """
+
+    named: Named
+    decay: set[str]
+    new_rows: NewRows | None = None
+
+    @classmethod
+    def all_of(cls, lm: PreTrainedModel) -> Learning:
+        """Every weight that requires a gradient."""
+        named = trainable_parameters(lm)
+        return cls(named, decayed(lm, named))
+
+    @classmethod
+    def rows_of(cls, rows: NewRows, more: Named | None = None, decay: set[str] | None = None) -> Learning:
+        """Rows of the embeddings, and other weights."""
+        own = {"input_rows": rows.input, "output_rows": rows.output}
+        return cls(
+            {name: row for name, row in own.items() if row is not None} | (more or {}), decay or set(), rows
+        )
+
+
+@contextmanager
+def learning(
+    lm: PreTrainedModel, stage: Stage, tokens: range, *, adapter: Path | None = None
+) -> Iterator[Learning]:
+    """Prepare a model for a stage; when the block is left the model has its own modules again.
+
+    Adapters are added to the matrices they belong to when the block ends well, and are dropped when it doesn't.
+
+    Args:
+        lm: the model.
+        stage: ``train`` and what belongs to it.
+        tokens: ids of the tokens whose rows learn where not all weights do.
+        adapter: where ``lora`` and ``qlora`` leave the adapters and the rows in PEFT's form.
+
+    Raises:
+        ConfigError: the model has fewer layers, none of the named matrices, or a library is missing.
+    """
+    if stage.train == "all":
+        yield Learning.all_of(lm)
+        return
+    with ExitStack() as stack:
+        rows = stack.enter_context(learning_rows(lm, tokens))
+        if stage.train == "embeddings":
+            yield Learning.rows_of(rows)
+        elif stage.train == "last-layers":
+            more = _last_layers(lm, stage.last_layers)
+            yield Learning.rows_of(rows, more, decayed(lm, more))
+        else:
+            more = stack.enter_context(_adapters(lm, stage, rows, adapter))
+            yield Learning.rows_of(rows, more, set(more))
+
+
+def _last_layers(lm: PreTrainedModel, count: int) -> Named:
+    layers = _layers(lm)
+    if count > len(layers):
+        raise ConfigError(
+            f"last_layers is {count}, and the model has {len(layers)} layers", "Ask for fewer, or train all."
+        )
+    chosen: Named = {}
+    for name, weight in lm.named_parameters():
+        found = _LAYER.search(name)
+        behind = found is None and name.endswith("norm.weight")  # the norm after the last layer
+        if behind or (found is not None and int(found[1]) >= len(layers) - count):
+            weight.requires_grad_(True)
+            chosen[name] = weight
+    return chosen
+
+
+def _layers(lm: PreTrainedModel) -> nn.ModuleList:
+    layers = getattr(lm.base_model, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise ModelError(f"found no layers in a {lm.config.model_type}", "Use `train: all` or `embeddings`.")
+    return layers
+
+
+# ------------------------------------------------------------------- adapters
+
+
+@contextmanager
+def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | None) -> Iterator[Named]:
+    from peft import PeftModel
+
+    linear = _linear(lm)
+    targets = _targets(stage, linear)
+    own = {name: lm.get_submodule(name) for name in linear}
+    if stage.train == "qlora":
+        _quantize(lm, own)
+    config = _config(lm, stage, targets)
+    tuned = PeftModel(lm, config)
+    adapters = {name: weight for name, weight in lm.named_parameters() if "lora_" in name}
+    try:
+        yield adapters
+        deltas = {name: _delta(lm.get_submodule(name)) for name in targets}
+        if folder is not None:
+            _export(tuned, rows, adapters, folder)
+    except BaseException:
+        deltas = {}
+        raise
+    finally:
+        tuned.unload()
+        for name, module in own.items():
+            parent, _, last = name.rpartition(".")
+            module.to(lm.device)
+            setattr(lm.get_submodule(parent), last, module)
+        for name, delta in deltas.items():
+            weight = own[name].get_parameter("weight")
+            weight.data += delta.to(weight)
+
+
+def _linear(lm: PreTrainedModel) -> list[str]:
+    """Full names of the layers' matrices."""
+    return [
+        name for name, module in lm.named_modules() if isinstance(module, nn.Linear) and _LAYER.search(name)
+    ]
+
+
+def _targets(stage: Stage, linear: list[str]) -> list[str]:
+    """Those of them that get adapters."""
+    names = sorted({name.rpartition(".")[2] for name in linear})
+    unknown = sorted(set(stage.lora_targets) - set(names))
+    if unknown or not linear:
+        raise ConfigError(
+            f"lora_targets {', '.join(unknown) or '(all)'} are no matrices of this model's layers",
+            f"There are: {', '.join(names) or 'none'}.",
+        )
+    wanted = stage.lora_targets or names
+    return [name for name in linear if name.rpartition(".")[2] in wanted]
+
+
+def _config(lm: PreTrainedModel, stage: Stage, targets: list[str]) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=stage.lora_rank,
+        lora_alpha=stage.lora_alpha,  # type: ignore[arg-type]
+        lora_dropout=stage.lora_dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=lm.config._name_or_path or None,
+    )
+
+
+def _delta(layer: Any) -> Tensor:
+    """What an adapter adds to its matrix, float32."""
+    with torch.no_grad():
+        delta: Tensor = layer.get_delta_weight("default")
+    return delta.detach().clone()
+
+
+def _quantize(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:
+    """Put 4-bit copies (NF4, its constants quantized too) in place of matrices, which wait in main memory."""
+    try:
+        from bitsandbytes.nn import Linear4bit, Params4bit
+    except ImportError as error:
+        raise ConfigError(
+            "train qlora needs bitsandbytes", "Install it with `pip install itemic[quantized]`."
+        ) from error
+    for name, module in modules.items():
+        assert isinstance(module, nn.Linear)
+        small = Linear4bit(
+            module.in_features, module.out_features, bias=module.bias is not None, quant_type="nf4"
+        )
+        small.weight = Params4bit(
+            module.weight.detach().clone().cpu(),
+            requires_grad=False,
+            quant_type="nf4",
+            compress_statistics=True,
+        )
+        small.bias = module.bias
+        # in evaluation bitsandbytes would pack the weights for its own CPU kernel, which training can't use
+        small.support_avx512bf16_for_cpu = False
+        parent, _, last = name.rpartition(".")
+        setattr(lm.get_submodule(parent), last, small.to(lm.device))
+        module.to("cpu")
+
+
+def _export(tuned: Any, rows: NewRows, adapters: Named, folder: Path) -> None:
+    """Adapters and rows as PEFT would have saved them: ``PeftModel.from_pretrained(base, folder)`` reads them."""
+    from safetensors.torch import save_file
+
+    lm = tuned.get_base_model()
+    places = {
+        "input": _place(lm, lm.get_input_embeddings()),
+        "output": _place(lm, lm.get_output_embeddings()),
+    }
+    tensors = {
+        f"base_model.model.{name.replace('.default', '')}": weight.detach().cpu().contiguous()
+        for name, weight in adapters.items()
+    }
+    ids = list(range(rows.start, rows.start + len(rows.input)))
+    own = {places["input"]: rows.input} | ({} if rows.output is None else {places["output"]: rows.output})
+    for place, weight in own.items():
+        key = f"base_model.model.{place}.token_adapter.trainable_tokens_delta"
+        tensors[key] = weight.detach().cpu().contiguous().clone()
+    config = tuned.peft_config["default"]
+    config.trainable_token_indices = {place.rpartition(".")[2]: ids for place in own}
+    config.inference_mode = True
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
+
+
+def _place(lm: PreTrainedModel, module: nn.Module) -> str:
+    return str(next(name for name, other in lm.named_modules() if other is module))
