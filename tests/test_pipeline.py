@@ -103,6 +103,12 @@ def test_a_second_run_does_nothing_and_says_so(copied: Path, capfd: pytest.Captu
         (["-s", "evaluate.beams=30", "--from", "evaluate"], ["evaluate", "report"], "beams was 20, now 30"),
         (["-s", "evaluate.beams=30"], ["evaluate", "report"], "beams was 20, now 30"),
         (["-s", "evaluate.k=[10]"], ["report"], "k was [5, 10], now [10]"),
+        (["-s", "evaluate.batch_size=3"], [], "up to date"),
+        (
+            ["-s", "evaluate.batch_size=3", "-s", "evaluate.thinking=no_think"],
+            ["evaluate", "report"],
+            "thinking was",
+        ),
         (["-s", "stages.1.log_every=3"], [], "up to date"),
         (["-s", "stages.1.clip=0.5", "--until", "train.all"], ["train.all"], "clip was 1.0, now 0.5"),
         (["--force", "--until", "index"], ["data", "index"], "--force"),

@@ -16,6 +16,7 @@ from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.stream import rank_all
 from itemic.forest.rows import TokenRows
 from itemic.model.model import Model
+from itemic.model.think import check_thinking
 from itemic.sid.trie import Trie
 from itemic.tasks import TASKS, Task
 
@@ -31,6 +32,7 @@ def recommend(
     k: int | None = None,
     normalize: str = "vocab",
     exclude_history: bool = False,
+    thinking: str | None = None,
     batch_size: int = 32,
     dataset: Dataset | None = None,
     name: str = "model",
@@ -49,6 +51,8 @@ def recommend(
         k: how many items to keep; None for as many as there are beams, or items.
         normalize: what scores are normalised over: ``vocab`` (as ``generate`` does), ``level`` or ``legal``.
         exclude_history: leave out the items of the request's own history.
+        thinking: how prompts end, see :meth:`ChatRenderer.prompt`: ``no_think`` or ``empty``; None for the
+            model's own way.
         batch_size: prompts that are searched at once, where they have 128 tokens of their own or fewer; of
             longer ones as many as make the same number of tokens. Bounds the memory.
         dataset: needed for prompts that show item texts.
@@ -65,6 +69,7 @@ def recommend(
         task=task,
         beams=beams,
         normalize=normalize,
+        thinking=thinking,
         batch_size=batch_size,
         dataset=dataset,
         name=name,
@@ -91,6 +96,7 @@ class ModelRanker:
         task: whose prompt is asked.
         beams: width of the search.
         normalize: as in :func:`recommend`.
+        thinking: as in :func:`recommend`.
         batch_size: as in :func:`recommend`.
         dataset: for prompts that show item texts.
         name: for tables.
@@ -106,14 +112,22 @@ class ModelRanker:
         task: str | Task = "C",
         beams: int = 50,
         normalize: str = "vocab",
+        thinking: str | None = None,
         batch_size: int = 32,
         dataset: Dataset | None = None,
         name: str = "model",
     ) -> None:
         if isinstance(task, str) and task not in TASKS:
             raise ConfigError(f"unknown task {task!r}", f"Use one of {', '.join(TASKS)}.")
+        if thinking == "think":
+            raise ConfigError(
+                "a ranking can't be asked with thinking `think`: thoughts would come before the items",
+                "Ask with thinking `empty`, or `no_think`.",
+            )
+        check_thinking(thinking)
         self.name = name
         self.model = model
+        self.thinking = thinking
         self.task = TASKS[task] if isinstance(task, str) else task
         self.beams, self.normalize, self.batch_size = beams, normalize, batch_size
         self.dataset = dataset
@@ -130,6 +144,7 @@ class ModelRanker:
             "normalize": self.normalize,
             "index": self.model.index.digest,
             "weights": fingerprint(self.model),
+            "thinking": [self.thinking, self.model.think_pattern],
         }
 
     def rank(
@@ -149,9 +164,8 @@ class ModelRanker:
     def prompts(self, requests: Requests) -> TokenRows:
         """The token ids of each request's prompt."""
         asked = self.task.prompts(self.model.index, requests, self.dataset)
-        return self.model.chat.prompt_batch(
-            prompt.messages if prompt.messages is not None else str(prompt.text) for prompt in asked
-        )
+        texts = [prompt.messages if prompt.messages is not None else str(prompt.text) for prompt in asked]
+        return self.model.chat.prompt_batch(texts, self.thinking)
 
     def _search_for(self, prompts: TokenRows) -> BeamSearch:
         """A search whose cached template all these prompts begin with; made anew when that gets shorter."""

@@ -35,25 +35,29 @@ class ChatRenderer:
     Args:
         tokenizer: with a chat template.
         item_tokens: ids of the index's tokens, for rows in which only they are supervised.
+        pattern: put conversations into OpenOneRec's think pattern (:mod:`itemic.model.think`).
 
     Raises:
         ModelError: the tokenizer has no chat template, or one that can't be followed.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, item_tokens: range | None = None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, item_tokens: range | None = None, *, pattern: bool = False
+    ) -> None:
         self.tokenizer = tokenizer
         self.item_tokens = item_tokens
         self._pieces = PieceEncoder(tokenizer)
-        self._turns = TurnRenderer(tokenizer)
+        self._turns = TurnRenderer(tokenizer, pattern)
         opening = tokenizer.encode("")  # what the tokenizer puts before any text
         starts = tokenizer.bos_token_id is not None and opening[:1] == [tokenizer.bos_token_id]
         self._opening: list[Unit] = [(str(tokenizer.bos_token), False)] if starts else []
 
     @property
     def digest(self) -> str:
-        """Names tokenizer and template: equal digests, equal tokens for equal conversations."""
+        """Names tokenizer, template and pattern: equal digests, equal tokens for equal conversations."""
         backend: Any = self.tokenizer
-        return digest_of([backend.backend_tokenizer.to_str(), self.tokenizer.chat_template])
+        pattern = ["think pattern"] if self._turns.pattern else []
+        return digest_of([backend.backend_tokenizer.to_str(), self.tokenizer.chat_template, *pattern])
 
     # ----------------------------------------------------------- one at a time
 
@@ -67,13 +71,14 @@ class ChatRenderer:
         assert rows.weights is not None
         return rows.tokens.tolist(), rows.weights.astype(bool).tolist()
 
-    def prompt(self, messages: Conversation, thinking: bool | None = None) -> list[int]:
+    def prompt(self, messages: Conversation, thinking: str | None = None) -> list[int]:
         """What the model reads before it answers.
 
         Args:
             messages: up to the user's last turn; or a plain text, for models that continue segments.
-            thinking: None ends where an answer without thoughts begins in training; True where an answer with
-                thoughts begins; False after an empty think block, if the template has one.
+            thinking: ``think`` ends where an answer with thoughts begins in training, ``no_think`` where one
+                without them does, ``empty`` after an empty think block (where the template has one, or in the
+                pattern); None is ``empty`` in the pattern, else ``no_think``.
 
         Raises:
             DataError: as :meth:`encode`, or the last turn is the assistant's.
@@ -122,7 +127,7 @@ class ChatRenderer:
             units.append(self._turns.units(turns_of(said)) if said else [*self._opening, *text])
         return self._supervise(self._rows(units), supervise)
 
-    def prompt_batch(self, prompts: Iterable[Conversation], thinking: bool | None = None) -> TokenRows:
+    def prompt_batch(self, prompts: Iterable[Conversation], thinking: str | None = None) -> TokenRows:
         """As :meth:`prompt` for many; without weights."""
         units = [self._prompt_units(prompt, thinking) for prompt in prompts]
         rows = self._rows(units)
@@ -133,7 +138,7 @@ class ChatRenderer:
     def _segment(self, text: str) -> list[Unit]:
         return [*self._opening, (text, True)]
 
-    def _prompt_units(self, prompt: Conversation, thinking: bool | None) -> list[Unit]:
+    def _prompt_units(self, prompt: Conversation, thinking: str | None) -> list[Unit]:
         if isinstance(prompt, str):
             return self._segment(prompt)
         turns = turns_of(prompt)

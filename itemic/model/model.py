@@ -105,7 +105,20 @@ class Model:
     @cached_property
     def chat(self) -> ChatRenderer:
         """From conversations to token ids."""
-        return ChatRenderer(self.tokenizer, self.item_tokens)
+        return ChatRenderer(self.tokenizer, self.item_tokens, pattern=self.think_pattern)
+
+    @property
+    def think_pattern(self) -> bool:
+        """Whether conversations are put into OpenOneRec's think pattern, see :mod:`itemic.model.think`.
+
+        Set by the training that does so; prompts are then asked in the pattern as well.
+        """
+        return bool(getattr(self.lm.config, RECORD).get("think_pattern", False))
+
+    @think_pattern.setter
+    def think_pattern(self, wanted: bool) -> None:
+        setattr(self.lm.config, RECORD, getattr(self.lm.config, RECORD) | {"think_pattern": wanted})
+        self.__dict__.pop("chat", None)
 
     # ------------------------------------------------------------------- items
 

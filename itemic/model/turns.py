@@ -16,10 +16,10 @@ from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from itemic.errors import DataError, ModelError
-from itemic.model.template import CHAT_TEMPLATE, THINK_START
+from itemic.model.template import CHAT_TEMPLATE, EMPTY_THINK, THINK_START
+from itemic.model.think import Turn, ask_to_think, check_thinking, think_pattern
 
 Message = Mapping[str, Any]
-Turn = tuple[str, str]  # role, content
 Unit = tuple[str, bool]  # a stretch of text that is encoded on its own, and whether it is the assistant's
 
 ASSISTANT = "assistant"
@@ -54,15 +54,17 @@ class TurnRenderer:
 
     Args:
         tokenizer: one with a chat template.
+        pattern: put conversations into the think pattern first (:mod:`itemic.model.think`).
 
     Raises:
         ModelError: it has none, or the template renders nothing that can be followed.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, pattern: bool = False) -> None:
         if not tokenizer.chat_template:
             raise ModelError("the tokenizer has no chat template", "Expand the model, which gives it ours.")
         self.tokenizer = tokenizer
+        self.pattern = pattern
         self._verbatim = tokenizer.chat_template == CHAT_TEMPLATE
         special = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
         self._closing = re.compile(r"\s*(?:" + "|".join(map(re.escape, special)) + ")") if special else None
@@ -99,7 +101,7 @@ class TurnRenderer:
 
     def units(self, turns: list[Turn]) -> list[Unit]:
         """A conversation as units; those of the assistant hold content and the token that closes the turn."""
-        turns = self.fold(turns)
+        turns = self.fold(think_pattern(turns) if self.pattern else turns)
         form = self._form(turns)
         if form is None:
             return self._follow(turns)
@@ -112,20 +114,32 @@ class TurnRenderer:
                 return self._follow(turns)
         return found
 
-    def prompt_units(self, turns: list[Turn], thinking: bool | None) -> list[Unit]:
+    def prompt_units(self, turns: list[Turn], thinking: str | None) -> list[Unit]:
         """The same up to where the assistant's next turn begins.
 
         Args:
             turns: up to the user's last.
-            thinking: None ends where an answer without thoughts begins in training; otherwise the template's
-                ``enable_thinking`` is set, so that False puts an empty think block in front where it has one.
+            thinking: ``think`` ends where an answer with thoughts begins in training, ``no_think`` where one
+                without them does, ``empty`` after an empty think block; None is ``empty`` in the think pattern,
+                else ``no_think``.
+
+        Raises:
+            ConfigError: another way to think.
         """
+        check_thinking(thinking)
+        if self.pattern:
+            thinking = thinking or "empty"
+            turns = ask_to_think(turns, thinking)
         turns = self.fold(turns)
-        units = self._until(turns, (ASSISTANT, _mark(len(turns))))
-        if thinking is None:
+        mark = _mark(len(turns))
+        if self.pattern and thinking != "think":
+            units = self._until([*turns, (ASSISTANT, EMPTY_THINK + mark)], mark)
+            return units if thinking == "empty" else units[:-1]  # the block is a unit of its own
+        units = self._until([*turns, (ASSISTANT, mark)], mark)
+        if thinking in (None, "no_think"):
             return units
         before = "".join(text for text, _ in units)
-        text = self.render(turns, add_generation_prompt=True, enable_thinking=thinking)
+        text = self.render(turns, add_generation_prompt=True, enable_thinking=thinking == "think")
         if before.startswith(text):
             return _cut(units, len(text))
         return [*units, (text[len(before) :], False)] if text.startswith(before) else [(text, False)]
@@ -194,12 +208,12 @@ class TurnRenderer:
         stop = len(text) - _common(text[::-1], after[::-1])
         return start, max(stop, start) + (self._close(after) if text.endswith(after) else 0)
 
-    def _until(self, turns: Sequence[Turn], answer: Turn) -> list[Unit]:
-        whole = [*turns, answer]
+    def _until(self, whole: list[Turn], mark: str) -> list[Unit]:
+        """The units before the mark in the last turn."""
         form = self._form(whole)
         units = self._follow(whole) if form is None else self._assemble(form, whole)
-        place = next(k for k in range(len(units) - 1, -1, -1) if answer[1] in units[k][0])
-        head = units[place][0].split(answer[1])[0]
+        place = next(k for k in range(len(units) - 1, -1, -1) if mark in units[k][0])
+        head = units[place][0].split(mark)[0]
         return [*units[:place], (head, False)] if head else units[:place]
 
     def _refuses_system(self) -> bool:

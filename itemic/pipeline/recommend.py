@@ -124,6 +124,7 @@ def recommend_one(
         task=as_task(task_of(job.recipe, part.task)),
         beams=max(k, beams or part.beams),
         normalize=part.normalize,
+        thinking=part.thinking,
         dataset=dataset,
     )
     asked = Requests(*_alone(rows))

@@ -93,9 +93,7 @@ def _stages(recipe: Recipe) -> list[Step]:
 
 
 def _evaluate(recipe: Recipe, model: str) -> Step:
-    config = _dump(recipe.evaluate, "k", "published", "max_batch_tokens") | {
-        "longest": max(recipe.evaluate.k)
-    }
+    config = _dump(recipe.evaluate, "k", "published", "batch_size") | {"longest": max(recipe.evaluate.k)}
     config["task"] = task_of(recipe, recipe.evaluate.task)
     job = partial(work.rank, model, config["task"])
     return Step("evaluate", config, ("data", model), job, resumes=True, packages=TORCH)

@@ -182,7 +182,8 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
         k=longest,
         normalize=part.normalize,
         exclude_history=part.exclude_history,
-        **_batch(part.max_batch_tokens),
+        thinking=part.thinking,
+        batch_size=part.batch_size,
         output=job.output / TRAINED,
     )
     for name in part.baselines:
@@ -195,10 +196,6 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
             exclude_history=part.exclude_history,
             output=job.output / name,
         )
-
-
-def _batch(most: int | None) -> dict[str, Any]:
-    return {} if most is None else {"max_batch_tokens": most}
 
 
 def report(job: Job) -> None:

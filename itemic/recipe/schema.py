@@ -133,7 +133,8 @@ class EvaluatePart(Part):
     k: Annotated[list[PositiveInt], Field(min_length=1)] = [1, 5, 10, 20]
     normalize: Literal["vocab", "level", "legal"] = "vocab"
     exclude_history: bool = False
-    max_batch_tokens: PositiveInt | None = None
+    thinking: Literal["no_think", "empty"] | None = None
+    batch_size: PositiveInt = 32
     baselines: list[str] = list(BASELINES)
     published: list[PublishedPart] = []
 

@@ -65,6 +65,8 @@ def train(
     """
     stage = Stage.of(stage)
     keep_buffers()
+    if stage.think_pattern is not None:
+        model.think_pattern = stage.think_pattern
     data = training_rows(
         conversations,
         lambda batch: model.chat.encode_table(batch, supervise=stage.supervise),

@@ -44,6 +44,9 @@ class Stage:
         overlong: what becomes of a longer row: ``drop``, ``keep-end`` (its last tokens) or ``keep-start``.
         supervise: which of the assistant's tokens (of a plain text's: all) carry loss: ``all``, or ``itemic``
             for the index's tokens alone.
+        think_pattern: put conversations into OpenOneRec's think pattern: a user's turn says at its end whether the
+            answer has thoughts, and an answer without any begins with an empty block. The model remembers it and is
+            asked that way. None leaves it as the model has it.
         normalizer: what a step's loss is the mean over: weighted ``token`` s, or ``row`` s (each row counts
             the same, however many of its tokens are weighted).
         sources: how often an epoch sees the conversations of a source: 1 (also where a source isn't named)
@@ -100,6 +103,7 @@ class Stage:
     max_length: int = 1024
     overlong: str = "drop"
     supervise: str = "all"
+    think_pattern: bool | None = None
     normalizer: str = "token"
     sources: dict[str, float] = field(default_factory=dict)
     learning_rate: float = 1e-3
@@ -284,6 +288,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "optimizer": (str,),
     "gradient_checkpointing": (bool,),
     "compile": (bool,),
+    "think_pattern": (bool, type(None)),
     "schedule_steps": (int, type(None)),
     "epochs": (int, type(None)),
     "steps": (int, type(None)),

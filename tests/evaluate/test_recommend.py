@@ -14,6 +14,7 @@ from itemic.evaluate.recommend import ModelRanker, common_prefix, fingerprint, r
 from itemic.evaluate.report import score
 from itemic.forest.rows import TokenRows
 from itemic.model import Model, new_model
+from itemic.model.template import EMPTY_THINK
 from itemic.sid.index import ItemIndex
 
 
@@ -55,6 +56,32 @@ def test_ranks_by_the_probability_of_the_whole_answer(model: Model, dataset: Dat
         found = slow[items[request]]
         assert (np.diff(found) < 1e-3).all()
         assert np.allclose(scores[request], found, atol=1e-3)
+
+
+def test_a_model_trained_in_the_think_pattern_is_asked_in_it(dataset: Dataset, model: Model) -> None:
+    test = dataset.split("test")[:2]
+    plain = ModelRanker(model, beams=5).prompts(test)
+    model.think_pattern = True
+    try:
+        asked = {way: ModelRanker(model, beams=5, thinking=way) for way in (None, "no_think", "empty")}
+        texts = {
+            way: [model.tokenizer.decode(ranker.prompts(test)[row].tolist()) for row in range(2)]
+            for way, ranker in asked.items()
+        }
+        configs = [ranker.config for ranker in asked.values()]
+    finally:
+        model.think_pattern = False
+    assert texts[None] == texts["empty"] == [text + EMPTY_THINK for text in texts["no_think"]]
+    assert all("/no_think<|im_end|>" in text for text in texts["no_think"])
+    assert ModelRanker(model, beams=5).config not in configs
+    assert ModelRanker(model, beams=5).prompts(test).tokens.tolist() == plain.tokens.tolist()
+
+
+def test_a_ranking_cannot_wait_for_thoughts(model: Model) -> None:
+    with pytest.raises(ConfigError, match="with thinking `think`"):
+        ModelRanker(model, thinking="think")
+    with pytest.raises(ConfigError, match="unknown thinking"):
+        ModelRanker(model, thinking="aloud")
 
 
 def test_batches_and_parts_do_not_change_the_ranking(model: Model, dataset: Dataset) -> None:

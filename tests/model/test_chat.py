@@ -108,7 +108,7 @@ def test_a_prompt_is_a_prefix_of_its_training_row(kind: str, data: st.DataObject
         assert ids[: len(prompt)] == prompt
         assert not mask[len(prompt) - 1]
         assert mask[len(prompt)]
-    prompt = chatter.prompt(messages[:-1], thinking=True)
+    prompt = chatter.prompt(messages[:-1], thinking="think")
     assert ids[: len(prompt)] == prompt
 
 
@@ -122,7 +122,7 @@ def test_a_prompt_without_thinking_is_a_prefix_of_a_row_with_an_empty_think_bloc
     messages[-1]["content"] = EMPTY_THINK + data.draw(clean)
     chatter = renderer(kind)
     ids, _ = chatter.encode(messages)
-    prompt = chatter.prompt(messages[:-1], thinking=False)
+    prompt = chatter.prompt(messages[:-1], thinking="empty")
     assert ids[: len(prompt)] == prompt
     tail = chatter.tokenizer.decode(prompt[-3:])
     assert tail.endswith("</think>\n\n")

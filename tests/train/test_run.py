@@ -119,6 +119,22 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert all(torch.equal(copy_of(resumed.lm)[name], weights[name]) for name in weights)
 
 
+def test_the_think_pattern_is_trained_remembered_and_asked(tmp_path: Path) -> None:
+    model, table = fresh(), conversations()
+    plain = model.chat.encode_table(table)
+    train(model, table, stage=STAGE | {"think_pattern": True, "steps": 1}, output=tmp_path / "a")
+    again = Model.load(tmp_path / "a")
+    rows = again.chat.encode_table(table)
+    assert len(rows.tokens) > len(plain.tokens)
+    question = [{"role": "user", "content": f"After {INDEX.text(0)}?"}]
+    prompt = again.chat.prompt(question)
+    assert rows[0][: len(prompt)].tolist() == prompt
+    train(again, table, stage=STAGE | {"steps": 1}, output=tmp_path / "b")
+    assert Model.load(tmp_path / "b").think_pattern
+    train(again, table, stage=STAGE | {"steps": 1, "think_pattern": False}, output=tmp_path / "c")
+    assert not Model.load(tmp_path / "c").think_pattern
+
+
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
 def test_adapters_survive_an_interruption_and_stand_beside_the_model(kind: str, tmp_path: Path) -> None:
     """Interrupted and gone on with, the folder holds a plain model with the very weights of a run that wasn't, and

@@ -1,0 +1,57 @@
+"""Whether the assistant thinks before it answers: OpenOneRec's pattern, in which the user's turn says so at its end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from itemic.errors import ConfigError
+from itemic.model.template import EMPTY_THINK, THINK_END, THINK_START
+
+Turn = tuple[str, str]  # role, content
+
+THINKING = ("think", "no_think", "empty")
+THINK, NO_THINK = "/think", "/no_think"
+_THOUGHTS = re.compile(f"{THINK_START}(.*?){THINK_END}", re.DOTALL)
+
+
+def check_thinking(thinking: str | None) -> None:
+    """Refuse what is no way to think.
+
+    Raises:
+        ConfigError: it is unknown.
+    """
+    if thinking is not None and thinking not in THINKING:
+        raise ConfigError(f"unknown thinking {thinking!r}", f"Use one of {', '.join(THINKING)}, or none.")
+
+
+def think_pattern(turns: Sequence[Turn]) -> list[Turn]:
+    """Turns in the pattern, for training.
+
+    An assistant's turn after a user's that has no think block gets an empty one, and the user's ``/no_think`` at its
+    end; one with an empty block gets ``/no_think`` as well, one with thoughts ``/think``. A user's turn that ends so
+    already stays as it is.
+    """
+    found = list(turns)
+    for at in range(1, len(found)):
+        role, content = found[at]
+        if role != "assistant" or found[at - 1][0] != "user":
+            continue
+        block = _THOUGHTS.search(content)
+        if block is None:
+            found[at] = (role, EMPTY_THINK + content)
+        thought = block is not None and bool(block[1].strip())
+        found[at - 1] = ("user", _with(found[at - 1][1], THINK if thought else NO_THINK))
+    return found
+
+
+def ask_to_think(turns: Sequence[Turn], thinking: str) -> list[Turn]:
+    """Turns up to the user's last in the pattern, for an answer that is yet to come."""
+    found = think_pattern(turns)
+    if found[-1][0] == "user":
+        found[-1] = ("user", _with(found[-1][1], THINK if thinking == "think" else NO_THINK))
+    return found
+
+
+def _with(content: str, ending: str) -> str:
+    return content if content.endswith(ending) else content + ending
