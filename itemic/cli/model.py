@@ -20,7 +20,9 @@ from itemic.cli.common import (
     start_logging,
 )
 
-app = typer.Typer(help="Language models that speak items: new, expand, reindex, show.", no_args_is_help=True)
+app = typer.Typer(
+    help="Language models that speak items: new, expand, reindex, export, check, show.", no_args_is_help=True
+)
 Index = Annotated[Path, typer.Option("--index", help="The index whose tokens it gets.")]
 
 
@@ -96,6 +98,72 @@ def reindex(
     with artifact(output, "model", {"index": more.index.digest}, {"base": folder, "index": index}) as target:
         more.save(target)
     typer.echo(f"{len(more.index):,} items, {len(model.index):,} before")
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A model folder, or a checkpoint of a training (step-…).")],
+    output: Output,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="For a checkpoint: the model that its stage began from.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16; by default its own.")
+    ] = None,
+    average: Annotated[
+        bool,
+        typer.Option(
+            "--average/--last", help="Of a checkpoint: averaged weights if it has some, or the last."
+        ),
+    ] = True,
+) -> None:
+    """Write a plain Hugging Face folder with a model card."""
+    from itemic.errors import ConfigError
+    from itemic.model.model import Model
+    from itemic.train.export import checkpoint_model, is_checkpoint
+
+    start_logging()
+    if is_checkpoint(source) != (base is not None):
+        raise ConfigError(
+            f"{source} is {'a checkpoint' if base is None else 'no checkpoint'}",
+            f"{'Give' if base is None else 'Leave out'} --base, the model that a checkpoint's stage began from.",
+        )
+    model = Model.load(source) if base is None else checkpoint_model(source, base, average=average)
+    config = {"dtype": dtype, "average": average}
+    inputs = {"source": source} | ({} if base is None else {"base": base})
+    with artifact(output, "model", config, inputs) as folder:
+        model.save(folder, dtype=dtype)
+    typer.echo(f"{model.lm.num_parameters():,} parameters, {len(model.index):,} items")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A model folder.")],
+    against: Annotated[
+        Path | None, typer.Option("--against", help="A model folder or checkpoint whose logits it must have.")
+    ] = None,
+    base: Annotated[Path | None, typer.Option("--base", help="As for export.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that a model is whole: weights, tokens, index, generation; the exit status is 1 where it isn't."""
+    from dataclasses import asdict
+
+    from itemic.model.check import check_model
+    from itemic.model.model import Model
+    from itemic.train.export import checkpoint_model
+
+    reference = None
+    if against is not None:
+        reference = (Model.load(against) if base is None else checkpoint_model(against, base)).lm
+    proofs = check_model(folder, reference=reference)
+    if as_json:
+        print_json([asdict(proof) for proof in proofs])
+    else:
+        for proof in proofs:
+            mark = {True: "ok", False: "FAULT", None: "-"}[proof.ok]
+            typer.echo(f"{mark:>5}  {proof.name}: {proof.detail}")
+    if not all(proof.ok for proof in proofs):
+        raise typer.Exit(1)
 
 
 @app.command()

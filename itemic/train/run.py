@@ -20,6 +20,7 @@ from itemic.data.dataset import Dataset
 from itemic.errors import ArtifactError, ConfigError
 from itemic.model import Model
 from itemic.progress import log
+from itemic.train.export import RECORD
 from itemic.train.learning import ADAPTER, learning
 from itemic.train.loop import Trainer
 from itemic.train.memory import keep_buffers
@@ -28,7 +29,6 @@ from itemic.train.rows import Source, training_rows
 from itemic.train.stage import Stage
 from itemic.train.stream import TrainingRows
 
-RECORD = "training.json"
 _SILENT = ("name", "checkpoint_every", "keep", "log_every", "samples")  # change nothing of the weights
 
 
