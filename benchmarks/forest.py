@@ -66,7 +66,7 @@ def padded_epoch(lm: PreTrainedModel, rows: TokenRows) -> float:
             use_cache=False,
         ).last_hidden_state
         row, place = np.nonzero(weights)
-        loss = weighted_cross_entropy(
+        loss, _ = weighted_cross_entropy(
             hidden[torch.from_numpy(row), torch.from_numpy(place - 1)],
             lm.get_output_embeddings().weight,
             torch.from_numpy(tokens[row, place]),

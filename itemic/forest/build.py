@@ -27,6 +27,7 @@ class TokenForest:
         weight: float32 ``[T]``, how much the loss of predicting this token from its parent counts: the sum over all
             rows through it; 0 at a root.
         row_leaf: int32 ``[R]``, the index of the last token of each row the forest was made from, -1 for an empty row.
+        shares: float32 ``[S, T]``, the part of the weight that comes from rows of each label; None without labels.
     """
 
     tokens: Int32
@@ -35,6 +36,7 @@ class TokenForest:
     end: Int32
     weight: Float32
     row_leaf: Int32
+    shares: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -57,6 +59,7 @@ class TokenForest:
             np.concatenate([self.end, np.arange(len(self) + 1, len(self) + spare + 1, dtype=np.int32)]),
             np.concatenate([self.weight, zeros.astype(np.float32)]),
             self.row_leaf,
+            None if self.shares is None else np.pad(self.shares, ((0, 0), (0, spare))),
         )
 
     def dense_mask(self) -> Bool:
@@ -65,11 +68,16 @@ class TokenForest:
         return (index[None, :] <= index[:, None]) & (index[:, None] < self.end[None, :])
 
 
-def build_forest(rows: TokenRows) -> TokenForest:
+def build_forest(rows: TokenRows, labels: Int32 | None = None, count: int = 0) -> TokenForest:
     """Write rows as prefix trees; every distinct prefix is there once.
 
     Rows may repeat, be prefixes of each other, or be empty. Weights add up where rows share a token; the weight of a
     row's first token is dropped, as nothing predicts it.
+
+    Args:
+        rows: ``R`` token rows.
+        labels: int32 ``[R]``, from 0 to ``count - 1``: weights are added up by label as well.
+        count: how many labels there are.
     """
     order, common = sort_rows(rows)
     lengths = rows.lengths[order]
@@ -82,14 +90,18 @@ def build_forest(rows: TokenRows) -> TokenForest:
     drops = _RangeMinimum(common)
     end = start[drops.next_at_most(owner + 1, depth)]
     weight = np.zeros(total, np.float32)
+    shares = None if labels is None else np.zeros((count, total), np.float32)
     if rows.weights is not None:
         at = np.flatnonzero(rows.weights)
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
         row = np.searchsorted(rows.offsets, at, "right") - 1
         inside = at - rows.offsets[row]
-        at, row, inside = at[inside > 0], place[row[inside > 0]], inside[inside > 0]
-        np.add.at(weight, _node(drops, start, common, row, inside), rows.weights[at])
+        at, row, inside = at[inside > 0], row[inside > 0], inside[inside > 0]
+        node = _node(drops, start, common, place[row], inside)
+        np.add.at(weight, node, rows.weights[at])
+        if shares is not None and labels is not None:
+            np.add.at(shares, (labels[row], node), rows.weights[at])
     leaf = np.full(len(order), -1, np.int64)
     full = lengths > 0
     leaf[order[full]] = _node(drops, start, common, np.flatnonzero(full), lengths[full] - 1)
@@ -100,6 +112,7 @@ def build_forest(rows: TokenRows) -> TokenForest:
         end.astype(np.int32),
         weight,
         leaf.astype(np.int32),
+        shares,
     )
 
 

@@ -19,7 +19,7 @@ def weighted_cross_entropy(
     learn_start: int = 0,
     chunk: int = 2048,
     label_smoothing: float = 0.0,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """``Σ weight · -log softmax(head · hidden)[target]``, without ever holding more than ``chunk`` rows of logits.
 
     The gradients are computed in the forward pass, while a chunk's logits are there; the backward pass only scales
@@ -38,10 +38,10 @@ def weighted_cross_entropy(
         label_smoothing: ε of Szegedy et al. 2016, eq. 8: the target keeps 1-ε+ε/V, every other token gets ε/V.
 
     Returns:
-        a float32 scalar.
+        the sum, a float32 scalar, and the losses that were summed, float32 ``[n]``, which carry no gradient.
     """
     compute: Any = _WeightedCrossEntropy.apply
-    total: Tensor = compute(
+    found: tuple[Tensor, Tensor] = compute(
         hidden,
         head if learn is None else head.detach(),
         bias,
@@ -52,7 +52,7 @@ def weighted_cross_entropy(
         chunk,
         label_smoothing,
     )
-    return total
+    return found
 
 
 class _WeightedCrossEntropy(torch.autograd.Function):
@@ -68,7 +68,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         start: int,
         chunk: int,
         smoothing: float,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         matrix = head.to(dtype)
@@ -84,6 +84,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             else None
         )
         total = torch.zeros((), device=hidden.device)
+        losses = torch.empty(len(hidden), device=hidden.device)
         for at in range(0, len(hidden), chunk):
             rows, goal = hidden[at : at + chunk].to(dtype), targets[at : at + chunk]
             weight = weights[at : at + chunk].float()
@@ -97,6 +98,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 if smoothing:
                     loss = loss - smoothing * logits.mean(-1)
                 total += (weight * loss).sum()
+                losses[at : at + chunk] = loss
                 if grad_hidden is None and grad_head is None and grad_bias is None:
                     continue
                 slope = logits.sub_(norm[:, None]).exp_()
@@ -113,7 +115,8 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                     grad_head += slope[:, part].T @ rows
         ctx.grads = (grad_hidden, grad_head, grad_bias, learn is not None)
         ctx.types = (head.dtype, None if bias is None else bias.dtype)
-        return total
+        ctx.mark_non_differentiable(losses)
+        return total, losses
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

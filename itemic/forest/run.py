@@ -14,6 +14,7 @@ from itemic.forest.attention import default_backend
 from itemic.forest.build import TokenForest
 from itemic.forest.layout import ForestLayout
 from itemic.forest.loss import weighted_cross_entropy
+from itemic.forest.rows import Int64
 
 # Lengths of blocks and of their targets are rounded up to this. Buffers then come in a few sizes: with thousands of
 # sizes, glibc's heap breaks into pieces within an hour and half of the time goes into looking for a place.
@@ -80,12 +81,19 @@ def _scale(module: torch.nn.Module, fixed: Tensor, tokens: Tensor) -> float:
 
 @dataclass(frozen=True)
 class ForestLoss:
-    """Attributes: ``total`` the weighted sum of token losses (a graph), ``weight`` the sum of weights, ``tokens`` how
-    many tokens carry weight."""
+    """The loss of a forest.
+
+    Attributes:
+        total: the weighted sum of token losses, a graph.
+        weight: the sum of weights.
+        nodes: int64 ``[n]``, the tokens that carry weight.
+        losses: float32 ``[n]``, the loss of each, without its weight and without a graph.
+    """
 
     total: Tensor
     weight: float
-    tokens: int
+    nodes: Int64
+    losses: Tensor
 
 
 def forest_loss(
@@ -122,7 +130,7 @@ def forest_loss(
         embeds = new_rows.embed(lm, torch.from_numpy(forest.tokens.astype(np.int64)).to(lm.device))
     hidden = forest_hidden(lm, forest, embeds=embeds, backend=backend)
     head: Any = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
-    total = weighted_cross_entropy(
+    total, losses = weighted_cross_entropy(
         hidden[parents],
         head.weight,
         targets,
@@ -133,4 +141,4 @@ def forest_loss(
         chunk=chunk,
         label_smoothing=label_smoothing,
     )
-    return ForestLoss(total, float(weight.sum(dtype=np.float64)), len(weighted))
+    return ForestLoss(total, float(weight.sum(dtype=np.float64)), weighted, losses[: len(weighted)])

@@ -4,6 +4,9 @@ Every line of ``log.jsonl`` has ``step`` (optimizer steps done) and ``epoch`` (d
 and either the numbers of training since the line before:
 
 - ``loss``: mean cross-entropy in nats per weighted token (per row under the ``row`` normalizer);
+- ``loss/text``, ``loss/itemic``, ``loss/level 1`` …, ``loss/frame``: the same of text, of the index's tokens, of
+  the codes of a level, of what stands around them; ``loss/source C``: of the rows of a source (where there are
+  several);
 - ``lr``: the learning rate of the last step;
 - ``grad_norm``: the mean norm of the gradient before clipping;
 - ``tokens``: forest tokens computed since the run began; ``row_tokens``: what the same rows hold without
@@ -96,4 +99,5 @@ def _cut(path: Path, step: int) -> None:
 
 def _human(line: dict[str, Any]) -> str:
     shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in line.items()}
-    return "  ".join(f"{key} {value}" for key, value in shown.items() if key != "samples")
+    hidden = ("loss/", "samples")  # the file and TensorBoard have them
+    return "  ".join(f"{key} {value}" for key, value in shown.items() if not key.startswith(hidden))

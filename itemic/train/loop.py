@@ -18,6 +18,7 @@ from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.forest.attention import forest_attention
 from itemic.forest.run import forest_loss
 from itemic.progress import log
+from itemic.train.breakdown import LossParts, TokenKinds
 from itemic.train.checkpoint import Checkpoint, Checkpoints, Tensors, random_state, restore_random_state
 from itemic.train.dropout import residual_dropout
 from itemic.train.engine import compiled, lean_memory
@@ -46,6 +47,7 @@ class Trainer:
         *,
         seed: int = 0,
         learns: Learning | None = None,
+        kinds: TokenKinds | None = None,
         folder: Path | None = None,
         identity: str = "",
         validate: Validate | None = None,
@@ -59,6 +61,7 @@ class Trainer:
             stage: how.
             seed: decides the order of the data.
             learns: which weights learn, as :func:`itemic.train.learning.learning` gives them; None for all.
+            kinds: what each token is, for losses by kind; None logs none.
             folder: where checkpoints and logs go; None keeps everything in memory.
             identity: what a checkpoint must have been made by to be gone on from.
             validate: measures the weights that would be saved; the model is in evaluation mode.
@@ -77,6 +80,7 @@ class Trainer:
         self.place = Place(total=0)
         self._kept: dict[str, torch.Tensor] = {}  # the best weights, where there is no folder
         self._window = Window()
+        self._parts = LossParts(kinds, data.names)
 
     def run(self) -> Place:
         """Train from the latest checkpoint, or from the start, to the end; ``lm`` then has the best weights
@@ -167,6 +171,7 @@ class Trainer:
                     )
                 (part.total / weight).backward()  # type: ignore[no-untyped-call]
                 loss += float(part.total.detach())
+                self._parts.add(forest, part)
         return loss, weight
 
     def _log(self, book: Journal, rate: float) -> None:
@@ -175,7 +180,7 @@ class Trainer:
         book.show(f"{self.stage.name} · loss {numbers['loss']:.3f} · {speed}")
         place = self.place
         done = {"tokens": place.tokens, "row_tokens": place.row_tokens, "targets": place.targets}
-        book.write(place.step, place.progress, {**numbers, "lr": rate, **done})
+        book.write(place.step, place.progress, {**numbers, "lr": rate, **done, **self._parts.numbers()})
 
     def _validate(self, book: Journal) -> bool:
         """Validate if it is time; true if it was the best so far."""

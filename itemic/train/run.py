@@ -19,7 +19,9 @@ from itemic.artifact import digest_of, locked, versions, write_json
 from itemic.data.dataset import Dataset
 from itemic.errors import ArtifactError, ConfigError
 from itemic.model import Model
+from itemic.model.model import embeddings
 from itemic.progress import log
+from itemic.train.breakdown import TokenKinds
 from itemic.train.export import RECORD
 from itemic.train.learning import ADAPTER, learning
 from itemic.train.loop import Trainer
@@ -97,6 +99,7 @@ def train(
             stage,
             seed=seed,
             learns=stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter)),
+            kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
             folder=folder,
             identity=digest_of(identity),
             validate=(lambda: measure(model)) if measure is not None else None,

@@ -117,11 +117,16 @@ def plan_epoch(data: TrainingRows, stage: Stage, seed: int, epoch: int) -> list[
     return [blocks[begin:stop] for begin, stop in pairwise(edges)]
 
 
-def block_forest(rows: TokenRows, normalizer: str) -> TokenForest:
-    """A block's forest; under the ``row`` normalizer each row's weights are scaled to sum to 1 first."""
-    return build_forest(
-        TokenRows(rows.tokens, rows.offsets, row_weights(rows)) if normalizer == "row" else rows
-    )
+def block_forest(data: TrainingRows, block: Int64, normalizer: str) -> TokenForest:
+    """A block's forest; under the ``row`` normalizer each row's weights are scaled to sum to 1 first.
+
+    Where there are several sources, the forest tells their shares of the weights.
+    """
+    rows = data.rows.take(block)
+    if normalizer == "row":
+        rows = TokenRows(rows.tokens, rows.offsets, row_weights(rows))
+    several = len(data.names) > 1
+    return build_forest(rows, data.sources[block] if several else None, len(data.names))
 
 
 def row_weights(rows: TokenRows) -> Float32:
@@ -153,6 +158,6 @@ def _endless(data: TrainingRows, stage: Stage, seed: int, epoch: int, index: int
     while True:
         plan = plan_epoch(data, stage, seed, epoch)
         for at in range(index, len(plan)):
-            forests = tuple(block_forest(data.rows.take(block), stage.normalizer) for block in plan[at])
+            forests = tuple(block_forest(data, block, stage.normalizer) for block in plan[at])
             yield Step(epoch, at, len(plan), forests)
         epoch, index = epoch + 1, 0

@@ -39,6 +39,22 @@ def test_mask_lets_a_token_see_its_ancestors_and_itself(rows: list[list[int]]) -
         assert set(np.flatnonzero(seen[max(path)]).tolist()) == path
 
 
+@given(ROWS, st.data())
+def test_shares_are_the_weights_of_each_label_alone(rows: list[list[int]], data: st.DataObject) -> None:
+    labels = np.array([data.draw(st.integers(0, 2)) for _ in rows], np.int32)
+    weights = [[data.draw(st.sampled_from([0.0, 1.0, 2.5])) for _ in row] for row in rows]
+    forest = build_forest(TokenRows.of(rows, weights), labels, 3)
+    assert forest.shares is not None
+    np.testing.assert_allclose(forest.shares.sum(axis=0), forest.weight)
+    for label in range(3):
+        alone = [
+            weight if mine == label else [0.0] * len(weight)
+            for weight, mine in zip(weights, labels, strict=True)
+        ]
+        assert forest.shares[label].tolist() == build_forest(TokenRows.of(rows, alone)).weight.tolist()
+    assert forest.padded(7).shares[:, : len(forest)].tolist() == forest.shares.tolist()
+
+
 @given(ROWS, st.integers(1, 9))
 def test_padding_adds_lonely_tokens_without_weight(rows: list[list[int]], multiple: int) -> None:
     forest = build_forest(TokenRows.of(rows, [[1.0] * len(row) for row in rows]))

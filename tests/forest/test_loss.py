@@ -26,9 +26,11 @@ def test_equals_full_logits(n: int, chunk: int, smoothing: float, with_bias: boo
         torch.nn.functional.linear(hidden, head, bias), targets, reduction="none", label_smoothing=smoothing
     )
     wanted = torch.autograd.grad(2.5 * (losses * weights).sum(), leaves)
-    total = weighted_cross_entropy(
+    total, each = weighted_cross_entropy(
         hidden, head, targets, weights, bias=bias, chunk=chunk, label_smoothing=smoothing
     )
+    torch.testing.assert_close(each, losses.detach(), atol=1e-5, rtol=1e-4)
+    assert not each.requires_grad
     assert total.item() == pytest.approx((losses * weights).sum().item(), rel=1e-4, abs=1e-5)
     for found, right in zip(torch.autograd.grad(2.5 * total, leaves), wanted, strict=True):
         torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-4)
@@ -36,7 +38,7 @@ def test_equals_full_logits(n: int, chunk: int, smoothing: float, with_bias: boo
 
 def test_evaluating_needs_no_gradient() -> None:
     with torch.no_grad():
-        total = weighted_cross_entropy(
+        total, _ = weighted_cross_entropy(
             torch.randn(3, 4), torch.randn(5, 4), torch.tensor([0, 1, 2]), torch.ones(3)
         )
     assert torch.isfinite(total)

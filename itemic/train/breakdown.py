@@ -1,0 +1,75 @@
+"""The loss by kind of token, by level of the semantic ID and by source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from itemic.forest.build import TokenForest
+from itemic.forest.rows import Float32, Int64
+from itemic.forest.run import ForestLoss
+from itemic.sid.index import ItemIndex
+
+ITEMIC = "itemic"
+
+
+@dataclass(frozen=True)
+class TokenKinds:
+    """What each token of a vocabulary is.
+
+    Attributes:
+        names: ``text``, ``level 1`` to ``level L``, and ``frame`` for what stands before and after the codes.
+        of: int64 ``[V]``, numbers into ``names``.
+    """
+
+    names: tuple[str, ...]
+    of: Int64
+
+    @classmethod
+    def of_index(cls, index: ItemIndex, first: int, vocabulary: int) -> TokenKinds:
+        """Kinds in a vocabulary that has the index's tokens from id ``first`` on."""
+        names = ("text", *(f"level {level + 1}" for level in range(index.levels)), "frame")
+        kinds = np.zeros(vocabulary, np.int64)
+        kinds[first : first + len(index.tokens)] = len(names) - 1
+        codes = np.repeat(np.arange(index.levels) + 1, index.sizes)
+        kinds[first : first + len(codes)] = codes
+        return cls(names, kinds)
+
+
+@dataclass
+class LossParts:
+    """Sums of losses and weights since the last log line.
+
+    Attributes:
+        kinds: what each token is; None for no parts by token.
+        sources: names of the rows' labels; with a single one there are no parts by source.
+    """
+
+    kinds: TokenKinds | None
+    sources: tuple[str, ...]
+    sums: dict[str, Float32] = field(default_factory=dict)  # name → (loss, weight)
+
+    def add(self, forest: TokenForest, found: ForestLoss) -> None:
+        """Count a block."""
+        losses, weight = found.losses.float().cpu().numpy(), forest.weight[found.nodes]
+        if self.kinds is not None:
+            kinds = self.kinds.of[forest.tokens[found.nodes]]
+            for number, name in enumerate(self.kinds.names):
+                self._add(name, losses, weight * (kinds == number))
+            self._add(ITEMIC, losses, weight * (kinds > 0))
+        if forest.shares is not None:
+            for name, share in zip(self.sources, forest.shares[:, found.nodes], strict=True):
+                self._add(f"source {name}", losses, share)
+
+    def _add(self, name: str, losses: Float32, weight: Float32) -> None:
+        total = np.array([(losses * weight).sum(dtype=np.float64), weight.sum(dtype=np.float64)])
+        self.sums[name] = self.sums.get(name, np.zeros(2)) + total
+
+    def numbers(self) -> dict[str, float]:
+        """Mean losses as ``loss/<name>``, of what there was; begins anew."""
+        found = {
+            f"loss/{name}": float(loss / weight) for name, (loss, weight) in self.sums.items() if weight > 0
+        }
+        self.sums = {}
+        return found
