@@ -12,7 +12,14 @@ from itemic.recipe import Recipe
 from itemic.recipe.tasks import options_of
 from itemic.train.stage import Stage
 
-SILENT = ("name", "checkpoint_every", "keep", "log_every", "samples")  # of a stage: no weight depends on them
+SILENT = (
+    "name",
+    "checkpoint_every",
+    "keep",
+    "log_every",
+    "samples",
+    "trackers",
+)  # of a stage: no weight depends on them
 TORCH = ("torch", "transformers")
 
 

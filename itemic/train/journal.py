@@ -1,4 +1,4 @@
-"""The log of a run: JSON lines, TensorBoard, a bar where somebody looks and plain lines where nobody does.
+"""The log of a run: JSON lines, trackers, a bar where somebody looks and plain lines where nobody does.
 
 Every line of ``log.jsonl`` has ``step`` (optimizer steps done) and ``epoch`` (data gone through, in epochs),
 and either the numbers of training since the line before:
@@ -22,40 +22,57 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from itemic.artifact import write_text
 from itemic.progress import log, progress_bar
+from itemic.train.trackers import TRACKERS, Tracker
+
+Config = Mapping[str, Any]
 
 
 class Journal:
     """Where a run's numbers go. Lines later than the step it starts at are removed: they will come again."""
 
-    def __init__(self, folder: Path | None, step: int, bar: Any) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        step: int,
+        bar: Any,
+        trackers: Sequence[str] = (),
+        config: Config | None = None,
+    ) -> None:
         self._bar = bar
         self._file = None
-        self._board = None
+        self._trackers: list[Tracker] = []
         if folder is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / "log.jsonl"
             _cut(path, step)
             self._file = path.open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+            try:
+                for name in trackers:
+                    self._trackers.append(TRACKERS[name](folder, config or {}, step))
+            except BaseException:
+                self.close()
+                raise
 
     def write(self, step: int, epoch: float, values: dict[str, Any]) -> None:
-        """One line; numbers go to TensorBoard too."""
+        """One line; numbers go to the trackers too."""
         line = {"step": step, "epoch": round(epoch, 4), **values}
-        if self._file is not None and self._board is not None:
+        if self._file is not None:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._file.flush()
-            for key, value in values.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(key if "/" in key else f"train/{key}", value, step)
+        numbers = {
+            key if "/" in key else f"train/{key}": value
+            for key, value in values.items()
+            if isinstance(value, int | float)
+        }
+        for tracker in self._trackers:
+            tracker.write(step, numbers)
         if not sys.stderr.isatty() or "loss" not in values:
             log.info("%s", _human(line))
 
@@ -66,17 +83,26 @@ class Journal:
         self._bar.advance()
 
     def close(self) -> None:
-        if self._file is not None and self._board is not None:
+        if self._file is not None:
             self._file.close()
-            self._board.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 @contextmanager
-def journal(folder: Path | None, name: str, step: int, total: int) -> Iterator[Journal]:
-    """A journal with a bar of ``total`` steps, ``step`` of them done."""
+def journal(
+    folder: Path | None,
+    name: str,
+    step: int,
+    total: int,
+    *,
+    trackers: Sequence[str] = (),
+    config: Config | None = None,
+) -> Iterator[Journal]:
+    """A journal with a bar of ``total`` steps, ``step`` of them done; trackers are told ``config``."""
     with progress_bar(name, total) as bar:
         bar.advance(step)
-        book = Journal(folder, step, bar)
+        book = Journal(folder, step, bar, trackers, config)
         try:
             yield book
         finally:
@@ -99,5 +125,5 @@ def _cut(path: Path, step: int) -> None:
 
 def _human(line: dict[str, Any]) -> str:
     shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in line.items()}
-    hidden = ("loss/", "samples")  # the file and TensorBoard have them
+    hidden = ("loss/", "samples")  # the file and the trackers have them
     return "  ".join(f"{key} {value}" for key, value in shown.items() if not key.startswith(hidden))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ class Trainer:
             stream = steps(self.data, self.stage, self.seed, self.place.epoch, self.place.index)
             with (
                 closing(stream),
-                journal(self.folder, self.stage.name, self.place.step, self.place.total) as book,
+                self._journal() as book,
                 interrupts() as asked,
             ):
                 self.lm.train()
@@ -113,6 +113,17 @@ class Trainer:
                         raise KeyboardInterrupt
                 self._finish(book)
         return self.place
+
+    def _journal(self) -> AbstractContextManager[Journal]:
+        stage = self.stage
+        return journal(
+            self.folder,
+            stage.name,
+            self.place.step,
+            self.place.total,
+            trackers=stage.trackers,
+            config=stage.to_json() | {"seed": self.seed},
+        )
 
     def _begin(self) -> None:
         found = self.checkpoints.latest() if self.checkpoints else None

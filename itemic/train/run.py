@@ -31,7 +31,14 @@ from itemic.train.rows import Source, training_rows
 from itemic.train.stage import Stage
 from itemic.train.stream import TrainingRows
 
-_SILENT = ("name", "checkpoint_every", "keep", "log_every", "samples")  # change nothing of the weights
+_SILENT = (
+    "name",
+    "checkpoint_every",
+    "keep",
+    "log_every",
+    "samples",
+    "trackers",
+)  # change nothing of the weights
 
 
 def train(

@@ -12,6 +12,7 @@ from itemic.errors import ConfigError
 TRAIN = ("all", "embeddings", "last-layers", "lora", "qlora")
 OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor", "muon")
 SCHEDULES = ("cosine", "linear", "constant", "wsd")
+TRACKERS = ("tensorboard", "wandb", "swanlab", "trackio")
 PRECISIONS = ("auto", "float32", "bfloat16")
 NORMALIZERS = ("token", "row")
 SUPERVISE = ("all", "itemic")
@@ -87,6 +88,8 @@ class Stage:
         samples: how many prompts are answered at each validation, or at the end where there is none, to be
             read.
         log_every: steps between log lines.
+        trackers: where else the numbers go, beside ``log.jsonl``: ``tensorboard``, ``wandb``, ``swanlab`` and
+            ``trackio``, each set up by its own environment variables.
     """
 
     name: str = "train"
@@ -132,6 +135,7 @@ class Stage:
     keep: int = 2
     samples: int = 0
     log_every: int = 10
+    trackers: tuple[str, ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
         if self.epochs is None and self.steps is None:
@@ -141,6 +145,7 @@ class Stage:
             raise ConfigError(f"stage {self.name!r}: " + "; ".join(faults), "Mend these keys of the stage.")
         object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
         object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
+        object.__setattr__(self, "trackers", tuple(self.trackers))
 
     @classmethod
     def of(cls, value: Stage | Mapping[str, Any]) -> Stage:
@@ -161,7 +166,8 @@ class Stage:
         return cls(**value)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"betas": list(self.betas), "lora_targets": list(self.lora_targets)}
+        lists = {key: list(getattr(self, key)) for key in ("betas", "lora_targets", "trackers")}
+        return asdict(self) | lists
 
     @property
     def learns_rows(self) -> bool:
@@ -255,6 +261,9 @@ def _other_faults(stage: Stage) -> list[str]:
         faults.append(f"last_layers is {stage.last_layers} with train {stage.train!r}; they go together")
     if not all(isinstance(target, str) for target in stage.lora_targets):
         faults.append(f"lora_targets are {list(stage.lora_targets)}, they must be names")
+    unknown = [str(name) for name in stage.trackers if name not in TRACKERS]
+    if unknown:
+        faults.append(f"trackers {', '.join(unknown)} are unknown; known are {', '.join(TRACKERS)}")
     if len(stage.betas) != 2 or not all(isinstance(b, int | float) and 0 <= b < 1 for b in stage.betas):
         faults.append(f"betas are {stage.betas}, they must be two numbers in [0, 1)")
     every = stage.validate_every
@@ -285,6 +294,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "sources": (dict,),
     "betas": (tuple, list),
     "lora_targets": (tuple, list),
+    "trackers": (tuple, list),
     "optimizer": (str,),
     "gradient_checkpointing": (bool,),
     "compile": (bool,),
