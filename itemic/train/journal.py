@@ -13,6 +13,10 @@ and either the numbers of training since the line before:
   sharing;
 - ``targets``: weighted tokens learned from since the run began;
 - ``tokens_per_second``, ``row_tokens_per_second``: both over wall time, validations and checkpoints left out;
+- ``target_share``: weighted tokens by forest tokens;
+- ``teraflops``: FLOPs a second of the model's own formulas (:mod:`itemic.train.flops`); ``mfu``: their share of the
+  device's peak, where the table has the device;
+- ``memory_gb``: the most memory in use so far, of the GPU or else of the process;
 
 or those of a validation, whose names begin with ``valid/`` (``valid/hr@10``, ``valid/ndcg@10``: hit rate and
 NDCG on the sampled requests; ``valid/seconds``), or ``samples``: prompts with the model's greedy answers.

@@ -22,9 +22,11 @@ from itemic.train.breakdown import LossParts, TokenKinds
 from itemic.train.checkpoint import Checkpoint, Checkpoints, Tensors, random_state, restore_random_state
 from itemic.train.dropout import residual_dropout
 from itemic.train.engine import compiled, lean_memory
+from itemic.train.flops import ModelFlops, peak_flops
 from itemic.train.interrupt import interrupts
 from itemic.train.journal import Journal, journal
 from itemic.train.learning import Learning
+from itemic.train.memory import peak_memory
 from itemic.train.optimizer import Named, Optimizer, WeightAverage
 from itemic.train.place import Place, Window
 from itemic.train.precision import autocast, deterministic
@@ -81,6 +83,7 @@ class Trainer:
         self._kept: dict[str, torch.Tensor] = {}  # the best weights, where there is no folder
         self._window = Window()
         self._parts = LossParts(kinds, data.names)
+        self._flops, self._peak = ModelFlops.of(lm), peak_flops(lm.device)
 
     def run(self) -> Place:
         """Train from the latest checkpoint, or from the start, to the end; ``lm`` then has the best weights
@@ -166,7 +169,8 @@ class Trainer:
         if self.average:
             self.average.update(self.place.step)
         self.place = self.place.after(step)
-        self._window.add(step, loss, weight, norm, time.perf_counter() - started)
+        flops = self._flops(step.tokens, step.targets, step.pairs)
+        self._window.add(step, loss, weight, norm, time.perf_counter() - started, flops)
         book.advance()
         if self._due(self.stage.log_every) or not self._goes_on():
             self._log(book, rate)
@@ -186,12 +190,15 @@ class Trainer:
         return loss, weight
 
     def _log(self, book: Journal, rate: float) -> None:
-        numbers, self._window = self._window.numbers(), Window()
+        numbers, self._window = self._window.numbers(self._peak), Window()
         speed = f"{numbers['tokens_per_second']:,} tokens/s"
         book.show(f"{self.stage.name} · loss {numbers['loss']:.3f} · {speed}")
         place = self.place
         done = {"tokens": place.tokens, "row_tokens": place.row_tokens, "targets": place.targets}
-        book.write(place.step, place.progress, {**numbers, "lr": rate, **done, **self._parts.numbers()})
+        memory = {"memory_gb": round(peak_memory(self.lm.device) / 1e9, 3)}
+        book.write(
+            place.step, place.progress, {**numbers, "lr": rate, **done, **memory, **self._parts.numbers()}
+        )
 
     def _validate(self, book: Journal) -> bool:
         """Validate if it is time; true if it was the best so far."""

@@ -6,7 +6,10 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 from functools import cache
+
+import torch
 
 _OPTIONS = {  # mallopt's numbers, from malloc.h
     "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1),
@@ -26,3 +29,16 @@ def keep_buffers() -> bool:
         return False
     libc = ctypes.CDLL(None)
     return all(libc.mallopt(option, value) for option, value in _OPTIONS.values())
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that were ever in use: allocated on a GPU, else resident in this process; 0 where nobody
+    knows."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

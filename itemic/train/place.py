@@ -71,23 +71,33 @@ class Window:
     steps: int = 0
     tokens: int = 0
     row_tokens: int = 0
+    targets: int = 0
+    flops: float = 0.0
     seconds: float = 0.0
 
-    def add(self, step: Step, loss: float, weight: float, norm: float, seconds: float) -> None:
+    def add(
+        self, step: Step, loss: float, weight: float, norm: float, seconds: float, flops: float = 0.0
+    ) -> None:
         self.loss += loss
         self.weight += weight
         self.norm += norm
         self.steps += 1
         self.tokens += step.tokens
         self.row_tokens += step.row_tokens
+        self.targets += step.targets
+        self.flops += flops
         self.seconds += seconds
 
-    def numbers(self) -> dict[str, float]:
-        """Means of the steps; what each is says ``journal.py``."""
+    def numbers(self, peak: float | None = None) -> dict[str, float]:
+        """Means of the steps; what each is says ``journal.py``. ``peak``: the device's FLOPs a second."""
         seconds = max(self.seconds, 1e-9)
+        used = {} if peak is None else {"mfu": round(self.flops / seconds / peak, 4)}
         return {
             "loss": self.loss / max(self.weight, 1e-9),
             "grad_norm": self.norm / max(self.steps, 1),
             "tokens_per_second": round(self.tokens / seconds),
             "row_tokens_per_second": round(self.row_tokens / seconds),
+            "target_share": round(self.targets / max(self.tokens, 1), 4),
+            "teraflops": round(self.flops / seconds / 1e12, 4),
+            **used,
         }

@@ -66,6 +66,11 @@ class Step:
         return sum(forest.row_tokens for forest in self.forests)
 
     @cached_property
+    def pairs(self) -> int:
+        """Tokens and what they see, themselves included: what attention computes."""
+        return sum(int(forest.position.sum(dtype=np.int64)) + len(forest) for forest in self.forests)
+
+    @cached_property
     def targets(self) -> int:
         """Tokens with weight."""
         return sum(int(np.count_nonzero(forest.weight)) for forest in self.forests)

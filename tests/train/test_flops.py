@@ -1,0 +1,70 @@
+"""FLOPs by formula against torch's own count of a plain forward and backward pass."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from itemic.forest.build import build_forest
+from itemic.forest.rows import TokenRows
+from itemic.train.flops import PEAKS, ModelFlops, peak_flops
+from itemic.train.loop import Trainer
+from itemic.train.place import Window
+from itemic.train.stage import Stage
+from itemic.train.stream import Step
+from tests.train.helpers import tiny_lm, toy_rows
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_equal_to_torchs_counter(kind: str, frozen: bool) -> None:
+    lm = tiny_lm(tied=False, kind=kind)
+    lm.set_attn_implementation("eager")  # whose products torch counts, the upper triangle too
+    tokens = torch.arange(3, 40)[None]
+    if frozen:
+        lm.requires_grad_(False)
+    embeds = lm.get_input_embeddings()(tokens).detach().requires_grad_(True)
+    with FlopCounterMode(display=False) as counter:
+        lm(inputs_embeds=embeds, use_cache=False).logits.sum().backward()
+    length = tokens.shape[1]
+    assert ModelFlops.of(lm)(length, length, length**2) == pytest.approx(counter.get_total_flops(), rel=1e-3)
+
+
+def test_pairs_are_those_of_the_dense_mask() -> None:
+    forest = build_forest(TokenRows.of([[1, 2, 3], [1, 2, 4, 5], [6]]))
+    assert Step(0, 0, 1, (forest,)).pairs == int(forest.dense_mask().sum())
+
+
+def test_a_run_logs_what_it_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("itemic.train.loop.peak_flops", lambda device: 1e12)
+    Trainer(tiny_lm(), toy_rows(), Stage(steps=2, tokens_per_step=100, log_every=1), folder=tmp_path).run()
+    line = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert 0 < line["target_share"] < 1
+    assert line["memory_gb"] > 0.05
+    assert line["mfu"] == pytest.approx(line["teraflops"], abs=2e-4)  # of a peak of one teraflop
+
+
+def test_a_share_of_the_peak_by_hand() -> None:
+    forest = build_forest(TokenRows.of([[1, 2]], [[0.0, 1.0]]))
+    window = Window()
+    window.add(Step(0, 0, 1, (forest,)), 1.0, 1.0, 1.0, seconds=2.0, flops=4e12)
+    assert window.numbers(peak=10e12)["mfu"] == 0.2
+    assert "mfu" not in window.numbers()
+
+
+def test_peaks_go_by_the_first_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {
+        "NVIDIA H100 PCIe": 756e12,
+        "NVIDIA H100 80GB HBM3": 989e12,
+        "NVIDIA L40S": 362e12,
+        "Quadro": None,
+    }
+    for name, peak in names.items():
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _, name=name: name)
+        assert peak_flops(torch.device("cuda")) == peak
+    assert peak_flops(torch.device("cpu")) is None
+    assert min(PEAKS.values()) > 1e14
