@@ -76,7 +76,8 @@ def _encode(
                 loud = np.flatnonzero(_any(heard, rows))
                 parts.append(rows.take(loud))
                 labels.append(_labels(batch)[kept[loud]])
-                read, long, mute = read + len(batch), long + over, mute + len(rows) - len(loud)
+                silent = len(np.unique(kept)) - len(np.unique(kept[loud]))
+                read, long, mute = read + len(batch), long + over, mute + silent
                 bar.advance(len(batch))
     rows = TokenRows.concat(parts) if parts else TokenRows.of([], [])
     if not len(rows):
@@ -86,7 +87,7 @@ def _encode(
             "Raise max_length, or look at the conversations with `itemic tasks preview`.",
         )
     if long or mute:
-        cut = "dropped" if overlong == "drop" else "cut"
+        cut = {"drop": "dropped", "split": "split"}.get(overlong, "cut")
         lost = f"{long} of {read} rows over {max_length} tokens {cut}, {mute} without an answer dropped"
         log.warning("%s: %s", where, lost)
     notes = {
@@ -105,10 +106,12 @@ def _any(flags: np.ndarray[Any, np.dtype[np.bool_]], rows: TokenRows) -> np.ndar
 
 
 def shorten(rows: TokenRows, max_length: int, overlong: str) -> tuple[TokenRows, Int64, int]:
-    """Bring rows to ``max_length`` tokens by rule ``drop``, ``keep-end`` or ``keep-start``.
+    """Bring rows to ``max_length`` tokens by rule ``drop``, ``keep-end``, ``keep-start`` or ``split``.
+
+    Under ``split`` a row becomes as many as it takes, one after the other, all but the last of ``max_length`` tokens.
 
     Returns:
-        the rows, the numbers int64 they had, and how many were too long.
+        the rows, the numbers int64 of those they come from, and how many were too long.
     """
     lengths = rows.lengths
     fits = lengths <= max_length
@@ -118,16 +121,17 @@ def shorten(rows: TokenRows, max_length: int, overlong: str) -> tuple[TokenRows,
     if overlong == "drop":
         kept = np.flatnonzero(fits)
         return rows.take(kept), kept, count
-    inside = np.arange(len(rows.tokens)) - np.repeat(rows.offsets[:-1], lengths)
-    start = (
-        np.repeat(lengths - max_length, lengths)
-        if overlong == "keep-end"
-        else np.zeros(len(inside), np.int64)
-    )
-    keep = (inside >= start) & (inside < np.maximum(start, 0) + max_length)
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, max_length))]).astype(np.int64)
-    weights = None if rows.weights is None else rows.weights[keep]
-    return TokenRows(rows.tokens[keep], offsets, weights), np.arange(len(rows)), count
+    pieces = np.maximum(-(-lengths // max_length), 1) if overlong == "split" else np.ones_like(lengths)
+    source = np.repeat(np.arange(len(rows)), pieces)
+    number = np.arange(len(source)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    start = rows.offsets[source] + number * max_length
+    if overlong == "keep-end":
+        start += np.maximum(lengths - max_length, 0)
+    size = np.minimum(rows.offsets[source + 1] - start, max_length)
+    offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+    at = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], size)
+    weights = None if rows.weights is None else rows.weights[at]
+    return TokenRows(rows.tokens[at], offsets, weights), source, count
 
 
 def _labels(batch: pl.DataFrame) -> pl.DataFrame:

@@ -16,7 +16,7 @@ TRACKERS = ("tensorboard", "wandb", "swanlab", "trackio")
 PRECISIONS = ("auto", "float32", "bfloat16")
 NORMALIZERS = ("token", "row")
 SUPERVISE = ("all", "itemic")
-OVERLONG = ("drop", "keep-end", "keep-start")
+OVERLONG = ("drop", "keep-end", "keep-start", "split")
 EPOCH = "epoch"
 
 
@@ -42,7 +42,8 @@ class Stage:
             it.
         block_tokens: forest tokens computed at once, at most; what bounds the memory.
         max_length: the longest row, in tokens.
-        overlong: what becomes of a longer row: ``drop``, ``keep-end`` (its last tokens) or ``keep-start``.
+        overlong: what becomes of a longer row: ``drop``, ``keep-end`` (its last tokens), ``keep-start``, or
+            ``split`` (several rows; what begins a later one is predicted from nothing before it).
         supervise: which of the assistant's tokens (of a plain text's: all) carry loss: ``all``, or ``itemic``
             for the index's tokens alone.
         think_pattern: put conversations into OpenOneRec's think pattern: a user's turn says at its end whether the

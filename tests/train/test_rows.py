@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from itemic.errors import DataError
 from itemic.forest.rows import TokenRows
 from itemic.train.rows import shorten, training_rows
+from itemic.train.stage import OVERLONG
 
 
 def conversations(texts: list[str], groups: list[str | None], sources: list[str]) -> pl.DataFrame:
@@ -64,12 +65,16 @@ def test_long_rows_are_cut_by_rule() -> None:
     assert "".join(map(chr, end.rows[3])) == "onG"
     with pytest.raises(DataError, match="nothing to learn from"):
         training_rows(TABLE[4:5], by_letters, encoder="letters", max_length=3, overlong="keep-start")
+    split = training_rows(TABLE, by_letters, encoder="letters", max_length=3, overlong="split")
+    assert split.notes["overlong"] == end.notes["overlong"]
+    assert split.notes["without_answer"] == end.notes["without_answer"]
+    assert all(length <= 3 for length in split.rows.lengths)
 
 
 @given(
     st.lists(st.lists(st.integers(0, 9), max_size=7), max_size=6),
     st.integers(1, 6),
-    st.sampled_from(["drop", "keep-end", "keep-start"]),
+    st.sampled_from(OVERLONG),
 )
 @settings(max_examples=80, deadline=None)
 def test_shorten_like_slices(lists: list[list[int]], length: int, rule: str) -> None:
@@ -79,6 +84,9 @@ def test_shorten_like_slices(lists: list[list[int]], length: int, rule: str) -> 
     assert count == sum(len(row) > length for row in lists)
     if rule == "drop":
         expected = [(i, row) for i, row in enumerate(lists) if len(row) <= length]
+    elif rule == "split":
+        pieces = [(i, at) for i, row in enumerate(lists) for at in range(0, max(len(row), 1), length)]
+        expected = [(i, lists[i][at : at + length]) for i, at in pieces]
     else:
         expected = [(i, row[-length:] if rule == "keep-end" else row[:length]) for i, row in enumerate(lists)]
     assert [(int(n), rows[i].tolist()) for i, n in enumerate(numbers)] == expected
