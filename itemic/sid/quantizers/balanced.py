@@ -119,7 +119,7 @@ class Balanced:
         for step in range(self.max_iter):
             cost = half_distances(x, book)
             if step < early:
-                distance = max(length + 2 * float(cost.min(dim=1).values.mean()), 1e-12)
+                distance = max(length + 2 * float(cost.amin(dim=1).mean()), 1e-12)
                 prices = balance_prices(cost, prices, float(blurs[step]) * distance / 2, SINKHORN_STEPS)
             else:
                 prices = raise_prices(cost, prices, AUCTION_ROUNDS[0])

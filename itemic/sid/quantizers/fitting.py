@@ -60,7 +60,9 @@ def training_rows(table: Float32, count: int, seed: int) -> Float32:
 
 def zero_noise(residual: Tensor, noise: Tensor) -> Tensor:
     """Rows whose squared length is rounding noise become zero, in place: k-means should see them as one."""
-    return residual.masked_fill_(torch.linalg.vecdot(residual, residual)[:, None] <= noise, 0.0)
+    return residual.masked_fill_(
+        torch.linalg.vector_norm(residual, dim=1, keepdim=True).square() <= noise, 0.0
+    )
 
 
 def residual_books(
