@@ -116,6 +116,29 @@ def build_forest(rows: TokenRows, labels: Int32 | None = None, count: int = 0) -
     )
 
 
+def chain_forest(rows: TokenRows, labels: Int32 | None = None, count: int = 0) -> TokenForest:
+    """Rows side by side, each a tree of its own: nothing is shared. Arguments as in :func:`build_forest`."""
+    lengths = rows.lengths
+    first = np.repeat(rows.offsets[:-1], lengths)
+    at = np.arange(len(rows.tokens))
+    depth = at - first
+    weight = np.zeros(len(at), np.float32) if rows.weights is None else rows.weights.astype(np.float32).copy()
+    weight[depth == 0] = 0
+    shares = None
+    if labels is not None:
+        shares = np.zeros((count, len(at)), np.float32)
+        shares[np.repeat(labels, lengths), at] = weight
+    return TokenForest(
+        rows.tokens.astype(np.int32),
+        depth.astype(np.int32),
+        np.where(depth > 0, at - 1, -1).astype(np.int32),
+        np.repeat(rows.offsets[1:], lengths).astype(np.int32),
+        weight,
+        np.where(lengths > 0, rows.offsets[1:] - 1, -1).astype(np.int32),
+        shares,
+    )
+
+
 def sort_rows(rows: TokenRows) -> tuple[Int64, Int64]:
     """Lexicographic order of the rows, and how many leading tokens each shares with the one before it in that order.
 

@@ -65,6 +65,28 @@ def _fresh_tokens(rows: TokenRows, labels: Int64) -> Int64:
     return fresh
 
 
+def plan_rows(rows: TokenRows, max_tokens: int, rng: np.random.Generator) -> list[Int64]:
+    """Shuffle the rows and fill blocks of at most ``max_tokens`` tokens, nothing shared; 0 leaves each row alone.
+
+    Returns:
+        row numbers of each block, int64; every row is in exactly one block.
+    """
+    order = rng.permutation(len(rows))
+    if not max_tokens:
+        return [order[at : at + 1] for at in range(len(order))]
+    blocks: list[Int64] = []
+    lengths = rows.lengths[order]
+    begin, size = 0, 0
+    for at, length in enumerate(lengths.tolist()):
+        if at > begin and size + length > max_tokens:
+            blocks.append(order[begin:at])
+            begin, size = at, 0
+        size += length
+    if begin < len(order):
+        blocks.append(order[begin:])
+    return blocks
+
+
 def plan_blocks(
     rows: TokenRows, groups: Int64, max_tokens: int, rng: np.random.Generator | None = None
 ) -> list[Int64]:

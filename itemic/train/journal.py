@@ -13,6 +13,7 @@ and either the numbers of training since the line before:
   sharing;
 - ``targets``: weighted tokens learned from since the run began;
 - ``tokens_per_second``, ``row_tokens_per_second``: both over wall time, validations and checkpoints left out;
+- ``block_fill``: forest tokens by what full blocks would hold, the rest is what packing wastes;
 - ``target_share``: weighted tokens by forest tokens;
 - ``teraflops``: FLOPs a second of the model's own formulas (:mod:`itemic.train.flops`); ``mfu``: their share of the
   device's peak, where the table has the device;

@@ -190,7 +190,7 @@ class Trainer:
         return loss, weight
 
     def _log(self, book: Journal, rate: float) -> None:
-        numbers, self._window = self._window.numbers(self._peak), Window()
+        numbers, self._window = self._window.numbers(self.stage.planned_block, self._peak), Window()
         speed = f"{numbers['tokens_per_second']:,} tokens/s"
         book.show(f"{self.stage.name} · loss {numbers['loss']:.3f} · {speed}")
         place = self.place

@@ -72,6 +72,7 @@ class Window:
     tokens: int = 0
     row_tokens: int = 0
     targets: int = 0
+    blocks: int = 0
     flops: float = 0.0
     seconds: float = 0.0
 
@@ -85,11 +86,13 @@ class Window:
         self.tokens += step.tokens
         self.row_tokens += step.row_tokens
         self.targets += step.targets
+        self.blocks += len(step.forests)
         self.flops += flops
         self.seconds += seconds
 
-    def numbers(self, peak: float | None = None) -> dict[str, float]:
-        """Means of the steps; what each is says ``journal.py``. ``peak``: the device's FLOPs a second."""
+    def numbers(self, block_tokens: int, peak: float | None = None) -> dict[str, float]:
+        """Means of the steps; what each is says ``journal.py``. ``block_tokens`` is a full block, ``peak`` the device's
+        FLOPs a second."""
         seconds = max(self.seconds, 1e-9)
         used = {} if peak is None else {"mfu": round(self.flops / seconds / peak, 4)}
         return {
@@ -97,6 +100,7 @@ class Window:
             "grad_norm": self.norm / max(self.steps, 1),
             "tokens_per_second": round(self.tokens / seconds),
             "row_tokens_per_second": round(self.row_tokens / seconds),
+            "block_fill": round(self.tokens / max(self.blocks * block_tokens, 1), 4),
             "target_share": round(self.targets / max(self.tokens, 1), 4),
             "teraflops": round(self.flops / seconds / 1e12, 4),
             **used,

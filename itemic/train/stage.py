@@ -10,6 +10,7 @@ from typing import Any
 from itemic.errors import ConfigError
 
 TRAIN = ("all", "embeddings", "last-layers", "lora", "qlora")
+PACKING = ("forest", "blocks", "none")
 OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor", "muon")
 SCHEDULES = ("cosine", "linear", "constant", "wsd")
 TRACKERS = ("tensorboard", "wandb", "swanlab", "trackio")
@@ -41,6 +42,8 @@ class Stage:
         tokens_per_step: forest tokens of an optimizer step, about; several blocks are accumulated to reach
             it.
         block_tokens: forest tokens computed at once, at most; what bounds the memory.
+        packing: ``forest`` (rows that share a beginning are computed once), ``blocks`` (rows side by side), or
+            ``none`` (row after row): the same loss, for less and less speed.
         max_length: the longest row, in tokens.
         overlong: what becomes of a longer row: ``drop``, ``keep-end`` (its last tokens), ``keep-start``, or
             ``split`` (several rows; what begins a later one is predicted from nothing before it).
@@ -104,6 +107,7 @@ class Stage:
     steps: int | None = None
     tokens_per_step: int = 8192
     block_tokens: int = 4096
+    packing: str = "forest"
     max_length: int = 1024
     overlong: str = "drop"
     supervise: str = "all"
@@ -207,6 +211,7 @@ def _faults(stage: Stage) -> list[str]:
     for key, choices in (
         ("train", TRAIN),
         ("optimizer", OPTIMIZERS),
+        ("packing", PACKING),
         ("schedule", SCHEDULES),
         ("precision", PRECISIONS),
         ("normalizer", NORMALIZERS),
@@ -297,6 +302,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "lora_targets": (tuple, list),
     "trackers": (tuple, list),
     "optimizer": (str,),
+    "packing": (str,),
     "gradient_checkpointing": (bool,),
     "compile": (bool,),
     "think_pattern": (bool, type(None)),

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic.errors import ConfigError
-from itemic.forest.build import TokenForest, build_forest
-from itemic.forest.pack import plan_blocks
+from itemic.forest.build import TokenForest, build_forest, chain_forest
+from itemic.forest.pack import plan_blocks, plan_rows
 from itemic.forest.rows import Float32, Int32, Int64, TokenRows
 from itemic.train.stage import Stage
 
@@ -116,14 +116,26 @@ def plan_epoch(data: TrainingRows, stage: Stage, seed: int, epoch: int) -> list[
     chosen, groups = sample_rows(data, stage.sources, rng)
     all_once = len(chosen) == len(data.rows) and bool((chosen == np.arange(len(chosen))).all())
     rows = data.rows if all_once else data.rows.take(chosen)
-    blocks = [chosen[block] for block in plan_blocks(rows, groups, stage.planned_block, rng)]
-    count = max(1, round(len(blocks) / stage.blocks_per_step))
-    edges = np.arange(count + 1) * len(blocks) // count
-    return [blocks[begin:stop] for begin, stop in pairwise(edges)]
+    if stage.packing == "forest":
+        plan = plan_blocks(rows, groups, stage.planned_block, rng)
+    else:
+        plan = plan_rows(rows, stage.planned_block if stage.packing == "blocks" else 0, rng)
+    blocks = [chosen[block] for block in plan]
+    if stage.packing == "none":  # rows are of any length, so a step is so many tokens, not so many blocks
+        tokens = np.cumsum([rows.lengths[block].sum() for block in plan])
+        count = max(1, round(int(tokens[-1]) / stage.tokens_per_step))
+        inner = np.searchsorted(tokens, tokens[-1] * np.arange(1, count) / count, "right")
+        edges = np.unique(np.concatenate([[0], inner, [len(blocks)]]))
+    else:
+        count = max(1, round(len(blocks) / stage.blocks_per_step))
+        edges = np.arange(count + 1) * len(blocks) // count
+    return [blocks[begin:stop] for begin, stop in pairwise(edges.tolist())]
 
 
-def block_forest(data: TrainingRows, block: Int64, normalizer: str) -> TokenForest:
+def block_forest(data: TrainingRows, block: Int64, normalizer: str, packing: str = "forest") -> TokenForest:
     """A block's forest; under the ``row`` normalizer each row's weights are scaled to sum to 1 first.
+
+    Its rows share their beginnings under ``packing: forest`` alone.
 
     Where there are several sources, the forest tells their shares of the weights.
     """
@@ -131,7 +143,8 @@ def block_forest(data: TrainingRows, block: Int64, normalizer: str) -> TokenFore
     if normalizer == "row":
         rows = TokenRows(rows.tokens, rows.offsets, row_weights(rows))
     several = len(data.names) > 1
-    return build_forest(rows, data.sources[block] if several else None, len(data.names))
+    build = build_forest if packing == "forest" else chain_forest
+    return build(rows, data.sources[block] if several else None, len(data.names))
 
 
 def row_weights(rows: TokenRows) -> Float32:
@@ -163,6 +176,6 @@ def _endless(data: TrainingRows, stage: Stage, seed: int, epoch: int, index: int
     while True:
         plan = plan_epoch(data, stage, seed, epoch)
         for at in range(index, len(plan)):
-            forests = tuple(block_forest(data, block, stage.normalizer) for block in plan[at])
+            forests = tuple(block_forest(data, block, stage.normalizer, stage.packing) for block in plan[at])
             yield Step(epoch, at, len(plan), forests)
         epoch, index = epoch + 1, 0

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itemic.forest import TokenRows, build_forest
-from itemic.forest.build import sort_rows
+from itemic.forest.build import chain_forest, sort_rows
 from tests.forest.reference import slow_forest
 
 ROWS = st.lists(st.lists(st.integers(0, 3), max_size=7), max_size=12)
@@ -53,6 +53,32 @@ def test_shares_are_the_weights_of_each_label_alone(rows: list[list[int]], data:
         ]
         assert forest.shares[label].tolist() == build_forest(TokenRows.of(rows, alone)).weight.tolist()
     assert forest.padded(7).shares[:, : len(forest)].tolist() == forest.shares.tolist()
+
+
+@given(ROWS, st.data())
+def test_chains_are_forests_that_share_nothing(rows: list[list[int]], data: st.DataObject) -> None:
+    """Equal to the forest of the same rows, each made different by a token of its own in front."""
+    weights = [[data.draw(st.sampled_from([0.0, 1.0, 2.5])) for _ in row] for row in rows]
+    labels = np.array([data.draw(st.integers(0, 1)) for _ in rows], np.int32)
+    chains = chain_forest(TokenRows.of(rows, weights), labels, 2)
+    marked = [[100 + number, *row] for number, row in enumerate(rows)]
+    apart = build_forest(TokenRows.of(marked, [[0.0, *own] for own in weights]), labels, 2)
+    inner = np.flatnonzero(apart.position > 0)
+    assert chains.tokens.tolist() == apart.tokens[inner].tolist()
+    assert chains.position.tolist() == (apart.position[inner] - 1).tolist()
+    assert chains.shares is not None
+    assert apart.shares is not None
+    first = chains.position == 0
+    assert not chains.weight[first].any()
+    assert chains.weight[~first].tolist() == apart.weight[inner][~first].tolist()
+    assert chains.shares[:, ~first].tolist() == apart.shares[:, inner][:, ~first].tolist()
+    index = {prefix: node for node, prefix in enumerate(inner)}
+    assert chains.parent[~first].tolist() == [index[node] for node in apart.parent[inner][~first]]
+    seen = chains.dense_mask()
+    assert (seen == apart.dense_mask()[np.ix_(inner, inner)]).all()
+    ends = [index[node] if node >= 0 and rows[row] else -1 for row, node in enumerate(apart.row_leaf)]
+    assert chains.row_leaf.tolist() == ends
+    assert chains.row_tokens == sum(map(len, rows))
 
 
 @given(ROWS, st.integers(1, 9))

@@ -52,8 +52,9 @@ def test_a_share_of_the_peak_by_hand() -> None:
     forest = build_forest(TokenRows.of([[1, 2]], [[0.0, 1.0]]))
     window = Window()
     window.add(Step(0, 0, 1, (forest,)), 1.0, 1.0, 1.0, seconds=2.0, flops=4e12)
-    assert window.numbers(peak=10e12)["mfu"] == 0.2
-    assert "mfu" not in window.numbers()
+    assert window.numbers(4, peak=10e12)["mfu"] == 0.2
+    assert "mfu" not in window.numbers(4)
+    assert window.numbers(4)["block_fill"] == 0.5
 
 
 def test_peaks_go_by_the_first_name(monkeypatch: pytest.MonkeyPatch) -> None:

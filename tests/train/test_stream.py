@@ -4,14 +4,16 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itemic.errors import ConfigError
 from itemic.forest.rows import TokenRows
-from itemic.train.stage import Stage
+from itemic.train.loop import Trainer
+from itemic.train.stage import PACKING, Stage
 from itemic.train.stream import plan_epoch, row_weights, sample_rows, steps
-from tests.train.helpers import toy_rows
+from tests.train.helpers import copy_of, tiny_lm, toy_rows
 
 STAGE = Stage(tokens_per_step=60, block_tokens=20)
 
@@ -78,3 +80,48 @@ def test_row_weights_sum_to_one_over_each_row(weights: list[list[float]]) -> Non
         total = sum(row[1:])
         expected = [0.0, *(w / total if total else 0.0 for w in row[1:])][: len(row)]
         assert part.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("packing", ["blocks", "none"])
+def test_packing_without_sharing_sees_every_row_once(packing: str) -> None:
+    data = toy_rows(30)
+    stage = Stage(packing=packing, tokens_per_step=60, block_tokens=30)
+    plan = plan_epoch(data, stage, 0, 0)
+    assert sorted(int(row) for step in plan for block in step for row in block) == list(range(len(data.rows)))
+    assert all(step for step in plan)
+    sizes = [[int(data.rows.lengths[block].sum()) for block in step] for step in plan]
+    if packing == "blocks":
+        assert max(size for step in sizes for size in step) <= 30
+    else:
+        assert all(len(block) == 1 for step in plan for block in step)
+        assert 40 <= np.mean([sum(step) for step in sizes]) <= 80
+    again = plan_epoch(data, stage, 0, 0)
+    assert all(
+        (one == two).all() for a, b in zip(plan, again, strict=True) for one, two in zip(a, b, strict=True)
+    )
+    assert str(plan_epoch(data, stage, 0, 1)) != str(plan)
+
+
+@pytest.mark.parametrize("normalizer", ["token", "row"])
+def test_packing_does_not_change_the_loss(normalizer: str) -> None:
+    """One step over all rows, computed as a forest, as rows in blocks and row after row."""
+    data = toy_rows(8, names=("a", "b"))
+    weights = []
+    for packing in PACKING:
+        lm = tiny_lm()
+        # plain gradient descent in one step: the weights tell the gradient
+        stage = Stage(
+            steps=1,
+            tokens_per_step=10_000,
+            packing=packing,
+            precision="float32",
+            normalizer=normalizer,
+            clip=0,
+        )
+        trainer = Trainer(lm, data, stage)
+        trainer.optimizer.parts = [torch.optim.SGD(lm.parameters(), lr=1.0)]
+        trainer.run()
+        weights.append(copy_of(lm))
+    for other in weights[1:]:
+        for name, weight in weights[0].items():
+            torch.testing.assert_close(other[name], weight, atol=1e-5, rtol=1e-4, msg=name)
