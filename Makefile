@@ -40,7 +40,8 @@ fast: lint
 	$(BIN)/python -m pytest -m 'not slow'
 
 bench: $(READY)
-	@for bench in decode forest data; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
+	$(PIP) -e '.[bench]'
+	@for bench in decode forest data sid sid_downstream; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -67,7 +67,7 @@ class IndexPart(Part):
 
     encoder: str = "lsa"
     encoder_options: dict[str, Any] = {}
-    quantizer: str = "rqkmeans"
+    quantizer: str = "balanced"
     quantizer_options: dict[str, Any] = {}
     levels: list[Annotated[int, Field(ge=2)]] | None = None
     collisions: str | None = None
