@@ -203,10 +203,11 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_end(tmp_path
         return {"ndcg@10": 0.0}
 
     first = tiny_lm()
+    handler = signal.getsignal(signal.SIGINT)
     torch.manual_seed(0)
     with pytest.raises(KeyboardInterrupt):
         Trainer(first, toy_rows(), stage, folder=tmp_path, validate=interrupt).run()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     lm = tiny_lm(seed=5)  # all of it comes from the checkpoint
     place = Trainer(lm, toy_rows(), stage, folder=tmp_path, validate=lambda: {"ndcg@10": 0.0}).run()
     assert place.step == 9
