@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from itemic.cli.common import (
     settings,
     start_logging,
 )
+
+if TYPE_CHECKING:
+    from itemic.model.model import Model
 
 app = typer.Typer(
     help="Language models that speak items: new, expand, reindex, export, check, show.", no_args_is_help=True
@@ -118,22 +121,26 @@ def export(
     ] = True,
 ) -> None:
     """Write a plain Hugging Face folder with a model card."""
-    from itemic.errors import ConfigError
-    from itemic.model.model import Model
-    from itemic.train.export import checkpoint_model, is_checkpoint
-
     start_logging()
-    if is_checkpoint(source) != (base is not None):
-        raise ConfigError(
-            f"{source} is {'a checkpoint' if base is None else 'no checkpoint'}",
-            f"{'Give' if base is None else 'Leave out'} --base, the model that a checkpoint's stage began from.",
-        )
-    model = Model.load(source) if base is None else checkpoint_model(source, base, average=average)
+    model = _folder_or_checkpoint(source, base, average)
     config = {"dtype": dtype, "average": average}
     inputs = {"source": source} | ({} if base is None else {"base": base})
     with artifact(output, "model", config, inputs) as folder:
         model.save(folder, dtype=dtype)
     typer.echo(f"{model.lm.num_parameters():,} parameters, {len(model.index):,} items")
+
+
+def _folder_or_checkpoint(source: Path, base: Path | None, average: bool = True) -> Model:
+    from itemic.errors import ConfigError
+    from itemic.model.model import Model
+    from itemic.train.export import checkpoint_model, is_checkpoint
+
+    if is_checkpoint(source) != (base is not None):
+        raise ConfigError(
+            f"{source} is {'a checkpoint' if base is None else 'no checkpoint'}",
+            f"{'Give' if base is None else 'Leave out'} --base, the model that a checkpoint's stage began from.",
+        )
+    return Model.load(source) if base is None else checkpoint_model(source, base, average=average)
 
 
 @app.command()
@@ -149,12 +156,8 @@ def check(
     from dataclasses import asdict
 
     from itemic.model.check import check_model
-    from itemic.model.model import Model
-    from itemic.train.export import checkpoint_model
 
-    reference = None
-    if against is not None:
-        reference = (Model.load(against) if base is None else checkpoint_model(against, base)).lm
+    reference = None if against is None else _folder_or_checkpoint(against, base).lm
     proofs = check_model(folder, reference=reference)
     if as_json:
         print_json([asdict(proof) for proof in proofs])

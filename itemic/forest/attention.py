@@ -85,7 +85,8 @@ class _TreeAttention(torch.autograd.Function):
     ) -> Tensor:
         total, heads, _ = query.shape
         out = query.new_zeros(total, heads, value.shape[-1])
-        lse = torch.full((total, heads), float("-inf"), dtype=torch.float32, device=query.device)
+        exact = torch.promote_types(query.dtype, torch.float32)
+        lse = torch.full((total, heads), float("-inf"), dtype=exact, device=query.device)
         for part in parts:
             o, norm = attend_part(part, query, key, value, scale)
             if part.places is None:
@@ -104,7 +105,7 @@ class _TreeAttention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value, out, lse = ctx.saved_tensors
         grad, dtype = grads[0].contiguous(), query.dtype
-        if query.device.type == "cpu" and dtype != torch.float32:
+        if query.device.type == "cpu" and dtype.itemsize < 4:
             # the CPU kernel's backward pass is five times slower in bfloat16 than in float32
             query, key, value, out, grad = (x.float() for x in (query, key, value, out, grad))
         dq, dk, dv = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)

@@ -10,16 +10,8 @@ from itemic.pipeline import work
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
 from itemic.recipe.tasks import options_of
-from itemic.train.stage import Stage
+from itemic.train.stage import SILENT, Stage
 
-SILENT = (
-    "name",
-    "checkpoint_every",
-    "keep",
-    "log_every",
-    "samples",
-    "trackers",
-)  # of a stage: no weight depends on them
 TORCH = ("torch", "transformers")
 
 

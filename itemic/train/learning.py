@@ -117,21 +117,21 @@ def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | N
     linear = _linear(lm)
     targets = _targets(stage, linear)
     own = {name: lm.get_submodule(name) for name in linear}
-    if stage.train == "qlora":
-        _quantize(lm, own)
-    config = _config(lm, stage, targets)
-    tuned = PeftModel(lm, config)
-    adapters = {name: weight for name, weight in lm.named_parameters() if "lora_" in name}
+    deltas: dict[str, Tensor] = {}
+    tuned = None
     try:
+        if stage.train == "qlora":
+            _quantize(lm, own)
+        tuned = PeftModel(lm, _config(lm, stage, targets))
+        adapters = {name: weight for name, weight in lm.named_parameters() if "lora_" in name}
         yield adapters
-        deltas = {name: _delta(lm.get_submodule(name)) for name in targets}
+        found = {name: _delta(lm.get_submodule(name)) for name in targets}
         if folder is not None:
             _export(tuned, rows, adapters, folder)
-    except BaseException:
-        deltas = {}
-        raise
+        deltas = found
     finally:
-        tuned.unload()
+        if tuned is not None:
+            tuned.unload()
         for name, module in own.items():
             parent, _, last = name.rpartition(".")
             module.to(lm.device)

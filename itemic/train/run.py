@@ -28,17 +28,8 @@ from itemic.train.loop import Trainer
 from itemic.train.memory import keep_buffers
 from itemic.train.precision import compute_dtype
 from itemic.train.rows import Source, training_rows
-from itemic.train.stage import Stage
+from itemic.train.stage import SILENT, Stage
 from itemic.train.stream import TrainingRows
-
-_SILENT = (
-    "name",
-    "checkpoint_every",
-    "keep",
-    "log_every",
-    "samples",
-    "trackers",
-)  # change nothing of the weights
 
 
 def train(
@@ -163,7 +154,7 @@ def _identity(
     lm: PreTrainedModel, data: TrainingRows, stage: Stage, seed: int, validated: bool
 ) -> dict[str, Any]:
     """All that decides the weights at the end."""
-    numbers = {f"stage.{key}": value for key, value in stage.to_json().items() if key not in _SILENT}
+    numbers = {f"stage.{key}": value for key, value in stage.to_json().items() if key not in SILENT}
     return json.loads(  # type: ignore[no-any-return]
         json.dumps(
             numbers

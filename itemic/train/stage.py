@@ -19,6 +19,7 @@ NORMALIZERS = ("token", "row")
 SUPERVISE = ("all", "itemic")
 OVERLONG = ("drop", "keep-end", "keep-start", "split")
 EPOCH = "epoch"
+SILENT = ("name", "checkpoint_every", "keep", "log_every", "samples", "trackers")  # no weight depends on them
 
 
 @dataclass(frozen=True)

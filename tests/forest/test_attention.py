@@ -22,10 +22,8 @@ from tests.forest.reference import FAMILIES, SHAPE, gradients, row_by_row, tiny
 
 
 def close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float) -> None:
-    largest = max(float(gradient.abs().max()) for gradient in wanted.values())
     for name, gradient in wanted.items():
-        # where terms cancel, what is left is float32's rounding of the terms, not of their sum
-        scale = gradient.abs().max().clamp_min(max(1e-3, 1e-2 * largest))
+        scale = gradient.abs().max().clamp_min(1e-3)
         assert (found[name] - gradient).abs().max() <= tolerance * scale, name
 
 
@@ -64,7 +62,8 @@ def test_loss_and_gradients_equal_row_by_row_training(family: str, backend: str)
     st.randoms(use_true_random=False),
 )
 def test_any_forest_equals_its_rows(rows: list[list[int]], family: str, random: object) -> None:
-    lm = tiny(family)
+    """In float64, as some gradients of such short rows are zero in theory, and float32 leaves what doesn't cancel."""
+    lm = tiny(family).double()
     weights = [[random.choice([0.0, 1.0, 0.5]) for _ in row] for row in rows]  # type: ignore[attr-defined]
     wanted, slopes = row_by_row(lm, rows, weights)
     lm.zero_grad()
@@ -72,8 +71,18 @@ def test_any_forest_equals_its_rows(rows: list[list[int]], family: str, random: 
         loss = forest_loss(lm, build_forest(TokenRows.of(rows, weights)))
     if loss.total.requires_grad:
         loss.total.backward()
-    assert loss.total.item() == pytest.approx(wanted.item(), rel=1e-4, abs=1e-5)
-    close(gradients(lm), slopes, 1e-4)
+    assert loss.total.item() == pytest.approx(wanted.item(), rel=1e-5, abs=1e-6)
+    close(gradients(lm), slopes, 1e-5)
+
+
+def test_a_gradient_that_is_zero_in_theory_is_zero() -> None:
+    """A token that sees itself alone has nothing to choose from: its query and key don't matter."""
+    lm = tiny("qwen3").double()
+    with forest_attention(lm):
+        forest_loss(lm, build_forest(TokenRows.of([[0, 1]], [[0.0, 1.0]]))).total.backward()
+    for name, gradient in gradients(lm).items():
+        if "q_proj" in name or "k_proj" in name:
+            assert gradient.abs().max() < 1e-14, name
 
 
 def test_bfloat16_is_near() -> None:

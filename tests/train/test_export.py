@@ -103,3 +103,5 @@ def test_export_and_check_on_the_command_line(tmp_path: Path, capfd: pytest.Capt
         assert call(["model", *wrong, "-o", str(tmp_path / "no")]) != 0
         assert "--base" in capfd.readouterr().err
     assert not (tmp_path / "no").exists()
+    assert call(["model", "check", str(out), "--against", checkpoint]) == 2
+    assert "Give --base" in capfd.readouterr().err

@@ -123,6 +123,18 @@ def test_a_failure_leaves_the_model_as_it_was(kind: str) -> None:
     assert "Linear4bit" not in {type(module).__name__ for module in lm.modules()}
 
 
+def test_adapters_that_cannot_be_made_leave_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no adapters today")
+
+    monkeypatch.setattr("peft.PeftModel", refuse)
+    lm = tiny_lm()
+    before = copy_of(lm)
+    with pytest.raises(RuntimeError, match="no adapters"), learning(lm, Stage(train="qlora", **KEYS), NEW):
+        pass
+    assert changed(lm, before) == set()
+
+
 def test_only_what_learns_has_gradient_state_and_decay() -> None:
     lm = tiny_lm()
     stage = Stage(train="lora", **KEYS)
