@@ -22,6 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-build-isolation deepspeed einops
 	@touch $@
 
 quickstart: $(READY)

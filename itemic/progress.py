@@ -33,7 +33,7 @@ def setup_logging(verbose: bool = False) -> None:
     log.propagate = False
 
 
-def make_progress(*extra: TextColumn) -> Progress:
+def make_progress(*extra: TextColumn, shown: bool = True) -> Progress:
     """A progress display with description, bar, count, elapsed and remaining time, then ``extra`` columns."""
     return Progress(
         TextColumn("{task.description}"),
@@ -44,14 +44,14 @@ def make_progress(*extra: TextColumn) -> Progress:
         *extra,
         console=console,
         transient=False,
-        disable=not sys.stderr.isatty(),
+        disable=not (shown and sys.stderr.isatty()),
     )
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None) -> Iterator[_Bar]:
+def progress_bar(description: str, total: int | None, shown: bool = True) -> Iterator[_Bar]:
     """A bar to ``advance`` by hand; shows nothing when stderr is no terminal."""
-    with make_progress() as display:
+    with make_progress(shown=shown) as display:
         yield _Bar(display, display.add_task(description, total=total))
 
 

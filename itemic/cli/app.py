@@ -45,6 +45,9 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    local_rank: Annotated[  # deepspeed's launcher says it here as well as in LOCAL_RANK
+        int | None, typer.Option("--local_rank", hidden=True)
+    ] = None,
 ) -> None:
     state.verbose = verbose
 

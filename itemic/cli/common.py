@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,11 +49,13 @@ def settings(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def start_logging() -> None:
-    """Log lines on stderr, as detailed as --verbose asks."""
+    """Log lines on stderr, as detailed as --verbose asks; of several ranks the first alone tells how it goes."""
     from itemic.cli import state
-    from itemic.progress import setup_logging
+    from itemic.progress import log, setup_logging
 
     setup_logging(state.verbose)
+    if os.environ.get("RANK", "0") != "0":
+        log.setLevel("WARNING")
 
 
 @contextmanager

@@ -57,6 +57,8 @@ def run(
         return
     start_logging()
     plan = job.execute(start=start, until=until, force=force)
+    if not plan:  # another rank than the first
+        return
     if plan[-1].step.name == "report":
         from itemic.pipeline.work import comparison
 

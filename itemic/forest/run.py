@@ -53,7 +53,8 @@ class NewRows:
 
     Attributes:
         start: the first token id that learns.
-        input: parameter ``[n, d]`` that shares its storage with rows ``start:start + n`` of the input embeddings.
+        input: parameter ``[n, d]`` in place of rows ``start:start + n`` of the input embeddings; it may share their
+            storage.
         output: the same for an untied head; None where the head is tied (then ``input`` serves both).
     """
 
@@ -72,6 +73,13 @@ class NewRows:
     @property
     def head(self) -> torch.nn.Parameter:
         return self.input if self.output is None else self.output
+
+    def whole_head(self, weight: Tensor) -> Tensor:
+        """The head ``[V, d]`` with the learning rows in their place: ``weight`` itself where they share its storage."""
+        rows, stop = self.head.detach(), self.start + len(self.head)
+        if rows.data_ptr() == weight[self.start : stop].data_ptr():
+            return weight
+        return torch.cat([weight[: self.start].detach(), rows.to(weight.dtype), weight[stop:].detach()])
 
 
 def _scale(module: torch.nn.Module, fixed: Tensor, tokens: Tensor) -> float:
@@ -132,7 +140,7 @@ def forest_loss(
     head: Any = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
     total, losses = weighted_cross_entropy(
         hidden[parents],
-        head.weight,
+        head.weight if new_rows is None else new_rows.whole_head(head.weight),
         targets,
         weights,
         bias=getattr(head, "bias", None),

@@ -50,6 +50,16 @@ def check_supported(lm: PreTrainedModel) -> None:
     _proved[lm] = True
 
 
+def check_copy(copy: PreTrainedModel, lm: PreTrainedModel) -> None:
+    """The same for a copy of a model, of the model itself: the copy may be about to be taken apart.
+
+    Raises:
+        ModelError: as :func:`check_supported`.
+    """
+    check_supported(lm)
+    _proved[copy] = True
+
+
 def _same_as_rows(lm: PreTrainedModel) -> bool:
     from itemic.forest import attention
     from itemic.forest.run import forest_hidden

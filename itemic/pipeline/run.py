@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from itemic.artifact import building, locked, recover, write_text
+from itemic.errors import ItemicError
 from itemic.pipeline.plan import Planned, make_plan
 from itemic.pipeline.step import Job
 from itemic.pipeline.steps import steps_of
 from itemic.progress import log
 from itemic.recipe import Recipe, dump_recipe
+from itemic.train.ranks import Ranks, joined
 
 RECIPE = "recipe.yaml"
 RUNS = "runs"
+DONE, FAILED = "done", "failed"  # what rank 0 tells the others, or a step to take part in
 
 
 @dataclass(frozen=True)
@@ -52,19 +56,37 @@ class Run:
             KeyboardInterrupt: as it came; the same call goes on from there.
         """
         check_tasks(self.recipe)
-        with locked(self.root):
-            for step in steps_of(self.recipe):
-                recover(self.root / step.name)
-            plan = self.plan(start=start, until=until, force=force)
-            write_text(self.root / RECIPE, dump_recipe(self.recipe))
-            for planned in plan:
-                self._do(planned)
-        return plan
+        with joined() as ranks:
+            if not ranks.main:
+                return self._follow(ranks)
+            with locked(self.root), _telling(ranks):
+                for step in steps_of(self.recipe):
+                    recover(self.root / step.name)
+                plan = self.plan(start=start, until=until, force=force)
+                write_text(self.root / RECIPE, dump_recipe(self.recipe))
+                for planned in plan:
+                    self._do(planned, ranks)
+            return plan
+
+    def _follow(self, ranks: Ranks) -> list[Planned]:
+        """What the other ranks do: they wait until rank 0 comes to a step that all do, and take part in it.
+
+        Raises:
+            ItemicError: rank 0 ended with an error.
+        """
+        steps = {step.name: step for step in steps_of(self.recipe)}
+        nothing: Any = None
+        while (told := ranks.share(nothing)) != DONE:
+            if told == FAILED:
+                raise ItemicError("rank 0 ended with an error", "Its own last lines say why.")
+            name, folder, manifest = told
+            steps[name].work(Job(self.recipe, self.root, Path(folder), manifest))
+        return []
 
     def job(self, planned: Planned, output: Path) -> Job:
         return Job(self.recipe, self.root, output, planned.manifest)
 
-    def _do(self, planned: Planned) -> None:
+    def _do(self, planned: Planned, ranks: Ranks) -> None:
         name = planned.step.name
         if not planned.run:
             log.info("%s: %s", name, planned.reason)
@@ -74,7 +96,21 @@ class Run:
             _told(name),
             building(self.root / name, planned.manifest, resume=planned.step.resumes) as folder,
         ):
+            if planned.step.together:
+                ranks.share((name, str(folder), planned.manifest))
             planned.step.work(self.job(planned, folder))
+
+
+@contextmanager
+def _telling(ranks: Ranks) -> Iterator[None]:
+    """Tell the other ranks, which wait for a word, how it ended."""
+    try:
+        yield
+    except ItemicError:
+        with suppress(RuntimeError):  # they may have met the same error and be gone
+            ranks.share(FAILED)
+        raise
+    ranks.share(DONE)
 
 
 @contextmanager

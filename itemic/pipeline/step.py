@@ -46,6 +46,7 @@ class Step:
         work: fills the folder. Imports its room only when called.
         files: what it reads from outside the run, by the name it has in the manifest.
         resumes: whether its work goes on from what an interrupted one left.
+        together: whether all ranks of a run do it; the others are rank 0's.
         packages: distributions whose versions the manifest names.
     """
 
@@ -55,4 +56,5 @@ class Step:
     work: Work
     files: dict[str, str] = field(default_factory=dict)
     resumes: bool = False
+    together: bool = False
     packages: tuple[str, ...] = ()

@@ -85,6 +85,7 @@ def _stages(recipe: Recipe) -> list[Step]:
                 ("data", "conversations", before),
                 partial(work.train_stage, stage, before),
                 resumes=True,
+                together=True,
                 packages=TORCH,
             )
         )

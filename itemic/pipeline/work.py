@@ -161,6 +161,7 @@ def train_stage(stage: Stage, before: str, job: Job) -> None:
         dataset=load_dataset(job),
         output=job.output,
         seed=job.recipe.seed,
+        distribution=job.recipe.distribution.model_dump(),
     )
 
 
@@ -245,9 +246,9 @@ def load_index(job: Job) -> ItemIndex:
 
 
 def load_model(job: Job, step: str) -> Model:
-    """What a step of training made, on a GPU where there is one."""
-    import torch
-
+    """What a step of training made, on this process's GPU where there is one."""
     from itemic.model import Model
+    from itemic.train.ranks import joined
 
-    return Model.load(job.made(step), device="cuda" if torch.cuda.is_available() else "cpu")
+    with joined() as ranks:
+        return Model.load(job.made(step), device=ranks.device)

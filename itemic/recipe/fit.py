@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from itemic.recipe import schema as names
-from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
+from itemic.recipe.schema import DataPart, DistributionPart, EvaluatePart, IndexPart, ModelPart, TaskPart
 from itemic.recipe.source import KeyPath
 from itemic.recipe.tasks import TASK_OPTIONS
 from itemic.recipe.words import meant
@@ -131,6 +131,13 @@ def _stage_faults(stages: list[dict[str, Any]]) -> Iterator[tuple[KeyPath, str]]
         yield from _one_of(("stages", i, "validate_task"), asked, TASK_OPTIONS)
 
 
+def _distribution_faults(part: DistributionPart) -> Iterator[tuple[KeyPath, str]]:
+    if (part.strategy == "deepspeed") != (part.config is not None):
+        yield ("distribution",), "config, DeepSpeed's JSON file, and strategy deepspeed go together"
+    if part.config is not None:
+        yield from _missing_file(("distribution", "config"), part.config)
+
+
 _CHECKS: dict[str, Callable[[Any], Iterator[tuple[KeyPath, str]]]] = {
     "data": _data_faults,
     "index": _index_faults,
@@ -138,4 +145,5 @@ _CHECKS: dict[str, Callable[[Any], Iterator[tuple[KeyPath, str]]]] = {
     "tasks": _task_faults,
     "stages": _stage_faults,
     "evaluate": _evaluate_faults,
+    "distribution": _distribution_faults,
 }

@@ -139,6 +139,14 @@ class EvaluatePart(Part):
     published: list[PublishedPart] = []
 
 
+class DistributionPart(Part):
+    """How several processes train together, see :class:`itemic.train.distribution.Distribution`."""
+
+    strategy: Literal["ddp", "fsdp", "deepspeed"] = "ddp"
+    reshard_after_forward: bool = True
+    config: str | None = None
+
+
 class Recipe(Part):
     """A whole run. Its steps are data, index, conversations, model, one per stage, evaluate and report."""
 
@@ -150,3 +158,4 @@ class Recipe(Part):
     tasks: Annotated[list[TaskPart], Field(min_length=1)]
     stages: Annotated[list[dict[str, Any]], Field(min_length=1)]
     evaluate: EvaluatePart = EvaluatePart()
+    distribution: DistributionPart = DistributionPart()

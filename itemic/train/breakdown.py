@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from itemic.forest.build import TokenForest
 from itemic.forest.rows import Float32, Int64
-from itemic.forest.run import ForestLoss
 from itemic.sid.index import ItemIndex
 
 ITEMIC = "itemic"
+Total = Callable[[list[float]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -50,26 +52,33 @@ class LossParts:
     sources: tuple[str, ...]
     sums: dict[str, Float32] = field(default_factory=dict)  # name → (loss, weight)
 
-    def add(self, forest: TokenForest, found: ForestLoss) -> None:
-        """Count a block."""
-        losses, weight = found.losses.float().cpu().numpy(), forest.weight[found.nodes]
+    def add(self, forest: TokenForest, found: Tensor) -> None:
+        """Count a block and the losses of its weighted tokens, one by one."""
+        nodes = np.flatnonzero(forest.weight)
+        losses, weight = found.float().cpu().numpy(), forest.weight[nodes]
         if self.kinds is not None:
-            kinds = self.kinds.of[forest.tokens[found.nodes]]
+            kinds = self.kinds.of[forest.tokens[nodes]]
             for number, name in enumerate(self.kinds.names):
                 self._add(name, losses, weight * (kinds == number))
             self._add(ITEMIC, losses, weight * (kinds > 0))
         if forest.shares is not None:
-            for name, share in zip(self.sources, forest.shares[:, found.nodes], strict=True):
+            for name, share in zip(self.sources, forest.shares[:, nodes], strict=True):
                 self._add(f"source {name}", losses, share)
 
     def _add(self, name: str, losses: Float32, weight: Float32) -> None:
         total = np.array([(losses * weight).sum(dtype=np.float64), weight.sum(dtype=np.float64)])
         self.sums[name] = self.sums.get(name, np.zeros(2)) + total
 
-    def numbers(self) -> dict[str, float]:
-        """Mean losses as ``loss/<name>``, of what there was; begins anew."""
-        found = {
-            f"loss/{name}": float(loss / weight) for name, (loss, weight) in self.sums.items() if weight > 0
-        }
+    @property
+    def names(self) -> list[str]:
+        """Every part that there may be, in the same order on every rank."""
+        kinds = [] if self.kinds is None else [*self.kinds.names, ITEMIC]
+        return [*kinds, *(f"source {name}" for name in self.sources)]
+
+    def numbers(self, total: Total = list) -> dict[str, float]:
+        """Mean losses as ``loss/<name>``, of what there was; begins anew. ``total`` sums over the ranks."""
+        none = np.zeros(2)
+        sums = total([float(each) for name in self.names for each in self.sums.get(name, none)])
         self.sums = {}
-        return found
+        pairs = zip(self.names, sums[0::2], sums[1::2], strict=True)
+        return {f"loss/{name}": loss / weight for name, loss, weight in pairs if weight > 0}

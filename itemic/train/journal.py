@@ -49,8 +49,9 @@ class Journal:
         bar: Any,
         trackers: Sequence[str] = (),
         config: Config | None = None,
+        shown: bool = True,
     ) -> None:
-        self._bar = bar
+        self._bar, self._shown = bar, shown
         self._file = None
         self._trackers: list[Tracker] = []
         if folder is not None:
@@ -78,7 +79,7 @@ class Journal:
         }
         for tracker in self._trackers:
             tracker.write(step, numbers)
-        if not sys.stderr.isatty() or "loss" not in values:
+        if self._shown and (not sys.stderr.isatty() or "loss" not in values):
             log.info("%s", _human(line))
 
     def show(self, text: str) -> None:
@@ -103,11 +104,13 @@ def journal(
     *,
     trackers: Sequence[str] = (),
     config: Config | None = None,
+    shown: bool = True,
 ) -> Iterator[Journal]:
-    """A journal with a bar of ``total`` steps, ``step`` of them done; trackers are told ``config``."""
-    with progress_bar(name, total) as bar:
+    """A journal with a bar of ``total`` steps, ``step`` of them done; trackers are told ``config``. Where it isn't
+    ``shown`` there is neither bar nor line."""
+    with progress_bar(name, total, shown) as bar:
         bar.advance(step)
-        book = Journal(folder, step, bar, trackers, config)
+        book = Journal(folder, step, bar, trackers, config, shown)
         try:
             yield book
         finally:

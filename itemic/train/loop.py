@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.forest.attention import forest_attention
-from itemic.forest.run import forest_loss
 from itemic.progress import log
 from itemic.train.breakdown import LossParts, TokenKinds
-from itemic.train.checkpoint import Checkpoint, Checkpoints, Tensors, random_state, restore_random_state
+from itemic.train.checkpoint import Checkpoints, random_state, restore_random_state
+from itemic.train.distribution import Distribution
 from itemic.train.dropout import residual_dropout
 from itemic.train.engine import compiled, lean_memory
 from itemic.train.flops import ModelFlops, peak_flops
@@ -27,9 +27,11 @@ from itemic.train.interrupt import interrupts
 from itemic.train.journal import Journal, journal
 from itemic.train.learning import Learning
 from itemic.train.memory import peak_memory
-from itemic.train.optimizer import Named, Optimizer, WeightAverage
+from itemic.train.optimizer import WeightAverage
+from itemic.train.parallel import NOTHING, make_strategy
 from itemic.train.place import Place, Window
-from itemic.train.precision import autocast, deterministic
+from itemic.train.precision import deterministic
+from itemic.train.ranks import ALONE, Ranks
 from itemic.train.schedule import learning_rate
 from itemic.train.stage import EPOCH, Stage
 from itemic.train.stream import Step, TrainingRows, plan_epoch, steps
@@ -39,7 +41,7 @@ Samples = Callable[[], list[dict[str, str]]]
 
 
 class Trainer:
-    """One stage of one model. :meth:`run` trains ``lm`` in place."""
+    """One stage of one model. :meth:`run` trains ``lm`` in place, on every rank."""
 
     def __init__(
         self,
@@ -54,6 +56,8 @@ class Trainer:
         identity: str = "",
         validate: Validate | None = None,
         samples: Samples | None = None,
+        ranks: Ranks = ALONE,
+        distribution: Distribution | None = None,
     ) -> None:
         """Set up the optimizer and what else a run keeps.
 
@@ -66,24 +70,28 @@ class Trainer:
             kinds: what each token is, for losses by kind; None logs none.
             folder: where checkpoints and logs go; None keeps everything in memory.
             identity: what a checkpoint must have been made by to be gone on from.
-            validate: measures the weights that would be saved; the model is in evaluation mode.
+            validate: measures the weights that would be saved, on rank 0; the model is in evaluation mode.
             samples: answers prompts with them.
+            ranks: the processes that train it together; each calls this with the same arguments.
+            distribution: how they share the work.
         """
         learns = learns or Learning.all_of(lm)
         if stage.learns_rows != (learns.new_rows is not None):
             raise ValueError(f"train {stage.train!r} and what learns don't fit each other")
-        self.lm, self.data, self.stage, self.seed = lm, data, stage, seed
-        self.new_rows, self.folder, self.identity = learns.new_rows, folder, identity
+        self.lm, self.data, self.stage, self.seed, self.ranks = lm, data, stage, seed, ranks
+        self.folder, self.identity = folder, identity
         self.validate, self.samples = validate, samples
-        self.named = learns.named
-        self.optimizer = Optimizer(stage, learns.named, learns.decay)
+        self._flops, peak = ModelFlops.of(lm), peak_flops(lm.device)
+        self._peak = None if peak is None else peak * ranks.size
+        self.embeds = learns.new_rows is None
+        self.strategy = make_strategy(lm, learns, stage, ranks, distribution or Distribution())
+        self.named = self.strategy.named
         self.average = WeightAverage(self.named, stage.ema) if stage.ema else None
-        self.checkpoints = Checkpoints(folder / "checkpoints") if folder else None
+        self.checkpoints = Checkpoints(folder / "checkpoints", ranks) if folder else None
         self.place = Place(total=0)
         self._kept: dict[str, torch.Tensor] = {}  # the best weights, where there is no folder
         self._window = Window()
         self._parts = LossParts(kinds, data.names)
-        self._flops, self._peak = ModelFlops.of(lm), peak_flops(lm.device)
 
     def run(self) -> Place:
         """Train from the latest checkpoint, or from the start, to the end; ``lm`` then has the best weights
@@ -93,45 +101,54 @@ class Trainer:
             KeyboardInterrupt: after a checkpoint of the last whole step was written.
             ItemicError: the loss is not a number, or a checkpoint can't be written.
         """
+        computing = self.strategy.computing
         with (
             deterministic(self.lm.device),
-            residual_dropout(self.lm, self.stage.dropout, embeddings=self.new_rows is None),
-            lean_memory(self.lm, self.stage.gradient_checkpointing),
-            compiled(self.lm, self.stage.compile),
+            residual_dropout(computing, self.stage.dropout, embeddings=self.embeds),
+            lean_memory(computing, self.stage.gradient_checkpointing),
+            compiled(computing, self.stage.compile),
         ):
             self._begin()
-            stream = steps(self.data, self.stage, self.seed, self.place.epoch, self.place.index)
             with (
-                closing(stream),
+                closing(self._stream()) as stream,
                 self._journal() as book,
+                self.checkpoints.open() if self.checkpoints else nullcontext(),
                 interrupts() as asked,
             ):
-                self.lm.train()
+                computing.train()
                 while self._goes_on():
                     self._advance(next(stream), book)
                     better = self._validate(book)
-                    if asked() or better or self._due(self.stage.checkpoint_every):
+                    stop = self.ranks.any(asked())
+                    if stop or better or self._due(self.stage.checkpoint_every):
                         self.save()
-                    if asked():
+                    if stop:
                         raise KeyboardInterrupt
                 self._finish(book)
         return self.place
 
+    def _stream(self) -> Generator[Step, None, None]:
+        place, ranks = self.place, self.ranks
+        return steps(
+            self.data, self.stage, self.seed, place.epoch, place.index, rank=ranks.rank, size=ranks.size
+        )
+
     def _journal(self) -> AbstractContextManager[Journal]:
         stage = self.stage
         return journal(
-            self.folder,
+            self.folder if self.ranks.main else None,
             stage.name,
             self.place.step,
             self.place.total,
             trackers=stage.trackers,
             config=stage.to_json() | {"seed": self.seed},
+            shown=self.ranks.main,
         )
 
     def _begin(self) -> None:
         found = self.checkpoints.latest() if self.checkpoints else None
-        if found is not None:
-            self._restore(found)
+        if found is not None and self.checkpoints is not None:
+            self._restore(self.checkpoints, found)
             log.info("%s goes on from step %d of %d", self.stage.name, self.place.step, self.place.total)
             return
         per_epoch = len(plan_epoch(self.data, self.stage, self.seed, 0))
@@ -155,41 +172,40 @@ class Trainer:
     def _advance(self, step: Step, book: Journal) -> None:
         """One optimizer step."""
         started = time.perf_counter()
-        loss, weight = self._gradients(step)
+        sizes = step.sizes.summed(self.ranks.total)
+        loss = self._gradients(step, sizes.weight)
         rate = learning_rate(self.stage, self.place.step, self.place.total)
-        self.optimizer.set_learning_rate(rate)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.stage.clip or math.inf))
+        norm = self.strategy.step(rate, self.stage.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise ItemicError(
                 f"{self.stage.name}: step {self.place.step + 1} has loss {loss} and gradient norm {norm}",
                 "Lower learning_rate, lengthen warmup, or set precision to float32.",
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
         if self.average:
             self.average.update(self.place.step)
-        self.place = self.place.after(step)
-        flops = self._flops(step.tokens, step.targets, step.pairs)
-        self._window.add(step, loss, weight, norm, time.perf_counter() - started, flops)
+        self.place = self.place.after(step, sizes)
+        flops = self._flops(sizes.tokens, sizes.targets, sizes.pairs)
+        self._window.add(sizes, loss, norm, time.perf_counter() - started, flops)
         book.advance()
         if self._due(self.stage.log_every) or not self._goes_on():
             self._log(book, rate)
 
-    def _gradients(self, step: Step) -> tuple[float, float]:
-        """Gradients of the step's mean loss, block by block; returns the sums of losses and of weights."""
-        weight, loss = step.weight, 0.0
-        with forest_attention(self.lm):
-            for forest in step.forests:
-                with autocast(self.stage.precision, self.lm.device):
-                    part = forest_loss(
-                        self.lm, forest, new_rows=self.new_rows, label_smoothing=self.stage.label_smoothing
-                    )
-                (part.total / weight).backward()  # type: ignore[no-untyped-call]
-                loss += float(part.total.detach())
-                self._parts.add(forest, part)
-        return loss, weight
+    def _gradients(self, step: Step, weight: float) -> float:
+        """Gradients of the step's mean loss, block by block; returns the sum of this rank's losses. Every rank computes
+        as many blocks, for the engines meet in each: one that has fewer computes one without weight."""
+        loss = 0.0
+        with forest_attention(self.strategy.computing):
+            for number in range(step.rounds):
+                forest = step.forests[number] if number < len(step.forests) else NOTHING
+                with self.strategy.accumulating(last=number + 1 == step.rounds):
+                    total, losses = self.strategy.loss(forest)
+                    self.strategy.backward(total / weight)
+                loss += float(total.detach())
+                self._parts.add(forest, losses)
+        return loss
 
     def _log(self, book: Journal, rate: float) -> None:
+        (self._window.loss,) = self.ranks.total([self._window.loss])
         numbers, self._window = self._window.numbers(self.stage.planned_block, self._peak), Window()
         speed = f"{numbers['tokens_per_second']:,} tokens/s"
         book.show(f"{self.stage.name} · loss {numbers['loss']:.3f} · {speed}")
@@ -197,7 +213,9 @@ class Trainer:
         done = {"tokens": place.tokens, "row_tokens": place.row_tokens, "targets": place.targets}
         memory = {"memory_gb": round(peak_memory(self.lm.device) / 1e9, 3)}
         book.write(
-            place.step, place.progress, {**numbers, "lr": rate, **done, **memory, **self._parts.numbers()}
+            place.step,
+            place.progress,
+            {**numbers, "lr": rate, **done, **memory, **self._parts.numbers(self.ranks.total)},
         )
 
     def _validate(self, book: Journal) -> bool:
@@ -206,8 +224,8 @@ class Trainer:
             return False
         metric, started = self.stage.metric, time.perf_counter()
         with self._as_saved():
-            numbers = self.validate()
-            answers = {"samples": self.samples()} if self.samples else {}
+            numbers = self.ranks.share(self.validate() if self.ranks.main else {})
+            answers = {"samples": self.samples()} if self.samples and self.ranks.main else {}
             if metric not in numbers:
                 raise ConfigError(
                     f"the validation has no metric {metric!r}", f"Set metric to one of {', '.join(numbers)}."
@@ -215,7 +233,8 @@ class Trainer:
             self.place = self.place.validated(float(numbers[metric]), self.stage.patience)
             best = self.place.best_step == self.place.step
             if best and self.checkpoints is None:
-                self._kept = {name: weight.detach().clone() for name, weight in self.named.items()}
+                weights = self.strategy.tensors()["weights"]
+                self._kept = {name: weight.detach().clone() for name, weight in weights.items()}
         values: dict[str, Any] = {f"valid/{key}": value for key, value in numbers.items()}
         values["valid/seconds"] = round(time.perf_counter() - started, 3)
         book.write(self.place.step, self.place.progress, values | answers)
@@ -228,61 +247,67 @@ class Trainer:
         """The weights that would be saved, in evaluation mode; random numbers drawn inside don't count."""
         if self.average:
             self.average.swap()
+        self.strategy.whole()
         self.lm.train(False)
         try:
             with torch.random.fork_rng(enabled=True):
                 yield
         finally:
-            self.lm.train()
+            self.strategy.computing.train()
             if self.average:
                 self.average.swap()
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment, in the background."""
         if self.checkpoints is None:
             return
-        tensors: Tensors = {
-            "weights": dict(self.named),
-            "optimizer": self.optimizer.tensors(),
-        }
+        tensors = self.strategy.tensors()
         if self.average:
             tensors["average"] = self.average.average
-        state = {"identity": self.identity, "place": asdict(self.place), "random": random_state()}
+        state = {
+            "identity": self.identity,
+            "place": asdict(self.place),
+            "random": self.ranks.gather(random_state()),
+        }
         best = self.place.best_step
-        self.checkpoints.save(self.place.step, tensors, state, needs=[best] if best >= 0 else [])
-        self.checkpoints.prune(self.stage.keep)
+        needs = [best] if best >= 0 else []
+        self.checkpoints.save(self.place.step, tensors, state, needs=needs, keep=self.stage.keep)
 
-    def _restore(self, found: Checkpoint) -> None:
-        if found.state["identity"] != self.identity:
+    def _restore(self, checkpoints: Checkpoints, step: int) -> None:
+        state = checkpoints.state(step)
+        if state["identity"] != self.identity:
             raise ArtifactError(
                 f"{self.folder} holds checkpoints of another run",
                 "Give this run another folder, or remove that one.",
             )
-        self.place = Place(**found.state["place"])
-        _copy(found.tensors["weights"], self.named)
-        self.optimizer.load(found.tensors["optimizer"])
+        self.place = Place(**state["place"])
+        tensors = self.strategy.room(checkpoints.shapes(step))
         if self.average:
-            for name, tensor in self.average.average.items():
-                tensor.copy_(found.tensors["average"][name])
-        restore_random_state(found.state["random"])
+            tensors["average"] = self.average.average
+        checkpoints.read(step, tensors)
+        self.strategy.load(tensors)
+        if self.ranks.rank < len(state["random"]):
+            restore_random_state(state["random"][self.ranks.rank])
 
     def _finish(self, book: Journal) -> None:
         """Leave in ``lm`` what is to be saved: the best weights if any were validated, else the last."""
         best = self.place.best_step
         if best >= 0 and best != self.place.step:
             if self.checkpoints is None:
-                _copy(self._kept, self.named)
+                self.strategy.put(self._kept)
             else:
-                found = self.checkpoints.load(best)
-                _copy(found.tensors["average" if self.average else "weights"], self.named)
+                self.checkpoints.finish()
+                self._read_best(self.checkpoints, best)
         elif self.average:
             self.average.swap()
+        self.strategy.whole()
         self.lm.train(False)
-        if self.validate is None and self.samples is not None:
+        if self.validate is None and self.samples is not None and self.ranks.main:
             book.write(self.place.step, self.place.progress, {"samples": self.samples()})
 
-
-@torch.no_grad()
-def _copy(tensors: dict[str, torch.Tensor], named: Named) -> None:
-    for name, weight in named.items():
-        weight.copy_(tensors[name])
+    def _read_best(self, checkpoints: Checkpoints, best: int) -> None:
+        part = "average" if self.average else "weights"
+        checkpoints.verify(best)
+        found = self.strategy.blank()
+        checkpoints.read(best, {part: found})
+        self.strategy.put(found)

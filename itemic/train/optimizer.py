@@ -82,6 +82,17 @@ class Optimizer:
                     found[f"{name}.{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
         return found
 
+    def room(self, shapes: Mapping[str, tuple[torch.Size, torch.dtype]]) -> dict[str, Tensor]:
+        """Tensors for a state of these shapes, shared out as the weights are; :meth:`load` takes them over."""
+        found = {}
+        for key, (shape, dtype) in shapes.items():
+            weight = self.named.get(key.rpartition(".")[0])
+            if weight is not None and weight.shape == shape and dtype.is_floating_point:
+                found[key] = torch.zeros_like(weight, dtype=dtype, requires_grad=False)
+            else:
+                found[key] = torch.empty(shape, dtype=dtype)
+        return found
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what :meth:`tensors` gave."""
         for name, weight in self.named.items():

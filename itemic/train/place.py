@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from itemic.train.stream import Step
+from itemic.train.stream import Sizes, Step
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class Place:
     progress: float = 0.0
     stopped: bool = False
 
-    def after(self, step: Step) -> Place:
-        """The place when ``step`` is done."""
+    def after(self, step: Step, sizes: Sizes) -> Place:
+        """The place when ``step`` is done, which over all ranks had these sizes."""
         last = step.index + 1 == step.of
         return replace(
             self,
             step=self.step + 1,
             epoch=step.epoch + 1 if last else step.epoch,
             index=0 if last else step.index + 1,
-            tokens=self.tokens + step.tokens,
-            row_tokens=self.row_tokens + step.row_tokens,
-            targets=self.targets + step.targets,
+            tokens=self.tokens + sizes.tokens,
+            row_tokens=self.row_tokens + sizes.row_tokens,
+            targets=self.targets + sizes.targets,
             progress=step.epoch + (step.index + 1) / step.of,
         )
 
@@ -76,23 +76,21 @@ class Window:
     flops: float = 0.0
     seconds: float = 0.0
 
-    def add(
-        self, step: Step, loss: float, weight: float, norm: float, seconds: float, flops: float = 0.0
-    ) -> None:
+    def add(self, sizes: Sizes, loss: float, norm: float, seconds: float, flops: float = 0.0) -> None:
         self.loss += loss
-        self.weight += weight
+        self.weight += sizes.weight
         self.norm += norm
         self.steps += 1
-        self.tokens += step.tokens
-        self.row_tokens += step.row_tokens
-        self.targets += step.targets
-        self.blocks += len(step.forests)
+        self.tokens += sizes.tokens
+        self.row_tokens += sizes.row_tokens
+        self.targets += sizes.targets
+        self.blocks += sizes.blocks
         self.flops += flops
         self.seconds += seconds
 
     def numbers(self, block_tokens: int, peak: float | None = None) -> dict[str, float]:
-        """Means of the steps; what each is says ``journal.py``. ``block_tokens`` is a full block, ``peak`` the device's
-        FLOPs a second."""
+        """Means of the steps; what each is says ``journal.py``. ``block_tokens`` is a full block, ``peak`` the devices'
+        FLOPs a second, of all ranks."""
         seconds = max(self.seconds, 1e-9)
         used = {} if peak is None else {"mfu": round(self.flops / seconds / peak, 4)}
         return {

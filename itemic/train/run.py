@@ -22,11 +22,13 @@ from itemic.model import Model
 from itemic.model.model import embeddings
 from itemic.progress import log
 from itemic.train.breakdown import TokenKinds
+from itemic.train.distribution import Distribution
 from itemic.train.export import RECORD
 from itemic.train.learning import ADAPTER, learning
 from itemic.train.loop import Trainer
 from itemic.train.memory import keep_buffers
 from itemic.train.precision import compute_dtype
+from itemic.train.ranks import Ranks, joined
 from itemic.train.rows import Source, training_rows
 from itemic.train.stage import SILENT, Stage
 from itemic.train.stream import TrainingRows
@@ -41,6 +43,7 @@ def train(
     output: str | Path | None = None,
     seed: int = 0,
     validate: Callable[[Model], dict[str, float]] | None = None,
+    distribution: Distribution | Mapping[str, Any] | None = None,
 ) -> Model:
     """Train ``model`` in place on conversations and hand it back.
 
@@ -48,6 +51,9 @@ def train(
     number of threads, with the very weights of a run that wasn't; a finished one is loaded. The folder
     becomes a plain Hugging Face folder with ``sid/``, ``training.json`` (what was done), ``log.jsonl`` and
     ``tensorboard/``; its ``checkpoints/`` go when the model is there.
+
+    Under ``torchrun`` or ``deepspeed`` every process calls this with the same arguments and an ``output`` that all of
+    them see; each hands back the same trained model, and a run goes on on another number of processes.
 
     Args:
         model: float16 and bfloat16 weights are trained as float32 and rounded back at the end.
@@ -57,40 +63,61 @@ def train(
         output: the folder; None keeps nothing.
         seed: decides the order of the data, the dropout and the validation sample.
         validate: measures the model; must give ``stage.metric``.
+        distribution: how several processes share the work.
 
     Raises:
         ConfigError: the stage asks for what can't be.
         ArtifactError: the folder holds another run, is in use, or the disk is full.
         KeyboardInterrupt: after a checkpoint; the same call goes on from it.
     """
-    stage = Stage.of(stage)
+    stage, distribution = Stage.of(stage), Distribution.of(distribution)
     keep_buffers()
+    with joined() as ranks:
+        return _train(model, conversations, stage, dataset, output, seed, validate, ranks, distribution)
+
+
+def _train(
+    model: Model,
+    conversations: Source,
+    stage: Stage,
+    dataset: Dataset | None,
+    output: str | Path | None,
+    seed: int,
+    validate: Callable[[Model], dict[str, float]] | None,
+    ranks: Ranks,
+    distribution: Distribution,
+) -> Model:
     if stage.think_pattern is not None:
         model.think_pattern = stage.think_pattern
-    data = training_rows(
-        conversations,
-        lambda batch: model.chat.encode_table(batch, supervise=stage.supervise),
-        encoder=f"{model.chat.digest} {stage.supervise}",
-        max_length=stage.max_length,
-        overlong=stage.overlong,
+    data = ranks.first(
+        lambda: training_rows(
+            conversations,
+            lambda batch: model.chat.encode_table(batch, supervise=stage.supervise),
+            encoder=f"{model.chat.digest} {stage.supervise}",
+            max_length=stage.max_length,
+            overlong=stage.overlong,
+        )
     )
     measure, samples = _validation(model, stage, dataset, seed, validate)
     with ExitStack() as stack:
         folder = Path(output) if output is not None else None
         identity: dict[str, Any] = {}
         if folder is not None:
-            identity = _identity(model.lm, data, stage, seed, measure is not None)
-            if _finished(folder, identity):
+            identity = ranks.share(
+                _identity(model.lm, data, stage, seed, measure is not None) if ranks.main else {}
+            )
+            if ranks.share(ranks.main and _finished(folder, identity)):
                 log.info("%s: already trained, in %s", stage.name, folder)
                 return Model.load(folder, device=model.lm.device, dtype=model.lm.dtype)
-            stack.enter_context(locked(folder / "checkpoints"))
-            _compare_threads(folder)
-            _record(folder, identity, data, model.lm, stage)
+            if ranks.main:
+                stack.enter_context(locked(folder / "checkpoints"))
+                _compare_threads(folder)
+                _record(folder, identity, data, model.lm, stage, ranks, distribution)
         stack.enter_context(_float32(model.lm))
         stack.enter_context(torch.random.fork_rng())
-        torch.manual_seed(seed)
+        torch.manual_seed(seed)  # the same for all: adapters begin alike
         tokens = range(*model.new_token_range)
-        adapter = None if folder is None else folder / ADAPTER
+        adapter = folder / ADAPTER if folder is not None and ranks.main else None
         trainer = Trainer(
             model.lm,
             data,
@@ -102,12 +129,16 @@ def train(
             identity=digest_of(identity),
             validate=(lambda: measure(model)) if measure is not None else None,
             samples=samples,
+            ranks=ranks,
+            distribution=distribution,
         )
+        torch.manual_seed(seed + ranks.rank)  # dropout differs from rank to rank
         place = trainer.run()
-    if folder is not None:
+    if folder is not None and ranks.main:
         _save(model, folder)
-        _record(folder, identity, data, model.lm, stage, asdict(place))
+        _record(folder, identity, data, model.lm, stage, ranks, distribution, asdict(place))
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    ranks.wait()
     return model
 
 
@@ -215,6 +246,8 @@ def _record(
     data: TrainingRows,
     lm: PreTrainedModel,
     stage: Stage,
+    ranks: Ranks,
+    distribution: Distribution,
     place: dict[str, Any] | None = None,
 ) -> None:
     record = {
@@ -224,6 +257,8 @@ def _record(
         "rows": data.notes,
         "device": str(lm.device),
         "threads": torch.get_num_threads(),
+        "ranks": ranks.size,
+        "distribution": distribution.to_json() if ranks.size > 1 else None,
         "precision": str(compute_dtype(stage.precision, lm.device)).removeprefix("torch."),
         "versions": versions("torch", "transformers"),
         "place": place,

@@ -3,9 +3,9 @@ alone."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -42,38 +42,64 @@ class TrainingRows:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """How much a step is.
+
+    Attributes:
+        weight: the sum of all weights: what the step's loss is divided by.
+        tokens: forest tokens.
+        row_tokens: tokens of the rows, before sharing.
+        targets: tokens with weight.
+        pairs: tokens and what they see, themselves included: what attention computes.
+        blocks: how many blocks.
+    """
+
+    weight: float = 0.0
+    tokens: int = 0
+    row_tokens: int = 0
+    targets: int = 0
+    pairs: int = 0
+    blocks: int = 0
+
+    @classmethod
+    def of(cls, forests: Sequence[TokenForest]) -> Sizes:
+        return cls(
+            weight=float(sum(forest.weight.sum(dtype=np.float64) for forest in forests)),
+            tokens=sum(len(forest) for forest in forests),
+            row_tokens=sum(forest.row_tokens for forest in forests),
+            targets=sum(int(np.count_nonzero(forest.weight)) for forest in forests),
+            pairs=sum(int(forest.position.sum(dtype=np.int64)) + len(forest) for forest in forests),
+            blocks=len(forests),
+        )
+
+    def summed(self, total: Callable[[Sequence[float]], list[float]]) -> Sizes:
+        """The sizes over all ranks."""
+        weight, *counts = total(astuple(self))
+        return Sizes(weight, *(round(count) for count in counts))
+
+
+@dataclass(frozen=True)
 class Step:
-    """One optimizer step's data: where it stands, and its blocks."""
+    """One optimizer step's data: where it stands, and its blocks.
+
+    Attributes:
+        epoch: from 0.
+        index: within the epoch, from 0.
+        of: steps in the epoch.
+        forests: the blocks of this rank.
+        rounds: how many blocks the rank with the most of them has.
+    """
 
     epoch: int
-    index: int  # within the epoch
-    of: int  # steps in the epoch
+    index: int
+    of: int
     forests: tuple[TokenForest, ...]
+    rounds: int
 
     @cached_property
-    def weight(self) -> float:
-        """The sum of all weights: what the step's loss is divided by."""
-        return float(sum(forest.weight.sum(dtype=np.float64) for forest in self.forests))
-
-    @cached_property
-    def tokens(self) -> int:
-        """Forest tokens."""
-        return sum(len(forest) for forest in self.forests)
-
-    @cached_property
-    def row_tokens(self) -> int:
-        """Tokens of the rows, before sharing."""
-        return sum(forest.row_tokens for forest in self.forests)
-
-    @cached_property
-    def pairs(self) -> int:
-        """Tokens and what they see, themselves included: what attention computes."""
-        return sum(int(forest.position.sum(dtype=np.int64)) + len(forest) for forest in self.forests)
-
-    @cached_property
-    def targets(self) -> int:
-        """Tokens with weight."""
-        return sum(int(np.count_nonzero(forest.weight)) for forest in self.forests)
+    def sizes(self) -> Sizes:
+        """Of this rank's blocks."""
+        return Sizes.of(self.forests)
 
 
 def sample_rows(
@@ -160,11 +186,13 @@ def row_weights(rows: TokenRows) -> Float32:
     return (weights * np.repeat(scale, rows.lengths)).astype(np.float32)
 
 
-def steps(data: TrainingRows, stage: Stage, seed: int, epoch: int, index: int) -> Generator[Step, None, None]:
+def steps(
+    data: TrainingRows, stage: Stage, seed: int, epoch: int, index: int, *, rank: int = 0, size: int = 1
+) -> Generator[Step, None, None]:
     """All steps from a position on, without end; the next one is built while the last one is computed
-    with."""
+    with. Of ``size`` ranks each gets every ``size``-th block of a step."""
     with ThreadPoolExecutor(1, thread_name_prefix="forests") as pool:
-        plan = _endless(data, stage, seed, epoch, index)
+        plan = _endless(data, stage, seed, epoch, index, rank, size)
         coming = pool.submit(next, plan)
         while True:
             step = coming.result()
@@ -172,10 +200,13 @@ def steps(data: TrainingRows, stage: Stage, seed: int, epoch: int, index: int) -
             yield step
 
 
-def _endless(data: TrainingRows, stage: Stage, seed: int, epoch: int, index: int) -> Iterator[Step]:
+def _endless(
+    data: TrainingRows, stage: Stage, seed: int, epoch: int, index: int, rank: int, size: int
+) -> Iterator[Step]:
     while True:
         plan = plan_epoch(data, stage, seed, epoch)
         for at in range(index, len(plan)):
-            forests = tuple(block_forest(data, block, stage.normalizer, stage.packing) for block in plan[at])
-            yield Step(epoch, at, len(plan), forests)
+            own = plan[at][rank::size]
+            forests = tuple(block_forest(data, block, stage.normalizer, stage.packing) for block in own)
+            yield Step(epoch, at, len(plan), forests, -(-len(plan[at]) // size))
         epoch, index = epoch + 1, 0

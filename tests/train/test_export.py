@@ -80,9 +80,9 @@ def test_another_base_or_place_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     places = interrupted(tmp_path)
-    file = places["checkpoint"] / "weights.safetensors"
+    file = places["checkpoint"] / "shard-00001-model-00001-of-00001.safetensors"
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(ArtifactError, match=r"weights\.safetensors is damaged"):
+    with pytest.raises(ArtifactError, match=r"shard-00001\S*\.safetensors is damaged"):
         checkpoint_model(places["checkpoint"], places["base"])
 
 

@@ -15,7 +15,7 @@ from itemic.train.flops import PEAKS, ModelFlops, peak_flops
 from itemic.train.loop import Trainer
 from itemic.train.place import Window
 from itemic.train.stage import Stage
-from itemic.train.stream import Step
+from itemic.train.stream import Sizes
 from tests.train.helpers import tiny_lm, toy_rows
 
 
@@ -36,7 +36,7 @@ def test_equal_to_torchs_counter(kind: str, frozen: bool) -> None:
 
 def test_pairs_are_those_of_the_dense_mask() -> None:
     forest = build_forest(TokenRows.of([[1, 2, 3], [1, 2, 4, 5], [6]]))
-    assert Step(0, 0, 1, (forest,)).pairs == int(forest.dense_mask().sum())
+    assert Sizes.of([forest]).pairs == int(forest.dense_mask().sum())
 
 
 def test_a_run_logs_what_it_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_a_run_logs_what_it_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_share_of_the_peak_by_hand() -> None:
     forest = build_forest(TokenRows.of([[1, 2]], [[0.0, 1.0]]))
     window = Window()
-    window.add(Step(0, 0, 1, (forest,)), 1.0, 1.0, 1.0, seconds=2.0, flops=4e12)
+    window.add(Sizes.of([forest]), 1.0, 1.0, seconds=2.0, flops=4e12)
     assert window.numbers(4, peak=10e12)["mfu"] == 0.2
     assert "mfu" not in window.numbers(4)
     assert window.numbers(4)["block_fill"] == 0.5

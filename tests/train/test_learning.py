@@ -141,7 +141,7 @@ def test_only_what_learns_has_gradient_state_and_decay() -> None:
     with learning(lm, stage, NEW) as learns:
         trainer = Trainer(lm, toy_rows(), stage, learns=learns)
         trainer.run()
-        assert {key.rpartition(".")[0] for key in trainer.optimizer.tensors()} == set(learns.named)
+        assert {key.rpartition(".")[0] for key in trainer.strategy.optimizer.tensors()} == set(learns.named)
         assert all("lora_" in name or name == "input_rows" for name in learns.named)
         assert all("lora_" in name for name in learns.decay)
         frozen = [weight for name, weight in lm.named_parameters() if "lora_" not in name]

@@ -37,7 +37,7 @@ def test_all_else_is_bit_identical(tied: bool) -> None:
     with learning_rows(lm, NEW) as rows:
         trainer = Trainer(lm, data, STAGE, learns=Learning.rows_of(rows))
         trainer.run()
-        assert len(trainer.optimizer.tensors()) == 3 * (1 if tied else 2)
+        assert len(trainer.strategy.optimizer.tensors()) == 3 * (1 if tied else 2)
     after = copy_of(lm)
     matrices = {"model.embed_tokens.weight", "lm_head.weight"}
     for name, weight in after.items():
@@ -74,7 +74,7 @@ def test_gradients_are_those_of_the_whole_model(tied: bool) -> None:
             learns=Learning.rows_of(rows),
         )
         grads: list[torch.Tensor] = []
-        trainer.optimizer.parts[0].register_step_pre_hook(
+        trainer.strategy.optimizer.parts[0].register_step_pre_hook(
             lambda *_: grads.extend(weight.grad.clone() for weight in trainer.named.values())
         )
         trainer.run()

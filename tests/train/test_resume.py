@@ -25,6 +25,7 @@ from itemic.train.new_rows import learning_rows
 from itemic.train.stage import Stage
 from tests.train.helpers import tiny_lm, toy_rows
 
+SHARD = "shard-00001-model-00001-of-00001.safetensors"
 STAGE = Stage(
     epochs=6,
     tokens_per_step=60,
@@ -140,6 +141,6 @@ def test_a_damaged_newest_checkpoint_changes_nothing(processes: Any, tmp_path: P
     child.join()
     assert child.exitcode == -signal.SIGKILL
     newest = sorted((tmp_path / "hurt" / "checkpoints").glob("step-*"))[-1]
-    os.truncate(newest / "optimizer.safetensors", 100)
+    os.truncate(newest / SHARD, 100)
     shutil.rmtree(tmp_path / "hurt" / "tensorboard")
     assert whole(processes, tmp_path / "hurt", False) == expected

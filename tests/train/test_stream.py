@@ -119,7 +119,7 @@ def test_packing_does_not_change_the_loss(normalizer: str) -> None:
             clip=0,
         )
         trainer = Trainer(lm, data, stage)
-        trainer.optimizer.parts = [torch.optim.SGD(lm.parameters(), lr=1.0)]
+        trainer.strategy.optimizer.parts = [torch.optim.SGD(lm.parameters(), lr=1.0)]
         trainer.run()
         weights.append(copy_of(lm))
     for other in weights[1:]:
