@@ -21,11 +21,13 @@ Overrides = Annotated[
 
 def check(recipe: RecipeFile, override: Overrides = None) -> None:
     """Report all faults of a recipe at once, with their lines."""
-    from itemic.recipe import load_recipe
+    from itemic.recipe import check_recipe
 
-    found = load_recipe(recipe, override or [])
+    found, waiting = check_recipe(recipe, override or [])
     stages = ", ".join(str(stage.get("name", "train")) for stage in found.stages)
     typer.echo(f"{recipe} is sound: run {found.name!r} trains {stages}")
+    for fault in waiting:
+        typer.echo(f"  it waits for {fault}")
 
 
 def run(
@@ -43,7 +45,8 @@ def run(
 ) -> None:
     """Run a recipe: whatever isn't up to date, step after step, resumable at any moment.
 
-    Steps are data, index, conversations, model, train.STAGE for each stage, evaluate and report.
+    Steps are data, index, conversations, model, train.STAGE for each stage, evaluate and report; without data in the
+    recipe index, model and training.
     """
     from itemic.pipeline import Run
     from itemic.recipe import load_recipe

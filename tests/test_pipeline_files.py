@@ -1,0 +1,137 @@
+"""Runs on conversation files that others made: without data, and beside what tasks build."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from itemic.artifact import read_manifest
+from itemic.cli.app import call
+from itemic.errors import ArtifactError
+from itemic.model import Model
+from itemic.pipeline import Run
+from itemic.pipeline.recommend import recommend_one
+from itemic.recipe import load_recipe
+from itemic.sid.index import ItemIndex
+
+ALONE = """\
+name: alone
+index: {levels: [8, 8]}
+model:
+  preset: qwen3-pico
+  vocab_size: 400
+  overrides: {hidden_size: 32, layers: 1, heads: 2, kv_heads: 1, head_dim: 16, intermediate_size: 32}
+conversations:
+  files: [FOLDER/list.json, FOLDER/general]
+stages:
+  - {name: rows, train: embeddings, steps: 2, tokens_per_step: 256, sources: {general: 0.5}}
+  - {name: all, epochs: 1, tokens_per_step: 256, supervise: everything}
+"""
+
+
+def talk(source: str, count: int) -> pl.DataFrame:
+    """OpenOneRec's columns, as its own files have them."""
+    rows = []
+    for number in range(count):
+        sid = f"<|sid_begin|><s_a_{number % 8}><s_b_{number // 8 % 8}><|sid_end|>"
+        said = [
+            {"role": "user", "content": [{"type": "text", "text": f"after {number}?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": sid}]},
+        ]
+        text = [{"type": "text", "text": f"{sid} and what {source} says of {number}"}]
+        plain = number % 3 == 0
+        rows.append(
+            {
+                "uuid": f"{source}-{number}",
+                "source": source,
+                "messages": None if plain else json.dumps(said),
+                "segments": json.dumps(text) if plain else None,
+                "metadata": "{}",
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "general").mkdir()
+    talk("general", 40).write_parquet(tmp_path / "general" / "part.parquet")
+    talk("items", 30).write_parquet(tmp_path / "items.parquet")
+    (tmp_path / "list.json").write_text(json.dumps([str(tmp_path / "items.parquet")]))
+    (tmp_path / "alone.yaml").write_text(ALONE.replace("FOLDER", str(tmp_path)))
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> int:
+    return call(["run", str(folder / "alone.yaml"), "-o", str(folder / "run"), *arguments])
+
+
+def test_files_and_codes_alone(folder: Path) -> None:
+    assert run(folder) == 0
+    root = folder / "run"
+    steps = ["index", "model", "train.rows", "train.all"]
+    assert sorted(path.name for path in root.iterdir() if (path / "manifest.json").is_file()) == sorted(steps)
+    model = Model.load(root / "train.all")
+    assert len(model.index) == 0
+    assert model.index.digest == ItemIndex.of_codes((8, 8)).digest
+    record = json.loads((root / "train.all" / "training.json").read_text())
+    assert record["rows"]["sources"] == {"general": 40, "items": 30}
+    assert not list(folder.glob("*.tokens"))  # nothing is left beside files that aren't ours
+    with pytest.raises(ArtifactError, match="without data"):
+        recommend_one(root, items=["1"])
+
+
+def test_changed_files_are_seen_and_moved_ones_do_not_matter(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(folder) == 0
+    before = read_manifest(folder / "run" / "train.all")
+    assert before is not None
+    given = [name for name in before.inputs if name.startswith("conversations ")]
+    assert given == [f"conversations {folder}/list.json", f"conversations {folder}/general"]
+    shutil.move(folder / "items.parquet", folder / "moved.parquet")
+    (folder / "list.json").write_text(json.dumps([str(folder / "moved.parquet")]))
+    assert run(folder, "--dry-run") == 0
+    assert "input conversations" not in capfd.readouterr().out
+    talk("general", 41).write_parquet(folder / "general" / "part.parquet")
+    assert run(folder, "--dry-run") == 0
+    shown = " ".join(capfd.readouterr().out.split())
+    assert f"input conversations {folder}/general changed" in shown
+
+
+def test_files_beside_what_tasks_build(folder: Path) -> None:
+    """A catalogue's conversations and general text in one stage, evaluated as ever."""
+    more = f"conversations: {{files: {folder}/general}}\n"
+    from tests.runs import RECIPE
+
+    (folder / "tiny.yaml").write_text(RECIPE + more)
+    found = load_recipe(folder / "tiny.yaml", ["stages.1.epochs=1", "stages.1.sources={A: 0.5, general: 2}"])
+    plan = Run(found, folder / "both").execute()
+    assert [planned.step.name for planned in plan][-3:] == ["train.all", "evaluate", "report"]
+    record = json.loads((folder / "both" / "train.all" / "training.json").read_text())
+    assert record["rows"]["sources"]["general"] == 40
+    assert {"A", "C"} <= set(record["rows"]["sources"])
+
+
+def test_a_run_on_items_begins_with_the_rows_of_a_run_on_codes(folder: Path) -> None:
+    """Pretraining on codes alone, then a table of items under these codes: the rows are gone on with."""
+    assert run(folder, "--until", "train.rows") == 0
+    table = pl.DataFrame({"pid": [4, 9, 2], "sid": [[0, 0], [3, 1], [7, 7]]})
+    table.write_parquet(folder / "pid2sid.parquet")
+    text = ALONE.replace("FOLDER", str(folder)).replace(
+        "{levels: [8, 8]}", f"{{import: {folder}/pid2sid.parquet, levels: [8, 8]}}"
+    )
+    head, _, rest = text.partition("model:\n")
+    rest = rest.partition("conversations:")[2]
+    base = f"model: {{base: {folder}/run/train.rows}}\nconversations:"
+    (folder / "alone.yaml").write_text(head + base + rest)
+    assert call(["run", str(folder / "alone.yaml"), "-o", str(folder / "next"), "--until", "model"]) == 0
+    first, second = Model.load(folder / "run/train.rows"), Model.load(folder / "next/model")
+    assert second.index.item_ids == ["4", "9", "2"]
+    for name, weight in first.lm.named_parameters():
+        rows = second.lm.get_parameter(name)
+        assert (rows[: len(weight)] == weight).all(), name
