@@ -19,15 +19,38 @@ Overrides = Annotated[
 ]
 
 
-def check(recipe: RecipeFile, override: Overrides = None) -> None:
-    """Report all faults of a recipe at once, with their lines."""
+def check(
+    recipe: RecipeFile,
+    override: Overrides = None,
+    shapes: Annotated[
+        bool,
+        typer.Option("--shapes", help="Show parameters, bytes and tokens of each stage; needs no weights."),
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="For --shapes: config.json of a base model that isn't there."),
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", help="For --shapes: how many tokens its tokenizer has.", min=1)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Report all faults of a recipe at once, with their lines, and the files that it waits for."""
     from itemic.recipe import check_recipe
 
     found, waiting = check_recipe(recipe, override or [])
     stages = ", ".join(str(stage.get("name", "train")) for stage in found.stages)
-    typer.echo(f"{recipe} is sound: run {found.name!r} trains {stages}")
+    typer.echo(f"{recipe} is sound: run {found.name!r} trains {stages}", err=as_json)
     for fault in waiting:
-        typer.echo(f"  it waits for {fault}")
+        typer.echo(f"  it waits for {fault}", err=as_json)
+    if shapes or config is not None or tokens is not None:
+        from itemic.pipeline.shapes import recipe_shapes
+
+        seen = recipe_shapes(found, config, tokens)
+        if as_json:
+            print_json(seen.to_json())
+        else:
+            print_table(seen.table())
 
 
 def run(

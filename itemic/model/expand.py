@@ -78,7 +78,7 @@ def expand(
     stop = taken if added or turns else first + len(index.tokens)
     if tie is not None:
         set_tied(lm, tie)
-    resize(lm, -(-max(taken, had) // pad_to) * pad_to)
+    resize(lm, padded_rows(taken, had, pad_to))
     record = getattr(config, RECORD, None) or {"digest": index.digest}
     same = not len(index) or record["digest"] in (index.digest, index.codes_digest)  # the codes mean the same
     fresh = added or not same or first + len(index.tokens) > had
@@ -136,6 +136,12 @@ def set_tied(lm: PreTrainedModel, tie: bool) -> None:
     output.weight = inputs if tie else torch.nn.Parameter(inputs.detach().clone())
     lm.tie_weights()
     lm.all_tied_weights_keys = lm.get_expanded_tied_weights_keys(all_submodels=True)
+
+
+def padded_rows(taken: int, had: int, pad_to: int) -> int:
+    """Rows of the matrices for ``taken`` token ids in a model that had ``had``: a multiple of ``pad_to``, never
+    fewer than before."""
+    return -(-max(taken, had) // pad_to) * pad_to
 
 
 def resize(lm: PreTrainedModel, rows: int) -> None:
