@@ -135,3 +135,19 @@ def test_a_run_on_items_begins_with_the_rows_of_a_run_on_codes(folder: Path) -> 
     for name, weight in first.lm.named_parameters():
         rows = second.lm.get_parameter(name)
         assert (rows[: len(weight)] == weight).all(), name
+
+
+def test_a_catalogue_with_no_tasks_but_conversations_of_others(folder: Path) -> None:
+    """The files teach, the catalogue's users are asked: with a task's defaults, as no entry says others."""
+    text = ALONE.replace("FOLDER", str(folder)).replace("name: alone", "name: asked")
+    market = "data: {simulate: {users: 30, items: 24, categories: 4, brands: 4, shortest: 4, longest: 8}}\n"
+    (folder / "asked.yaml").write_text(f"{text}{market}evaluate: {{beams: 10, k: [5], task: sequence}}\n")
+    found = load_recipe(
+        folder / "asked.yaml", ["stages.1.validate_every=epoch", "stages.1.validate_beams=10"]
+    )
+    plan = Run(found, folder / "asked").execute()
+    steps = ["data", "index", "model", "train.rows", "train.all", "evaluate", "report"]
+    assert [planned.step.name for planned in plan] == steps
+    asked = read_manifest(folder / "asked" / "evaluate")
+    assert asked is not None
+    assert asked.config["task"] == {"task": "sequence"}

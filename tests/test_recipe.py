@@ -273,13 +273,16 @@ def test_the_resolved_recipe_reads_back(tmp_path: Path) -> None:
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
         max_leaves=8,
     ),
-    st.sampled_from(["data", "index", "model", "tasks", "stages", "evaluate", "seed", "name"]),
+    st.sampled_from(
+        ["data", "index", "model", "tasks", "stages", "evaluate", "seed", "name", "conversations"]
+    ),
+    st.sets(st.sampled_from(["data", "index", "tasks", "evaluate"])),
 )
 def test_no_value_breaks_the_checker(
-    tmp_path_factory: pytest.TempPathFactory, value: Any, section: str
+    tmp_path_factory: pytest.TempPathFactory, value: Any, section: str, absent: set[str]
 ) -> None:
-    """Whatever stands in a section, the recipe is sound or has faults; nothing else is raised."""
-    recipe = yaml.safe_load(TINY) | {section: value}
+    """Whatever stands in a section, or is missing, the recipe is sound or has faults; nothing else is raised."""
+    recipe = {key: each for key, each in yaml.safe_load(TINY).items() if key not in absent} | {section: value}
     file = tmp_path_factory.mktemp("any") / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     with suppress(RecipeError):

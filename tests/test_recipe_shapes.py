@@ -123,7 +123,9 @@ stages: [{name: all}]
         recipe_shapes(recipe, tmp_path / "config.json")
 
 
-def test_the_command_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENONEREC_BASE", "OPENONEREC_DATA"):
+        monkeypatch.delenv(name, raising=False)
     recipe, config = ROOT / "recipes" / "openonerec-stage1.yaml", CONFIGS / "qwen3-0.6b.json"
     assert call(["check", str(recipe), "--shapes", "--config", str(config)]) == 0
     shown = capfd.readouterr().out
@@ -131,5 +133,8 @@ def test_the_command_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert "151669 to 176246" in shown
     assert "25,167,872" in shown  # 24,578 rows of 1,024
     assert call(["check", str(recipe), "--config", str(config), "--json"]) == 0
-    assert json.loads(capfd.readouterr().out)["stages"][0]["learning"] == 25_167_872
+    found = json.loads(capfd.readouterr().out)
+    assert found["shapes"]["stages"][0]["learning"] == 25_167_872
+    assert found["stages"] == ["stage1"]
+    assert len(found["waits_for"]) == 2
     assert call(["check", str(recipe), "--shapes"]) == 2

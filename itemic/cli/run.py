@@ -39,18 +39,21 @@ def check(
     from itemic.recipe import check_recipe
 
     found, waiting = check_recipe(recipe, override or [])
-    stages = ", ".join(str(stage.get("name", "train")) for stage in found.stages)
-    typer.echo(f"{recipe} is sound: run {found.name!r} trains {stages}", err=as_json)
-    for fault in waiting:
-        typer.echo(f"  it waits for {fault}", err=as_json)
+    stages = [str(stage.get("name", "train")) for stage in found.stages]
+    seen = None
     if shapes or config is not None or tokens is not None:
         from itemic.pipeline.shapes import recipe_shapes
 
         seen = recipe_shapes(found, config, tokens)
-        if as_json:
-            print_json(seen.to_json())
-        else:
-            print_table(seen.table())
+    if as_json:
+        about = {"name": found.name, "stages": stages, "waits_for": [str(fault) for fault in waiting]}
+        print_json(about | {"shapes": None if seen is None else seen.to_json()})
+        return
+    typer.echo(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
+    for fault in waiting:
+        typer.echo(f"  it waits for {fault}")
+    if seen is not None:
+        print_table(seen.table())
 
 
 def run(

@@ -54,7 +54,7 @@ def _remote(path: str) -> bool:
 def local_files(path: str) -> list[str]:
     """What a local path or glob names, in order of the names; empty where there is nothing."""
     if any(mark in path for mark in WILD):
-        return sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
+        return sorted(glob.glob(str(Path(path).expanduser()), recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
     return [path] if Path(path).expanduser().exists() else []
 
 
