@@ -13,11 +13,14 @@ from itemic.artifact import read_manifest
 from itemic.cli.app import call
 from itemic.errors import ArtifactError
 from itemic.model import Model
+from itemic.model.check import check_model
 from itemic.pipeline import Run
 from itemic.pipeline.recommend import recommend_one
 from itemic.recipe import load_recipe
 from itemic.sid.index import ItemIndex
+from tests.model.helpers import family_folder
 
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 ALONE = """\
 name: alone
 index: {levels: [8, 8]}
@@ -33,11 +36,12 @@ stages:
 """
 
 
-def talk(source: str, count: int) -> pl.DataFrame:
+def talk(source: str, count: int, layers: str = "ab") -> pl.DataFrame:
     """OpenOneRec's columns, as its own files have them."""
     rows = []
     for number in range(count):
-        sid = f"<|sid_begin|><s_a_{number % 8}><s_b_{number // 8 % 8}><|sid_end|>"
+        codes = "".join(f"<s_{layer}_{number // 8**level % 8}>" for level, layer in enumerate(layers))
+        sid = f"<|sid_begin|>{codes}<|sid_end|>"
         said = [
             {"role": "user", "content": [{"type": "text", "text": f"after {number}?"}]},
             {"role": "assistant", "content": [{"type": "text", "text": sid}]},
@@ -151,3 +155,42 @@ def test_a_catalogue_with_no_tasks_but_conversations_of_others(folder: Path) -> 
     asked = read_manifest(folder / "asked" / "evaluate")
     assert asked is not None
     assert asked.config["task"] == {"task": "sequence"}
+
+
+def test_the_shipped_stages_run_one_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenOneRec's three recipes as they are, but for sizes: each begins with the model that the one before left."""
+    monkeypatch.chdir(folder)
+    talk("general", 40, "abc").write_parquet(folder / "general" / "part.parquet")
+    base = family_folder(folder, "qwen3")
+    (folder / "files.json").write_text(json.dumps(["general/part.parquet"]))
+    for name in ("DATA", "GENERAL", "SFT"):
+        monkeypatch.setenv(f"OPENONEREC_{name}", "files.json")
+    monkeypatch.setenv("OPENONEREC_BASE", str(base))
+    for name in ("STAGE1", "STAGE2"):
+        monkeypatch.delenv(f"OPENONEREC_{name}", raising=False)
+    sizes = {"max_length": 128, "block_tokens": 256, "tokens_per_step": 512, "schedule_steps": 3, "warmup": 1}
+    smaller = [f"stages.0.{key}={value}" for key, value in (sizes | {"epochs": 1}).items()]
+    changes = [word for each in (*smaller, "index.levels=[8,8,8]") for word in ("-s", each)]
+    models = {}
+    for name in ("stage1", "stage2", "sft"):
+        recipe = RECIPES / f"openonerec-{name}.yaml"
+        assert call(["run", str(recipe), *changes]) == 0
+        models[name] = Model.load(folder / "runs" / f"openonerec-{name}" / f"train.{name}")
+        begun = Model.load(folder / "runs" / f"openonerec-{name}" / "model")
+        first, stop = begun.new_token_range
+        for key, weight in models[name].lm.named_parameters():
+            same = weight == begun.lm.get_parameter(key)
+            if name == "stage1" and "embed_tokens" in key:
+                assert same[:first].all()
+                assert same[stop:].all()
+                assert not same[first:stop].all()
+            elif name == "stage1":
+                assert same.all(), key
+            else:
+                assert not same.all(), key
+        assert models[name].think_pattern == (name == "sft")
+        assert all(proof.ok for proof in check_model(folder / f"runs/openonerec-{name}/train.{name}"))
+    for before, after in (("stage1", "stage2"), ("stage2", "sft")):
+        begun = Model.load(folder / "runs" / f"openonerec-{after}" / "model")
+        for key, weight in models[before].lm.named_parameters():
+            assert (begun.lm.get_parameter(key) == weight).all(), key

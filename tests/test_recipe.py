@@ -372,10 +372,13 @@ def test_conversation_files_are_enough(tmp_path: Path) -> None:
 def test_all_that_conversation_files_can_lack_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text(json.dumps(["/no/1.parquet", "s3://no/2.parquet", "/no/3.parquet"]))
     (tmp_path / "broken.json").write_text("{}")
-    names = ["/no/where", "/no/*.parquet", f"{tmp_path}/list.json", f"{tmp_path}/broken.json", "s3://a/b"]
+    (tmp_path / "nested.json").write_text(json.dumps([f"{tmp_path}/broken.json", f"{tmp_path}/nested.json"]))
+    lists = [f"{tmp_path}/{name}.json" for name in ("list", "broken", "nested")]
+    names = ["/no/where", "/no/*.parquet", *lists, "s3://a/b", "s3://a/list.json"]
     found = faults(write(tmp_path, FILES.replace("{files}", json.dumps(names))))
     told = {key.split()[-1]: problem for key, problem in found.items()}
     assert told == {
+        "conversations.files.4": f"{tmp_path}/nested.json lists itself",
         "conversations.files.0": "there is nothing at /no/where",
         "conversations.files.1": "there is nothing at /no/*.parquet",
         "conversations.files.2": f"{tmp_path}/list.json lists files that are not there: /no/1.parquet and 1 more",

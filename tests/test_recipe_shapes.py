@@ -11,6 +11,7 @@ import pytest
 from itemic.cli.app import call
 from itemic.errors import ConfigError, ModelError
 from itemic.model import new_model
+from itemic.pipeline import Run
 from itemic.pipeline.shapes import recipe_shapes
 from itemic.recipe import check_recipe
 from itemic.sid.index import ItemIndex
@@ -39,6 +40,8 @@ def test_openonerec(stage: str, size: str) -> None:
 def test_onerec_think_8b(train: str, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ITEMIC_SHARED", str(shared))
     recipe, _ = check_recipe(ROOT / "recipes" / "onerec-think-8b.yaml", [f"stages.1.train={train}"])
+    steps = [planned.step.name for planned in Run.of(recipe, "/nowhere/at/all").plan()]
+    assert steps[3:6] == ["model", "train.embeddings", "train.all"]
     found = recipe_shapes(recipe, CONFIGS / "qwen3-8b.json")
     assert (found.first, found.last, found.tied) == (QWEN3, QWEN3 + 4 * 256 + 1, False)
     assert found.vocabulary == 152_832  # 151,669 + 1,026 ids, to the next multiple of 256

@@ -31,20 +31,30 @@ def missing_inputs(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
                 yield ("conversations", "files", i), problem
 
 
-def _missing_conversations(value: str) -> Iterator[str]:
+def _missing_conversations(value: str, above: tuple[str, ...] = ()) -> Iterator[str]:
     if _remote(value):
         return
-    if not local_files(value):
+    if value in above:
+        yield f"{value} lists itself"
+    elif not local_files(value):
         yield f"there is nothing at {value}"
     elif value.endswith(".json"):
-        try:
-            lacking = [name for name in read_list(value) if not _remote(name) and not local_files(name)]
-        except ValueError as error:
-            yield f"{value}: {error}"
-            return
-        if lacking:
-            rest = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-            yield f"{value} lists files that are not there: {lacking[0]}{rest}"
+        yield from _missing_in_list(value, (*above, value))
+
+
+def _missing_in_list(value: str, above: tuple[str, ...]) -> Iterator[str]:
+    try:
+        names = read_list(value)
+    except ValueError as error:
+        yield f"{value}: {error}"
+        return
+    lacking = [name for name in names if not _remote(name) and not local_files(name)]
+    if lacking:
+        rest = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        yield f"{value} lists files that are not there: {lacking[0]}{rest}"
+    for name in names:
+        if name.endswith(".json") and name not in lacking:
+            yield from _missing_conversations(name, above)
 
 
 def _remote(path: str) -> bool:
