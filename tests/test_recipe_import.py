@@ -17,7 +17,8 @@ from itemic.cli.app import call
 from itemic.errors import ConfigError
 from itemic.recipe import load_recipe
 from itemic.recipe.flags import ENDS, parse_flags
-from itemic.recipe.openonerec import DATA_KEYS, FLAGS, SWITCHES, import_openonerec
+from itemic.recipe.openonerec import import_openonerec
+from itemic.recipe.openonerec_keys import DATA_KEYS, FLAGS, SWITCHES
 from itemic.train.stage import Stage
 
 DATA = {
@@ -119,6 +120,12 @@ def test_unknown_keys_and_flags_are_told(tmp_path: Path) -> None:
     assert "--num_heads 3 is unknown and was left out" in told
     assert "--fancy is unknown and was left out" in told
     assert "'over' belongs to no flag and was left out" in told
+
+
+def test_values_of_several_lines_stay_comments(tmp_path: Path) -> None:
+    recipe, _, told = imported(tmp_path, "--odd 'a\nmodel: {}' --output_dir '/a\nb'", odd="x\n\nseed: 9")
+    assert recipe.seed == 123  # the script's default
+    assert "--odd a model: {} is unknown and was left out" in told
 
 
 @pytest.mark.parametrize(
