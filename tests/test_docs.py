@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import itemic
 from itemic.cli.app import app, call
 from itemic.pipeline import Run
 from itemic.pipeline.run import check_tasks
-from itemic.recipe import load_recipe
+from itemic.recipe import check_recipe, load_recipe
 from tests.conftest import SHARED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +25,33 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 ELSEWHERE = ("git", "cd", "pip", "export", "source", "pytest", "tensorboard")  # commands that aren't ours
+UNCOMMENTED = re.compile(r"#.*")
+OTHERS = {  # what recipes read that users bring along, and what stands in for it here
+    "QWEN3_8B": "qwen3-8b",
+    "OPENONEREC_BASE": "qwen3-1.7b",
+    "OPENONEREC_STAGE1": "qwen3-1.7b",
+    "OPENONEREC_STAGE2": "qwen3-1.7b",
+    "OPENONEREC_DATA": None,
+    "OPENONEREC_GENERAL": None,
+    "OPENONEREC_SFT": None,
+}
 LONG = (("run",), ("recommend",), ("model", "expand"), ("evaluate",))  # ours, but not for a test to run
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_users_bring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Folders with the configurations of base models, and lists of no conversations."""
+    root = tmp_path_factory.mktemp("brought")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, model in OTHERS.items():
+            place = root / (name if model else f"{name}.json")
+            if model:
+                place.mkdir()
+                shutil.copy(ROOT / "tests" / "configs" / f"{model}.json", place / "config.json")
+            else:
+                place.write_text("[]", encoding="utf-8")
+            patch.setenv(name, str(place))
+        yield
 
 
 def fences(document: Path, *languages: str) -> list[str]:
@@ -106,11 +134,28 @@ def test_every_shipped_recipe_is_sound_and_plans(recipe: Path, monkeypatch: pyte
     monkeypatch.setenv("ITEMIC_SHARED", str(SHARED))
     steps = plan(recipe, [])
     names = [planned.step.name for planned in steps]
-    assert names[:4] == ["data", "index", "conversations", "model"]
-    assert names[-2:] == ["evaluate", "report"]
-    assert all(name.startswith("train.") for name in names[4:-2])
+    found = load_recipe(recipe)
+    whole = found.data is not None
+    before = ["data", "index", "conversations", "model"] if whole else ["index", "model"]
+    after = ["evaluate", "report"] if whole else []
+    training = [f"train.{stage['name']}" for stage in found.stages]
+    assert names == [*before, *training, *after]
     assert all(planned.run and planned.reason == "not built yet" for planned in steps)
-    assert load_recipe(recipe).name == recipe.stem
+    assert found.name == recipe.stem
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_shipped_recipe_waits_for_files_and_says_how_to_name_them(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In a fresh checkout, with nothing set: no fault, and for each missing file a variable."""
+    for name in ("ITEMIC_SHARED", *OTHERS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    _, waiting = check_recipe(recipe)
+    named = {found for fault in waiting for found in re.findall(r"; set (\w+) to where it is", fault.problem)}
+    assert len(waiting) == sum("; set " in fault.problem for fault in waiting)
+    assert named == set(re.findall(r"\$\{(\w+):-", UNCOMMENTED.sub("", recipe.read_text("utf-8"))))
 
 
 def runnable(words: list[str]) -> bool:

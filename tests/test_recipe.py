@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itemic.errors import ArtifactError
-from itemic.recipe import RecipeError, dump_recipe, load_recipe, read_resolved, schema
+from itemic.recipe import RecipeError, check_recipe, dump_recipe, load_recipe, read_resolved, schema
+from itemic.recipe.inputs import conversation_inputs
 from itemic.recipe.tasks import TASK_OPTIONS, TaskOptions, options_of
+from itemic.tasks import Conversations
 
 TINY = """\
 name: tiny
@@ -185,9 +188,11 @@ def test_broken_yaml_and_missing_files(tmp_path: Path) -> None:
 
 def test_missing_sections_are_told(tmp_path: Path) -> None:
     found = faults(write(tmp_path, "name: x\n"))
-    assert {key.split()[-1]: problem for key, problem in found.items()} == dict.fromkeys(
-        ("data", "model", "tasks", "stages"), "is missing"
-    )
+    assert {key.split()[-1]: problem for key, problem in found.items()} == {
+        "model": "is missing",
+        "stages": "is missing",
+        "tasks": "is missing: give tasks (which need data), conversations, or both",
+    }
 
 
 def test_overrides_reach_mappings_and_lists(tmp_path: Path) -> None:
@@ -230,7 +235,9 @@ def test_variables_have_values_or_defaults(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "x").mkdir()
     assert load_recipe(write(tmp_path, text)).data.path == f"{tmp_path}/x"
     monkeypatch.setenv("PLACE", "")
-    assert "there is nothing at /no/where/x" in faults(write(tmp_path, text)).values()
+    assert (
+        "there is nothing at /no/where/x; set PLACE to where it is" in faults(write(tmp_path, text)).values()
+    )
     told = faults(write(tmp_path, TINY.replace("tiny", "${NOT_SET_ANYWHERE}")))
     problem = "the environment variable NOT_SET_ANYWHERE is not set and has no default"
     assert told == {f"{tmp_path / 'recipe.yaml'}:1 name": problem}
@@ -266,13 +273,16 @@ def test_the_resolved_recipe_reads_back(tmp_path: Path) -> None:
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
         max_leaves=8,
     ),
-    st.sampled_from(["data", "index", "model", "tasks", "stages", "evaluate", "seed", "name"]),
+    st.sampled_from(
+        ["data", "index", "model", "tasks", "stages", "evaluate", "seed", "name", "conversations"]
+    ),
+    st.sets(st.sampled_from(["data", "index", "tasks", "evaluate"])),
 )
 def test_no_value_breaks_the_checker(
-    tmp_path_factory: pytest.TempPathFactory, value: Any, section: str
+    tmp_path_factory: pytest.TempPathFactory, value: Any, section: str, absent: set[str]
 ) -> None:
-    """Whatever stands in a section, the recipe is sound or has faults; nothing else is raised."""
-    recipe = yaml.safe_load(TINY) | {section: value}
+    """Whatever stands in a section, or is missing, the recipe is sound or has faults; nothing else is raised."""
+    recipe = {key: each for key, each in yaml.safe_load(TINY).items() if key not in absent} | {section: value}
     file = tmp_path_factory.mktemp("any") / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     with suppress(RecipeError):
@@ -331,3 +341,109 @@ def test_checking_a_recipe_imports_nothing_heavy(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "is sound" in done.stdout
     assert not {"torch", "transformers", "polars", "numpy", "rich"} & set(done.stdout.split())
+
+
+# ------------------------------------------------------------ conversation files
+
+FILES = """\
+name: files
+index:
+  levels: [8, 8]
+model:
+  preset: qwen3-pico
+conversations:
+  files: {files}
+stages:
+  - name: one
+"""
+
+
+def test_conversation_files_are_enough(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").touch()
+    recipe = load_recipe(write(tmp_path, FILES.replace("{files}", str(tmp_path / "*.parquet"))))
+    assert recipe.conversations is not None
+    assert recipe.conversations.files == [str(tmp_path / "*.parquet")]
+    assert (recipe.data, recipe.tasks) == (None, [])
+    (tmp_path / "again.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+    assert read_resolved(tmp_path / "again.yaml") == recipe
+
+
+def test_all_that_conversation_files_can_lack_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text(json.dumps(["/no/1.parquet", "s3://no/2.parquet", "/no/3.parquet"]))
+    (tmp_path / "broken.json").write_text("{}")
+    (tmp_path / "nested.json").write_text(json.dumps([f"{tmp_path}/broken.json", f"{tmp_path}/nested.json"]))
+    lists = [f"{tmp_path}/{name}.json" for name in ("list", "broken", "nested")]
+    names = ["/no/where", "/no/*.parquet", *lists, "s3://a/b", "s3://a/list.json"]
+    found = faults(write(tmp_path, FILES.replace("{files}", json.dumps(names))))
+    told = {key.split()[-1]: problem for key, problem in found.items()}
+    assert told == {
+        "conversations.files.4": f"{tmp_path}/nested.json lists itself",
+        "conversations.files.0": "there is nothing at /no/where",
+        "conversations.files.1": "there is nothing at /no/*.parquet",
+        "conversations.files.2": f"{tmp_path}/list.json lists files that are not there: /no/1.parquet and 1 more",
+        "conversations.files.3": f'{tmp_path}/broken.json: is no list of paths, ["a.parquet", …]',
+    }
+
+
+def test_all_that_needs_data_is_told_at_once(tmp_path: Path) -> None:
+    text = """\
+name: files
+index: {encoder: lsa, collisions: rank}
+model: {base: ., init: text}
+conversations: {files: .}
+tasks:
+  - task: C
+stages:
+  - {name: one, validate_every: 3, samples: 2}
+evaluate: {beams: 30}
+"""
+    told = {key.split()[-1] for key in faults(write(tmp_path, text))}
+    keys = {"tasks", "evaluate", "index", "index.encoder", "index.collisions", "model.init"}
+    assert told == keys | {"stages.0.validate_every", "stages.0.samples"}
+
+
+def test_an_imported_index_may_resolve_collisions_without_data(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").touch()
+    text = FILES.replace("{files}", str(tmp_path / "t.parquet"))
+    imported = f"{{import: {tmp_path}/t.parquet, collisions: rank}}"
+    load_recipe(write(tmp_path, text.replace("\n  levels: [8, 8]", f" {imported}")))
+
+
+def test_files_at_the_default_of_a_variable_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = FILES.replace("{files}", "'${MY_TALK:-/no/where}/*.parquet'")
+    monkeypatch.delenv("MY_TALK", raising=False)
+    recipe, waiting = check_recipe(write(tmp_path, text))
+    assert recipe.name == "files"
+    (fault,) = waiting
+    assert fault.problem == "there is nothing at /no/where/*.parquet; set MY_TALK to where it is"
+    assert fault.place == f"{tmp_path / 'recipe.yaml'}:7"
+    with pytest.raises(RecipeError, match="set MY_TALK to where it is"):
+        load_recipe(tmp_path / "recipe.yaml")
+    with pytest.raises(RecipeError) as caught:  # a fault of another kind tells both
+        check_recipe(tmp_path / "recipe.yaml", ["stages.0.epoch=1"])
+    assert len(caught.value.faults) == 2
+    monkeypatch.setenv("MY_TALK", "/not/there/either")
+    with pytest.raises(RecipeError) as caught:  # said outright: a fault
+        check_recipe(tmp_path / "recipe.yaml")
+    assert caught.value.faults[0].problem == "there is nothing at /not/there/either/*.parquet"
+
+
+@given(st.permutations(["b", "a", "c"]), st.booleans())
+def test_lists_globs_and_folders_name_their_files(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], nested: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("files")
+    for name in names:
+        (folder / f"{name}.parquet").touch()
+    paths = [str(folder / f"{name}.parquet") for name in names]
+    (folder / "list.json").write_text(json.dumps(paths))
+    (folder / "lists.json").write_text(json.dumps([str(folder / "list.json"), "s3://x/y.parquet"]))
+    assert conversation_inputs(str(folder / "*.parquet")) == sorted(paths)
+    assert conversation_inputs(str(folder)) == [str(folder)]
+    expected = [*paths, "s3://x/y.parquet"] if nested else paths
+    assert conversation_inputs(str(folder / ("lists.json" if nested else "list.json"))) == expected
+    local = [path for path in expected if "://" not in path]
+    assert Conversations.open(folder / "list.json").parts == local

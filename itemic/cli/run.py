@@ -19,13 +19,41 @@ Overrides = Annotated[
 ]
 
 
-def check(recipe: RecipeFile, override: Overrides = None) -> None:
-    """Report all faults of a recipe at once, with their lines."""
-    from itemic.recipe import load_recipe
+def check(
+    recipe: RecipeFile,
+    override: Overrides = None,
+    shapes: Annotated[
+        bool,
+        typer.Option("--shapes", help="Show parameters, bytes and tokens of each stage; needs no weights."),
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="For --shapes: config.json of a base model that isn't there."),
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", help="For --shapes: how many tokens its tokenizer has.", min=1)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Report all faults of a recipe at once, with their lines, and the files that it waits for."""
+    from itemic.recipe import check_recipe
 
-    found = load_recipe(recipe, override or [])
-    stages = ", ".join(str(stage.get("name", "train")) for stage in found.stages)
-    typer.echo(f"{recipe} is sound: run {found.name!r} trains {stages}")
+    found, waiting = check_recipe(recipe, override or [])
+    stages = [str(stage.get("name", "train")) for stage in found.stages]
+    seen = None
+    if shapes or config is not None or tokens is not None:
+        from itemic.pipeline.shapes import recipe_shapes
+
+        seen = recipe_shapes(found, config, tokens)
+    if as_json:
+        about = {"name": found.name, "stages": stages, "waits_for": [str(fault) for fault in waiting]}
+        print_json(about | {"shapes": None if seen is None else seen.to_json()})
+        return
+    typer.echo(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
+    for fault in waiting:
+        typer.echo(f"  it waits for {fault}")
+    if seen is not None:
+        print_table(seen.table())
 
 
 def run(
@@ -43,7 +71,8 @@ def run(
 ) -> None:
     """Run a recipe: whatever isn't up to date, step after step, resumable at any moment.
 
-    Steps are data, index, conversations, model, train.STAGE for each stage, evaluate and report.
+    Steps are data, index, conversations, model, train.STAGE for each stage, evaluate and report; without data in the
+    recipe index, model and training.
     """
     from itemic.pipeline import Run
     from itemic.recipe import load_recipe

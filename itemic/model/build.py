@@ -59,9 +59,7 @@ def new_model(
     tokenizer = train_tokenizer([*texts, *corpus], vocab_size=vocab_size)
     first, _ = add_index_tokens(tokenizer, index.tokens)
     taken = tokens_taken(tokenizer)
-    config = preset_config(
-        preset, vocab_size=-(-taken // MULTIPLE) * MULTIPLE, max_length=max_length, **overrides
-    )
+    config = preset_config(preset, vocab_size=new_rows(taken), max_length=max_length, **overrides)
     config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     tokenizer.model_max_length = max_length
     with torch.random.fork_rng(devices=[]):
@@ -76,6 +74,11 @@ def new_model(
     if init != "normal":
         _place(model, first, init, texts, vectors, seed)
     return model
+
+
+def new_rows(taken: int) -> int:
+    """Rows of a new model's matrices for ``taken`` token ids."""
+    return -(-taken // MULTIPLE) * MULTIPLE
 
 
 def _place(

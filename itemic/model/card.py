@@ -26,7 +26,7 @@ has {tokens:,} tokens for semantic IDs. It names {items:,} items; the folder `si
 | items with a semantic ID of their own | {unique:,} of {items:,} |
 | index digest | `{digest}` |
 
-An item reads `{example}` (item `{example_id}`).
+{example}
 
 ## Use
 
@@ -66,6 +66,12 @@ def model_card(lm: PreTrainedModel, vocabulary: int, index: ItemIndex) -> str:
         sizes=" × ".join(map(str, index.sizes)),
         unique=collisions.items - collisions.collided,
         digest=index.digest,
-        example=index.text(0),
-        example_id=index.item_ids[0],
+        example=_example(index),
     )
+
+
+def _example(index: ItemIndex) -> str:
+    text = index.examples(1)[0]
+    if len(index):
+        return f"An item reads `{text}` (item `{index.item_ids[0]}`)."
+    return f"Its index holds the codes alone; a semantic ID reads `{text}`."

@@ -20,7 +20,7 @@ from itemic.model.pieces import PieceEncoder
 from itemic.model.turns import ASSISTANT, Message, TurnRenderer, Unit, turns_of
 
 Conversation = Sequence[Message] | str
-SUPERVISED = ("all", "itemic")
+SUPERVISED = ("all", "itemic", "everything")
 
 
 class ChatRenderer:
@@ -92,13 +92,16 @@ class ChatRenderer:
 
         Args:
             conversations: messages, or a plain text, of which every token is supervised.
-            supervise: ``"all"``, or ``"itemic"`` for the index's tokens only.
+            supervise: ``"all"``; ``"itemic"`` for the index's tokens only; ``"everything"`` for all that is said,
+                by the user and the system as well, with the headers of the turns.
 
         Raises:
             DataError: as :meth:`encode`.
+            ConfigError: another way to supervise, or a renderer that knows no item tokens.
         """
+        _check_supervision(supervise)
         units = [
-            self._segment(item) if isinstance(item, str) else self._turns.units(turns_of(item))
+            self._segment(item) if isinstance(item, str) else self._said(item, supervise)
             for item in conversations
         ]
         return self._supervise(self._rows(units), supervise)
@@ -116,7 +119,9 @@ class ChatRenderer:
 
         Raises:
             DataError: a row with neither, or with broken JSON.
+            ConfigError: as :meth:`encode_batch`.
         """
+        _check_supervision(supervise)
         columns = [
             conversations[name].to_list() if name in conversations.columns else [None] * len(conversations)
             for name in (c.MESSAGES, c.SEGMENTS)
@@ -124,7 +129,7 @@ class ChatRenderer:
         units = []
         for row, (messages, segments) in enumerate(zip(*columns, strict=True)):
             said, text = _conversation(row, messages, segments)
-            units.append(self._turns.units(turns_of(said)) if said else [*self._opening, *text])
+            units.append(self._said(said, supervise) if said else [*self._opening, *text])
         return self._supervise(self._rows(units), supervise)
 
     def prompt_batch(self, prompts: Iterable[Conversation], thinking: str | None = None) -> TokenRows:
@@ -137,6 +142,10 @@ class ChatRenderer:
 
     def _segment(self, text: str) -> list[Unit]:
         return [*self._opening, (text, True)]
+
+    def _said(self, messages: Sequence[Message], supervise: str) -> list[Unit]:
+        units = self._turns.units(turns_of(messages))
+        return [(text, True) for text, _ in units] if supervise == "everything" else units
 
     def _prompt_units(self, prompt: Conversation, thinking: str | None) -> list[Unit]:
         if isinstance(prompt, str):
@@ -172,9 +181,7 @@ class ChatRenderer:
         return TokenRows.of(rows, weights)
 
     def _supervise(self, rows: TokenRows, supervise: str) -> TokenRows:
-        if supervise not in SUPERVISED:
-            raise ConfigError(f"unknown supervision {supervise!r}", f"Use one of {', '.join(SUPERVISED)}.")
-        if supervise == "all":
+        if supervise != "itemic":
             return rows
         if self.item_tokens is None or rows.weights is None:
             raise ConfigError(
@@ -182,6 +189,11 @@ class ChatRenderer:
             )
         itemic = (rows.tokens >= self.item_tokens.start) & (rows.tokens < self.item_tokens.stop)
         return TokenRows(rows.tokens, rows.offsets, rows.weights * itemic.astype(np.float32))
+
+
+def _check_supervision(supervise: str) -> None:
+    if supervise not in SUPERVISED:
+        raise ConfigError(f"unknown supervision {supervise!r}", f"Use one of {', '.join(SUPERVISED)}.")
 
 
 def _conversation(row: int, messages: Any, segments: Any) -> tuple[list[Message], list[Unit]]:

@@ -147,7 +147,7 @@ class _Bench:
         if out.shape[1] <= prompt.shape[1]:
             raise ModelError("generate() gives nothing")
         text = self.tokenizer.decode(out[0, prompt.shape[1] :].tolist())
-        return f"after {self.index.text(0)} it goes on with {text!r}"
+        return f"after {self.index.examples(1)[0]} it goes on with {text!r}"
 
     def same_logits(self) -> str:
         assert self.reference is not None
@@ -166,7 +166,6 @@ class _Bench:
         return f"logits differ from the reference's by {worst:.2g} of the largest"
 
     def _probes(self) -> Tensor:
-        """Semantic IDs of a few items as prompts, int64 ``[n, t]``."""
-        rows = self.model.item_rows
-        count = min(PROBES, len(self.index))
-        return torch.tensor([rows[row].tolist() for row in range(count)])
+        """Semantic IDs of a few items, or of a few codes where there are no items, as prompts int64 ``[n, t]``."""
+        texts = self.index.examples(PROBES)
+        return torch.tensor([self.tokenizer.encode(text, add_special_tokens=False) for text in texts])

@@ -42,8 +42,8 @@ def expand(
 
     The new ids follow the tokenizer's last one without a gap, by level, then begin and end, then the turn
     tokens of our chat template if the base had no template. All old rows stay bit for bit as they are. A base
-    whose tokenizer has all tokens already keeps their rows, unless it was made by us for another index: then
-    they start anew.
+    whose tokenizer has all tokens already keeps their rows (OpenOneRec's released models; a model trained on the
+    codes alone, see :meth:`ItemIndex.of_codes`), unless it was made by us for other items: then they start anew.
 
     Args:
         base_folder: a local Hugging Face folder with safetensors weights; code in it is never run.
@@ -78,9 +78,10 @@ def expand(
     stop = taken if added or turns else first + len(index.tokens)
     if tie is not None:
         set_tied(lm, tie)
-    resize(lm, -(-max(taken, had) // pad_to) * pad_to)
+    resize(lm, padded_rows(taken, had, pad_to))
     record = getattr(config, RECORD, None) or {"digest": index.digest}
-    fresh = added or record["digest"] != index.digest or first + len(index.tokens) > had
+    same = not len(index) or record["digest"] in (index.digest, index.codes_digest)  # the codes mean the same
+    fresh = added or not same or first + len(index.tokens) > had
     if fresh or turns:
         begin = first if fresh else stop - len(turns)
         texts = item_texts(dataset.items) if init == "text" and dataset is not None else None
@@ -88,7 +89,10 @@ def expand(
     else:
         log.info("the base has all %d tokens of the index already; their rows are kept", len(index.tokens))
     remember_index(lm, index, first, stop - first)
-    return Model(lm, tokenizer, index)
+    model = Model(lm, tokenizer, index)
+    if record.get("think_pattern") and not fresh:
+        model.think_pattern = True
+    return model
 
 
 def check_kind(config: Any) -> None:
@@ -132,6 +136,12 @@ def set_tied(lm: PreTrainedModel, tie: bool) -> None:
     output.weight = inputs if tie else torch.nn.Parameter(inputs.detach().clone())
     lm.tie_weights()
     lm.all_tied_weights_keys = lm.get_expanded_tied_weights_keys(all_submodels=True)
+
+
+def padded_rows(taken: int, had: int, pad_to: int) -> int:
+    """Rows of the matrices for ``taken`` token ids in a model that had ``had``: a multiple of ``pad_to``, never
+    fewer than before."""
+    return -(-max(taken, had) // pad_to) * pad_to
 
 
 def resize(lm: PreTrainedModel, rows: int) -> None:

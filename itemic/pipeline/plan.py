@@ -99,7 +99,8 @@ def _place(name: str | None, names: list[str], default: int) -> int:
 
 def _expected(step: Step, known: dict[str, str], digests: FileDigests, seed: int) -> Manifest:
     inputs = {need: known[need] for need in step.needs} | {
-        name: digests.of(path) for name, path in step.files.items()
+        name: digests.of(path) if isinstance(path, str) else digests.of_all(path)
+        for name, path in step.files.items()
     }
     kind = step.name.partition(".")[0]
     return Manifest(kind, step.config, inputs, seed, versions=versions(*step.packages))
@@ -129,6 +130,10 @@ class FileDigests:
         self.known[str(root.resolve())] = [stamp, digest]
         self.changed = True
         return digest
+
+    def of_all(self, paths: Iterable[str]) -> str:
+        """One digest of several files, in their order."""
+        return digest_of([self.of(path) for path in paths])
 
     def save(self) -> None:
         """Remember, where the run's folder is there already."""

@@ -144,12 +144,17 @@ def open_run(folder: str | Path) -> Job:
     """A run's folder, for reading what it made.
 
     Raises:
-        ArtifactError: it is no run, or its last stage isn't trained.
+        ArtifactError: it is no run, has no dataset, or its last stage isn't trained.
     """
     root = Path(folder)
     if not (root / RECIPE).is_file():
         raise ArtifactError(f"{root} is not the folder of a run", "Make one with `itemic run RECIPE`.")
     recipe = read_resolved(root / RECIPE)
+    if recipe.data is None:
+        raise ArtifactError(
+            f"{root} was trained without data: it knows no users and no catalogue",
+            "Ask a run whose recipe has data.",
+        )
     step = last_stage(recipe)
     if not (root / step).is_dir():
         raise ArtifactError(f"{root} has no trained model yet: {step} is missing", "Finish the run first.")

@@ -128,6 +128,8 @@ def check_tasks(recipe: Recipe) -> None:
     Raises:
         ConfigError: naming every entry that can't work.
     """
+    if not recipe.tasks:
+        return
     from itemic.tasks.build import read_entries
 
     read_entries([{"task": task.task, **task.arguments} for task in recipe.tasks], recipe.seed)

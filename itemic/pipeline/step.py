@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Step:
         config: all of the recipe that decides what comes out; plain JSON.
         needs: earlier steps that it reads.
         work: fills the folder. Imports its room only when called.
-        files: what it reads from outside the run, by the name it has in the manifest.
+        files: what it reads from outside the run, by the name it has in the manifest: a path, or several in order.
         resumes: whether its work goes on from what an interrupted one left.
         together: whether all ranks of a run do it; the others are rank 0's.
         packages: distributions whose versions the manifest names.
@@ -54,7 +54,7 @@ class Step:
     config: dict[str, Any]
     needs: tuple[str, ...]
     work: Work
-    files: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | list[str]] = field(default_factory=dict)
     resumes: bool = False
     together: bool = False
     packages: tuple[str, ...] = ()

@@ -1,4 +1,7 @@
-"""The steps of a recipe, in order: data → index → conversations → model → train.… → evaluate → report."""
+"""The steps of a recipe, in order: data → index → conversations → model → train.… → evaluate → report.
+
+A recipe without data has no data, evaluate and report; one without tasks has no conversations but others' files.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Any
 from itemic.pipeline import work
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
+from itemic.recipe.inputs import conversation_inputs
+from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import options_of
 from itemic.train.stage import SILENT, Stage
 
@@ -17,9 +22,11 @@ TORCH = ("torch", "transformers")
 
 def steps_of(recipe: Recipe) -> list[Step]:
     """All steps of a run."""
-    before = [_data(recipe), _index(recipe), _conversations(recipe), _model(recipe)]
+    data = [] if recipe.data is None else [_data(recipe.data)]
+    built = [_conversations(recipe)] if recipe.tasks else []
     stages = _stages(recipe)
-    return [*before, *stages, _evaluate(recipe, stages[-1].name), _report(recipe)]
+    after = [] if recipe.data is None else [_evaluate(recipe, stages[-1].name), _report(recipe)]
+    return [*data, _index(recipe), *built, _model(recipe), *stages, *after]
 
 
 def last_stage(recipe: Recipe) -> str:
@@ -28,8 +35,9 @@ def last_stage(recipe: Recipe) -> str:
 
 
 def task_of(recipe: Recipe, name: str) -> dict[str, Any]:
-    """A task with the options that it is trained with; of several entries the first one counts."""
-    arguments = next(task.arguments for task in recipe.tasks if task.task == name)
+    """A task with the options that it is trained with; of several entries the first one counts. One that only others'
+    conversations teach has its defaults."""
+    arguments = next((task.arguments for task in recipe.tasks if task.task == name), {})
     options = {key: value for key, value in arguments.items() if key in options_of(name)}
     return {"task": name, **options}
 
@@ -38,8 +46,13 @@ def _dump(part: Any, *without: str) -> dict[str, Any]:
     return part.model_dump(mode="json", by_alias=True, exclude=set(without))  # type: ignore[no-any-return]
 
 
-def _data(recipe: Recipe) -> Step:
-    data = recipe.data
+def _needs(recipe: Recipe, *steps: str) -> tuple[str, ...]:
+    """Of the steps that are to be read those that the recipe has."""
+    absent = {"data": recipe.data is None, "conversations": not recipe.tasks}
+    return tuple(step for step in steps if not absent.get(step))
+
+
+def _data(data: DataPart) -> Step:
     config = _dump(data, "path")
     files = {}
     if data.path is not None:
@@ -51,7 +64,8 @@ def _index(recipe: Recipe) -> Step:
     index = recipe.index
     files = {"import": index.published} if index.published else {}
     packages = ("numpy", "scikit-learn", "torch")
-    return Step("index", _dump(index, "published"), ("data",), work.make_index, files, packages=packages)
+    needs = _needs(recipe, "data")
+    return Step("index", _dump(index, "published"), needs, work.make_index, files, packages=packages)
 
 
 def _conversations(recipe: Recipe) -> Step:
@@ -69,21 +83,26 @@ def _model(recipe: Recipe) -> Step:
             config["base"] = model.base
     if model.init == "vectors":
         config["vectors"] = [recipe.index.encoder, recipe.index.encoder_options]
-    return Step("model", config, ("data", "index"), work.make_model, files, packages=TORCH)
+    needs = _needs(recipe, "data", "index")
+    return Step("model", config, needs, work.make_model, files, packages=TORCH)
 
 
 def _stages(recipe: Recipe) -> list[Step]:
     steps: list[Step] = []
+    given = [] if recipe.conversations is None else recipe.conversations.files
+    files = {f"conversations {path}": conversation_inputs(path) for path in given}
+    asked = {} if recipe.data is None else {"validate_task": task_of(recipe, recipe.evaluate.task)}
     for value in recipe.stages:
-        stage = Stage.of({"validate_task": task_of(recipe, recipe.evaluate.task)} | value)
+        stage = Stage.of(asked | value)
         before = steps[-1].name if steps else "model"
         config = {key: each for key, each in stage.to_json().items() if key not in SILENT}
         steps.append(
             Step(
                 f"train.{stage.name}",
                 config,
-                ("data", "conversations", before),
+                _needs(recipe, "data", "conversations", before),
                 partial(work.train_stage, stage, before),
+                files,
                 resumes=True,
                 together=True,
                 packages=TORCH,

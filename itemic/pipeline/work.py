@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from itemic.evaluate.compare import Comparison
     from itemic.evaluate.stream import Ranker
     from itemic.model import Model
+    from itemic.recipe.schema import DataPart
     from itemic.sid.index import ItemIndex
     from itemic.tasks import Task
     from itemic.train.stage import Stage
@@ -29,7 +30,7 @@ def make_data(job: Job) -> None:
     from itemic.data.settings import FilterRule
     from itemic.data.statistics import describe
 
-    part = job.recipe.data
+    part = _data_part(job)
     dataset = _simulated(job) if part.simulate is not None else _read(job)
     if part.filters:
         dataset = apply_filters(dataset, FilterRule(**part.filters))
@@ -45,26 +46,32 @@ def make_data(job: Job) -> None:
     )
 
 
+def _data_part(job: Job) -> DataPart:
+    assert job.recipe.data is not None  # else there is no such step
+    return job.recipe.data
+
+
 def _simulated(job: Job) -> Dataset:
     from itemic.data.settings import SimulatorConfig
     from itemic.data.simulator import simulate
 
-    return simulate(SimulatorConfig(**(job.recipe.data.simulate or {})), job.recipe.seed).dataset
+    return simulate(SimulatorConfig(**(_data_part(job).simulate or {})), job.recipe.seed).dataset
 
 
 def _read(job: Job) -> Dataset:
     from itemic.data import read
 
-    part = job.recipe.data
+    part = _data_part(job)
     return read(str(part.format), str(part.path), on_bad_row=part.on_bad_row, **part.options)
 
 
 def make_index(job: Job) -> None:
-    """Build semantic IDs, or match published ones to the items."""
+    """Build semantic IDs, or match published ones to the items; without items, the codes alone."""
     from itemic.sid.build import build_tokenizer
+    from itemic.sid.index import ItemIndex
     from itemic.sid.published import import_index
 
-    part, dataset = job.recipe.index, load_dataset(job)
+    part, dataset = job.recipe.index, find_dataset(job)
     if part.published is not None:
         index = import_index(
             dataset,
@@ -74,6 +81,9 @@ def make_index(job: Job) -> None:
             collisions=part.collisions or "keep",
             unknown=part.unknown,
         )
+        index.save(job.output)
+    elif dataset is None:
+        index = ItemIndex.of_codes(part.levels or (), part.format)
         index.save(job.output)
     else:
         tokenizer = build_tokenizer(
@@ -113,7 +123,7 @@ def make_model(job: Job) -> None:
     from itemic.sid.text import item_texts
     from itemic.tasks import prompt_words
 
-    part, dataset, index = job.recipe.model, load_dataset(job), load_index(job)
+    part, dataset, index = job.recipe.model, find_dataset(job), load_index(job)
     if part.base is not None:
         model = expand(
             part.base,
@@ -129,12 +139,12 @@ def make_model(job: Job) -> None:
         model = new_model(
             str(part.preset),
             index,
-            item_texts(dataset.items),
+            item_texts(dataset.items) if dataset is not None else (),
             seed=job.recipe.seed,
             vocab_size=part.vocab_size,
             max_length=part.max_length,
             init=init,
-            vectors=_vectors(job, dataset) if init == "vectors" else None,
+            vectors=_vectors(job, dataset) if init == "vectors" and dataset is not None else None,
             corpus=prompt_words(),
             **part.overrides.model_dump(exclude_none=True),
         )
@@ -151,14 +161,18 @@ def _vectors(job: Job, dataset: Dataset) -> Any:
 
 
 def train_stage(stage: Stage, before: str, job: Job) -> None:
-    """One stage of training, from the model that the step before left."""
+    """One stage of training, from the model that the step before left, on what the tasks built and on the files that
+    others made."""
     from itemic.train.run import train
 
+    recipe = job.recipe
+    built = job.made("conversations")
+    given = [] if recipe.conversations is None else recipe.conversations.files
     train(
         load_model(job, before),
-        job.made("conversations"),
+        [*([built] if recipe.tasks else []), *given] if given else built,
         stage=stage,
-        dataset=load_dataset(job),
+        dataset=find_dataset(job),
         output=job.output,
         seed=job.recipe.seed,
         distribution=job.recipe.distribution.model_dump(),
@@ -236,6 +250,11 @@ def load_dataset(job: Job) -> Dataset:
     from itemic.data import Dataset
 
     return Dataset.load(job.made("data"))
+
+
+def find_dataset(job: Job) -> Dataset | None:
+    """The same; None in a run without data."""
+    return load_dataset(job) if job.recipe.data is not None else None
 
 
 def load_index(job: Job) -> ItemIndex:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from itemic.errors import ConfigError
 from itemic.recipe.fit import fit_faults
+from itemic.recipe.inputs import missing_inputs
 from itemic.recipe.schema import Recipe
 from itemic.recipe.source import Fault, KeyPath, Source, read_source
 from itemic.recipe.tables import settings_faults
@@ -41,6 +42,22 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         RecipeError: naming every fault with its line, its key and, what was meant.
     """
+    recipe, waiting = check_recipe(file, overrides)
+    if waiting:
+        raise RecipeError(str(file), waiting)
+    return recipe
+
+
+def check_recipe(file: str | Path, overrides: Iterable[str] = ()) -> tuple[Recipe, list[Fault]]:
+    """As :func:`load_recipe`, but files may be missing where nobody has said yet where they are.
+
+    Returns:
+        the recipe, and what it waits for: files at the default of a variable (``${NAME:-default}``) that isn't set.
+        A missing file that is named outright is a fault like any other.
+
+    Raises:
+        RecipeError: as :func:`load_recipe`, with what it waits for among the faults.
+    """
     source = read_source(file, overrides)
     if source.faults:
         raise RecipeError(source.file, source.faults)
@@ -48,12 +65,20 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     for path, problem in settings_faults(source.value):
         source.fault(path, problem)
     told = {fault.path for fault in source.faults}
-    for path, problem in fit_faults(sections):
+    for path, problem in fit_faults(sections, set(source.value)):
         if not any(known[: len(path)] == path for known in told):  # else it may be but the echo of that fault
             source.fault(path, problem)
+    waiting = []
+    for path, problem in missing_inputs(sections):
+        named = (path, path[:-1])  # a list of one may be written as its only value
+        variable = next((name for at, name in source.unset.items() if at in named), None)
+        if variable is None:
+            source.fault(path, problem)
+        else:
+            waiting.append(Fault(source.place(path), path, f"{problem}; set {variable} to where it is"))
     if source.faults or recipe is None:
-        raise RecipeError(source.file, sorted(dict.fromkeys(source.faults), key=_line))
-    return recipe
+        raise RecipeError(source.file, sorted(dict.fromkeys([*source.faults, *waiting]), key=_line))
+    return recipe, waiting
 
 
 def _line(fault: Fault) -> tuple[bool, int]:

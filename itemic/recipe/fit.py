@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,27 +17,57 @@ from itemic.recipe.words import meant
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][\w\-]*")
 
 
-def fit_faults(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
+    """Faults of sections that are sound one by one.
+
+    Args:
+        sections: by name, those that could be read.
+        given: the names that the recipe's text has.
+    """
     for name, check in _CHECKS.items():
-        if name in sections:
+        if sections.get(name) is not None:
             yield from check(sections[name])
-    if "evaluate" in sections and "tasks" in sections:
+    if not {"tasks", "conversations"} & given:
+        yield ("tasks",), "is missing: give tasks (which need data), conversations, or both"
+    elif "data" not in given:
+        yield from _faults_without_data(sections, given)
+    elif {"evaluate", "tasks"} <= set(sections):
         asked, built = sections["evaluate"].task, list(dict.fromkeys(task.task for task in sections["tasks"]))
-        if asked not in built and set(built) <= set(TASK_OPTIONS):
+        elsewhere = not built or "conversations" in given  # it may be taught by the files
+        if not elsewhere and asked not in built and set(built) <= set(TASK_OPTIONS):
             yield (
                 ("evaluate", "task"),
                 f"{asked!r} is not among the tasks that are trained: {', '.join(built)}",
             )
 
 
+def _faults_without_data(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
+    """What a recipe can't ask for that has conversation files alone."""
+    for name in ("tasks", "evaluate"):
+        if name in given:
+            yield (name,), "needs data, and the recipe has none"
+    index = sections.get("index")
+    if index is not None:
+        if index.published is None and index.levels is None:
+            yield ("index",), "without data it needs import (items and codes) or levels (the codes alone)"
+        vain = ("encoder", "encoder_options", "quantizer", "quantizer_options", "duplicates", "unknown")
+        for key in _given(index, vain if index.published is None else vain[-2:]):
+            yield ("index", key), "has no meaning without data"
+        if index.published is None:
+            for key in _given(index, ("collisions",)):
+                yield ("index", key), "has no meaning without items"
+    model = sections.get("model")
+    if model is not None and model.init in ("text", "vectors"):
+        yield ("model", "init"), f"{model.init!r} needs data, whose items have texts; use another one"
+    for i, stage in enumerate(sections.get("stages", [])):
+        for key in ("validate_every", "samples", "validate_task"):
+            if stage.get(key):
+                yield ("stages", i, key), "needs data, whose users are asked about"
+
+
 def _one_of(path: KeyPath, value: str | None, known: Iterable[str]) -> Iterator[tuple[KeyPath, str]]:
     if value is not None and value not in known:
         yield path, f"unknown {path[-1]} {value!r}" + meant(value, known)
-
-
-def _missing_file(path: KeyPath, value: str) -> Iterator[tuple[KeyPath, str]]:
-    if "://" not in value and not Path(value).expanduser().exists():
-        yield path, f"there is nothing at {value}"
 
 
 def _given(part: BaseModel, keys: Iterable[str]) -> list[str]:
@@ -57,8 +86,6 @@ def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
     if data.simulate is not None:
         for key in _given(data, ("format", "path", "options", "on_bad_row")):
             yield ("data", key), "has no meaning beside simulate"
-    if data.path is not None:
-        yield from _missing_file(("data", "path"), data.path)
 
 
 def _index_faults(index: IndexPart) -> Iterator[tuple[KeyPath, str]]:
@@ -79,7 +106,6 @@ def _index_faults(index: IndexPart) -> Iterator[tuple[KeyPath, str]]:
             ("index", "collisions"),
             "'reassign' needs item vectors, which published codes don't have; use keep or rank",
         )
-    yield from _missing_file(("index", "import"), index.published)
 
 
 def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
@@ -92,8 +118,6 @@ def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
         yield ("model", key), f"has no meaning beside {'base' if model.base else 'preset'}"
     known = names.EXPAND_INITS if model.base else names.NEW_INITS
     yield from _one_of(("model", "init"), model.init, known)
-    if model.base and model.base.startswith((".", "/", "~")):
-        yield from _missing_file(("model", "base"), model.base)
 
 
 def _task_faults(tasks: list[TaskPart]) -> Iterator[tuple[KeyPath, str]]:

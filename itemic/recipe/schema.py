@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 # The names that a recipe may use. They repeat the keys of the rooms' own tables (a test compares them),
 # because those tables can't be imported without torch and a recipe is checked in an instant.
@@ -63,7 +63,11 @@ class DataPart(Part):
 
 
 class IndexPart(Part):
-    """Semantic IDs to build from the items' texts, or published ones to ``import`` from a file."""
+    """Semantic IDs to build from the items' texts, or published ones to ``import`` from a file.
+
+    Without ``data`` there is nothing to build from: ``import`` takes all items of its file, and ``levels`` without it
+    makes the codes alone.
+    """
 
     encoder: str = "lsa"
     encoder_options: dict[str, Any] = {}
@@ -92,7 +96,7 @@ class ShapePart(Part):
 
 
 class ModelPart(Part):
-    """A ``preset`` with random weights, or a ``base`` (a Hugging Face folder or name) to expand."""
+    """A ``preset`` with random weights, or a ``base`` (a Hugging Face folder) to expand."""
 
     preset: str | None = None
     vocab_size: PositiveInt = 4096
@@ -114,6 +118,17 @@ class TaskPart(BaseModel):
     @property
     def arguments(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class ConversationsPart(Part):
+    """Conversation files that others made, to be trained on as they are: Parquet files, folders of them, globs, JSON
+    lists of files, local or remote; see :meth:`itemic.tasks.Conversations.open`."""
+
+    files: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 
 
 class PublishedPart(Part):
@@ -148,14 +163,18 @@ class DistributionPart(Part):
 
 
 class Recipe(Part):
-    """A whole run. Its steps are data, index, conversations, model, one per stage, evaluate and report."""
+    """A whole run. Its steps are data, index, conversations, model, one per stage, evaluate and report.
+
+    Without ``data`` there are no data, evaluate and report, without ``tasks`` no conversations.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")]
     seed: NonNegativeInt = 0
-    data: DataPart
+    data: DataPart | None = None
     index: IndexPart = IndexPart()
     model: ModelPart
-    tasks: Annotated[list[TaskPart], Field(min_length=1)]
+    tasks: Annotated[list[TaskPart], Field(min_length=1)] = []
+    conversations: ConversationsPart | None = None
     stages: Annotated[list[dict[str, Any]], Field(min_length=1)]
     evaluate: EvaluatePart = EvaluatePart()
     distribution: DistributionPart = DistributionPart()

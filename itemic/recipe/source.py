@@ -59,12 +59,14 @@ class Source:
         value: the mapping, overrides and environment variables applied.
         places: for each key path, ``file:line`` or the override it came from.
         faults: what was wrong with the text itself.
+        unset: for each key path whose text has a variable that fell back to its default, the variable's name.
     """
 
     file: str
     value: dict[str, Any] = field(default_factory=dict)
     places: dict[KeyPath, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    unset: dict[KeyPath, str] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> str:
         """Where a key stands; where it is missing, the nearest key around it."""
@@ -200,7 +202,10 @@ def _expand(value: Any, path: KeyPath, source: Source) -> Any:
         return value
 
     def replace(match: re.Match[str]) -> str:
-        found = os.environ.get(match["name"]) or match["default"]
+        given = os.environ.get(match["name"])
+        found = given or match["default"]
+        if not given and found is not None:
+            source.unset[path] = match["name"]
         if found is None:
             source.fault(path, f"the environment variable {match['name']} is not set and has no default")
             return ""

@@ -49,16 +49,19 @@ class CollisionStats:
 
     @property
     def rate(self) -> float:
-        """The collision rate of the papers: ``1 - sids / items``."""
-        return 1.0 - self.sids / self.items
+        """The collision rate of the papers: ``1 - sids / items``; 0 without items."""
+        return 1.0 - self.sids / self.items if self.items else 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class ItemIndex:
     """One semantic ID per item.
 
+    An index without items is a code space alone: its tokens can be learned from conversations that others made,
+    but nothing can be ranked with it.
+
     Attributes:
-        item_ids: ids of the ``n`` items; their order is the dataset's (an item's *row*).
+        item_ids: ids of the ``n`` items; their order is the dataset's (an item's *row*). May be empty.
         codes: int32 ``[n, L]``, read-only.
         sizes: codes per level, ``0 <= codes[:, l] < sizes[l]``.
         format: name of the token format, a key of :data:`itemic.sid.format.TOKEN_FORMATS`.
@@ -89,8 +92,10 @@ class ItemIndex:
 
     def _faults(self) -> Iterator[str]:
         n, levels = len(self.item_ids), len(self.sizes)
-        if not n or not levels:
-            yield "it has no items" if not n else "it has no levels"
+        if not levels:
+            yield "it has no levels"
+        elif min(self.sizes) < 1:
+            yield f"its levels have {list(self.sizes)} codes"
         elif self.codes.shape != (n, levels):
             yield f"{n} items with {levels} levels have codes of the shape {list(self.codes.shape)}"
         elif len(set(self.item_ids)) != n:
@@ -102,6 +107,17 @@ class ItemIndex:
         for level, book in enumerate(self.codebooks or []):
             if level >= levels or book.ndim != 2 or len(book) != self.sizes[level]:
                 yield f"the codebook of level {level} has the shape {list(book.shape)}"
+
+    @classmethod
+    def of_codes(cls, sizes: Sequence[int], format: str = "onerec") -> ItemIndex:
+        """The codes alone, with no items."""
+        empty = np.zeros((0, len(sizes)), np.int32)
+        return cls([], empty, tuple(sizes), format, {"codes": "alone, without items"})
+
+    @property
+    def codes_digest(self) -> str:
+        """The digest of the same codes without any items: equal where two indexes have the same tokens."""
+        return self.digest if not len(self) else ItemIndex.of_codes(self.sizes, self.format).digest
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -133,6 +149,13 @@ class ItemIndex:
     def text(self, row: int) -> str:
         """The semantic ID of the item in that row."""
         return self.texts[row]
+
+    def examples(self, count: int) -> list[str]:
+        """Semantic IDs to look at: the first items', or of the lowest codes where there are no items."""
+        if len(self):
+            return self.texts[:count]
+        rows = range(min(count, *self.sizes))
+        return [self.token_format.text([row] * self.levels, self.sizes) for row in rows]
 
     @cached_property
     def texts(self) -> list[str]:
@@ -189,6 +212,8 @@ class ItemIndex:
 
     @cached_property
     def collisions(self) -> CollisionStats:
+        if not len(self):
+            return CollisionStats(0, 0, 0, 0)
         crowd = np.bincount(self.sid_numbers)
         return CollisionStats(len(self), len(crowd), int(crowd[crowd > 1].sum()), int(crowd.max()))
 
@@ -248,7 +273,8 @@ class ItemIndex:
     def table(self) -> pl.DataFrame:
         """``item_id``, ``semantic_id_0`` … and ``semantic_id`` (the text), one row an item."""
         columns = {f"semantic_id_{level}": self.codes[:, level] for level in range(self.levels)}
-        return pl.DataFrame({c.ITEM_ID: self.item_ids, **columns, "semantic_id": self.texts})
+        ids, texts = pl.Series(self.item_ids, dtype=pl.String), pl.Series(self.texts, dtype=pl.String)
+        return pl.DataFrame({c.ITEM_ID: ids, **columns, "semantic_id": texts})
 
     def save(self, folder: str | Path) -> None:
         """Write ``index.json``, ``items.parquet`` and, where there are codebooks, ``codebooks.safetensors``.

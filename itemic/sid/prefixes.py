@@ -49,6 +49,8 @@ class Prefixes:
         for level in range(codes.shape[1]):
             code = codes[:, level].astype(np.int64)
             key = number * self.sizes[level] + code
+            if not len(self.keys[level]):
+                return np.full(len(codes), -1)
             place = np.minimum(np.searchsorted(self.keys[level], key), len(self.keys[level]) - 1)
             known = (
                 (number >= 0) & (code >= 0) & (code < self.sizes[level]) & (self.keys[level][place] == key)

@@ -25,7 +25,7 @@ PID, SID = "pid", "sid"  # the columns of OpenOneRec's table
 
 
 def import_index(
-    dataset: Dataset,
+    dataset: Dataset | None,
     path: str | Path,
     *,
     format: str = "onerec",
@@ -41,7 +41,7 @@ def import_index(
     ``pid`` and ``sid``, a list of codes. :mod:`itemic.sid.export` writes all of them.
 
     Args:
-        dataset: the items; all of them must be in the file.
+        dataset: the items; all of them must be in the file. None takes the items of the file, in its order.
         path: the file.
         format: the token format of the new index, whatever the file's.
         sizes: codes per level. By default all levels get the least power of two that holds every code; the
@@ -58,33 +58,35 @@ def import_index(
         raise ConfigError(f"unknown is {unknown!r}", "Use 'error' or 'drop'.")
     file = Path(path)
     if file.suffix == ".parquet":
-        codes = _table_codes(dataset, file, sizes, unknown)
+        ids, codes = _table_codes(dataset, file, sizes, unknown)
     else:
         texts = read_sid_texts(file)
-        _match(dataset, texts, file, unknown)
-        codes = _codes({item: texts[item] for item in dataset.item_ids}, file, sizes)
+        ids = _wanted(dataset, texts, file, unknown)
+        codes = _codes({item: texts[item] for item in ids}, file, sizes)
     if sizes is None:
         sizes = (1 << max(1, int(codes.max()).bit_length()),) * codes.shape[1]
     plain = Coded(codes, tuple(sizes))
     codes, widened, _ = resolve(plain, collisions)
     origin = {"file": file.name, "file_digest": digest_files(file), "collisions": {"policy": collisions}}
-    index = ItemIndex(dataset.item_ids, codes, widened, format, origin)
+    index = ItemIndex(ids, codes, widened, format, origin)
     stats = index.collisions
     log.info("%s: %d items, %d semantic IDs", file.name, stats.items, stats.sids)
     return index
 
 
 def _table_codes(
-    dataset: Dataset, file: Path, sizes: Sequence[int] | None, unknown: str
-) -> npt.NDArray[np.int32]:
-    """The codes int32 ``[n, L]`` of a table with the columns ``pid`` and ``sid``."""
+    dataset: Dataset | None, file: Path, sizes: Sequence[int] | None, unknown: str
+) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """Ids and codes int32 ``[n, L]`` of a table with the columns ``pid`` and ``sid``."""
     table = read_pid_table(file)
     places = {item: row for row, item in enumerate(table[PID].to_list())}
     if len(places) != len(table):
         twice = table.filter(table[PID].is_duplicated())[PID][0]
         raise DataError(f"{file}: item {twice!r} comes twice", "Keep one row an item.")
-    _match(dataset, places, file, unknown)
-    rows = table[[places[item] for item in dataset.item_ids]]
+    ids = _wanted(dataset, places, file, unknown)
+    rows = table[[places[item] for item in ids]]
+    if not len(rows):
+        raise DataError(f"{file} holds no items", "Give a table with a row for each item.")
     levels = rows[SID].list.len()
     wanted = int(levels[0]) if sizes is None else len(sizes)
     if not 1 <= wanted <= MOST_LEVELS:
@@ -101,8 +103,7 @@ def _table_codes(
         raise DataError(
             f"{file}: item {item!r} has the codes {codes}, {detail}", "Mend the file or the sizes."
         )
-    found: npt.NDArray[np.int32] = codes.astype(np.int32)
-    return found
+    return ids, codes.astype(np.int32)
 
 
 def read_pid_table(path: str | Path) -> pl.DataFrame:
@@ -164,7 +165,10 @@ def _text(value: Any, item: str, file: Path) -> str:
     return value
 
 
-def _match(dataset: Dataset, texts: Mapping[str, object], file: Path, unknown: str) -> None:
+def _wanted(dataset: Dataset | None, texts: Mapping[str, object], file: Path, unknown: str) -> list[str]:
+    """The items of the index: the dataset's, which the file must have, or the file's own."""
+    if dataset is None:
+        return list(texts)
     missing = [item for item in dataset.item_ids if item not in texts]
     if missing:
         raise IndexMismatchError(
@@ -178,6 +182,7 @@ def _match(dataset: Dataset, texts: Mapping[str, object], file: Path, unknown: s
             f"{file} names {len(extra)} items that {dataset.name!r} doesn't have: {_some(extra)}",
             "Import this dataset's own file, or pass unknown='drop' if you filtered items out.",
         )
+    return dataset.item_ids
 
 
 def _some(items: Sequence[str]) -> str:

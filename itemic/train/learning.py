@@ -114,7 +114,7 @@ def _layers(lm: PreTrainedModel) -> nn.ModuleList:
 def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | None) -> Iterator[Named]:
     from peft import PeftModel
 
-    linear = _linear(lm)
+    linear = matrices_of_layers(lm)
     targets = _targets(stage, linear)
     own = {name: lm.get_submodule(name) for name in linear}
     deltas: dict[str, Tensor] = {}
@@ -141,7 +141,7 @@ def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | N
             weight.data += delta.to(weight)
 
 
-def _linear(lm: PreTrainedModel) -> list[str]:
+def matrices_of_layers(lm: PreTrainedModel) -> list[str]:
     """Full names of the layers' matrices."""
     return [
         name for name, module in lm.named_modules() if isinstance(module, nn.Linear) and _LAYER.search(name)

@@ -16,7 +16,7 @@ SCHEDULES = ("cosine", "linear", "constant", "wsd")
 TRACKERS = ("tensorboard", "wandb", "swanlab", "trackio")
 PRECISIONS = ("auto", "float32", "bfloat16")
 NORMALIZERS = ("token", "row")
-SUPERVISE = ("all", "itemic")
+SUPERVISE = ("all", "itemic", "everything")
 OVERLONG = ("drop", "keep-end", "keep-start", "split")
 EPOCH = "epoch"
 SILENT = ("name", "checkpoint_every", "keep", "log_every", "samples", "trackers")  # no weight depends on them
@@ -48,8 +48,9 @@ class Stage:
         max_length: the longest row, in tokens.
         overlong: what becomes of a longer row: ``drop``, ``keep-end`` (its last tokens), ``keep-start``, or
             ``split`` (several rows; what begins a later one is predicted from nothing before it).
-        supervise: which of the assistant's tokens (of a plain text's: all) carry loss: ``all``, or ``itemic``
-            for the index's tokens alone.
+        supervise: which tokens carry loss: ``all`` of the assistant's (of a plain text's: all), ``itemic`` for the
+            index's tokens among these alone, or ``everything``: all tokens of a conversation, whoever's, headers
+            of turns included.
         think_pattern: put conversations into OpenOneRec's think pattern: a user's turn says at its end whether the
             answer has thoughts, and an answer without any begins with an empty block. The model remembers it and is
             asked that way. None leaves it as the model has it.

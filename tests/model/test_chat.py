@@ -14,6 +14,7 @@ from itemic.model.chat import ChatRenderer
 from itemic.model.template import CHAT_TEMPLATE, EMPTY_THINK
 from itemic.model.tokenizer import add_index_tokens
 from itemic.model.turns import turns_of
+from itemic.train.stream import row_weights
 from tests.model.helpers import FAMILIES, catalogue, family_tokenizer, metaspace_tokenizer, small_index
 
 INDEX = small_index()
@@ -307,3 +308,28 @@ def test_loss_must_be_true_or_false() -> None:
     segments = json.dumps([{"type": "text", "text": "a", "loss": "no"}])
     with pytest.raises(DataError, match="a segment's loss is 'no'"):
         renderer(KINDS[0]).encode_table(pl.DataFrame({"segments": [segments]}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_everything_has_loss_but_what_nothing_predicts(kind: str, data: st.DataObject) -> None:
+    """OpenOneRec's ``only_assistant_loss: false``: the same tokens, and only the first of a row is not learned."""
+    messages = data.draw(conversations(clean))
+    chatter = renderer(kind)
+    assistants, found = (chatter.encode_batch([messages], supervise=name) for name in ("all", "everything"))
+    assert found.tokens.tolist() == assistants.tokens.tolist()
+    learned = row_weights(found) > 0
+    assert not learned[0]
+    assert learned[1:].all()
+    table = pl.DataFrame({"messages": [json.dumps(messages)]})
+    assert chatter.encode_table(table, supervise="everything").weights.tolist() == found.weights.tolist()
+
+
+def test_everything_leaves_context_of_plain_texts_without_loss() -> None:
+    segments = [{"type": "text", "text": "rose oil", "loss": False}, {"type": "text", "text": INDEX.text(1)}]
+    table = pl.DataFrame({"segments": [json.dumps(segments)]})
+    chatter = renderer("qwen2")
+    both = [chatter.encode_table(table, supervise=name).weights.tolist() for name in ("all", "everything")]
+    assert both[0] == both[1]
+    assert 0.0 in both[0]

@@ -114,3 +114,16 @@ def test_half_precision_is_near_enough(whole: Path, tmp_path: Path) -> None:
     proofs = check_model(tmp_path / "half", reference=model.lm)
     assert all(proof.ok for proof in proofs)
     assert "bfloat16" in next(proof.detail for proof in proofs if proof.name == "weights")
+
+
+def test_a_model_of_codes_alone_passes(tmp_path: Path) -> None:
+    """A model that was made for a code space and no items: OpenOneRec's pretraining."""
+    index = ItemIndex.of_codes((4, 3))
+    new_model("qwen3-pico", index, vocab_size=300).save(tmp_path / "m")
+    proofs = check_model(tmp_path / "m", reference=Model.load(tmp_path / "m").lm)
+    assert [proof.name for proof in proofs] == [*NAMES, "same logits"]
+    assert all(proof.ok for proof in proofs), proofs
+    assert "0 items, 9 tokens" in proofs[1].detail
+    card = (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
+    assert "names 0 items" in card
+    assert "the codes alone" in card

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -16,6 +17,9 @@ from transformers import (
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -24,6 +28,7 @@ from itemic.errors import ConfigError, IndexMismatchError, ModelError
 from itemic.model.expand import expand
 from itemic.model.model import Model, embeddings, head
 from itemic.model.template import CHAT_TEMPLATE, CHAT_TOKENS
+from itemic.sid.index import ItemIndex
 from tests.model.helpers import FAMILIES, catalogue, family_folder, family_tokenizer, small_index
 from tests.sid.helpers import make_dataset
 
@@ -183,6 +188,37 @@ class TestTokensThatAreThereAlready:
         assert not (embeddings(first.lm)[start:stop] == embeddings(second.lm)[start:stop]).all(1).any()
         assert second.index.digest == other.digest
 
+    def test_codes_alone_and_items_under_these_codes_keep_the_rows(
+        self, bases: dict[str, Path], tmp_path: Path
+    ) -> None:
+        """Pretraining on the codes, then a catalogue that has them; and the way back."""
+        first = expand(bases["qwen3"], ItemIndex.of_codes(INDEX.sizes))
+        first.think_pattern = True
+        first.save(tmp_path / "codes")
+        second = expand(tmp_path / "codes", INDEX, seed=7)
+        assert torch.equal(embeddings(first.lm), embeddings(second.lm))
+        assert (second.index.digest, second.think_pattern) == (INDEX.digest, True)
+        second.save(tmp_path / "items")
+        third = expand(tmp_path / "items", ItemIndex.of_codes(INDEX.sizes), seed=8)
+        assert torch.equal(embeddings(first.lm), embeddings(third.lm))
+
+    def test_a_model_that_others_expanded_keeps_its_rows(
+        self, bases: dict[str, Path], tmp_path: Path
+    ) -> None:
+        """As OpenOneRec releases its models: tokens and rows are there, no word of ours in the configuration."""
+        tokenizer, lm = AutoTokenizer.from_pretrained(bases["qwen3"]), load(bases["qwen3"])
+        first = len(tokenizer)
+        tokenizer.add_tokens(INDEX.tokens, special_tokens=True)
+        lm.resize_token_embeddings(-(-len(tokenizer) // 256) * 256)
+        torch.nn.init.normal_(embeddings(lm))
+        for part in (tokenizer, lm):
+            part.save_pretrained(tmp_path / "theirs")
+        model = expand(tmp_path / "theirs", ItemIndex.of_codes(INDEX.sizes))
+        assert torch.equal(embeddings(model.lm), embeddings(lm))
+        assert list(model.item_tokens) == list(range(first, first + len(INDEX.tokens)))
+        model.save(tmp_path / "ours")
+        assert Model.load(tmp_path / "ours").item_tokens == model.item_tokens
+
     def test_some_of_them_is_refused(self, bases: dict[str, Path], tmp_path: Path) -> None:
         expand(bases["qwen3"], INDEX).save(tmp_path / "m")
         with pytest.raises(ModelError, match="already has"):
@@ -265,3 +301,35 @@ def test_weights_can_be_taken_in_bfloat16(bases: dict[str, Path]) -> None:
     assert model.lm.dtype == torch.bfloat16
     assert torch.equal(embeddings(model.lm)[: len(embeddings(base))], embeddings(base).bfloat16())
     assert np.isfinite(embeddings(model.lm).detach().float().numpy()).all()
+
+
+def qwen3_folder(root: Path) -> Path:
+    """A Qwen3 model as narrow as can be, with as many tokens and rows as the real ones: the last token of Qwen3's
+    tokenizer is 151,668, its matrices have 151,936 rows."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    words = [*alphabet, *(f"w{number}" for number in range(151_669 - len(alphabet) - len(special)))]
+    backend = Tokenizer(models.BPE(vocab={word: place for place, word in enumerate(words)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.add_special_tokens(special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", chat_template=CHAT_TEMPLATE
+    )
+    assert len(tokenizer) == 151_669
+    tokenizer.save_pretrained(root)
+    shape = {"hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = Qwen3Config(
+        **shape, num_key_value_heads=1, head_dim=4, vocab_size=151_936, tie_word_embeddings=True
+    )
+    Qwen3ForCausalLM(config).save_pretrained(root)
+    return root
+
+
+def test_openonerecs_token_ids_on_qwen3(tmp_path: Path) -> None:
+    """The published numbers: ids 151669 to 176246, 176,384 rows."""
+    model = expand(qwen3_folder(tmp_path), ItemIndex.of_codes((8192,) * 3), init="mean")
+    assert list(model.item_tokens) == list(range(151_669, 176_247))
+    assert len(embeddings(model.lm)) == model.lm.config.vocab_size == 176_384
+    ids = {"<s_a_0>": 151_669, "<s_b_0>": 159_861, "<s_c_8191>": 176_244, "<|sid_begin|>": 176_245}
+    for token, number in (ids | {"<|sid_end|>": 176_246}).items():
+        assert model.tokenizer.encode(token, add_special_tokens=False) == [number]

@@ -137,7 +137,8 @@ def test_a_broken_folder_is_named(tmp_path: Path, spoil: Any) -> None:
         (["a", "b"], [[0], [-1]], (3,), "code -1"),
         (["a", "a"], [[0], [1]], (3,), "twice"),
         (["a"], [[0], [1]], (3,), "shape"),
-        ([], np.zeros((0, 1)), (3,), "no items"),
+        ([], np.zeros((0, 2)), (3,), "shape"),
+        ([], np.zeros((0, 1)), (0,), "0"),
         (["a"], np.zeros((1, 0)), (), "no levels"),
     ],
 )
@@ -212,3 +213,41 @@ def test_a_token_that_shares_its_id_or_is_split() -> None:
 
     with pytest.raises(IndexMismatchError, match="'<s_a_2>' as one token"):
         index.token_rows(Splitting())
+
+
+class TestCodesAlone:
+    """OpenOneRec's pretraining has a code space and no catalogue."""
+
+    def test_they_have_tokens_and_nothing_else(self) -> None:
+        index = ItemIndex.of_codes((3, 2))
+        assert len(index) == 0
+        assert index.tokens == make_index(CODES, (3, 2)).tokens
+        assert index.texts == []
+        assert index.examples(5) == [TOKEN_FORMATS["onerec"].text([row, row], (3, 2)) for row in range(2)]
+        assert (index.collisions.items, index.collisions.sids, index.collisions.rate) == (0, 0, 0.0)
+        assert index.parse(index.examples(1)[0]).tolist() == [0, 0]  # type: ignore[union-attr]
+        rows, offsets = index.rows_of_codes([[0, 0], [2, 1]])
+        assert (rows.tolist(), offsets.tolist()) == ([], [0, 0, 0])
+
+    def test_they_survive_the_disk(self, tmp_path: Path) -> None:
+        index = ItemIndex.of_codes((3, 2), "minionerec")
+        index.save(tmp_path)
+        found = ItemIndex.load(tmp_path)
+        assert (found.digest, found.sizes, found.format, len(found)) == (
+            index.digest,
+            (3, 2),
+            "minionerec",
+            0,
+        )
+        assert found.table.schema["item_id"] == pl.String
+
+    def test_the_digest_of_the_codes_is_that_of_any_items_with_them(self) -> None:
+        alone, index = ItemIndex.of_codes((3, 2)), make_index(CODES, (3, 2))
+        assert index.codes_digest == alone.digest == alone.codes_digest != index.digest
+        assert make_index(CODES, (4, 2)).codes_digest != alone.digest
+
+    def test_openonerecs_tokens_in_openonerecs_order(self) -> None:
+        """All s_a, all s_b, all s_c, then begin and end: 3 × 8,192 + 2."""
+        tokens = ItemIndex.of_codes((8192,) * 3).tokens
+        layers = [f"<s_{layer}_{code}>" for layer in "abc" for code in range(8192)]
+        assert tokens == [*layers, "<|sid_begin|>", "<|sid_end|>"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from itemic.errors import ConfigError, DataError, IndexMismatchError
@@ -161,3 +162,25 @@ def test_sizes_that_do_not_fit(tmp_path: Path) -> None:
         import_index(DATA, file, unknown="skip")
     with pytest.raises(DataError, match="can't be read"):
         import_index(DATA, tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_without_a_dataset_the_items_are_the_files_own(tmp_path: Path, kind: str) -> None:
+    codes = {"9": [0, 5], "2": [4, 2], "7": [0, 5]}
+    if kind == "json":
+        lists = {item: [f"<a_{a}>", f"<b_{b}>"] for item, (a, b) in codes.items()}
+        file = write(tmp_path, lists)
+    else:
+        file = tmp_path / "table.parquet"
+        pl.DataFrame({"pid": [int(item) for item in codes], "sid": list(codes.values())}).write_parquet(file)
+    index = import_index(None, file, sizes=[8, 8])
+    assert index.item_ids == list(codes)
+    assert index.codes.tolist() == list(codes.values())
+    assert index.sizes == (8, 8)
+
+
+def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "none.parquet"
+    pl.DataFrame(schema={"pid": pl.Int64, "sid": pl.List(pl.Int64)}).write_parquet(file)
+    with pytest.raises(DataError, match="holds no items"):
+        import_index(None, file)

@@ -68,8 +68,13 @@ def report(
     Raises:
         IndexMismatchError: the index is of other items than the dataset.
         DataError: the vectors are of another number of items, or broken.
-        ConfigError: codebooks without vectors, codebooks of other levels than the index, or nothing to sample.
+        ConfigError: codebooks without vectors, codebooks of other levels than the index, nothing to sample, or an index
+            of the codes alone.
     """
+    if not len(index):
+        raise ConfigError(
+            "the index holds codes without items: there is nothing to measure", "Give one that has items."
+        )
     if dataset is not None:
         index.check_dataset(dataset)
     if neighbours < 1 or queries < 1:

@@ -203,6 +203,8 @@ def test_what_does_not_fit() -> None:
         report(INDEX, None, VECTORS, books)
     with pytest.raises(ConfigError, match="codebooks alone"):
         report(INDEX, None, None, books)
+    with pytest.raises(ConfigError, match="codes without items"):
+        report(ItemIndex.of_codes((4, 3)))
     with pytest.raises(ConfigError, match="0 neighbours"):
         report(INDEX, None, VECTORS, neighbours=0)
 

@@ -1,0 +1,143 @@
+"""Every shipped recipe for a real base model, worked out with that model's configuration; no weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from itemic.cli.app import call
+from itemic.errors import ConfigError, ModelError
+from itemic.model import new_model
+from itemic.pipeline import Run
+from itemic.pipeline.shapes import recipe_shapes
+from itemic.recipe import check_recipe
+from itemic.sid.index import ItemIndex
+from tests.model.helpers import family_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "tests" / "configs"
+QWEN3 = 151_669
+WIDTH = {"0.6b": (1024, 1), "1.7b": (2048, 1), "8b": (4096, 2)}  # and matrices of tokens
+LAYERS_8B = 36 * (4096 * (4096 + 1024 + 1024) + 4096 * 4096 + 3 * 4096 * 12288)
+
+
+@pytest.mark.parametrize("size", WIDTH)
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "sft"])
+def test_openonerec(stage: str, size: str) -> None:
+    recipe, _ = check_recipe(ROOT / "recipes" / f"openonerec-{stage}.yaml")
+    found = recipe_shapes(recipe, CONFIGS / f"qwen3-{size}.json")
+    assert (found.vocabulary, found.first, found.last) == (176_384, 151_669, 176_246)
+    (shape,) = found.stages
+    width, matrices = WIDTH[size]
+    assert shape.learning == (24_578 * width * matrices if stage == "stage1" else found.parameters)
+    assert (shape.tokens, shape.blocks) == (262_144, 8)
+
+
+@pytest.mark.parametrize("train", ["all", "lora", "qlora"])
+def test_onerec_think_8b(train: str, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ITEMIC_SHARED", str(shared))
+    recipe, _ = check_recipe(ROOT / "recipes" / "onerec-think-8b.yaml", [f"stages.1.train={train}"])
+    steps = [planned.step.name for planned in Run.of(recipe, "/nowhere/at/all").plan()]
+    assert steps[3:6] == ["model", "train.embeddings", "train.all"]
+    found = recipe_shapes(recipe, CONFIGS / "qwen3-8b.json")
+    assert (found.first, found.last, found.tied) == (QWEN3, QWEN3 + 4 * 256 + 1, False)
+    assert found.vocabulary == 152_832  # 151,669 + 1,026 ids, to the next multiple of 256
+    rows, second = found.stages
+    assert rows.learning == 1026 * 4096 * 2
+    adapters = 36 * 64 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 12288))
+    expected = found.parameters if train == "all" else rows.learning + adapters
+    assert second.learning == expected
+    if train == "qlora":
+        assert second.weights == pytest.approx(
+            4 * (second.parameters - LAYERS_8B) + 0.516 * LAYERS_8B, rel=1e-3
+        )
+
+
+def test_the_shapes_are_those_of_the_model_that_is_made(tmp_path: Path) -> None:
+    """A base of which all is there: ids and rows by its own tokenizer, compared with the expansion itself."""
+    from itemic.model.expand import expand
+
+    for family in ("qwen3", "qwen2", "llama"):  # qwen2 has no chat template and gets turn tokens
+        base = family_folder(tmp_path, family)
+        text = f"""\
+name: t
+index: {{levels: [4, 5], format: onerec}}
+model: {{base: {base}, pad_to: 8}}
+conversations: {{files: {base}}}
+stages: [{{name: all}}]
+"""
+        (tmp_path / "t.yaml").write_text(text)
+        found = recipe_shapes(check_recipe(tmp_path / "t.yaml")[0])
+        made = expand(base, ItemIndex.of_codes((4, 5)), pad_to=8)
+        assert (found.first, found.last) == (made.item_tokens[0], made.item_tokens[-1])
+        assert found.vocabulary == made.lm.config.vocab_size
+        assert found.parameters == made.lm.num_parameters() == found.stages[0].learning
+        made.save(tmp_path / "expanded")
+        again = recipe_shapes(check_recipe(tmp_path / "t.yaml", [f"model.base={tmp_path}/expanded"])[0])
+        assert (again.first, again.vocabulary) == (found.first, found.vocabulary)
+        shutil.rmtree(tmp_path / "expanded")
+
+
+def test_a_new_model(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(
+        """\
+name: t
+index: {levels: [4, 5], format: minionerec}
+model: {preset: qwen3-pico, vocab_size: 300}
+conversations: {files: s3://a/b}
+stages: [{name: all}]
+"""
+    )
+    found = recipe_shapes(check_recipe(tmp_path / "t.yaml")[0])
+    made = new_model("qwen3-pico", ItemIndex.of_codes((4, 5), "minionerec"), vocab_size=300)
+    assert found.parameters == made.lm.num_parameters()
+    assert found.vocabulary == made.lm.config.vocab_size == 320
+
+
+def test_what_can_not_be_known_says_what_to_give(tmp_path: Path) -> None:
+    text = """\
+name: t
+data: {simulate: {}}
+index: {levels: [4, 5]}
+model: {base: BASE}
+tasks: [{task: C}]
+stages: [{name: all}]
+""".replace("BASE", "'${NOT_SET_HERE:-/no/where}'")
+    (tmp_path / "t.yaml").write_text(text)
+    recipe, waiting = check_recipe(tmp_path / "t.yaml")
+    assert len(waiting) == 1
+    with pytest.raises(ConfigError, match="base model /no/where is not there") as caught:
+        recipe_shapes(recipe)
+    assert "--config" in caught.value.remedy
+    ranked, _ = check_recipe(tmp_path / "t.yaml", ["index.collisions=rank"])
+    with pytest.raises(ConfigError, match="known only when it is built"):
+        recipe_shapes(ranked, CONFIGS / "qwen3-8b.json")
+    llama = json.loads((CONFIGS / "qwen3-0.6b.json").read_text()) | {"model_type": "llama"}
+    (tmp_path / "config.json").write_text(json.dumps(llama))
+    with pytest.raises(ConfigError, match="how many tokens") as caught:
+        recipe_shapes(recipe, tmp_path / "config.json")
+    assert caught.value.remedy == "Give --tokens."
+    assert recipe_shapes(recipe, tmp_path / "config.json", 128_256).first == 128_256
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="can't be used"):
+        recipe_shapes(recipe, tmp_path / "config.json")
+
+
+def test_the_command_line(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENONEREC_BASE", "OPENONEREC_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    recipe, config = ROOT / "recipes" / "openonerec-stage1.yaml", CONFIGS / "qwen3-0.6b.json"
+    assert call(["check", str(recipe), "--shapes", "--config", str(config)]) == 0
+    shown = capfd.readouterr().out
+    assert "176,384 rows" in shown
+    assert "151669 to 176246" in shown
+    assert "25,167,872" in shown  # 24,578 rows of 1,024
+    assert call(["check", str(recipe), "--config", str(config), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["shapes"]["stages"][0]["learning"] == 25_167_872
+    assert found["stages"] == ["stage1"]
+    assert len(found["waits_for"]) == 2
+    assert call(["check", str(recipe), "--shapes"]) == 2
