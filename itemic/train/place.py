@@ -41,16 +41,15 @@ class Place:
 
     def after(self, step: Step) -> Place:
         """The place when ``step`` is done."""
-        last = step.index + 1 == step.of
         return replace(
             self,
             step=self.step + 1,
-            epoch=step.epoch + 1 if last else step.epoch,
-            index=0 if last else step.index + 1,
+            epoch=step.after.epoch,
+            index=0 if step.after.epoch > self.epoch else self.index + 1,
             tokens=self.tokens + step.tokens,
             row_tokens=self.row_tokens + step.row_tokens,
             targets=self.targets + step.targets,
-            progress=step.epoch + (step.index + 1) / step.of,
+            progress=step.after.progress,
         )
 
     def validated(self, score: float, patience: int) -> Place:
