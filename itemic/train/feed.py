@@ -7,19 +7,16 @@ goes on from the lanes' places at the very next packet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from pathlib import Path
+from collections.abc import Generator
 from typing import Any
-
-import polars as pl
 
 from itemic.artifact import digest_of
 from itemic.errors import ConfigError, DataError
-from itemic.forest.rows import TokenRows
 from itemic.progress import log
 from itemic.tasks.conversation import Conversations
 from itemic.train.crew import Crew, Key
 from itemic.train.lanes import Chunk, Counts, LanePlace, Lanes, Packet
+from itemic.train.rows import Encoder, Source
 from itemic.train.stage import Stage
 from itemic.train.stream import Ahead, Step, check_sources
 from itemic.train.units import RowGroups
@@ -50,8 +47,8 @@ class Feed:
 
     def __init__(
         self,
-        conversations: Conversations | str | Path | Iterable[str | Path],
-        encode: Callable[[pl.DataFrame], TokenRows],
+        conversations: Source,
+        encode: Encoder,
         stage: Stage,
         *,
         encoder: str,

@@ -10,7 +10,7 @@ whoever makes it and whenever.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +22,7 @@ from itemic.errors import DataError, ItemicError
 from itemic.forest.build import TokenForest
 from itemic.forest.pack import plan_blocks, plan_rows
 from itemic.forest.rows import Int64, TokenRows
-from itemic.train.rows import BATCH, labels_of, learnable, numbers_of
+from itemic.train.rows import BATCH, Encoder, labels_of, learnable, numbers_of
 from itemic.train.stage import Stage
 from itemic.train.stream import TrainingRows, block_forest, draw_copies, repeat_rows
 from itemic.train.units import RowGroups, Span
@@ -66,7 +66,7 @@ class Lanes:
     """
 
     groups: RowGroups
-    encode: Callable[[pl.DataFrame], TokenRows]
+    encode: Encoder
     stage: Stage
     seed: int
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -43,6 +45,13 @@ def by_letters(batch: pl.DataFrame) -> TokenRows:
     return TokenRows.of(
         [[ord(ch) for ch in t] for t in texts], [[float(ch.isupper()) for ch in t] for t in texts]
     )
+
+
+def deadly(batch: pl.DataFrame) -> TokenRows:
+    """``#`` kills the process."""
+    if any("#" in text for text in batch["messages"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return by_letters(batch)
 
 
 def write(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +24,7 @@ from itemic.train.feed import NEVER, Feed
 from itemic.train.rows import training_rows
 from itemic.train.stage import Stage
 from itemic.train.stream import KeptRows
-from tests.train.letters import all_rows, by_letters, fingerprint, numbered, rows_of, table, write
+from tests.train.letters import all_rows, by_letters, deadly, fingerprint, numbered, rows_of, table, write
 
 KEYS: dict[str, Any] = {
     "stream": True,
@@ -143,12 +141,10 @@ def test_processes_change_nothing_and_leave_nothing(tmp_path: Path, workers: int
 
 def test_a_process_that_dies_is_told_and_nothing_hangs(tmp_path: Path) -> None:
     write(tmp_path, [400], row_group=100)
-    stream = feed_of(tmp_path, workers=2).steps()
-    next(stream)
-    os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
-    with pytest.raises(ItemicError, match=r"died \(killed by signal SIGKILL\)"):
-        for _ in stream:
-            pass
+    table([*numbered(30), "#"]).write_parquet(tmp_path / "part-001.parquet")
+    feed = Feed(tmp_path, deadly, Stage(**KEYS | {"workers": 2}), encoder="deadly")
+    with pytest.raises(ItemicError, match=r"died \(killed by signal SIGKILL\), probably at .*parquet, row"):
+        list(feed.steps())
     assert not multiprocessing.active_children()
     time.sleep(0.3)
     assert not [t for t in threading.enumerate() if t.name == "chunks" or "_populate_queue" in t.name]
