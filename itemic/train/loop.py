@@ -32,7 +32,7 @@ from itemic.train.place import Place, Window
 from itemic.train.precision import autocast, deterministic
 from itemic.train.schedule import learning_rate
 from itemic.train.stage import EPOCH, Stage
-from itemic.train.stream import Step, TrainingRows, plan_epoch, steps
+from itemic.train.stream import KeptRows, Step, StepSource, TrainingRows
 
 Validate = Callable[[], dict[str, float]]
 Samples = Callable[[], list[dict[str, str]]]
@@ -44,7 +44,7 @@ class Trainer:
     def __init__(
         self,
         lm: PreTrainedModel,
-        data: TrainingRows,
+        data: TrainingRows | StepSource,
         stage: Stage,
         *,
         seed: int = 0,
@@ -72,7 +72,9 @@ class Trainer:
         learns = learns or Learning.all_of(lm)
         if stage.learns_rows != (learns.new_rows is not None):
             raise ValueError(f"train {stage.train!r} and what learns don't fit each other")
-        self.lm, self.data, self.stage, self.seed = lm, data, stage, seed
+        self.lm, self.stage, self.seed = lm, stage, seed
+        self.data = KeptRows(data, stage, seed) if isinstance(data, TrainingRows) else data
+        self._data_state: dict[str, Any] | None = None  # where the data go on
         self.new_rows, self.folder, self.identity = learns.new_rows, folder, identity
         self.validate, self.samples = validate, samples
         self.named = learns.named
@@ -82,7 +84,7 @@ class Trainer:
         self.place = Place(total=0)
         self._kept: dict[str, torch.Tensor] = {}  # the best weights, where there is no folder
         self._window = Window()
-        self._parts = LossParts(kinds, data.names)
+        self._parts = LossParts(kinds, self.data.names)
         self._flops, self._peak = ModelFlops.of(lm), peak_flops(lm.device)
 
     def run(self) -> Place:
@@ -100,7 +102,7 @@ class Trainer:
             compiled(self.lm, self.stage.compile),
         ):
             self._begin()
-            stream = steps(self.data, self.stage, self.seed, self.place.epoch, self.place.index)
+            stream = self.data.steps(self._data_state)
             with (
                 closing(stream),
                 self._journal() as book,
@@ -134,9 +136,7 @@ class Trainer:
             self._restore(found)
             log.info("%s goes on from step %d of %d", self.stage.name, self.place.step, self.place.total)
             return
-        per_epoch = len(plan_epoch(self.data, self.stage, self.seed, 0))
-        # epochs may differ by a step or so; the first tells where the schedule ends
-        self.place = Place(total=self.stage.steps or per_epoch * int(self.stage.epochs or 1))
+        self.place = Place(total=self.data.total_steps())  # where the schedule ends
 
     def _goes_on(self) -> bool:
         if self.place.stopped:
@@ -168,7 +168,7 @@ class Trainer:
         self.optimizer.zero_grad()
         if self.average:
             self.average.update(self.place.step)
-        self.place = self.place.after(step)
+        self.place, self._data_state = self.place.after(step), step.state
         flops = self._flops(step.tokens, step.targets, step.pairs)
         self._window.add(step, loss, weight, norm, time.perf_counter() - started, flops)
         book.advance()
@@ -247,7 +247,8 @@ class Trainer:
         }
         if self.average:
             tensors["average"] = self.average.average
-        state = {"identity": self.identity, "place": asdict(self.place), "random": random_state()}
+        place = {"place": asdict(self.place), "data": self._data_state}
+        state = {"identity": self.identity, **place, "random": random_state()}
         best = self.place.best_step
         self.checkpoints.save(self.place.step, tensors, state, needs=[best] if best >= 0 else [])
         self.checkpoints.prune(self.stage.keep)
@@ -258,7 +259,7 @@ class Trainer:
                 f"{self.folder} holds checkpoints of another run",
                 "Give this run another folder, or remove that one.",
             )
-        self.place = Place(**found.state["place"])
+        self.place, self._data_state = Place(**found.state["place"]), found.state["data"]
         _copy(found.tensors["weights"], self.named)
         self.optimizer.load(found.tensors["optimizer"])
         if self.average:
