@@ -9,6 +9,7 @@ import pickle
 import queue
 import signal
 import threading
+import time
 import traceback
 from dataclasses import replace
 from typing import Any
@@ -44,13 +45,12 @@ class Crew:
         self._fault: BaseException | None = None
         # a thread gets a tokenizer of its own; the training's may be asked for prompts at the same time
         work = _Work(lanes if workers else replace(lanes, encode=copy.deepcopy(lanes.encode)))
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self._mapper = ParallelMapper(
             self._orders,
             work,
             num_workers=workers,
             method="process",
-            multiprocessing_context=method,
+            multiprocessing_context="spawn",
             snapshot_frequency=0,
         )
         before = set(multiprocessing.active_children())
@@ -169,12 +169,12 @@ def _arrive(lanes: bytes) -> _Work:
     """In a new process, before anything else: leave Ctrl-C to the training, and end when that does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores already
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
+    threading.Thread(target=_follow, name="parent", daemon=True).start()
     return _Work(pickle.loads(lanes))  # our own bytes, from the process that started this one
 
 
-def _follow(parent: Any) -> None:
+def _follow() -> None:
+    while (parent := multiprocessing.parent_process()) is None:  # it is known when the process is set up
+        time.sleep(TICK)
     parent.join()
     os._exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,17 +15,25 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from itemic.errors import ConfigError, DataError, ItemicError
-from itemic.train import crew
+from itemic.errors import ArtifactError, ConfigError, DataError, ItemicError
+from itemic.forest.rows import TokenRows
+from itemic.train import crew, train
 from itemic.train.feed import NEVER, Feed
+from itemic.train.loop import Trainer
 from itemic.train.rows import training_rows
 from itemic.train.stage import Stage
 from itemic.train.stream import KeptRows
+from tests.train.helpers import VOCABULARY, copy_of, tiny_lm
 from tests.train.letters import all_rows, by_letters, deadly, fingerprint, numbered, rows_of, table, write
+from tests.train.test_resume import kill_at_flush
+from tests.train.test_run import STAGE, conversations, fresh
 
 KEYS: dict[str, Any] = {
     "stream": True,
@@ -283,3 +292,114 @@ def test_what_was_lost_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert feed.notes["read"] == 30
     assert feed.notes["overlong"] == 10
     assert feed.notes["without_answer"] == 10
+
+
+# ------------------------------------------------------------------ training
+
+
+def small_letters(batch: pl.DataFrame) -> TokenRows:
+    """Letters as tokens of the tiny model."""
+    rows = by_letters(batch)
+    return TokenRows(rows.tokens % VOCABULARY, rows.offsets, rows.weights)
+
+
+LEARN = {"learning_rate": 1e-2, "dropout": 0.2, "checkpoint_every": 2, "log_every": 1, "precision": "float32"}
+
+
+def learn(data: str, folder: str, die_at: int | None) -> None:
+    """One process: trains from a stream to the end, or until a flush to the disk kills it."""
+    torch.set_num_threads(1)
+    if die_at is not None:
+        kill_at_flush(die_at)
+    lm, root = tiny_lm(tied=False), Path(folder)
+    feed = Feed(data, small_letters, Stage(**KEYS | LEARN | {"shuffle_buffer": 40}), encoder="small")
+    Trainer(lm, feed, feed.stage, folder=root).run()
+    save_file({name: weight.clone() for name, weight in lm.state_dict().items()}, root / "final.part")
+    (root / "final.part").rename(root / "final.safetensors")
+
+
+@pytest.fixture(scope="module")
+def processes() -> Any:
+    """Processes forked from one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.train.test_feed", "torch.utils.tensorboard"])
+    return context
+
+
+def test_a_killed_training_ends_with_the_same_weights(processes: Any, tmp_path: Path) -> None:
+    write(tmp_path / "data", [90, 60], row_group=20)
+
+    def start(folder: str, die_at: int | None) -> int:
+        child = processes.Process(target=learn, args=(str(tmp_path / "data"), str(tmp_path / folder), die_at))
+        child.start()
+        child.join()
+        return int(child.exitcode)
+
+    assert start("whole", None) == 0
+    assert [start("killed", die_at) for die_at in (6, 9, None)] == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    one, two = ((tmp_path / name / "final.safetensors").read_bytes() for name in ("whole", "killed"))
+    assert one == two
+    lines = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "killed")]
+    losses = [[json.loads(line)["loss"] for line in found] for found in lines]
+    assert losses[0] == losses[1]
+    assert json.loads(lines[0][-1])["epoch"] == 2
+
+
+def hold(data: str, names: Any) -> None:
+    """Start a stream's processes, tell who they are, and wait to be killed."""
+    stream = feed_of(data, workers=2).steps()
+    next(stream)
+    names.put([child.pid for child in multiprocessing.active_children()])
+    time.sleep(600)
+
+
+def test_processes_end_with_a_training_that_is_killed(processes: Any, tmp_path: Path) -> None:
+    write(tmp_path, [50])
+    names = processes.Queue()
+    child = processes.Process(target=hold, args=(str(tmp_path), names))
+    child.start()
+    pids = names.get(timeout=120)
+    assert len(pids) == 2
+    child.kill()
+    child.join()
+    until = time.monotonic() + 30
+    while any(alive(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in pids)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_training_from_files_with_the_model_s_own_tokenizer(tmp_path: Path) -> None:
+    pl.concat([conversations()] * 6).write_parquet(tmp_path / "c.parquet", row_group_size=10)
+    stage = STAGE | {"stream": True, "shuffle_buffer": 64, "validate_every": 3}
+
+    def run(name: str, validate: Any = lambda _: {"ndcg@10": 0}, **keys: Any) -> dict[str, torch.Tensor]:
+        output = tmp_path / name
+        model = train(fresh(), tmp_path / "c.parquet", stage=stage | keys, output=output, validate=validate)
+        return copy_of(model.lm)
+
+    def pull_the_plug(_: Any) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    straight = run("straight")
+    with pytest.raises(KeyboardInterrupt):
+        run("other", pull_the_plug)
+    other = run("other", workers=1)  # goes on with a process
+    assert all(torch.equal(other[name], weight) for name, weight in straight.items())
+    record = json.loads((tmp_path / "straight" / "training.json").read_text())
+    assert record["rows"]["conversations"] == 78
+    assert record["rows"]["sources"] == ["C", "sequence"]
+    assert record["rows"]["read"] > 0
+    assert not (tmp_path / "c.parquet.tokens").exists()
+    log = [json.loads(line) for line in (tmp_path / "straight" / "log.jsonl").read_text().splitlines()]
+    assert "loss/source sequence" in log[0] or "loss/source sequence" in log[2]
+    fill = [line["block_fill"] for line in log if "block_fill" in line]
+    assert all(0 < value <= 1 for value in fill)
+    with pytest.raises(ArtifactError, match="shuffle_buffer was 64, now 32"):
+        run("straight", shuffle_buffer=32)
