@@ -301,6 +301,11 @@ def _other_faults(stage: Stage) -> list[str]:
         faults.append("validate_task has options but no task")
     if stage.patience and every is None:
         faults.append("patience needs validate_every")
+    sizes = (stage.tokens_per_step, stage.block_tokens, stage.shuffle_buffer)
+    if stage.stream and min(sizes) > 0 and stage.shuffle_buffer < 2 * stage.blocks_per_step:
+        faults.append(
+            f"shuffle_buffer is {stage.shuffle_buffer}, {stage.blocks_per_step} blocks a step need twice as many"
+        )
     negative = [source for source, weight in stage.sources.items() if weight < 0]
     if negative:
         faults.append(f"sources {', '.join(negative)} have negative weights")

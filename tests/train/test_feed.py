@@ -69,7 +69,7 @@ def merged(
     st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any),
     st.integers(1, 12),
     st.integers(1, 5),
-    st.integers(1, 60),
+    st.integers(10, 60),
     st.integers(1, 3),
 )
 @settings(max_examples=25, deadline=None)
