@@ -21,6 +21,7 @@ import itemic
 from itemic.data.dataset import Dataset
 from itemic.model import Model
 from itemic.sid.index import ItemIndex
+from itemic.sid.published import import_index
 from itemic.tasks import prompt_words
 from itemic.tasks.conversation import Conversations
 from itemic.train.feed import Feed
@@ -29,13 +30,14 @@ from itemic.train.stage import Stage
 from itemic.train.stream import KeptRows
 
 WORKERS = (0, 1, 2)
-STAGE = Stage(stream=True, tokens_per_step=16_384, block_tokens=4096, shuffle_buffer=8192, steps=1)
+STAGE = Stage(stream=True, tokens_per_step=16_384, block_tokens=4096, shuffle_buffer=1024, steps=1)
 
 
 def prepare(folder: Path, quick: bool) -> tuple[Dataset, ItemIndex, Path]:
     """Conversations in files of 1,000 rows, about as OpenOneRec's are."""
     dataset = itemic.read("letter", shared_data() / "scientific")
-    index = itemic.build_index(dataset, levels=[256, 256, 256])
+    published = sorted((shared_data() / "scientific" / "index").glob("*.index.json"))[0]
+    index = import_index(dataset, published, format="minionerec")
     task = {"task": "C", "windows": ["all"]} | ({"limit": 3000} if quick else {})
     table = itemic.build_conversations(dataset, index, [task]).read()
     (folder / "conversations").mkdir()
@@ -59,12 +61,12 @@ def stream_rate(feed: Feed) -> tuple[float, float, float]:
     stream = feed.steps()
     next(stream)
     started = time.perf_counter()
-    tokens = rows = blocks = 0
+    tokens, rows, blocks, seconds = 0, 0, 0, 0.0
     for step in stream:
         tokens, rows, blocks = tokens + step.tokens, rows + step.row_tokens, blocks + len(step.forests)
-    seconds = time.perf_counter() - started
-    ready = min(1.0, feed.stage.shuffle_buffer / (feed.lanes.groups.total * int(feed.stage.epochs or 1)))
-    share = (1 - ready) / seconds
+        seconds = time.perf_counter() - started  # here, so that the processes' end isn't measured
+    read = feed.lanes.groups.total * int(feed.stage.epochs or 1)
+    share = (1 - feed.stage.shuffle_buffer / read) / seconds
     return rows * share, tokens * share, tokens / (blocks * feed.stage.planned_block)
 
 
