@@ -158,8 +158,6 @@ def _stage_faults(stages: list[dict[str, Any]]) -> Iterator[tuple[KeyPath, str]]
 def _distribution_faults(part: DistributionPart) -> Iterator[tuple[KeyPath, str]]:
     if (part.strategy == "deepspeed") != (part.config is not None):
         yield ("distribution",), "config, DeepSpeed's JSON file, and strategy deepspeed go together"
-    if part.config is not None:
-        yield from _missing_file(("distribution", "config"), part.config)
 
 
 _CHECKS: dict[str, Callable[[Any], Iterator[tuple[KeyPath, str]]]] = {

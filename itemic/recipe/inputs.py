@@ -22,6 +22,8 @@ def missing_inputs(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         named.append((("index", "import"), index.published))
     if (model := sections.get("model")) is not None:
         named.append((("model", "base"), model.base))
+    if (distribution := sections.get("distribution")) is not None:
+        named.append((("distribution", "config"), distribution.config))
     for path, value in named:
         if value is not None and not _remote(value) and not Path(value).expanduser().exists():
             yield path, f"there is nothing at {value}"

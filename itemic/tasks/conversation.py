@@ -70,7 +70,7 @@ class Conversations:
         if isinstance(source, pl.LazyFrame):
             source = source.collect()
         if isinstance(source, pl.DataFrame):
-            return cls(_checked(source, "the table"))
+            return cls(check_columns(source, "the table"))
         paths = [source] if isinstance(source, str | Path) else list(source)
         return cls([part for path in paths for part in list_parts(str(path))])
 
@@ -155,7 +155,7 @@ def read_part(part: str) -> pl.DataFrame:
             frame = pl.read_parquet(stream)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{part} can't be read: {error}", "Build or download the file again.") from error
-    return _checked(frame, part)
+    return check_columns(frame, part)
 
 
 def count_rows(part: str) -> int:
@@ -164,7 +164,12 @@ def count_rows(part: str) -> int:
         return int(pl.scan_parquet(stream).select(pl.len()).collect().item())
 
 
-def _checked(frame: pl.DataFrame, where: str) -> pl.DataFrame:
+def check_columns(frame: pl.DataFrame, where: str) -> pl.DataFrame:
+    """The five columns of a table as text; those that may be missing come as null.
+
+    Raises:
+        DataError: it lacks ``uuid``, ``source`` or both ``messages`` and ``segments``; the message names ``where``.
+    """
     missing = [name for name in (c.UUID, c.SOURCE) if name not in frame.columns]
     if c.MESSAGES not in frame.columns and c.SEGMENTS not in frame.columns:
         missing.append(f"{c.MESSAGES} or {c.SEGMENTS}")

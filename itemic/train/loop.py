@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from itemic.train.precision import deterministic
 from itemic.train.ranks import ALONE, Ranks
 from itemic.train.schedule import learning_rate
 from itemic.train.stage import EPOCH, Stage
-from itemic.train.stream import Step, TrainingRows, plan_epoch, steps
+from itemic.train.stream import Ahead, KeptRows, Sizes, Step, StepSource, TrainingRows
 
 Validate = Callable[[], dict[str, float]]
 Samples = Callable[[], list[dict[str, str]]]
@@ -46,7 +46,7 @@ class Trainer:
     def __init__(
         self,
         lm: PreTrainedModel,
-        data: TrainingRows,
+        data: TrainingRows | StepSource,
         stage: Stage,
         *,
         seed: int = 0,
@@ -78,7 +78,9 @@ class Trainer:
         learns = learns or Learning.all_of(lm)
         if stage.learns_rows != (learns.new_rows is not None):
             raise ValueError(f"train {stage.train!r} and what learns don't fit each other")
-        self.lm, self.data, self.stage, self.seed, self.ranks = lm, data, stage, seed, ranks
+        self.lm, self.stage, self.seed, self.ranks = lm, stage, seed, ranks
+        self.data = KeptRows(data, stage, seed) if isinstance(data, TrainingRows) else data
+        self._data_state: dict[str, Any] | None = None  # where this rank's data go on
         self.folder, self.identity = folder, identity
         self.validate, self.samples = validate, samples
         self._flops, peak = ModelFlops.of(lm), peak_flops(lm.device)
@@ -91,7 +93,7 @@ class Trainer:
         self.place = Place(total=0)
         self._kept: dict[str, torch.Tensor] = {}  # the best weights, where there is no folder
         self._window = Window()
-        self._parts = LossParts(kinds, data.names)
+        self._parts = LossParts(kinds, self.data.names)
 
     def run(self) -> Place:
         """Train from the latest checkpoint, or from the start, to the end; ``lm`` then has the best weights
@@ -128,10 +130,7 @@ class Trainer:
         return self.place
 
     def _stream(self) -> Generator[Step, None, None]:
-        place, ranks = self.place, self.ranks
-        return steps(
-            self.data, self.stage, self.seed, place.epoch, place.index, rank=ranks.rank, size=ranks.size
-        )
+        return self.data.steps(self._data_state, self.ranks.rank, self.ranks.size)
 
     def _journal(self) -> AbstractContextManager[Journal]:
         stage = self.stage
@@ -151,9 +150,7 @@ class Trainer:
             self._restore(self.checkpoints, found)
             log.info("%s goes on from step %d of %d", self.stage.name, self.place.step, self.place.total)
             return
-        per_epoch = len(plan_epoch(self.data, self.stage, self.seed, 0))
-        # epochs may differ by a step or so; the first tells where the schedule ends
-        self.place = Place(total=self.stage.steps or per_epoch * int(self.stage.epochs or 1))
+        self.place = Place(total=self.data.total_steps())  # where the schedule ends
 
     def _goes_on(self) -> bool:
         if self.place.stopped:
@@ -172,8 +169,8 @@ class Trainer:
     def _advance(self, step: Step, book: Journal) -> None:
         """One optimizer step."""
         started = time.perf_counter()
-        sizes = step.sizes.summed(self.ranks.total)
-        loss = self._gradients(step, sizes.weight)
+        sizes, rounds, ahead = self._meet(step)
+        loss = self._gradients(step, sizes.weight, rounds)
         rate = learning_rate(self.stage, self.place.step, self.place.total)
         norm = self.strategy.step(rate, self.stage.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -183,21 +180,35 @@ class Trainer:
             )
         if self.average:
             self.average.update(self.place.step)
-        self.place = self.place.after(step, sizes)
+        self.place, self._data_state = self.place.after(sizes, ahead), step.state
         flops = self._flops(sizes.tokens, sizes.targets, sizes.pairs)
         self._window.add(sizes, loss, norm, time.perf_counter() - started, flops)
         book.advance()
         if self._due(self.stage.log_every) or not self._goes_on():
             self._log(book, rate)
 
-    def _gradients(self, step: Step, weight: float) -> float:
+    def _meet(self, step: Step) -> tuple[Sizes, int, Ahead]:
+        """What all ranks make of a step: its sizes, how many blocks the rank with most has, where it leaves off."""
+        told = self.ranks.gather_numbers([*astuple(step.sizes), *step.after])
+        sizes = [Sizes(weight, *map(round, counts)) for weight, *counts, _, _ in told]
+        total = Sizes.sum(sizes)
+        if total.weight <= 0:
+            raise ItemicError(
+                f"{self.stage.name}: step {self.place.step + 1} has nothing to learn from on any rank",
+                "The conversations were gone through in full; lower steps, or give more.",
+            )
+        progress = sum(row[-1] for row in told) / len(told)
+        ahead = Ahead(round(min(row[-2] for row in told)), progress)
+        return total, max(each.blocks for each in sizes), ahead
+
+    def _gradients(self, step: Step, weight: float, rounds: int) -> float:
         """Gradients of the step's mean loss, block by block; returns the sum of this rank's losses. Every rank computes
         as many blocks, for the engines meet in each: one that has fewer computes one without weight."""
         loss = 0.0
         with forest_attention(self.strategy.computing):
-            for number in range(step.rounds):
+            for number in range(rounds):
                 forest = step.forests[number] if number < len(step.forests) else NOTHING
-                with self.strategy.accumulating(last=number + 1 == step.rounds):
+                with self.strategy.accumulating(last=number + 1 == rounds):
                     total, losses = self.strategy.loss(forest)
                     self.strategy.backward(total / weight)
                 loss += float(total.detach())
@@ -267,6 +278,7 @@ class Trainer:
         state = {
             "identity": self.identity,
             "place": asdict(self.place),
+            "data": self.data.merged(self.ranks.gather(self._data_state or {})),
             "random": self.ranks.gather(random_state()),
         }
         best = self.place.best_step
@@ -280,7 +292,7 @@ class Trainer:
                 f"{self.folder} holds checkpoints of another run",
                 "Give this run another folder, or remove that one.",
             )
-        self.place = Place(**state["place"])
+        self.place, self._data_state = Place(**state["place"]), state["data"]
         tensors = self.strategy.room(checkpoints.shapes(step))
         if self.average:
             tensors["average"] = self.average.average

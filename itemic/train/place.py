@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from itemic.train.stream import Sizes, Step
+from itemic.train.stream import Ahead, Sizes
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,17 @@ class Place:
     progress: float = 0.0
     stopped: bool = False
 
-    def after(self, step: Step, sizes: Sizes) -> Place:
-        """The place when ``step`` is done, which over all ranks had these sizes."""
-        last = step.index + 1 == step.of
+    def after(self, sizes: Sizes, ahead: Ahead) -> Place:
+        """The place when a step is done, which over all ranks had these sizes and left off there."""
         return replace(
             self,
             step=self.step + 1,
-            epoch=step.epoch + 1 if last else step.epoch,
-            index=0 if last else step.index + 1,
+            epoch=ahead.epoch,
+            index=0 if ahead.epoch > self.epoch else self.index + 1,
             tokens=self.tokens + sizes.tokens,
             row_tokens=self.row_tokens + sizes.row_tokens,
             targets=self.targets + sizes.targets,
-            progress=step.epoch + (step.index + 1) / step.of,
+            progress=ahead.progress,
         )
 
     def validated(self, score: float, patience: int) -> Place:

@@ -67,6 +67,18 @@ class Ranks:
         dist.all_reduce(sums, group=self.control)
         return [float(number) for number in sums]
 
+    def gather_numbers(self, numbers: Sequence[float]) -> list[list[float]]:
+        """Every rank's numbers, as many on each, in float64."""
+        if self.size == 1:
+            return [list(numbers)]
+        import torch
+        import torch.distributed as dist
+
+        own = torch.tensor(numbers, dtype=torch.float64)
+        found = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(found, own, group=self.control)
+        return [row.tolist() for row in found]
+
     def any(self, flag: bool) -> bool:
         """Whether it is so on some rank."""
         return self.total([float(flag)])[0] > 0

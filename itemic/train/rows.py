@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,9 @@ def _encode(
     with progress_bar("tokens", None) as bar:
         for _, table in source.frames():
             for batch in table.iter_slices(BATCH):
-                rows, kept, over = shorten(encode(batch), max_length, overlong)
-                heard = row_weights(rows).astype(bool)
-                loud = np.flatnonzero(_any(heard, rows))
-                parts.append(rows.take(loud))
-                labels.append(_labels(batch)[kept[loud]])
-                silent = len(np.unique(kept)) - len(np.unique(kept[loud]))
+                rows, kept, over, silent = learnable(encode(batch), max_length, overlong)
+                parts.append(rows)
+                labels.append(labels_of(batch)[kept])
                 read, long, mute = read + len(batch), long + over, mute + silent
                 bar.advance(len(batch))
     rows = TokenRows.concat(parts) if parts else TokenRows.of([], [])
@@ -98,6 +95,19 @@ def _encode(
         "without_answer": mute,
     }
     return _finish(rows, pl.concat(labels), notes)
+
+
+def learnable(rows: TokenRows, max_length: int, overlong: str) -> tuple[TokenRows, Int64, int, int]:
+    """Rows of at most ``max_length`` tokens with something to learn from.
+
+    Returns:
+        the rows, the numbers int64 of those they come from, how many of those were too long (by rule ``overlong``,
+        see :func:`shorten`), and how many others have no answer.
+    """
+    rows, kept, long = shorten(rows, max_length, overlong)
+    loud = np.flatnonzero(_any(row_weights(rows).astype(bool), rows))
+    mute = len(np.unique(kept)) - len(np.unique(kept[loud]))
+    return rows.take(loud), kept[loud], long, mute
 
 
 def _any(flags: np.ndarray[Any, np.dtype[np.bool_]], rows: TokenRows) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -134,7 +144,8 @@ def shorten(rows: TokenRows, max_length: int, overlong: str) -> tuple[TokenRows,
     return TokenRows(rows.tokens[at], offsets, weights), source, count
 
 
-def _labels(batch: pl.DataFrame) -> pl.DataFrame:
+def labels_of(batch: pl.DataFrame) -> pl.DataFrame:
+    """The columns ``source`` and ``group`` of conversations; a row without a group has null."""
     group = pl.lit(None, pl.String)
     if c.METADATA in batch.columns:
         group = pl.col(c.METADATA).cast(pl.String).str.json_path_match("$.group")
@@ -145,16 +156,21 @@ def _labels(batch: pl.DataFrame) -> pl.DataFrame:
 
 def _finish(rows: TokenRows, labels: pl.DataFrame, notes: dict[str, Any]) -> TrainingRows:
     names = sorted(labels["source"].unique().to_list())
-    alone = pl.when(pl.col("group").is_null()).then(pl.int_range(pl.len()))  # a row without a group is one
-    numbers = labels.select(
-        pl.col("source").rank("dense").sub(1).cast(pl.Int32).alias("source"),
-        pl.struct("source", "group", alone.alias("alone")).rank("dense").sub(1).cast(pl.Int64).alias("group"),
-    )
-    groups: Int64 = numbers["group"].to_numpy().copy()
-    sources: Int32 = numbers["source"].to_numpy().copy()
+    groups, sources = numbers_of(labels, names)
     counts = np.bincount(sources, minlength=len(names)).tolist()
     notes = notes | {"tokens": len(rows.tokens), "sources": dict(zip(names, counts, strict=True))}
     return TrainingRows(rows, groups, sources, tuple(names), _digest(rows, groups, sources, names), notes)
+
+
+def numbers_of(labels: pl.DataFrame, names: Sequence[str]) -> tuple[Int64, Int32]:
+    """Groups, int64 ``[R]``, each with a number of its own, and sources, int32 ``[R]``, as numbers into
+    ``names``."""
+    alone = pl.when(pl.col("group").is_null()).then(pl.int_range(pl.len()))  # a row without a group is one
+    numbers = labels.select(
+        pl.col("source").replace_strict(list(names), range(len(names)), return_dtype=pl.Int32),
+        pl.struct("source", "group", alone.alias("alone")).rank("dense").sub(1).cast(pl.Int64).alias("group"),
+    )
+    return numbers["group"].to_numpy().copy(), numbers["source"].to_numpy().copy()
 
 
 def _digest(rows: TokenRows, groups: Int64, sources: Int32, names: list[str]) -> str:

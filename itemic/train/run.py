@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from itemic.train.precision import compute_dtype
 from itemic.train.ranks import Ranks, joined
 from itemic.train.rows import Source, training_rows
 from itemic.train.stage import SILENT, Stage
-from itemic.train.stream import TrainingRows
+from itemic.train.stream import KeptRows, StepSource
 
 
 def train(
@@ -89,15 +90,7 @@ def _train(
 ) -> Model:
     if stage.think_pattern is not None:
         model.think_pattern = stage.think_pattern
-    data = ranks.first(
-        lambda: training_rows(
-            conversations,
-            lambda batch: model.chat.encode_table(batch, supervise=stage.supervise),
-            encoder=f"{model.chat.digest} {stage.supervise}",
-            max_length=stage.max_length,
-            overlong=stage.overlong,
-        )
-    )
+    data = ranks.first(lambda: _source(model, conversations, stage, seed))
     measure, samples = _validation(model, stage, dataset, seed, validate)
     with ExitStack() as stack:
         folder = Path(output) if output is not None else None
@@ -142,6 +135,19 @@ def _train(
     return model
 
 
+def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> StepSource:
+    """The conversations as steps: all encoded at once, or as a stream."""
+    encode = partial(model.chat.encode_table, supervise=stage.supervise)
+    encoder = f"{model.chat.digest} {stage.supervise}"
+    if not stage.stream:
+        length, rule = stage.max_length, stage.overlong
+        rows = training_rows(conversations, encode, encoder=encoder, max_length=length, overlong=rule)
+        return KeptRows(rows, stage, seed)
+    from itemic.train.feed import Feed  # torchdata and pyarrow, for those who ask
+
+    return Feed(conversations, encode, stage, encoder=encoder, seed=seed)
+
+
 def _save(model: Model, folder: Path) -> None:
     try:
         model.save(folder)
@@ -182,7 +188,7 @@ def _validation(
 
 
 def _identity(
-    lm: PreTrainedModel, data: TrainingRows, stage: Stage, seed: int, validated: bool
+    lm: PreTrainedModel, data: StepSource, stage: Stage, seed: int, validated: bool
 ) -> dict[str, Any]:
     """All that decides the weights at the end."""
     numbers = {f"stage.{key}": value for key, value in stage.to_json().items() if key not in SILENT}
@@ -243,7 +249,7 @@ def _compare_threads(folder: Path) -> None:
 def _record(
     folder: Path,
     identity: dict[str, Any],
-    data: TrainingRows,
+    data: StepSource,
     lm: PreTrainedModel,
     stage: Stage,
     ranks: Ranks,

@@ -19,7 +19,15 @@ NORMALIZERS = ("token", "row")
 SUPERVISE = ("all", "itemic", "everything")
 OVERLONG = ("drop", "keep-end", "keep-start", "split")
 EPOCH = "epoch"
-SILENT = ("name", "checkpoint_every", "keep", "log_every", "samples", "trackers")  # no weight depends on them
+SILENT = (
+    "name",
+    "checkpoint_every",
+    "keep",
+    "log_every",
+    "samples",
+    "trackers",
+    "workers",
+)  # no weight depends on them
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,12 @@ class Stage:
             the same, however many of its tokens are weighted).
         sources: how often an epoch sees the conversations of a source: 1 (also where a source isn't named)
             all of them once, .25 a fresh random quarter of their groups each epoch, 3 three times, 0 never.
+        stream: read the conversations' files while training goes on, through a buffer, instead of encoding all
+            of them first and keeping the tokens on the disk: for data that don't fit or shouldn't wait.
+        shuffle_buffer: conversations that a stream holds as tokens at most, those that are being encoded included;
+            half of them are given out in random order while the other half is made.
+        workers: processes that encode a stream's conversations; 0 encodes them in a thread of the training's own.
+            What is trained on is the same for any number.
         learning_rate: the peak.
         min_lr: where the schedule ends.
         schedule: the way from ``learning_rate`` down to ``min_lr``: ``cosine``, ``linear``, ``constant``
@@ -116,6 +130,9 @@ class Stage:
     think_pattern: bool | None = None
     normalizer: str = "token"
     sources: dict[str, float] = field(default_factory=dict)
+    stream: bool = False
+    shuffle_buffer: int = 65_536
+    workers: int = 0
     learning_rate: float = 1e-3
     min_lr: float = 0.0
     schedule: str = "cosine"
@@ -235,6 +252,7 @@ def _faults(stage: Stage) -> list[str]:
         "log_every",
         "lora_rank",
         "schedule_steps",
+        "shuffle_buffer",
     ):
         if getattr(stage, key) is not None and getattr(stage, key) < 1:
             faults.append(f"{key} is {getattr(stage, key)}, it must be at least 1")
@@ -250,6 +268,7 @@ def _faults(stage: Stage) -> list[str]:
         "checkpoint_every",
         "samples",
         "last_layers",
+        "workers",
     ):
         if getattr(stage, key) < 0:
             faults.append(f"{key} is {getattr(stage, key)}, it must not be negative")
@@ -283,6 +302,11 @@ def _other_faults(stage: Stage) -> list[str]:
         faults.append("validate_task has options but no task")
     if stage.patience and every is None:
         faults.append("patience needs validate_every")
+    sizes = (stage.tokens_per_step, stage.block_tokens, stage.shuffle_buffer)
+    if stage.stream and min(sizes) > 0 and stage.shuffle_buffer < 2 * stage.blocks_per_step:
+        faults.append(
+            f"shuffle_buffer is {stage.shuffle_buffer}, {stage.blocks_per_step} blocks a step need twice as many"
+        )
     negative = [source for source, weight in stage.sources.items() if weight < 0]
     if negative:
         faults.append(f"sources {', '.join(negative)} have negative weights")
@@ -307,6 +331,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "packing": (str,),
     "gradient_checkpointing": (bool,),
     "compile": (bool,),
+    "stream": (bool,),
     "think_pattern": (bool, type(None)),
     "schedule_steps": (int, type(None)),
     "epochs": (int, type(None)),

@@ -3,12 +3,12 @@ alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,40 @@ class TrainingRows:
     names: tuple[str, ...] = ("all",)
     digest: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
+
+
+class StepSource(Protocol):
+    """Where a training gets its steps: :class:`KeptRows`, or :class:`itemic.train.feed.Feed`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sources of the conversations."""
+
+    @property
+    def digest(self) -> str:
+        """Names the data and how they are encoded."""
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What was read, dropped and shortened, by rule."""
+
+    def total_steps(self) -> int:
+        """Steps of the whole stage, about; the same on every rank."""
+
+    def steps(
+        self, state: dict[str, Any] | None = None, rank: int = 0, size: int = 1
+    ) -> Generator[Step, None, None]:
+        """The steps after the one whose ``state`` is given, or all; of each the blocks of this rank."""
+
+    def merged(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The state of all ranks, of those that each of them has."""
+
+
+class Ahead(NamedTuple):
+    """Where training stands when a step is done: the next step's epoch, and the data gone through, in epochs."""
+
+    epoch: int
+    progress: float
 
 
 @dataclass(frozen=True)
@@ -72,10 +106,11 @@ class Sizes:
             blocks=len(forests),
         )
 
-    def summed(self, total: Callable[[Sequence[float]], list[float]]) -> Sizes:
-        """The sizes over all ranks."""
-        weight, *counts = total(astuple(self))
-        return Sizes(weight, *(round(count) for count in counts))
+    @classmethod
+    def sum(cls, sizes: Iterable[Sizes]) -> Sizes:
+        """The sizes of all ranks together."""
+        weight, *counts = (sum(column) for column in zip(*map(astuple, sizes), strict=True))
+        return cls(weight, *counts)
 
 
 @dataclass(frozen=True)
@@ -85,16 +120,25 @@ class Step:
     Attributes:
         epoch: from 0.
         index: within the epoch, from 0.
-        of: steps in the epoch.
+        of: steps in the epoch; 0 where that isn't known.
         forests: the blocks of this rank.
-        rounds: how many blocks the rank with the most of them has.
+        state: plain JSON: where this rank's steps go on after this one.
+        ahead: the same for people, where ``epoch``, ``index`` and ``of`` don't tell it.
     """
 
     epoch: int
     index: int
     of: int
     forests: tuple[TokenForest, ...]
-    rounds: int
+    state: dict[str, Any] = field(default_factory=dict)
+    ahead: Ahead | None = None
+
+    @property
+    def after(self) -> Ahead:
+        """Where training stands when this step is done."""
+        if self.ahead is not None:
+            return self.ahead
+        return Ahead(self.epoch + (self.index + 1 == self.of), self.epoch + (self.index + 1) / self.of)
 
     @cached_property
     def sizes(self) -> Sizes:
@@ -112,25 +156,46 @@ def sample_rows(
     Raises:
         ConfigError: a weight names a source that isn't there, or nothing is left.
     """
-    unknown = sorted(set(weights) - set(data.names))
-    if unknown:
-        raise ConfigError(
-            f"sources names {', '.join(unknown)}, which no conversation has",
-            f"There are: {', '.join(data.names)}.",
-        )
-    times = np.array([weights.get(name, 1.0) for name in data.names])
-    whole, rest = np.divmod(times, 1)
-    groups = int(data.groups.max(initial=-1)) + 1
-    lot = rng.random(groups)[data.groups]  # one for all rows of a group
-    copies = whole[data.sources].astype(np.int64) + (lot < rest[data.sources])
-    chosen = np.repeat(np.arange(len(copies)), copies)
+    check_sources(weights, data.names)
+    chosen, groups = repeat_rows(
+        draw_copies(data.groups, data.sources, data.names, weights, rng), data.groups
+    )
     if not len(chosen):
         raise ConfigError(
             "no conversation is left to train on", "Raise the weights in sources, or build more."
         )
+    return chosen, groups
+
+
+def check_sources(weights: dict[str, float], names: tuple[str, ...]) -> None:
+    """
+    Raises:
+        ConfigError: a weight names a source that isn't there.
+    """
+    unknown = sorted(set(weights) - set(names))
+    if unknown:
+        raise ConfigError(
+            f"sources names {', '.join(unknown)}, which no conversation has",
+            f"There are: {', '.join(names)}.",
+        )
+
+
+def draw_copies(
+    groups: Int64, sources: Int32, names: tuple[str, ...], weights: dict[str, float], rng: np.random.Generator
+) -> Int64:
+    """How often each row comes, int64 ``[R]``: the whole part of its source's weight, and once more for a
+    share of the groups as large as the rest."""
+    whole, rest = np.divmod(np.array([weights.get(name, 1.0) for name in names]), 1)
+    lot = rng.random(int(groups.max(initial=-1)) + 1)[groups]  # one for all rows of a group
+    return whole[sources].astype(np.int64) + (lot < rest[sources])
+
+
+def repeat_rows(copies: Int64, groups: Int64) -> tuple[Int64, Int64]:
+    """Row numbers, each as often as ``copies`` says, and their groups; copies are groups of their own."""
+    chosen = np.repeat(np.arange(len(copies)), copies)
     first = np.concatenate([[0], np.cumsum(copies)])[:-1]
     copy = np.arange(len(chosen)) - np.repeat(first, copies)
-    return chosen, data.groups[chosen] + copy * groups
+    return chosen, groups[chosen] + copy * (int(groups.max(initial=-1)) + 1)
 
 
 def plan_epoch(data: TrainingRows, stage: Stage, seed: int, epoch: int) -> list[list[Int64]]:
@@ -208,5 +273,45 @@ def _endless(
         for at in range(index, len(plan)):
             own = plan[at][rank::size]
             forests = tuple(block_forest(data, block, stage.normalizer, stage.packing) for block in own)
-            yield Step(epoch, at, len(plan), forests, -(-len(plan[at]) // size))
+            last = at + 1 == len(plan)
+            state = {"epoch": epoch + last, "index": 0 if last else at + 1}
+            yield Step(epoch, at, len(plan), forests, state)
         epoch, index = epoch + 1, 0
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """Steps from rows that are all at hand. Every rank plans the same epochs and takes every ``size``-th block."""
+
+    data: TrainingRows
+    stage: Stage
+    seed: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.data.names
+
+    @property
+    def digest(self) -> str:
+        return self.data.digest
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        return self.data.notes
+
+    def total_steps(self) -> int:
+        """Epochs may differ by a step or so; the first tells."""
+        if self.stage.steps is not None:
+            return self.stage.steps
+        return len(plan_epoch(self.data, self.stage, self.seed, 0)) * int(self.stage.epochs or 1)
+
+    def steps(
+        self, state: dict[str, Any] | None = None, rank: int = 0, size: int = 1
+    ) -> Generator[Step, None, None]:
+        """Endless, from the position on that ``state`` names."""
+        begin = state or {"epoch": 0, "index": 0}
+        return steps(self.data, self.stage, self.seed, begin["epoch"], begin["index"], rank=rank, size=size)
+
+    def merged(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """All ranks are at the same step."""
+        return states[0]

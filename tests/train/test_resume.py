@@ -45,7 +45,7 @@ def run(folder: str, embeddings: bool, die_at: int | None, warm: Any = None) -> 
     """One process: trains to the end, or until it is killed; ``die_at`` kills it at that flush to disk."""
     torch.set_num_threads(1)
     if die_at is not None:
-        _die_at(die_at)
+        kill_at_flush(die_at)
     lm, root = tiny_lm(tied=False), Path(folder)
     data = toy_rows(names=("a", "b"))
 
@@ -65,7 +65,7 @@ def run(folder: str, embeddings: bool, die_at: int | None, warm: Any = None) -> 
     (root / "final.part").rename(root / "final.safetensors")
 
 
-def _die_at(count: int) -> None:
+def kill_at_flush(count: int) -> None:
     real: Callable[[Path], None] = checkpoint._flush
     left = [count]
 

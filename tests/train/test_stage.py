@@ -67,3 +67,14 @@ def test_imports_without_torch() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+def test_a_buffer_holds_two_chunks_for_every_block_of_a_step() -> None:
+    Stage(stream=True, shuffle_buffer=8, tokens_per_step=400, block_tokens=100)
+    with pytest.raises(ConfigError, match="shuffle_buffer is 7, 4 blocks a step need twice as many"):
+        Stage(stream=True, shuffle_buffer=7, tokens_per_step=400, block_tokens=100)
+    Stage(shuffle_buffer=7, tokens_per_step=400, block_tokens=100)
+    with pytest.raises(ConfigError, match="shuffle_buffer is 0"):
+        Stage(stream=True, shuffle_buffer=0)
+    with pytest.raises(ConfigError, match="workers is -1"):
+        Stage(workers=-1)
