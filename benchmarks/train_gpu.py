@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from common import Row
 from torch import nn
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
@@ -166,7 +167,7 @@ def profiled(train: Callable[[], object]) -> dict[str, float]:
     """Shares of the device's busy time by kind of kernel, and of the head."""
     with marked_head(), profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
         train()
-    on_device = torch.autograd.DeviceType.CUDA
+    on_device = DeviceType.CUDA
     times = dict.fromkeys((*KINDS, OTHER), 0.0)
     head = 0.0
     for event in found.key_averages():
