@@ -51,7 +51,6 @@ from itemic.sid.published import import_index
 from itemic.tasks import prompt_words
 from itemic.train import Stage
 from itemic.train.rows import training_rows
-from itemic.train.stream import block_forest, plan_epoch
 
 USERS = 30
 AGREE = 1e-5  # relative difference of losses
@@ -165,30 +164,26 @@ class Ours:
 
     def rows(self) -> TokenRows:
         """What the peer is given."""
-        return self._data().rows
-
-    def forest_tokens(self) -> int:
-        data = self._data()
-        blocks = [block for step in plan_epoch(data, STAGE, 0, 0) for block in step]
-        return sum(len(block_forest(data, block, STAGE.normalizer)) for block in blocks)
-
-    def _data(self) -> Any:
         encode = self.model.chat.encode_table
-        return training_rows(self.table, encode, encoder="benchmark", max_length=STAGE.max_length)
+        return training_rows(self.table, encode, encoder="benchmark", max_length=STAGE.max_length).rows
 
     def set_up(self) -> Callable[[], object]:
         self.model.lm.load_state_dict(self._start)
         return lambda: itemic.train(self.model, self.table, stage=STAGE)
 
-    def losses(self, steps: int) -> list[float]:
-        """The mean loss per supervised token of each step."""
+    def logged(self, steps: int) -> list[dict[str, float]]:
+        """What is logged of each step."""
         self.model.lm.load_state_dict(self._start)
         with tempfile.TemporaryDirectory() as folder:
             stage = replace(STAGE, steps=steps, log_every=1)
             itemic.train(self.model, self.table, stage=stage, output=folder)
             lines = (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()
         self.model.lm.load_state_dict(self._start)
-        return [json.loads(line)["loss"] for line in lines]
+        return [json.loads(line) for line in lines]
+
+    def losses(self, steps: int) -> list[float]:
+        """The mean loss per supervised token of each step."""
+        return [line["loss"] for line in self.logged(steps)]
 
 
 class Theirs:
@@ -269,8 +264,9 @@ def compare(case: Case, shop: Shop, quick: bool) -> list[Row]:
         for kind, setting in (("padded", padded), ("packed", packed))
     }
     seconds |= in_turn(helped, 1)
-    off = max(off, theirs.off(ours.losses(1)))
-    total, shared = len(theirs.rows.tokens), ours.forest_tokens()
+    step = ours.logged(1)[0]
+    off = max(off, theirs.off([step["loss"]]))
+    total, shared = len(theirs.rows.tokens), step["tokens"]
 
     def speed(name: str, peer: str, target: float | None = None, clock: bool = False) -> Row:
         mine, other = (total / seconds[side][clock] for side in ("ours", peer))

@@ -21,7 +21,9 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,9 @@ from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 from itemic.forest import TokenRows
 from itemic.forest import run as forest_run
 from itemic.train import Stage
-from itemic.train.flops import ModelFlops, peak_flops
+from itemic.train.flops import peak_flops
 from itemic.train.loop import Trainer
-from itemic.train.stream import Step, TrainingRows, steps
+from itemic.train.stream import TrainingRows
 
 VOCABULARY, FIRST_CODE = 176_384, 151_936
 SHAPES: dict[str, dict[str, int]] = {
@@ -116,12 +118,45 @@ def stage_of(count: int, compiled: bool, precision: str = "bfloat16") -> Stage:
     )
 
 
-def logged(lm: PreTrainedModel, data: TrainingRows, stage: Stage) -> list[dict[str, float]]:
-    """Train; what was logged of each step but the first ones."""
+@dataclass(frozen=True)
+class Step:
+    """The median step of a run.
+
+    Attributes:
+        tokens, row_tokens, targets, blocks: what it holds.
+        seconds: by the clock.
+        flops: of the model's formulas.
+        mfu: None where the device's peak is unknown.
+    """
+
+    tokens: float
+    row_tokens: float
+    targets: float
+    blocks: float
+    seconds: float
+    flops: float
+    mfu: float | None
+
+
+def trained(lm: PreTrainedModel, data: TrainingRows, stage: Stage) -> Step:
+    """Train; the median of what was logged of each step but the first ones."""
     with tempfile.TemporaryDirectory() as folder:
         Trainer(lm, data, stage, folder=Path(folder)).run()
-        lines = (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines][WARMUP:]
+        text = (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = [json.loads(line) for line in text]
+    steps = [_step(before, line) for before, line in pairwise(lines)][WARMUP - 1 :]
+    names = [field.name for field in fields(Step)]
+    known = names if steps[0].mfu is not None else names[:-1]
+    return Step(**{"mfu": None, **{n: statistics.median(getattr(step, n) for step in steps) for n in known}})
+
+
+def _step(before: dict[str, float], line: dict[str, float]) -> Step:
+    tokens, row_tokens, targets = (line[key] - before[key] for key in ("tokens", "row_tokens", "targets"))
+    seconds = tokens / line["tokens_per_second"]
+    blocks = tokens / (line["block_fill"] * BLOCK)
+    return Step(
+        tokens, row_tokens, targets, blocks, seconds, line["teraflops"] * 1e12 * seconds, line.get("mfu")
+    )
 
 
 def floor_bytes(lm: PreTrainedModel, step: Step) -> float:
@@ -138,7 +173,7 @@ def floor_bytes(lm: PreTrainedModel, step: Step) -> float:
     matrices = [m for m in lm.modules() if isinstance(m, nn.Linear) and m is not head]
     activations = 3 * 2 * sum(m.in_features + m.out_features for m in matrices) * step.tokens
     logits = 8 * step.targets * head.weight.shape[0]
-    return (28 + 18 * len(step.forests)) * parameters + activations + logits
+    return (28 + 18 * step.blocks) * parameters + activations + logits
 
 
 @contextmanager
@@ -187,15 +222,8 @@ def compare(name: str, compiled: bool, quick: bool) -> list[Row]:
     count = WARMUP + (3 if quick else 10)
     data = histories(count * BLOCK * BLOCKS_PER_STEP)
     stage = stage_of(count, compiled)
-    with closing(steps(data, stage, 0, 0, 0)) as stream:
-        step = next(stream)
-    flops = ModelFlops.of(lm)(step.tokens, step.targets, step.pairs)
+    step = trained(lm, data, stage)
     moved = floor_bytes(lm, step)
-    lines = logged(lm, data, stage)
-    speed = statistics.median(line["tokens_per_second"] for line in lines)
-    row_speed = statistics.median(line["row_tokens_per_second"] for line in lines)
-    fill = statistics.median(line["block_fill"] for line in lines)
-    mfu = statistics.median(line["mfu"] for line in lines) if "mfu" in lines[0] else None
     shares = profiled(lambda: Trainer(lm, data, stage_of(3, compiled)).run())
     peak, bandwidth = peak_flops(device), bandwidth_of(torch.cuda.get_device_name(device))
     label = f"{name}, {'compiled' if compiled else 'eager'}"
@@ -204,19 +232,22 @@ def compare(name: str, compiled: bool, quick: bool) -> list[Row]:
         return Row(f"{label}: {what}", value, None, unit, None, None, None)
 
     found = [
-        plain("FLOPs of a step", flops / 1e12, "TFLOP"),
+        plain("FLOPs of a step", step.flops / 1e12, "TFLOP"),
         plain("bytes of a step, floor", moved / 1e9, "GB"),
     ]
     if peak:
-        found.append(plain("FLOPs at the device's peak", 1e3 * flops / peak, "ms"))
+        found.append(plain("FLOPs at the device's peak", 1e3 * step.flops / peak, "ms"))
     if bandwidth:
         found.append(plain("bytes at the device's bandwidth", 1e3 * moved / bandwidth, "ms"))
-    found.append(plain("a step as measured", 1e3 * step.tokens / speed, "ms"))
-    if mfu is not None:
-        goal = (f"≥ {TARGET}", mfu >= TARGET) if compiled else (None, None)
-        found.append(Row(f"{label}: MFU", mfu, None, "share of the peak", None, *goal))
-    found += [plain("forest tokens", speed, "tokens/s"), plain("row tokens", row_speed, "tokens/s")]
-    found.append(plain(f"tokens of a block, of {BLOCK:,}", fill, "share"))
+    found.append(plain("a step as measured", 1e3 * step.seconds, "ms"))
+    if step.mfu is not None:
+        goal = (f"≥ {TARGET}", step.mfu >= TARGET) if compiled else (None, None)
+        found.append(Row(f"{label}: MFU", step.mfu, None, "share of the peak", None, *goal))
+    found += [
+        plain("forest tokens", step.tokens / step.seconds, "tokens/s"),
+        plain("row tokens", step.row_tokens / step.seconds, "tokens/s"),
+    ]
+    found.append(plain(f"tokens of a block, of {BLOCK:,}", step.tokens / step.blocks / BLOCK, "share"))
     return found + [plain(f"device time in {kind}", share, "share") for kind, share in shares.items()]
 
 
