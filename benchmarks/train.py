@@ -52,7 +52,7 @@ from itemic.tasks import prompt_words
 from itemic.train import Stage
 from itemic.train.rows import training_rows
 
-USERS = 30
+USERS = 24
 AGREE = 1e-5  # relative difference of losses
 STAGE = Stage(
     steps=1,
