@@ -187,17 +187,17 @@ class Ours:
 
 
 class Theirs:
-    """``SFTTrainer.train`` on the same rows, from the same weights."""
+    """``SFTTrainer.train`` on the same rows, always from the weights that the model has now."""
 
     def __init__(self, model: Model, rows: TokenRows) -> None:
-        self.model, self.rows = model, rows
+        self.lm, self.tokenizer, self.rows = copy.deepcopy(model.lm), model.tokenizer, rows
         self._latest: dict[Any, Any] = {}
 
     def set_up(self, setting: Any, steps: int = 1) -> Callable[[], object]:
         import train_trl
 
         stage = replace(STAGE, steps=steps)
-        made = train_trl.trainer(self.model.lm, self.model.tokenizer, self.rows, setting, stage)
+        made = train_trl.trainer(self.lm, self.tokenizer, self.rows, setting, stage)
         self._latest[setting] = made
         return lambda: train_trl.train(made, setting)
 
