@@ -42,7 +42,7 @@ fast: lint
 
 bench: $(READY)
 	$(PIP) -e '.[bench]'
-	@for bench in decode forest stream data sid sid_downstream; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
+	@for bench in decode forest train stream data sid sid_downstream; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

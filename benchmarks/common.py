@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -174,12 +174,27 @@ def _figure(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def main(title: str, measure: Callable[[bool], list[Row]], description: str | None = None) -> None:
-    """Parse ``--quick`` and ``--json FILE``, tune malloc (starts the script over), measure and report."""
+def main(
+    title: str,
+    measure: Callable[[bool], list[Row]],
+    description: str | None = None,
+    modes: Mapping[str, Callable[[bool], list[Row]]] | None = None,
+) -> None:
+    """Parse ``--quick`` and ``--json FILE``, tune malloc (starts the script over), measure and report.
+
+    Args:
+        title: of the table.
+        measure: measures, on a small scale if its argument is true.
+        description: for ``--help``.
+        modes: flags that measure something else instead, by name.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, under 45 s on two cores")
     parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
+    for mode in modes or {}:
+        parser.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help="see above")
     flags = parser.parse_args()
     if platform.system() == "Linux" and any(name not in os.environ for name in MALLOC):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**MALLOC, **os.environ})
-    report(measure(flags.quick), flags.json, title)
+    chosen = (modes or {}).get(getattr(flags, "mode", None) or "", measure)
+    report(chosen(flags.quick), flags.json, title)

@@ -23,7 +23,7 @@ def weighted_cross_entropy(
     """``Σ weight · -log softmax(head · hidden)[target]``, without ever holding more than ``chunk`` rows of logits.
 
     The gradients are computed in the forward pass, while a chunk's logits are there; the backward pass only scales
-    them. Memory does not grow with rows × vocabulary.
+    them, in place, so there can be one only. Memory does not grow with rows × vocabulary.
 
     Args:
         hidden: ``[n, d]``.
@@ -112,7 +112,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 if grad_hidden is not None:
                     grad_hidden[at : at + chunk] = slope @ matrix
                 if grad_head is not None:
-                    grad_head += slope[:, part].T @ rows
+                    _add_product(grad_head, slope[:, part].T, rows)
         ctx.grads = (grad_hidden, grad_head, grad_bias, learn is not None)
         ctx.types = (head.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(losses)
@@ -120,12 +120,23 @@ class _WeightedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.grads is None:
+            raise RuntimeError("weighted_cross_entropy keeps its gradients for one backward pass only")
         scale = grads[0]
-        hidden, head, bias, learns = ctx.grads
-        d_hidden = None if hidden is None else hidden * scale.to(hidden.dtype)
-        d_head = None if head is None else (head * scale).to(ctx.types[0])
-        d_bias = None if bias is None else (bias * scale).to(ctx.types[1])
+        (hidden, head, bias, learns), ctx.grads = ctx.grads, None
+        # in place: a second matrix of the head's size would be most of the memory
+        d_hidden = None if hidden is None else hidden.mul_(scale.to(hidden.dtype))
+        d_head = None if head is None else head.mul_(scale).to(ctx.types[0])
+        d_bias = None if bias is None else bias.mul_(scale).to(ctx.types[1])
         none = (None, None, None, None, None)
         if learns:
             return (d_hidden, None, d_bias, d_head, *none)
         return (d_hidden, d_head, d_bias, None, *none)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """``total += left @ right``, without a matrix in between where the types allow it."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right

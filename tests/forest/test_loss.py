@@ -36,6 +36,14 @@ def test_equals_full_logits(n: int, chunk: int, smoothing: float, with_bias: boo
         torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-4)
 
 
+def test_a_second_backward_pass_is_refused() -> None:
+    hidden = torch.randn(3, 4, requires_grad=True)
+    total, _ = weighted_cross_entropy(hidden, torch.randn(5, 4), torch.tensor([0, 1, 2]), torch.ones(3))
+    (2 * total).backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward pass only"):
+        total.backward()
+
+
 def test_evaluating_needs_no_gradient() -> None:
     with torch.no_grad():
         total, _ = weighted_cross_entropy(

@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from itemic.errors import ConfigError, ItemicError
 from itemic.train.distribution import Distribution, read_deepspeed
+from itemic.train.feed import Feed
 from itemic.train.learning import learning
 from itemic.train.loop import Trainer
 from itemic.train.ranks import joined
@@ -204,6 +206,68 @@ def test_dropout_differs_from_rank_to_rank_and_resumes(tmp_path: Path) -> None:
     again = trained(tmp_path / "killed", "dropout", "fsdp", 2)
     for name, weight in whole[0].items():
         assert torch.equal(again[0][name], weight)  # bit for bit, also the random numbers of both ranks
+
+
+FEED = Stage(
+    epochs=2,
+    tokens_per_step=600,
+    block_tokens=200,
+    packing="blocks",  # the same few rows come often
+    stream=True,
+    shuffle_buffer=64,
+    learning_rate=3e-4,  # forty steps at a high rate blow float noise up
+    precision="float32",
+    log_every=1,
+    checkpoint_every=2,
+    keep=100,
+    trackers=(),
+)
+
+
+def fed(folder: str, files: str, distribution: Distribution, die_at: int = 0) -> None:
+    """One rank that is fed from files."""
+    from tests.train.test_run import fresh
+
+    model, root = fresh(), Path(folder)
+    with joined() as ranks:
+        feed = Feed(files, model.chat.encode_table, FEED, encoder="test", seed=3)
+        trainer = Dying(model.lm, feed, FEED, seed=3, folder=root, ranks=ranks, distribution=distribution)
+        trainer.die_at = die_at
+        trainer.run()
+        state = {name: weight.clone().contiguous() for name, weight in model.lm.state_dict().items()}
+        save_file(state, root / f"final-{ranks.rank}.safetensors")
+
+
+def test_a_stream_is_the_same_for_any_number_of_ranks(tmp_path: Path) -> None:
+    from tests.train.test_run import conversations
+
+    files = tmp_path / "files"
+    files.mkdir()
+    table = pl.concat([conversations()] * 20)
+    for number, part in enumerate(table.iter_slices(-(-len(table) // 3))):
+        part.write_parquet(files / f"{number}.parquet", row_group_size=16)
+    made = {}
+    for size, die_at in ((1, 0), (2, 0), (3, 5)):
+        folder = tmp_path / f"{size}"
+        folder.mkdir()
+        strategy = Distribution("fsdp" if size == 2 else "ddp")
+        if die_at:  # it dies on three ranks, and goes on on two
+            begun = processes.begin(fed, size, str(folder), str(files), strategy, die_at, folder=folder)
+            with processes.ended(begun) as children:
+                for child in children:
+                    child.join(120)
+                assert children[-1].exitcode == -signal.SIGKILL
+            size = 2
+        processes.run(fed, size, str(folder), str(files), strategy, folder=folder)
+        lines = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
+        data = [(line["tokens"], line["row_tokens"], line["targets"]) for line in lines if "loss" in line]
+        made[folder.name] = (data, losses(folder), load_file(folder / f"final-{size - 1}.safetensors"))
+    data, expected, weights = made["1"]
+    assert len(expected) > 20
+    for seen, found, each in made.values():
+        assert seen == data  # the same rows in every step
+        assert found == pytest.approx(expected, abs=2e-5)
+        assert_same(each, weights)
 
 
 def refused(folder: str, stage: Stage, distribution: Distribution) -> None:
