@@ -5,7 +5,6 @@ What has no counterpart, or means something else, stands in the recipe as a comm
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from dataclasses import dataclass, field
@@ -27,8 +26,6 @@ from itemic.recipe.openonerec_keys import (
     SILENT,
     SWITCHES,
 )
-from itemic.recipe.schema import Recipe
-from itemic.train.stage import Stage
 
 
 @dataclass
@@ -58,13 +55,6 @@ class _Draft:
         self.stage[key] = value
         if comment:
             self.beside[key] = comment
-
-    def if_known(self, key: str, value: Any, theirs: str) -> None:
-        """A key of the stage, where stages have it."""
-        if key in {found.name for found in dataclasses.fields(Stage)}:
-            self.set(key, value, theirs)
-        else:
-            self.told.append(f"{theirs}: {value} would be the stage's {key}, which this version doesn't have")
 
 
 def import_openonerec(
@@ -211,10 +201,11 @@ def _data_keys(draft: _Draft, data: dict[str, Any]) -> None:
         draft.set("supervise", "all", "assistant turns, and plain texts whole")
     if "add_think_pattern" in data:
         draft.set("think_pattern", data["add_think_pattern"])
+    draft.set("stream", True, "files are read while training goes on, as there")
     if "local_shuffle_buffer_size" in data:
-        draft.if_known("shuffle_buffer", data["local_shuffle_buffer_size"], "local_shuffle_buffer_size")
+        draft.set("shuffle_buffer", data["local_shuffle_buffer_size"], "local_shuffle_buffer_size")
     if "num_workers" in data:
-        draft.if_known("workers", data["num_workers"], "num_workers")
+        draft.set("workers", data["num_workers"], "num_workers")
 
 
 def _training(draft: _Draft, data: dict[str, Any], values: dict[str, Any]) -> None:
@@ -238,14 +229,12 @@ def _training(draft: _Draft, data: dict[str, Any], values: dict[str, Any]) -> No
         draft.told.append(f"--clip_range {values['clip_range']} cuts gradients by value: no counterpart")
     draft.set("gradient_checkpointing", bool(values.get("enable_gradient_checkpointing")))
     draft.set("precision", "bfloat16")
+    draft.set("minibatch_size", values["minibatch_size"])
     draft.set("checkpoint_every", values["save_checkpoint_per_step"])
     draft.set("log_every", values["logging_per_step"])
     if "reshard_after_forward" in values:
-        sharded = {"strategy": "fsdp", "reshard_after_forward": values["reshard_after_forward"]}
-        if "distribution" in Recipe.model_fields:
-            draft.recipe["distribution"] = sharded
-        else:
-            draft.told.append(f"--reshard_after_forward would be distribution: {json.dumps(sharded)}")
+        reshard = values["reshard_after_forward"]
+        draft.recipe["distribution"] = {"strategy": "fsdp", "reshard_after_forward": reshard}
     named = values.get("dataset_config")
     if named:
         draft.told.append(f"--dataset_config {named}: the recipe has what the imported file says")

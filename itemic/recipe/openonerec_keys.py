@@ -55,7 +55,6 @@ SWITCHES = frozenset(name for name, kind in FLAGS.items() if kind is bool)
 # Flags that ask for what a run does anyway, or for what it has no use for.
 SILENT = {
     "model_class": "the base model's config.json says what it is",
-    "minibatch_size": "rows of the head per chunk of the loss: memory alone, chunked here in any case",
     "use_chunked_loss_computer": "the loss is computed in chunks in any case",
     "monitor_datasource_loss": "losses by source are logged in any case",
     "monitor_datasource_cnt": "counts by source are in training.json in any case",
@@ -65,7 +64,7 @@ SILENT = {
     "allow_random_init_params": "no counterpart: a base that lacks weights is refused",
     "resume_from": "a run goes on from its own last checkpoint when the same command is given again",
     "resume_from_tag": "as resume_from",
-    "resume_training_state": "as resume_from; optimizer, schedule and place in the data are always restored",
+    "resume_training_state": "as resume_from; with the weights alone of a checkpoint begins `weights: …/step-…`",
 }
 DATA_KEYS: dict[str, type | tuple[type, ...]] = {
     "name": str,

@@ -298,6 +298,21 @@ class Checkpoints:
             return []  # a damaged one is passed over anyway
 
 
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint, by the name of its folder.
+
+    Raises:
+        ArtifactError: it has another name, or isn't there.
+    """
+    found = _NAME.fullmatch(folder.name)
+    if found is None or not folder.is_dir():
+        raise ArtifactError(
+            f"{folder} is no checkpoint",
+            "Give a folder step-… of a run's checkpoints/, as training leaves it.",
+        )
+    return int(found[1])
+
+
 def random_state() -> dict[str, Any]:
     """The states of Python's, numpy's and torch's global generators, as JSON."""
     version, numbers, gauss = random.getstate()

@@ -18,7 +18,7 @@ from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.forest.attention import forest_attention
 from itemic.progress import log
 from itemic.train.breakdown import LossParts, TokenKinds
-from itemic.train.checkpoint import Checkpoints, random_state, restore_random_state
+from itemic.train.checkpoint import Checkpoints, random_state, restore_random_state, step_of
 from itemic.train.distribution import Distribution
 from itemic.train.dropout import residual_dropout
 from itemic.train.engine import compiled, lean_memory
@@ -150,7 +150,22 @@ class Trainer:
             self._restore(self.checkpoints, found)
             log.info("%s goes on from step %d of %d", self.stage.name, self.place.step, self.place.total)
             return
+        if self.stage.weights is not None:
+            self._begin_with(Path(self.stage.weights))
         self.place = Place(total=self.data.total_steps())  # where the schedule ends
+
+    def _begin_with(self, folder: Path) -> None:
+        """Take the weights of another run's checkpoint, averaged ones if it has them, and nothing else of it."""
+        step = step_of(folder)
+        others = Checkpoints(folder.parent, self.ranks)
+        others.verify(step)
+        part = "average" if any(name.startswith("average/") for name in others.shapes(step)) else "weights"
+        found = self.strategy.blank()
+        others.read(step, {part: found})
+        self.strategy.put(found)
+        if self.average:
+            self.average = WeightAverage(self.named, self.stage.ema)
+        log.info("%s begins with the weights of %s", self.stage.name, folder)
 
     def _goes_on(self) -> bool:
         if self.place.stopped:

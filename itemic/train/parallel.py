@@ -51,7 +51,13 @@ class ForestModule(nn.Module):
         if self.start is not None and self.input_rows is not None:
             rows = NewRows(self.start, self.input_rows, self.output_rows)
         with autocast(self.stage.precision, self.lm.device):
-            found = forest_loss(self.lm, forest, new_rows=rows, label_smoothing=self.stage.label_smoothing)
+            found = forest_loss(
+                self.lm,
+                forest,
+                new_rows=rows,
+                chunk=self.stage.minibatch_size,
+                label_smoothing=self.stage.label_smoothing,
+            )
         return found.total, found.losses
 
     def learning(self, names: Iterable[str]) -> Named:

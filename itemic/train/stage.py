@@ -46,6 +46,8 @@ class Stage:
         lora_alpha: an adapter's product is scaled by ``lora_alpha / lora_rank``.
         lora_dropout: share of an adapter's input that is zeroed while training.
         lora_targets: names of the layers' matrices that get adapters, such as ``q_proj``; none named means all.
+        weights: begin with the weights of this checkpoint (a folder ``step-…`` of an earlier run); optimizer,
+            schedule and data begin anew.
         epochs: how often every conversation is seen; 1 where neither this nor ``steps`` is given.
         steps: optimizer steps, instead of ``epochs``; the data is gone through as often as it takes.
         tokens_per_step: forest tokens of an optimizer step, about; several blocks are accumulated to reach
@@ -62,6 +64,7 @@ class Stage:
         think_pattern: put conversations into OpenOneRec's think pattern: a user's turn says at its end whether the
             answer has thoughts, and an answer without any begins with an empty block. The model remembers it and is
             asked that way. None leaves it as the model has it.
+        minibatch_size: rows of the head computed at once, which bounds the memory of the logits.
         normalizer: what a step's loss is the mean over: weighted ``token`` s, or ``row`` s (each row counts
             the same, however many of its tokens are weighted).
         sources: how often an epoch sees the conversations of a source: 1 (also where a source isn't named)
@@ -119,6 +122,7 @@ class Stage:
     lora_alpha: float = 32.0
     lora_dropout: float = 0.0
     lora_targets: tuple[str, ...] = ()
+    weights: str | None = None
     epochs: int | None = None
     steps: int | None = None
     tokens_per_step: int = 8192
@@ -128,6 +132,7 @@ class Stage:
     overlong: str = "drop"
     supervise: str = "all"
     think_pattern: bool | None = None
+    minibatch_size: int = 2048
     normalizer: str = "token"
     sources: dict[str, float] = field(default_factory=dict)
     stream: bool = False
@@ -246,6 +251,7 @@ def _faults(stage: Stage) -> list[str]:
         "steps",
         "tokens_per_step",
         "block_tokens",
+        "minibatch_size",
         "max_length",
         "validate_requests",
         "keep",
@@ -334,6 +340,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "stream": (bool,),
     "think_pattern": (bool, type(None)),
     "schedule_steps": (int, type(None)),
+    "weights": (str, type(None)),
     "epochs": (int, type(None)),
     "steps": (int, type(None)),
     "validate_every": (int, str, type(None)),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from itemic.errors import ArtifactError, ItemicError
@@ -277,3 +278,34 @@ def test_a_disk_that_fills_while_training(small_disk: Path) -> None:
         validate=lambda: {"ndcg@10": 0.0},
     ).run()
     assert place.step == 8
+
+
+def test_the_weights_of_another_run_alone(tmp_path: Path) -> None:
+    data, first = toy_rows(), replace(STAGE, checkpoint_every=3, ema=0.5)
+    Trainer(tiny_lm(), data, first, folder=tmp_path / "first").run()
+    taken = tmp_path / "first" / "checkpoints" / "step-00000003"
+    average = {
+        name.removeprefix("average/"): weight
+        for name, weight in load_file(next(taken.glob("*.safetensors"))).items()
+        if name.startswith("average/")
+    }
+    expected = tiny_lm(seed=1)
+    with torch.no_grad():
+        for name, weight in expected.named_parameters():
+            weight.copy_(average[name])
+    Trainer(expected, data, replace(STAGE, ema=0.5), seed=5).run()
+    ours = tiny_lm(seed=1)
+    second = replace(STAGE, weights=str(taken), ema=0.5)
+    place = Trainer(ours, data, second, seed=5, folder=tmp_path / "second").run()
+    assert place.step == 6  # all steps anew, at the rates of the beginning
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], weight)
+
+
+def test_weights_that_do_not_fit_or_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is no checkpoint"):
+        Trainer(tiny_lm(), toy_rows(), replace(STAGE, weights=str(tmp_path / "step-7"))).run()
+    Trainer(tiny_lm(), toy_rows(), replace(STAGE, checkpoint_every=3), folder=tmp_path).run()
+    taken = str(tmp_path / "checkpoints" / "step-00000003")
+    with pytest.raises(ArtifactError, match=r"nothing for weights/lm_head\.weight"):
+        Trainer(tiny_lm(tied=False), toy_rows(), replace(STAGE, weights=taken)).run()
