@@ -78,6 +78,8 @@ class Run:
         nothing: Any = None
         while (told := ranks.share(nothing)) != DONE:
             if told == FAILED:
+                with suppress(RuntimeError):  # until it is gone: a launcher ends all when the first one ends
+                    ranks.wait()
                 raise ItemicError("rank 0 ended with an error", "Its own last lines say why.")
             name, folder, manifest = told
             steps[name].work(Job(self.recipe, self.root, Path(folder), manifest))
