@@ -1,4 +1,5 @@
-"""The names of all table columns, once. Tables meet only through these."""
+"""The names of all table columns, once. Tables meet only through these. And what opens and closes thoughts in a
+conversation."""
 
 from __future__ import annotations
 
@@ -27,6 +28,8 @@ SEGMENTS: Final = (
     "segments"  # [{"type": "text", "text": ...}], null where messages are given; "loss": false is ours
 )
 METADATA: Final = "metadata"
+THINK_START: Final = "<think>"
+THINK_END: Final = "</think>"
 CONVERSATION_COLUMNS: Final = (UUID, SOURCE, MESSAGES, SEGMENTS, METADATA)
 
 # rankings

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from itemic.model.model import Model
 
 app = typer.Typer(
-    help="Language models that speak items: new, expand, reindex, export, check, show.", no_args_is_help=True
+    help="Language models that speak items: new, expand, reindex, export, check, show, curves.",
+    no_args_is_help=True,
 )
 Index = Annotated[Path, typer.Option("--index", help="The index whose tokens it gets.")]
 
@@ -195,3 +196,15 @@ def show(
         return
     for key, value in about.items():
         typer.echo(f"{key}: {value}")
+
+
+@app.command()
+def curves(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or one of its train.STAGE.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture, a PNG.")],
+) -> None:
+    """Draw the losses and validations of a run's stages."""
+    from itemic.train.curves import plot_curves
+
+    plot_curves(folder, output)
+    typer.echo(f"{output}: the curves of {folder}")

@@ -7,11 +7,11 @@ as we do.
 
 from __future__ import annotations
 
+from itemic.schema import THINK_END, THINK_START
+
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"
-THINK_START = "<think>"
-THINK_END = "</think>"
 EMPTY_THINK = f"{THINK_START}\n\n{THINK_END}\n\n"
 
 SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from itemic.errors import ConfigError
-from itemic.model.template import EMPTY_THINK, THINK_END, THINK_START
+from itemic.model.template import EMPTY_THINK
+from itemic.schema import THINK_END, THINK_START
 
 Turn = tuple[str, str]  # role, content
 

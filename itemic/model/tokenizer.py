@@ -14,10 +14,9 @@ from itemic.model.template import (
     CHAT_TEMPLATE,
     END_OF_TEXT,
     SPECIAL_TOKENS,
-    THINK_END,
-    THINK_START,
     TURN_END,
 )
+from itemic.schema import THINK_END, THINK_START
 
 # Qwen2's words: letters with one sign before them, single digits, signs, line ends together, other blanks
 WORDS = (

@@ -16,8 +16,9 @@ from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from itemic.errors import DataError, ModelError
-from itemic.model.template import CHAT_TEMPLATE, EMPTY_THINK, THINK_START
+from itemic.model.template import CHAT_TEMPLATE, EMPTY_THINK
 from itemic.model.think import Turn, ask_to_think, check_thinking, think_pattern
+from itemic.schema import THINK_START
 
 Message = Mapping[str, Any]
 Unit = tuple[str, bool]  # a stretch of text that is encoded on its own, and whether it is the assistant's

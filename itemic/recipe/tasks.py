@@ -35,6 +35,7 @@ class Sequential(Windowed):
     window: Literal["sliding", "blocks"] = "sliding"
     history_text: Literal["sid", "sid+title", "title"] = "sid"
     split_points: Literal["every", "last"] = "every"
+    thoughts: Literal["none", "categories"] = "none"
 
 
 class ItemSequence(Windowed):

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from itemic import schema as c
 from itemic.data.dataset import Sequences
 from itemic.errors import ConfigError
 from itemic.tasks.catalogue import Catalogue, join_rows
@@ -16,6 +17,8 @@ from itemic.tasks.task import Task
 from itemic.tasks.windows import check_window, distinct_windows, gather_windows, window_starts
 
 HISTORY_TEXTS = ("sid", "sid+title", "title")
+THOUGHTS = ("none", "categories")
+THOUGHT_OF = 3  # the latest items that a thought looks at
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Sequential(Task):
         window: how "all" is cut where a history is longer, see :func:`itemic.tasks.windows.window_starts`.
         history_text: ``sid``, ``sid+title`` or ``title``.
         split_points: ``every`` item of a sequence as a target, or the ``last`` one alone.
+        thoughts: what the answer begins with, in a think block: ``none``, or the ``categories`` of the latest items
+            and of the next one.
     """
 
     templates: int | None = 1
@@ -38,6 +43,7 @@ class Sequential(Task):
     window: str = "sliding"
     history_text: str = "sid"
     split_points: str = "every"
+    thoughts: str = "none"
 
     name: ClassVar[str] = "C"
     leads: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -69,6 +75,10 @@ class Sequential(Task):
             )
         if self.split_points not in ("every", "last"):
             raise ConfigError(f"task C: unknown split_points {self.split_points!r}", "Use every or last.")
+        if self.thoughts not in THOUGHTS:
+            raise ConfigError(
+                f"task C: unknown thoughts {self.thoughts!r}", f"Use one of {', '.join(THOUGHTS)}."
+            )
 
     def plan(self, catalogue: Catalogue, train: Sequences, rng: np.random.Generator) -> pl.DataFrame:
         lengths = np.diff(train.offsets)
@@ -97,10 +107,13 @@ class Sequential(Task):
         place = plan["target"].to_numpy()
         offsets, items = gather_windows(train.items, plan["start"].to_numpy(), place)
         target = pl.Series("t", train.items[place], dtype=pl.Int32)
+        answer = catalogue.sids.gather(target)
+        if self.thoughts != "none":
+            answer = _thoughts(catalogue, offsets, items, target) + answer
         return pl.DataFrame(
             {
                 "value": self._histories(catalogue, offsets, items),
-                "answer": catalogue.sids.gather(target),
+                "answer": answer,
                 "group": "user:" + pl.Series(train.users, dtype=pl.String).gather(plan["group"]),
                 "target": target.to_frame().select(pl.concat_list("t"))["t"],
             }
@@ -117,3 +130,19 @@ class Sequential(Task):
     ) -> pl.Series:
         lines, separator = catalogue.lines(self.history_text)
         return join_rows(lines, offsets, items, separator)
+
+
+def _thoughts(
+    catalogue: Catalogue, offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32], target: pl.Series
+) -> pl.Series:
+    """A think block for each history: the last categories of its latest items, oldest first, and where the next is."""
+    leaf, path = (_named(catalogue.fields[name]) for name in ("leaf", "path"))
+    start = np.maximum(offsets[1:] - THOUGHT_OF, offsets[:-1])
+    seen = join_rows(leaf, *gather_windows(items, start, offsets[1:]), ", ")
+    texts = pl.DataFrame({"seen": seen, "next": path.gather(target)})
+    block = f"{c.THINK_START}\nLatest: {{}}. Next: {{}}.\n{c.THINK_END}\n\n"
+    return texts.select(pl.format(block, "seen", "next").alias("text"))["text"]
+
+
+def _named(texts: pl.Series) -> pl.Series:
+    return texts.replace("", "(no category)")

@@ -118,11 +118,11 @@ class Task(ABC):
         return self.prompts(index, request, dataset)[0]
 
     def parse(self, answer: str, index: ItemIndex) -> int | None:
-        """The row of the item that an answer names: the whole answer, white space aside, is its semantic ID.
+        """The row of the item that an answer names: all of it but its thoughts, white space aside, is a semantic ID.
 
         Of items that share a semantic ID the first is taken; None for any other answer.
         """
-        codes = index.parse(answer.strip())
+        codes = index.parse(answer.rpartition(c.THINK_END)[2].strip())
         if codes is None:
             return None
         rows, _ = index.rows_of_codes(codes)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.progress import track
 from itemic.sid.index import ItemIndex
@@ -21,6 +22,7 @@ from itemic.tasks.turns import TEXT, Turns, take_apart
 
 ROLE_ORDER = rf"^(?:(?:system,)?user,assistant(?:,user,assistant)*|{TEXT}(?:,{TEXT})*)$"
 MIN_ROWS_FOR_BALANCE = 100
+THOUGHTS = rf"(?s)^\s*{c.THINK_START}.*?{c.THINK_END}"  # what an answer may begin with
 
 
 def validate(
@@ -157,7 +159,8 @@ class _Checker:
             parts.turns.group_by("row", maintain_order=True).last().filter(pl.col("role") == "assistant")
         )
         single = named.group_by("row").agg(pl.col("number").first(), pl.len()).filter(pl.col("len") == 1)
-        asked = answers.join(single, on="row").with_columns(sid=pl.col("text").str.strip_chars())
+        thoughtless = pl.col("text").str.replace(THOUGHTS, "").str.strip_chars()
+        asked = answers.join(single, on="row").with_columns(sid=thoughtless)
         wrong = asked.join(self.sids, on="sid", how="left").filter(~pl.col("y").eq_missing(pl.col("number")))
         self._add("target", wrong["row"].sort(), "the answer is not the target's semantic ID")
         targets = named.group_by("row").agg(targets=pl.col("number"))

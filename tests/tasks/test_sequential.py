@@ -96,6 +96,30 @@ def test_what_stands_for_an_item(kind: str, expected: str) -> None:
     assert asked == task.wordings[0] + expected.format(**names)
 
 
+def test_thoughts_name_categories_and_the_answer_stays_what_it_is() -> None:
+    dataset, index = make_dataset({"a": [9, 1, 12, 25, 38, 0, 0]}, method="leave-last-out"), make_index()
+    task = make_task("C", windows=["all"], thoughts="categories")
+    answers = [messages(row)[2] for row in task.build(dataset, index)[c.MESSAGES]]
+    assert (
+        answers[0]
+        == f"<think>\nLatest: (no category). Next: Shop > Body > soap.\n</think>\n\n{index.text(1)}"
+    )
+    assert answers[3].startswith("<think>\nLatest: soap, cream, oil. Next: Shop > Hair > brush.\n</think>")
+    assert [task.parse(answer, index) for answer in answers] == [1, 12, 25, 38, 0]
+    plain = make_task("C", windows=["all"])
+    assert task.prompt(index, [1, 2], dataset) == plain.prompt(index, [1, 2], dataset)
+    assert plain.parse("<think>\n\n</think>\n\n" + index.text(5), index) == 5
+
+
+def test_validation_takes_thoughts_for_what_they_are() -> None:
+    from itemic.tasks import validate
+
+    dataset, index = small()
+    rows = make_task("C", thoughts="categories").build(dataset, index)
+    report = validate(rows, dataset, index)
+    assert not report.faults, report
+
+
 def test_split_points_may_be_the_last_alone() -> None:
     dataset, index = make_dataset({"a": [1, 2, 3, 4, 5, 6]}, method="leave-last-out"), make_index()
     task = make_task("C", split_points="last", windows=["all"])

@@ -195,6 +195,7 @@ def test_options_are_checked() -> None:
         ("C", {"max_items": 0}, "max_items is 0"),
         ("C", {"history_text": "words"}, "history_text 'words'"),
         ("C", {"split_points": "few"}, "split_points 'few'"),
+        ("C", {"thoughts": "deep"}, "thoughts 'deep'"),
         ("D", {"examples": 0}, "examples is 0"),
         ("E", {"per_item": 0}, "per_item is 0"),
         ("sequence", {"max_items": 1}, "max_items is 1"),
