@@ -1,7 +1,8 @@
 """A training process that is killed and started again, and what its checkpoints cost.
 
 One process trains to its end; another kills itself (SIGKILL) two thirds of the way, is started again and goes on from
-its last checkpoint. Their weights must be the same, bit for bit. A checkpoint's cost is what a run with one after every
+its last checkpoint. Their weights must be the same, bit for bit. So with two ranks, the model shared out by FSDP2: the
+first of them kills itself, and the other ends with an error. A checkpoint's cost is what a run with one after every
 step takes longer by the clock than a run with none, by step.
 
     python benchmarks/train.py        runs it
@@ -13,6 +14,7 @@ import copy
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from typing import Any
 
 import polars as pl
 import torch
-from common import Row, in_subprocess
+from common import Row
 from safetensors.torch import load_file
 
 import itemic
@@ -60,25 +62,48 @@ def child(folder: Path, output: str, dies: bool) -> dict[str, int]:
         stage=Stage(**STAGE, validate_every=EVERY, checkpoint_every=EVERY),
         output=folder / output,
         validate=validate,
+        distribution={"strategy": "fsdp"},
     )
     return {"bytes": max(sizes)}
 
 
-def resumes(model: Model, table: pl.DataFrame) -> tuple[bool, int]:
+def run(arguments: list[str], ranks: int, dies: bool) -> int:
+    """A training in processes of its own; the bytes of its largest checkpoint.
+
+    Raises:
+        RuntimeError: it ended otherwise than it should have.
+    """
+    with socket.socket() as box:
+        box.bind(("127.0.0.1", 0))
+        port = box.getsockname()[1]
+    shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, *arguments, "dies" if dies else "lives"],
+            env=os.environ | (shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    told = [process.communicate() for process in started]
+    expected = [-signal.SIGKILL, *[1] * (ranks - 1)] if dies else [0] * ranks
+    codes = [process.returncode for process in started]
+    if codes != expected:
+        raise RuntimeError(f"processes ended with {codes}, not with {expected}:\n{told}")
+    return 0 if dies else int(json.loads(told[0][0].splitlines()[-1])["bytes"])
+
+
+def resumes(model: Model, table: pl.DataFrame, ranks: int) -> tuple[bool, int]:
     """Whether a killed run ends with the weights of one that wasn't, and the bytes of a checkpoint."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model.save(folder / "start")
         table.write_parquet(folder / "conversations.parquet")
-        size = in_subprocess(__file__, [name, "whole", "lives"])["bytes"]
-        died = subprocess.run(
-            [sys.executable, __file__, name, "killed", "dies"], capture_output=True, check=False
-        )
-        if died.returncode != -signal.SIGKILL:
-            raise RuntimeError(
-                f"the process was to be killed but ended with {died.returncode}:\n{died.stderr!r}"
-            )
-        in_subprocess(__file__, [name, "killed", "lives"])
+        size = run([name, "whole"], ranks, dies=False)
+        run([name, "killed"], ranks, dies=True)
+        run([name, "killed"], ranks, dies=False)
         whole, killed = (load_file(folder / run / "model.safetensors") for run in ("whole", "killed"))
     same = whole.keys() == killed.keys() and all(torch.equal(whole[key], killed[key]) for key in whole)
     return same, size
@@ -102,7 +127,8 @@ def blocking_seconds(model: Model, table: pl.DataFrame, repeats: int) -> float:
 
 
 def measure(model: Model, table: pl.DataFrame, quick: bool) -> list[Row]:
-    same, size = resumes(model, table)
+    same, size = resumes(model, table, 1)
+    both, _ = resumes(model, table, 2)
     seconds = blocking_seconds(model, table, 1 if quick else 5)
     parameters = sum(weight.numel() for weight in model.lm.parameters()) / 1e6
     return [
@@ -114,6 +140,15 @@ def measure(model: Model, table: pl.DataFrame, quick: bool) -> list[Row]:
             None,
             "= 1",
             same,
+        ),
+        Row(
+            "the same on two ranks (FSDP2)",
+            float(both),
+            None,
+            "share",
+            None,
+            "= 1",
+            both,
         ),
         Row(
             f"checkpoint of {parameters:.1f} M parameters: training waits",
