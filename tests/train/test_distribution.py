@@ -64,6 +64,8 @@ class Dying(Trainer):
 
 
 def options(strategy: str, folder: Path) -> Distribution:
+    if strategy == "fsdp-keep":
+        return Distribution("fsdp", reshard_after_forward=False)
     if not strategy.startswith("zero"):
         return Distribution(strategy)
     file = folder / f"{strategy}.json"
@@ -139,6 +141,7 @@ def assert_same(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tens
 
 
 PAIRS = [
+    ("all", "fsdp-keep"),
     *((kind, strategy) for kind in KINDS if kind != "dropout" for strategy in ("ddp", "fsdp")),
     *((kind, strategy) for kind in ("all", "untied embeddings", "lora") for strategy in ("zero2", "zero3")),
 ]
