@@ -1,7 +1,7 @@
 """itemic turns a catalogue and an interaction log into a language model that recommends.
 
     dataset = itemic.read("onerec-think", "data/beauty")
-    index = itemic.build_index(dataset, encoder="lsa", quantizer="balanced", levels=[256] * 4)
+    index = itemic.build_index(dataset, encoder="lsa", quantizer="rqkmeans", levels=[256] * 4)
     model = itemic.new_model("qwen3-nano", index)
     conversations = itemic.build_conversations(dataset, index, tasks=[{"task": "C"}])
     model = itemic.train(model, conversations, stage={"epochs": 3}, dataset=dataset)

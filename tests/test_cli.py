@@ -106,14 +106,14 @@ def test_verbose_shows_the_traceback(tmp_path: Path, tried: Any) -> None:
     status, _, err = tried("--verbose", "check", tmp_path / "no.yaml")
     assert status == 2
     assert "Traceback" in err
-    assert "load_recipe" in err
+    assert "check_recipe" in err
 
 
 def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("itemic.recipe.load_recipe", broken)
+    monkeypatch.setattr("itemic.recipe.check_recipe", broken)
     with pytest.raises(ZeroDivisionError):
         call(["check", "x.yaml"])
 

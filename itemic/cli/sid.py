@@ -39,7 +39,7 @@ def build(
     ] = None,
     encoder: Annotated[str, typer.Option(help="Text to vectors.")] = "lsa",
     encoder_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
-    quantizer: Annotated[str, typer.Option(help="Vectors to codes.")] = "balanced",
+    quantizer: Annotated[str, typer.Option(help="Vectors to codes.")] = "rqkmeans",
     option: Set = None,
     levels: Annotated[str, typer.Option(help="Codes of each level.")] = "256,256,256,256",
     collisions: Annotated[

@@ -71,7 +71,7 @@ class IndexPart(Part):
 
     encoder: str = "lsa"
     encoder_options: dict[str, Any] = {}
-    quantizer: str = "balanced"
+    quantizer: str = "rqkmeans"
     quantizer_options: dict[str, Any] = {}
     levels: list[Annotated[int, Field(ge=2)]] | None = None
     collisions: str | None = None

@@ -107,14 +107,19 @@ class Conversations:
                 yield decode(row)
 
 
-def list_parts(path: str) -> list[str]:
-    """The Parquet files behind a path, in order of their names.
+def list_parts(path: str, above: tuple[str, ...] = ()) -> list[str]:
+    """The Parquet files behind a path, in order of their names; ``above`` are the lists that name it.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or a list names itself.
     """
+    if path in above:
+        raise DataError(f"{path} lists itself", "A list names Parquet files, folders, or other lists.")
     if path.endswith(".json"):
-        return [part for name in _json_list(path) for part in list_parts(name)]
+        found = [part for name in _json_list(path) for part in list_parts(name, (*above, path))]
+        if not found:
+            raise DataError(f"{path} lists no files", 'Give a JSON list of paths, ["a.parquet", …].')
+        return found
     files, root = fsspec.core.url_to_fs(path)
     if any(mark in path for mark in "*?["):
         found = sorted(files.glob(root))

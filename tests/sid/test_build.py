@@ -36,8 +36,8 @@ def test_keep_has_the_codes_that_the_codebooks_give() -> None:
     assert changed.origin["collisions"]["items_changed"] == (changed.codes != index.codes).any(axis=1).sum()
 
 
-def test_the_default_gives_every_code_of_a_level_as_many_items() -> None:
-    index = build_index(DATA, levels=(8, 4, 4), collisions="keep")
+def test_balanced_gives_every_code_of_a_level_as_many_items() -> None:
+    index = build_index(DATA, quantizer="balanced", levels=(8, 4, 4), collisions="keep")
     for level, size in enumerate((8, 4, 4)):
         counts = np.bincount(index.codes[:, level], minlength=size)
         assert counts.max() - counts.min() <= 1
@@ -103,7 +103,7 @@ def test_targets_of_the_splits_are_not_read() -> None:
         ({"format": "tiger"}, "unknown token format"),
         ({"encoder_options": {"dimz": 3}}, "encoder 'lsa' has no option 'dimz'"),
         ({"encoder_options": {"seed": 3}}, "no option 'seed'"),
-        ({"quantizer_options": {"restarts": 3}}, "quantizer 'balanced' has no option 'restarts'"),
+        ({"quantizer_options": {"restarts": 3}}, "quantizer 'rqkmeans' has no option 'restarts'"),
         ({"encoder_options": {"collaborative_weight": 7}}, "collaborative_weight is 7"),
         ({"levels": (2, 2)}, "60 items don't fit"),
         ({"levels": ()}, "levels"),

@@ -136,3 +136,14 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match="no list of paths"):
         Conversations.open(tmp_path / "list.json")
+
+
+def test_lists_that_name_themselves_or_nothing(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    first.write_text(json.dumps([str(second)]))
+    second.write_text(json.dumps([str(first)]))
+    with pytest.raises(DataError, match=r"a\.json lists itself"):
+        Conversations.open(first)
+    second.write_text("[]")
+    with pytest.raises(DataError, match=r"b\.json lists no files"):
+        Conversations.open(first)
