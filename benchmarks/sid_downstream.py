@@ -1,6 +1,6 @@
 """What semantic IDs are worth downstream: ``recipes/scientific.yaml`` with one index after another.
 
-Same data, model, conversations and budget (a third of the recipe's epochs); only the index changes. Every quantizer
+Same data, model, conversations and budget (the recipe's 24 epochs); only the index changes. Every quantizer
 quantizes the recipe's own vectors (text and a share of co-occurrence), RQ-KMeans once more the text alone, and the
 three published indexes are taken as they are. Their vectors are unknown, so their codes start at random where ours
 start at their items' vectors; one more row starts ours at random too. A row is the mean over the seeds, with the
@@ -9,7 +9,7 @@ seeds' own values beside it.
 Finished runs are kept in the folder of ``--runs`` and not done again, so that the benchmark can be stopped and gone on
 with.
 
-    python benchmarks/sid_downstream.py [--quick] [--json FILE] [--epochs 8] [--seeds 0 1 2] [--runs DIR]
+    python benchmarks/sid_downstream.py [--quick] [--json FILE] [--epochs 24] [--seeds 0 1 2] [--runs DIR]
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two indexes, twenty steps, one seed")
     parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=float, default=8)
+    parser.add_argument("--epochs", type=float, default=24, help="24 are the recipe's (the default)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="rows that begin with one of these")
     parser.add_argument("--runs", metavar="DIR", help="where the runs are kept")
     flags = parser.parse_args()

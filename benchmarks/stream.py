@@ -63,7 +63,11 @@ def stream_rate(feed: Feed) -> tuple[float, float, float]:
     started = time.perf_counter()
     tokens, rows, blocks, seconds = 0, 0, 0, 0.0
     for step in stream:
-        tokens, rows, blocks = tokens + step.tokens, rows + step.row_tokens, blocks + len(step.forests)
+        tokens, rows, blocks = (
+            tokens + step.sizes.tokens,
+            rows + step.sizes.row_tokens,
+            blocks + len(step.forests),
+        )
         seconds = time.perf_counter() - started  # here, so that the processes' end isn't measured
     read = feed.lanes.groups.total * int(feed.stage.epochs or 1)
     share = (1 - feed.stage.shuffle_buffer / read) / seconds
@@ -88,9 +92,9 @@ def kept_share(feed: Feed, conversations: Path) -> tuple[float, float]:
     )
     kept = KeptRows(rows, Stage(**feed.stage.to_json() | {"epochs": 1}))
     found = [step for step, _ in zip(kept.steps(), range(kept.total_steps()), strict=False)]
-    tokens = sum(step.tokens for step in found)
+    tokens = sum(step.sizes.tokens for step in found)
     blocks = sum(len(step.forests) for step in found)
-    return sum(step.row_tokens for step in found) / tokens, tokens / (blocks * feed.stage.planned_block)
+    return sum(step.sizes.row_tokens for step in found) / tokens, tokens / (blocks * feed.stage.planned_block)
 
 
 def measure(quick: bool) -> list[Row]:

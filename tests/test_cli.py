@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 import typer.main
+from safetensors import SafetensorError
 
 from itemic.artifact import read_manifest
 from itemic.cli import state
@@ -407,3 +408,16 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written(copied: Path, small_dis
     assert (root / "train.all" / "model.safetensors").read_bytes() == (
         copied / "run" / "train.all" / "model.safetensors"
     ).read_bytes()
+
+
+def test_a_full_disk_inside_a_library_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """safetensors has an error of its own for it."""
+
+    def full(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("itemic.recipe.check_recipe", full)
+    assert call(["check", "x.yaml"]) == 2
+    assert "the disk is full" in capsys.readouterr().err

@@ -70,6 +70,8 @@ def call(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except Exception as error:
+        if "No space left on device" in str(error):  # libraries wrap it in errors of their own
+            return _complain(_of_the_disk(error))
         return _usage(error)
     if status == INTERRUPTED:  # typer makes this of an interrupt before we see it
         _again(arguments)
@@ -97,11 +99,11 @@ def _complain(error: ItemicError) -> int:
     return FAULT
 
 
-def _of_the_disk(error: OSError) -> ItemicError:
+def _of_the_disk(error: Exception) -> ItemicError:
     """What the operating system refused, as something to mend."""
     import errno
 
-    full = error.errno == errno.ENOSPC or "No space left" in str(error)
+    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
     remedy = "Free some space and start the same command again." if full else "Check the path and its rights."
     found = ItemicError(f"the disk is full: {error}" if full else str(error), remedy)
     found.__cause__ = error

@@ -171,9 +171,15 @@ def test_a_broken_row_is_named(tmp_path: Path, workers: int) -> None:
     assert not multiprocessing.active_children()
 
 
+def change(file: Path) -> None:
+    other = file.with_name("other")
+    table(["aB"]).write_parquet(other)
+    other.replace(file)  # in one go: it is being read
+
+
 def test_a_file_that_goes_or_changes_between_epochs_is_named(tmp_path: Path) -> None:
     write(tmp_path, [60, 60], row_group=20)
-    for harm, told in ((Path.unlink, "is gone"), (lambda f: table(["aB"]).write_parquet(f), "has changed")):
+    for harm, told in ((Path.unlink, "is gone"), (change, "has changed")):
         feed = feed_of(tmp_path, shuffle_buffer=16)
         stream = feed.steps()
         while next(stream).after.epoch < 1:
@@ -229,9 +235,11 @@ def test_the_loss_is_that_of_kept_rows(tmp_path: Path) -> None:
         kept = KeptRows(training_rows(tmp_path, by_letters, encoder="letters", max_length=1024), stage)
         expected = list(islice(kept.steps(), kept.total_steps()))
         found = list(feed.steps())
-        assert sum(step.weight for step in found) == pytest.approx(sum(step.weight for step in expected))
-        assert sum(step.targets for step in found) == sum(step.targets for step in expected)
-        assert sum(step.row_tokens for step in found) == sum(step.row_tokens for step in expected)
+        assert sum(step.sizes.weight for step in found) == pytest.approx(
+            sum(step.sizes.weight for step in expected)
+        )
+        assert sum(step.sizes.targets for step in found) == sum(step.sizes.targets for step in expected)
+        assert sum(step.sizes.row_tokens for step in found) == sum(step.sizes.row_tokens for step in expected)
         assert feed.names == kept.names
 
 
