@@ -94,7 +94,7 @@ def test_vectors_of_the_caller_and_of_another_encoder() -> None:
 
 
 def test_drift_tells_strangers_from_relatives() -> None:
-    tokenizer = build()
+    tokenizer = build(quantizer="balanced")  # it leaves errors for relatives to stay within
     relatives = tokenizer.assign(NEW).drift
     strange = make_dataset([f"red {word}" for word in "abcdefgh"], ids=list("abcdefgh")).items
     strangers = tokenizer.assign(strange).drift
