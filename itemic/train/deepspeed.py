@@ -189,6 +189,6 @@ def _library() -> Any:
     except ImportError as error:
         raise ConfigError(
             "strategy deepspeed needs DeepSpeed",
-            "Install it when torch is there: `pip install --no-build-isolation itemic[deepspeed]`.",
+            "Install it when torch is there: `pip install --no-build-isolation deepspeed einops`.",
         ) from error
     return deepspeed
