@@ -38,19 +38,26 @@ class Setting:
         packed: tokens of a pack (best-fit decreasing, whole rows only); None pads.
         strategy: how packs are filled.
         supervised_head: apply the head to supervised positions only, as TRL does itself where it has Triton.
+        by_length: whether a batch's rows are of like length; else in random order, which is TRL's default.
     """
 
     rows: int
     packed: int | None = None
     strategy: str = "bfd"
     supervised_head: bool = False
+    by_length: bool = True
 
     def __str__(self) -> str:
-        return f"packs of {self.packed}" if self.packed else f"batches of {self.rows}"
+        if self.packed:
+            return f"packs of {self.packed}"
+        return f"batches of {self.rows}" + (", by length" if self.by_length else "")
+
+
+DEFAULT = Setting(8, by_length=False)  # what SFTConfig says of batches and their order
 
 
 def padded(quick: bool) -> list[Setting]:
-    """Settings with padding that may be the fastest; rows in random order are padded more, and slower."""
+    """Settings with padding that may be the fastest."""
     return [Setting(rows) for rows in ((8,) if quick else (4, 8, 16))]
 
 
@@ -116,7 +123,7 @@ def trainer(
             num_train_epochs=stage.steps,
             per_device_train_batch_size=setting.rows,
             gradient_accumulation_steps=1 << 20,
-            train_sampling_strategy="group_by_length",
+            train_sampling_strategy="group_by_length" if setting.by_length else "random",
             packing=setting.packed is not None,
             packing_strategy=setting.strategy,
             max_length=setting.packed,

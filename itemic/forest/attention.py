@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
+from itemic.forest.last_layer import short_last_layer
 from itemic.forest.layout import ForestLayout, Part
 
 NAME = "itemic_forest"
@@ -52,16 +53,16 @@ def attend(
     if forest.backend == "flex":
         out = _flex()(query, key, value, block_mask=forest.mask, scale=scale, enable_gqa=groups > 1)
         return out.transpose(1, 2), None
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if forest.backend == "dense":
         out = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=forest.mask, scale=scale
+            query, key, value, attn_mask=forest.mask, scale=scale, enable_gqa=groups > 1
         )
         return out.transpose(1, 2), None
-    by_token = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     tree: Any = _TreeAttention.apply
-    return tree(*by_token, forest.parts, scale)[None], None
+    return tree(query.contiguous(), key.contiguous(), value.contiguous(), forest.parts, scale)[None], None
 
 
 @cache
@@ -84,19 +85,14 @@ class _TreeAttention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: tuple[Part, ...], scale: float
     ) -> Tensor:
         total, heads, _ = query.shape
-        out = query.new_zeros(total, heads, value.shape[-1])
-        exact = torch.promote_types(query.dtype, torch.float32)
-        lse = torch.full((total, heads), float("-inf"), dtype=exact, device=query.device)
+        out = query.new_empty(total, heads, value.shape[-1])
+        lse = query.new_empty(total, heads, dtype=torch.promote_types(query.dtype, torch.float32))
         for part in parts:
-            o, norm = attend_part(part, query, key, value, scale)
-            if part.places is None:
-                at = part.queries
-                out[at], lse[at] = merge(out[at], lse[at], o, norm)
-            else:
-                slots, tokens = part.places
-                merged = merge(out[tokens], lse[tokens], o[slots], norm[slots])
-                out.index_copy_(0, tokens, merged[0])
-                lse.index_copy_(0, tokens, merged[1])
+            o, norm = (_real(part, found) for found in attend_part(part, query, key, value, scale))
+            if not part.first:
+                o, norm = merge(_pick(out, part), _pick(lse, part), o, norm)
+            _put(out, part, o)
+            _put(lse, part, norm)
         ctx.save_for_backward(query, key, value, out, lse)
         ctx.parts, ctx.scale = parts, scale
         return out
@@ -108,7 +104,7 @@ class _TreeAttention(torch.autograd.Function):
         if query.device.type == "cpu" and dtype.itemsize < 4:
             # the CPU kernel's backward pass is five times slower in bfloat16 than in float32
             query, key, value, out, grad = (x.float() for x in (query, key, value, out, grad))
-        dq, dk, dv = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        dq, dk, dv = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for part in ctx.parts:
             _backward(part, (query, key, value, out, lse, grad), (dq, dk, dv), ctx.scale)
         return dq.to(dtype), dk.to(dtype), dv.to(dtype), None, None
@@ -122,11 +118,13 @@ def merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> tuple[Ten
     return torch.addcmul(more * new, out, old), total
 
 
-def _gather(tensor: Tensor, where: slice | Tensor) -> Tensor:
-    """``[T, H, d]`` → ``[n, H, w, d]``, n = 1 for a slice."""
+def _gather(tensor: Tensor, where: slice | Tensor, spare: Tensor | None = None) -> Tensor:
+    """``[T, H, d]`` → ``[n, H, w, d]``, n = 1 for a slice; zeros in the spare places."""
     if isinstance(where, slice):
         return tensor[where].transpose(0, 1)[None]
     picked = tensor.index_select(0, where.flatten())
+    if spare is not None:
+        picked.index_fill_(0, spare, 0)
     return picked.view(*where.shape, *tensor.shape[1:]).transpose(1, 2)
 
 
@@ -162,10 +160,8 @@ def _backward(
 ) -> None:
     query, key, value, out, lse, grad = saved
     q, k, v = _gather(query, part.queries), _gather(key, part.keys), _gather(value, part.keys)
-    o, g = _gather(out, part.queries), _gather(grad, part.queries)
+    o, g = _gather(out, part.queries), _gather(grad, part.queries, part.spare)
     norm = _gather(lse[..., None], part.queries)[..., 0]
-    if part.places is not None:
-        g = _only(g, part.places[0])
     if query.device.type == "cpu":
         dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
             g, q, k, v, o, norm.contiguous(), 0.0, part.causal, attn_mask=_as(part.mask, q.dtype), scale=scale
@@ -179,23 +175,35 @@ def _backward(
             * scale
         )
         dq, dk = inner.to(q.dtype) @ k, inner.to(q.dtype).transpose(-1, -2) @ q
-    for total, piece, where in zip(into, (dq, dk, dv), (part.queries, part.keys, part.keys), strict=True):
-        if part.places is None:
-            total[where] += _by_token(piece)
+    dq = _real(part, _by_token(dq))
+    _put(into[0], part, dq if part.first else dq.add_(_pick(into[0], part)))
+    for total, piece in zip(into[1:], (dk, dv), strict=True):
+        if isinstance(part.keys, slice):
+            total[part.keys] += _by_token(piece)
         else:
-            slots, tokens = part.places
-            total.index_add_(0, tokens, _by_token(piece).index_select(0, slots))
+            total.index_add_(0, part.keys.flatten(), _by_token(piece))
+
+
+def _real(part: Part, found: Tensor) -> Tensor:
+    """What was found for each place ``[n · w, …]``, without the spare ones."""
+    return found if part.spare is None or part.places is None else found.index_select(0, part.places[0])
+
+
+def _pick(tensor: Tensor, part: Part) -> Tensor:
+    """Of each query of a part."""
+    return tensor[part.queries] if part.places is None else tensor.index_select(0, part.places[1])
+
+
+def _put(tensor: Tensor, part: Part, values: Tensor) -> None:
+    """Set it for each query of a part."""
+    if part.places is None:
+        tensor[part.queries] = values
+    else:
+        tensor.index_copy_(0, part.places[1], values)
 
 
 def _as(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return None if mask is None else mask.to(dtype)
-
-
-def _only(grad: Tensor, slots: Tensor) -> Tensor:
-    """Gradients of padded queries are nothing: ``[n, H, w, d]`` with all but the real slots zero."""
-    kept = torch.zeros(grad.shape[0] * grad.shape[2], dtype=grad.dtype, device=grad.device)
-    kept[slots] = 1
-    return grad * kept.view(grad.shape[0], 1, grad.shape[2], 1)
 
 
 @contextmanager
@@ -211,7 +219,8 @@ def forest_attention(lm: PreTrainedModel) -> Iterator[None]:
     before = lm.config._attn_implementation
     lm.config._attn_implementation = NAME
     try:
-        yield
+        with short_last_layer(lm):
+            yield
     finally:
         lm.config._attn_implementation = before
 

@@ -15,7 +15,7 @@ Bool = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class TokenForest:
-    """Prefix trees written out in depth-first order.
+    """Prefix trees written out in depth-first order, of a node's children the one with most tokens below it first.
 
     The attention rule is one line: query q sees key k ⇔ k ≤ q < end[k].
 
@@ -105,15 +105,41 @@ def build_forest(rows: TokenRows, labels: Int32 | None = None, count: int = 0) -
     leaf = np.full(len(order), -1, np.int64)
     full = lengths > 0
     leaf[order[full]] = _node(drops, start, common, np.flatnonzero(full), lengths[full] - 1)
+    parent = _parents(depth)
+    place = _largest_first(parent, end)
+    back = np.argsort(place)  # the node that goes to each place
+    leaf[leaf >= 0] = place[leaf[leaf >= 0]]
     return TokenForest(
-        tokens.astype(np.int32),
-        depth.astype(np.int32),
-        _parents(depth).astype(np.int32),
-        end.astype(np.int32),
-        weight,
+        tokens[back].astype(np.int32),
+        depth[back].astype(np.int32),
+        np.where(parent >= 0, place[parent], -1)[back].astype(np.int32),
+        (place + end - np.arange(total))[back].astype(np.int32),
+        weight[back],
         leaf.astype(np.int32),
-        shares,
+        None if shares is None else shares[:, back],
     )
+
+
+def _largest_first(parent: Int64, end: Int64) -> Int64:
+    """Where each node goes if of a node's children the one with most below comes first, int64 ``[T]``. Roots stay.
+
+    A place is the sum, over a node and what is above it, of what stands between each of them and its parent.
+    """
+    total = len(parent)
+    index = np.arange(total)
+    size = end - index
+    order = np.lexsort((-size, parent))
+    before = np.cumsum(size[order]) - size[order]  # exclusive, over all families
+    leads = np.diff(parent[order], prepend=-2) != 0
+    before -= np.maximum.accumulate(np.where(leads, before, 0))
+    step = np.empty(total, np.int64)
+    step[order] = 1 + before
+    roots = parent < 0
+    step[roots] = index[roots]
+    change = np.zeros(total + 1, np.int64)
+    np.add.at(change, index, step)
+    np.add.at(change, end, -step)
+    return np.cumsum(change)[:-1]
 
 
 def chain_forest(rows: TokenRows, labels: Int32 | None = None, count: int = 0) -> TokenForest:

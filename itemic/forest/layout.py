@@ -1,8 +1,9 @@
 """What the attention backends need to know of a forest, worked out once per block and used in every layer.
 
-Tree by tree: a tree is a *trunk* (the chain from its root to the first branching: a system prompt, a history) and the
-subtrees below it. Trunk tokens see the trunk causally; tokens below see the whole trunk, and of their own subtree what
-the rule allows. Neighbouring small ones share a *window*, and all windows of a block are one batched call.
+Tree by tree: from a root a *path* follows the child that holds more than half of what is below, for as long as there
+is one: a system prompt, a history with its answers at the sides. Its tokens see the path causally; what hangs from it
+sees the path up to where it hangs, and is cut in the same way. Small subtrees stand side by side in *windows* of a few
+widths, and all windows of a width are one batched call.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from itemic.forest.build import TokenForest
+from itemic.forest.rows import Int64
 
-WINDOW = 128  # tokens of neighbouring small subtrees that are attended together
-STRIDE = 16  # a window's width is a multiple of it
+WIDTHS = (32, 64, 128)  # of windows; a subtree goes into the narrowest that holds it
+LITTLE = 0.25  # what hangs from a path must see this share of it, or the path ends where it branches first
+STEP = 64  # what hangs from a path is cut where it sees so many tokens less, and a quarter less
+
+Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,11 @@ class Part:
 
     Attributes:
         queries, keys: a slice of the block, or an index ``[n, w]`` of batched windows.
-        mask: additive float mask ``[n, 1, w, w]``; None means all keys.
+        mask: additive float mask ``[n, 1, w, w']``; None means all keys.
         causal: keys up to the query's own place.
-        places: for windows, where in the flattened ``[n * w]`` output the real tokens stand, and which they are.
+        places: for an index, where in the flattened ``[n * w]`` output the real tokens stand, and which they are.
+        spare: where there are any, the other places of the output; their queries only fill up.
+        first: whether the queries have seen nothing in the parts before; else none of them is new.
     """
 
     queries: slice | Tensor
@@ -36,6 +44,8 @@ class Part:
     mask: Tensor | None = None
     causal: bool = False
     places: tuple[Tensor, Tensor] | None = None
+    spare: Tensor | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,21 +57,33 @@ class ForestLayout:
         parts: how "sdpa" cuts the work; empty for the other backends.
         backend: ``"sdpa"``, ``"flex"`` or ``"dense"``.
         mask: bool ``[1, 1, T, T]`` for "dense", a BlockMask for "flex".
+        wanted: int64 ``[n]``, rising: whose last hidden states are asked for; None for all.
     """
 
     end: Tensor
     parts: tuple[Part, ...]
     backend: str
     mask: Any = None
+    wanted: Tensor | None = None
 
     @classmethod
-    def of(cls, forest: TokenForest, device: torch.device, dtype: torch.dtype, backend: str) -> ForestLayout:
+    def of(
+        cls,
+        forest: TokenForest,
+        device: torch.device,
+        dtype: torch.dtype,
+        backend: str,
+        wanted: Tensor | None = None,
+    ) -> ForestLayout:
         end = torch.from_numpy(forest.end.astype(np.int64)).to(device)
         if backend == "sdpa":
-            return cls(end, tuple(attention_parts(forest, device, dtype)), backend)
-        if backend == "dense":
-            return cls(end, (), backend, torch.from_numpy(forest.dense_mask()).to(device)[None, None])
-        return cls(end, (), backend, _block_mask(end))
+            return cls(end, tuple(attention_parts(forest, device, dtype)), backend, wanted=wanted)
+        mask = (
+            torch.from_numpy(forest.dense_mask()).to(device)[None, None]
+            if backend == "dense"
+            else _block_mask(end)
+        )
+        return cls(end, (), backend, mask, wanted)
 
 
 def _block_mask(end: Tensor) -> Any:
@@ -74,80 +96,111 @@ def _block_mask(end: Tensor) -> Any:
 
 
 def attention_parts(forest: TokenForest, device: torch.device, dtype: torch.dtype) -> list[Part]:
-    roots = np.flatnonzero(forest.parent < 0)
-    parts: list[Part] = []
-    small: list[tuple[int, int]] = []
-    for root in roots.tolist():
-        stop = int(forest.end[root])
-        fork = _trunk_end(forest, root, stop)
-        if fork == stop or stop - root <= WINDOW:  # a chain, or too small to be worth cutting
-            _place(small, parts, root, stop, forest, device, dtype)
-            continue
-        parts.append(Part(slice(root, fork), slice(root, fork), causal=True))
-        parts.append(Part(slice(fork, stop), slice(root, fork)))
-        child = fork
-        while child < stop:
-            _place(small, parts, child, int(forest.end[child]), forest, device, dtype)
-            child = int(forest.end[child])
-    if small:
-        parts.append(_windows(small, forest, device, dtype))
-    return parts
+    """Parts in which every token sees what it may see once, and nothing else."""
+    return _Cutter(forest, device, dtype).parts()
 
 
-def _trunk_end(forest: TokenForest, root: int, stop: int) -> int:
-    """One past the last token of the unary chain from the root."""
-    ends = forest.end[root:stop]
-    broken = np.flatnonzero(ends != stop)
-    return root + int(broken[0]) if len(broken) else stop
+class _Cutter:
+    """Cuts a forest into parts. As the child with most below it comes first, a path is a slice, and what hangs from it
+    follows, the deeper the earlier."""
 
+    def __init__(self, forest: TokenForest, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self.end, self.depth, self.parent = (
+            array.astype(np.int64) for array in (forest.end, forest.position, forest.parent)
+        )
+        size = self.end - np.arange(len(forest))
+        small = (self.parent >= 0) & (2 * size <= size[self.parent] - 1)
+        self.hangs = np.flatnonzero(small)  # the roots of what hangs from a path
+        self.seen = np.zeros(len(forest), bool)
+        self.windows: dict[tuple[int, bool], list[list[Int64]]] = {}
+        self.found: list[Part] = []
 
-def _place(
-    small: list[tuple[int, int]],
-    parts: list[Part],
-    start: int,
-    stop: int,
-    forest: TokenForest,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> None:
-    if stop - start <= WINDOW:
-        if small and small[-1][1] == start and stop - small[-1][0] <= WINDOW:
-            small[-1] = (small[-1][0], stop)
+    def parts(self) -> list[Part]:
+        waiting = np.flatnonzero(self.parent < 0)[::-1].tolist()
+        while waiting:
+            root = waiting.pop()
+            stop = int(self.end[root])
+            if stop - root <= WIDTHS[-1]:
+                self._keep(np.arange(root, stop))
+            else:
+                waiting += self._cut(root, stop)[::-1]
+        for (width, _), windows in self.windows.items():
+            self._window([np.concatenate(window) for window in windows], width)
+        return self.found
+
+    def _cut(self, root: int, stop: int) -> list[int]:
+        """The parts of a subtree's path; returns the roots of what hangs from it."""
+        first = np.searchsorted(self.hangs, root, "right")
+        fork = int(self.hangs[first]) if first < len(self.hangs) else stop
+        fork = min(fork, stop)  # the path is root:fork
+        roots = self._branches(fork, stop)
+        seen = self.depth[roots] - self.depth[root]  # tokens of the path that each of them sees
+        held = self.end[roots] - roots
+        if (seen * held).sum() < LITTLE * (fork - root) * held.sum():  # others hang high up on a long path
+            fork = root + int(np.argmax(self.end[root:stop] != stop))
+            roots = self._branches(fork, stop)
+            seen = np.full(len(roots), fork - root)
+        self._add(slice(root, fork), slice(root, fork), causal=True)
+        at = 0
+        while at < len(roots):  # a stair of few steps
+            deep = int(seen[at])
+            to = int(np.searchsorted(-seen, -(deep - max(STEP, deep // 4)), "left"))
+            to = max(to, at + 1)
+            queries = slice(int(roots[at]), int(self.end[roots[to - 1]]))
+            self._add(queries, slice(root, root + deep), masked=bool((seen[at:to] < deep).any()))
+            at = to
+        return [int(root) for root in roots]
+
+    def _branches(self, start: int, stop: int) -> Int64:
+        """The roots of the subtrees that make up a slice."""
+        found, at = [], start
+        while at < stop:
+            found.append(at)
+            at = int(self.end[at])
+        return np.array(found, np.int64)
+
+    def _add(self, queries: slice, keys: slice, *, causal: bool = False, masked: bool = False) -> None:
+        own, others = (np.arange(each.start, each.stop)[None] for each in (queries, keys))
+        mask = self._mask(own, others) if masked else None
+        self.found.append(Part(queries, keys, mask, causal, first=self._first(own[0])))
+
+    def _keep(self, own: Int64) -> None:
+        """Into the last window of its width, or a new one. What sees something else already has windows of its own."""
+        width = next(width for width in WIDTHS if len(own) <= width)
+        windows = self.windows.setdefault((width, bool(self.seen[own[0]])), [])
+        if windows and sum(map(len, windows[-1])) + len(own) <= width:
+            windows[-1].append(own)
         else:
-            small.append((start, stop))
-        return
-    own = slice(start, stop)
-    if bool((forest.end[own] == stop).all()):
-        parts.append(Part(own, own, causal=True))
-    else:
-        parts.append(Part(own, own, mask=_mask(forest, np.arange(start, stop)[None], device, dtype)))
+            windows.append([own])
 
+    def _window(self, windows: list[Int64], width: int) -> None:
+        lengths = np.array([len(window) for window in windows])
+        inside = np.arange(width) < lengths[:, None]
+        index = np.repeat(np.array([window[0] for window in windows])[:, None], width, 1)
+        index[inside] = np.concatenate(windows)
+        mask = self._mask(index, index, inside)
+        places = (self._tensor(np.flatnonzero(inside)), self._tensor(index[inside]))
+        spare = None if inside.all() else self._tensor(np.flatnonzero(~inside))
+        where = self._tensor(index)
+        first = self._first(index[inside])
+        self.found.append(Part(where, where, mask, places=places, spare=spare, first=first))
 
-def _windows(
-    small: list[tuple[int, int]], forest: TokenForest, device: torch.device, dtype: torch.dtype
-) -> Part:
-    width = -(-max(stop - start for start, stop in small) // STRIDE) * STRIDE
-    starts = np.array([start for start, _ in small])
-    lengths = np.array([stop - start for start, stop in small])
-    inside = np.arange(width)[None] < lengths[:, None]
-    index = np.where(inside, starts[:, None] + np.arange(width)[None], starts[:, None])
-    places = torch.from_numpy(np.flatnonzero(inside)).to(device)
-    tokens = torch.from_numpy(index[inside]).to(device)
-    where = torch.from_numpy(index).to(device)
-    return Part(where, where, _mask(forest, index, device, dtype, inside), places=(places, tokens))
+    def _first(self, queries: Int64) -> bool:
+        """Whether they have seen nothing yet; from now on they have."""
+        first = not self.seen[queries[0]]
+        self.seen[queries] = True
+        return first
 
+    def _mask(self, queries: Int64, keys: Int64, inside: Bool | None = None) -> Tensor:
+        """``[n, 1, w, w']`` of ``[n, w]`` and ``[n, w']``."""
+        query, key = queries[:, :, None], keys[:, None, :]
+        sees = (key <= query) & (query < self.end[key])
+        if inside is not None:
+            sees &= inside[:, None, :]  # a spare query repeats its window's first token and sees that one
+        mask = torch.zeros(sees.shape, dtype=self.dtype)
+        mask.masked_fill_(torch.from_numpy(~sees), float("-inf"))
+        return mask[:, None].to(self.device)
 
-def _mask(
-    forest: TokenForest,
-    index: np.ndarray[tuple[int, int], np.dtype[np.int64]],
-    device: torch.device,
-    dtype: torch.dtype,
-    inside: np.ndarray[tuple[int, int], np.dtype[np.bool_]] | None = None,
-) -> Tensor:
-    query, key = index[:, :, None], index[:, None, :]
-    sees = (key <= query) & (query < forest.end[key])
-    if inside is not None:
-        sees &= inside[:, None, :]  # a padded query repeats its window's first token and sees that one
-    mask = torch.zeros(sees.shape, dtype=dtype)
-    mask.masked_fill_(torch.from_numpy(~sees), float("-inf"))
-    return mask[:, None].to(device)
+    def _tensor(self, array: Int64) -> Tensor:
+        return torch.from_numpy(array).to(self.device)

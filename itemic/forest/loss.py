@@ -92,20 +92,22 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 logits = torch.nn.functional.linear(
                     rows, matrix, None if bias is None else bias.to(dtype)
                 ).float()
-                norm = logits.logsumexp(-1)
-                hit = logits.gather(1, goal[:, None])[:, 0]
-                loss = norm - (1 - smoothing) * hit
-                if smoothing:
-                    loss = loss - smoothing * logits.mean(-1)
+                top = logits.amax(-1, keepdim=True)
+                hit = logits.gather(1, goal[:, None]) - top
+                mean = logits.mean(-1, keepdim=True) - top if smoothing else 0.0
+                chance = logits.sub_(
+                    top
+                ).exp_()  # in place: a second matrix of this size would be most of the memory
+                sums = chance.sum(-1, keepdim=True)
+                loss = (sums.log() - (1 - smoothing) * hit - smoothing * mean)[:, 0]
                 total += (weight * loss).sum()
                 losses[at : at + chunk] = loss
                 if grad_hidden is None and grad_head is None and grad_bias is None:
                     continue
-                slope = logits.sub_(norm[:, None]).exp_()
+                slope = chance.mul_(weight[:, None] / sums)
                 if smoothing:
-                    slope -= smoothing / len(head)
-                slope[torch.arange(len(goal), device=goal.device), goal] -= 1 - smoothing
-                slope *= weight[:, None]
+                    slope -= weight[:, None] * (smoothing / len(head))
+                slope[torch.arange(len(goal), device=goal.device), goal] -= weight * (1 - smoothing)
                 if grad_bias is not None:
                     grad_bias += slope.sum(0)
                 slope = slope.to(dtype)

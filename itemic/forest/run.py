@@ -22,7 +22,12 @@ ROUND = 128
 
 
 def forest_hidden(
-    lm: PreTrainedModel, forest: TokenForest, *, embeds: Tensor | None = None, backend: str | None = None
+    lm: PreTrainedModel,
+    forest: TokenForest,
+    *,
+    embeds: Tensor | None = None,
+    backend: str | None = None,
+    wanted: Tensor | None = None,
 ) -> Tensor:
     """The base model's last hidden states ``[T, d]`` over a forest.
 
@@ -33,10 +38,11 @@ def forest_hidden(
         forest: ``T`` tokens.
         embeds: ``[T, d]`` in place of the model's own embeddings of the tokens.
         backend: ``"sdpa"``, ``"flex"`` or ``"dense"``; None for the device's best.
+        wanted: int64 ``[n]``, rising: the tokens whose hidden states are needed; those of the others may then be wrong.
     """
     device = lm.device
     dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else lm.dtype
-    layout = ForestLayout.of(forest, device, dtype, backend or default_backend(device))
+    layout = ForestLayout.of(forest, device, dtype, backend or default_backend(device), wanted)
     inputs: dict[str, Tensor] = (
         {"input_ids": torch.from_numpy(forest.tokens.astype(np.int64)).to(device)[None]}
         if embeds is None
@@ -104,6 +110,19 @@ class ForestLoss:
     losses: Tensor
 
 
+def _wanted(forest: TokenForest, parents: Tensor) -> Tensor | None:
+    """The parents of weighted tokens, and a few more so that there are a multiple of :data:`ROUND`; None for all.
+
+    Nothing is all as well: an engine that shares layers out waits for every one of them in every block.
+    """
+    if not len(parents):
+        return None
+    asked = np.zeros(len(forest), bool)
+    asked[parents.cpu().numpy()] = True
+    asked[np.flatnonzero(~asked)[: -int(asked.sum()) % ROUND]] = True
+    return None if asked.all() else torch.from_numpy(np.flatnonzero(asked)).to(parents.device)
+
+
 def forest_loss(
     lm: PreTrainedModel,
     forest: TokenForest,
@@ -136,7 +155,9 @@ def forest_loss(
     embeds = None
     if new_rows is not None:
         embeds = new_rows.embed(lm, torch.from_numpy(forest.tokens.astype(np.int64)).to(lm.device))
-    hidden = forest_hidden(lm, forest, embeds=embeds, backend=backend)
+    hidden = forest_hidden(
+        lm, forest, embeds=embeds, backend=backend, wanted=_wanted(forest, parents[: len(weighted)])
+    )
     head: Any = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
     total, losses = weighted_cross_entropy(
         hidden[parents],

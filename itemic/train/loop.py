@@ -25,6 +25,7 @@ from itemic.train.engine import compiled, lean_memory
 from itemic.train.flops import ModelFlops, peak_flops
 from itemic.train.interrupt import interrupts
 from itemic.train.journal import Journal, journal
+from itemic.train.lean import lean_norms
 from itemic.train.learning import Learning
 from itemic.train.memory import peak_memory
 from itemic.train.optimizer import WeightAverage
@@ -108,6 +109,7 @@ class Trainer:
             deterministic(self.lm.device),
             residual_dropout(computing, self.stage.dropout, embeddings=self.embeds),
             lean_memory(computing, self.stage.gradient_checkpointing),
+            lean_norms(computing, not self.stage.compile),
             compiled(computing, self.stage.compile),
         ):
             self._begin()

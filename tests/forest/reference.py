@@ -54,14 +54,23 @@ class Node:
 def slow_forest(
     rows: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]
 ) -> dict[tuple[int, ...], Node]:
-    """Every distinct prefix, in sorted (that is, depth-first) order."""
+    """Every distinct prefix, depth first: roots by token, other siblings by what is below them, most first, then by
+    token."""
     nodes: dict[tuple[int, ...], Node] = {}
     for row, weight in zip(rows, weights, strict=True):
         for depth in range(len(row)):
             prefix = tuple(row[: depth + 1])
             node = nodes.setdefault(prefix, Node(row[depth], depth, prefix[:-1]))
             node.weight += weight[depth] if depth else 0.0
-    return {prefix: nodes[prefix] for prefix in sorted(nodes)}
+    below = {prefix: sum(other[: len(prefix)] == prefix for other in nodes) for prefix in nodes}
+    waiting = sorted((prefix for prefix in nodes if len(prefix) == 1), reverse=True)
+    order = []
+    while waiting:
+        prefix = waiting.pop()
+        order.append(prefix)
+        children = [other for other in nodes if other[:-1] == prefix]
+        waiting += sorted(children, key=lambda child: (-below[child], child), reverse=True)
+    return {prefix: nodes[prefix] for prefix in order}
 
 
 def row_by_row(

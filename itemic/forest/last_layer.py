@@ -1,0 +1,68 @@
+"""The last layer's feed-forward, for the tokens alone whose last hidden states are asked for: few carry loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+@contextmanager
+def short_last_layer(lm: PreTrainedModel) -> Iterator[None]:
+    """Inside the block the last layer takes heed of :attr:`itemic.forest.layout.ForestLayout.wanted`.
+
+    What a feed-forward layer adds to other tokens is zero then, which nothing sees: attention comes before it. The
+    layer's own arguments tell it, so a layer that is computed again for its gradient does the same again.
+    """
+    layer = _last_layer(lm)
+    if layer is None:
+        yield
+        return
+    mlp: Any = layer.mlp
+    whole_layer, whole_mlp = layer.forward, mlp.forward
+    wanted: Tensor | None = None
+
+    def layer_forward(*args: Any, **kwargs: Any) -> Any:
+        nonlocal wanted
+        forest = kwargs.get("forest")
+        wanted = None if forest is None else forest.wanted
+        return whole_layer(*args, **kwargs)
+
+    def mlp_forward(hidden: Tensor) -> Any:
+        if wanted is None:
+            return whole_mlp(hidden)
+        found: Tensor = whole_mlp(hidden.index_select(1, wanted))
+        return found.new_zeros(*hidden.shape[:-1], found.shape[-1]).index_copy(1, wanted, found)
+
+    with forwards({layer: layer_forward, mlp: mlp_forward}):
+        yield
+
+
+@contextmanager
+def forwards(of: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Inside the block these modules go forward otherwise; hooks stay."""
+    before = {module: vars(module).get("forward") for module in of}
+    for module, forward in of.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module, own in before.items():
+            if own is None:
+                del module.forward
+            else:
+                module.forward = own
+
+
+def _last_layer(lm: PreTrainedModel) -> nn.Module | None:
+    """None where it has no plain feed-forward layer (experts choose by token, and some balance over all of them), or a
+    compiled one."""
+    layers = getattr(lm.base_model, "layers", None)
+    last = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
+    mlp = getattr(last, "mlp", None)
+    if mlp is None or not type(mlp).__name__.endswith("MLP") or mlp._compiled_call_impl is not None:
+        return None
+    return last
