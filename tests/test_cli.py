@@ -20,6 +20,7 @@ from itemic.artifact import read_manifest
 from itemic.cli import state
 from itemic.cli.app import app, call
 from itemic.data import Dataset
+from itemic.evaluate.ranking import Ranking
 from itemic.sid.index import ItemIndex
 from tests.runs import made, start, write_recipe
 
@@ -264,6 +265,39 @@ def test_score_and_compare(finished: Path, tmp_path: Path, tried: Any) -> None:
     status, _, err = tried("evaluate", "score", root / "evaluate" / "model", "-k", "five")
     assert status == 2
     assert "Write numbers with commas" in err
+
+
+def test_rank_is_what_a_run_ranks(finished: Path, tmp_path: Path, tried: Any) -> None:
+    root, made = finished / "run", tmp_path / "ranking"
+    asked = [
+        "evaluate",
+        "rank",
+        root / "train.all",
+        "--dataset",
+        root,
+        "-o",
+        made,
+        "--beams",
+        "20",
+        "-k",
+        "10",
+    ]
+    options = ["-s", "windows=[all]"]
+    status, out, _ = tried(*asked, *options)
+    assert status == 0
+    assert "60 requests" in out
+    mine, theirs = (
+        pl.concat([pl.read_parquet(part) for part in sorted(folder.glob("part-*.parquet"))])
+        for folder in (made, root / "evaluate" / "model")
+    )
+    assert mine.equals(theirs)
+    assert Ranking.load(made).head.name == "train.all"
+    status, _, err = tried(*asked, *options, "--split", "valid")  # that folder holds the test split's
+    assert status == 2
+    assert str(made) in err
+    assert tried(*asked[:-6], "-o", tmp_path / "other", *options, "--split", "validation")[0] == 2
+    assert tried(*asked[:-6], "-o", tmp_path / "other", "-s", "window=none")[0] == 2
+    assert not (tmp_path / "other").exists()
 
 
 def test_validate_exits_with_1_on_faults(finished: Path, tmp_path: Path, tried: Any) -> None:

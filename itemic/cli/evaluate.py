@@ -7,10 +7,72 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli.common import AsJson, Seed, load_dataset, print_json, print_table
+from itemic.cli.common import (
+    AsJson,
+    Seed,
+    Set,
+    load_dataset,
+    print_json,
+    print_table,
+    settings,
+    start_logging,
+)
 
-app = typer.Typer(help="Rankings: score, compare.", no_args_is_help=True)
+app = typer.Typer(help="Rankings: rank, score, compare.", no_args_is_help=True)
 Cuts = Annotated[str, typer.Option("-k", help="Cuts of the metrics.")]
+
+
+@app.command()
+def rank(
+    model: Annotated[Path, typer.Argument(help="A model's folder, or that of a stage of a run.")],
+    dataset: Annotated[
+        Path, typer.Option("--dataset", help="Whose requests it answers; a run's folder has it.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The ranking; gone on with.")
+    ],
+    task: Annotated[str, typer.Option(help="Whose prompt is asked.")] = "C",
+    options: Set = None,
+    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    beams: Annotated[int, typer.Option(help="Width of the search.", min=1)] = 50,
+    k: Annotated[int, typer.Option("-k", help="Items kept for each request.", min=1)] = 20,
+    normalize: Annotated[str, typer.Option(help="What scores are over: vocab, level or legal.")] = "vocab",
+    exclude_history: Annotated[bool, typer.Option(help="Leave out what the history has.")] = False,
+    thinking: Annotated[str | None, typer.Option(help="How prompts end: no_think or empty.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Requests that are searched at once.", min=1)] = 32,
+    name: Annotated[str | None, typer.Option(help="In tables; the folder's by default.")] = None,
+) -> None:
+    """Let a model rank the whole catalogue for every request of a split, exactly, by constrained beams.
+
+    -s gives the task's options, which must be those that the model was trained with.
+    """
+    from itemic.errors import ConfigError
+    from itemic.evaluate.recommend import recommend
+    from itemic.model import Model
+    from itemic.tasks import make_task
+    from itemic.train.ranks import joined
+
+    if split not in ("valid", "test"):
+        raise ConfigError(f"--split is {split!r}", "Use valid or test.")
+    start_logging()
+    data = load_dataset(dataset)
+    with joined() as ranks:
+        device = ranks.device
+    recommend(
+        Model.load(model, device=device),
+        data.split(split),
+        task=make_task(task, **settings(options)),
+        dataset=data,
+        beams=beams,
+        k=k,
+        normalize=normalize,
+        exclude_history=exclude_history,
+        thinking=thinking,
+        batch_size=batch_size,
+        name=name or model.resolve().name,
+        output=output,
+    )
+    typer.echo(f"{output}: the ranking of {len(data.split(split))} requests")
 
 
 @app.command()
