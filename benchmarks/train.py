@@ -8,7 +8,10 @@ steps. Counted are tokens of the *rows*, as they are before anything is shared. 
 conversations on, with reading, planning and building forests; of the peer only ``SFTTrainer.train()`` is timed, on rows
 that are tokenised, sorted or packed before.
 
-The peer runs with SDPA, padded and packed, each in the fastest of a few settings, found anew for each kind of rows.
+The peer runs with SDPA, padded and packed, each in the fastest of a few settings, found anew for each kind of rows;
+padded batches have rows of like length then. *As it comes* are eight rows a batch in random order, which is what TRL
+does unless it is told otherwise; they are padded more.
+
 Packs are its best-fit-decreasing ones: position ids begin anew in each row of a pack, transformers makes a mask of
 that, and rows don't see each other. Its ``wrapped`` packs cut rows and let them see what stands before them: another
 loss, so there is nothing to compare. *Supervised head* is help from us: TRL applies the head to supervised positions
@@ -52,7 +55,7 @@ from itemic.tasks import prompt_words
 from itemic.train import Stage
 from itemic.train.rows import training_rows
 
-USERS = 24
+USERS = 40
 AGREE = 1e-5  # relative difference of losses
 STAGE = Stage(
     steps=1,
@@ -140,8 +143,12 @@ def spread(users: list[pl.DataFrame], count: int) -> pl.DataFrame:
     return pl.concat([users[int(i)] for i in at])
 
 
-def in_turn(sides: Mapping[str, Callable[[], Callable[[], object]]], repeats: int) -> dict[str, Seconds]:
+def in_turn(
+    sides: Mapping[str, Callable[[], Callable[[], object]]], repeats: int, warmup: int = 0
+) -> dict[str, Seconds]:
     """Medians of what each side's work takes, in turn. A side sets its work up, untimed, and returns it."""
+    for set_up in list(sides.values()) * warmup:
+        set_up()()
     taken: dict[str, list[Seconds]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, set_up in sides.items():
@@ -258,12 +265,12 @@ def compare(case: Case, shop: Shop, quick: bool) -> list[Row]:
     off = sample.off(few.losses(2))
 
     sides = {"ours": ours.set_up, "padded": theirs.side(padded), "packed": theirs.side(packed)}
-    seconds = in_turn(sides, repeats)
-    helped = {
+    seconds = in_turn(sides, repeats, warmup=1)
+    others = {"default": theirs.side(train_trl.DEFAULT)} | {
         f"{kind} helped": theirs.side(replace(setting, supervised_head=True))
         for kind, setting in (("padded", padded), ("packed", packed))
     }
-    seconds |= in_turn(helped, 1)
+    seconds |= in_turn(others, 1)
     step = ours.logged(1)[0]
     off = max(off, theirs.off([step["loss"]]))
     total, shared = len(theirs.rows.tokens), step["tokens"]
@@ -276,6 +283,7 @@ def compare(case: Case, shop: Shop, quick: bool) -> list[Row]:
         return Row(f"{case}: against {name}", mine, other, unit, mine / other, goal, holds)
 
     return [
+        speed(f"padding as it comes ({train_trl.DEFAULT}, in random order)", "default", case.padded),
         speed(f"padding ({padded})", "padded", case.padded),
         speed(f"packing ({packed})", "packed", case.packed),
         speed("padding, by the clock", "padded", clock=True),

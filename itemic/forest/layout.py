@@ -101,8 +101,11 @@ def attention_parts(forest: TokenForest, device: torch.device, dtype: torch.dtyp
 
 
 class _Cutter:
-    """Cuts a forest into parts. As the child with most below it comes first, a path is a slice, and what hangs from it
-    follows, the deeper the earlier."""
+    """Cuts a forest into parts.
+
+    As the child with most below it comes first, a path is a slice, and what hangs from it follows, the deeper the
+    earlier. In another depth-first order the parts are right as well, and more.
+    """
 
     def __init__(self, forest: TokenForest, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
@@ -144,9 +147,9 @@ class _Cutter:
         self._add(slice(root, fork), slice(root, fork), causal=True)
         at = 0
         while at < len(roots):  # a stair of few steps
-            deep = int(seen[at])
-            to = int(np.searchsorted(-seen, -(deep - max(STEP, deep // 4)), "left"))
-            to = max(to, at + 1)
+            less = seen <= seen[at] - max(STEP, int(seen[at]) // 4)
+            to = at + int(np.argmax(less[at:])) if less[at:].any() else len(roots)
+            deep = int(seen[at:to].max())
             queries = slice(int(roots[at]), int(self.end[roots[to - 1]]))
             self._add(queries, slice(root, root + deep), masked=bool((seen[at:to] < deep).any()))
             at = to

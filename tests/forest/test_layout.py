@@ -62,6 +62,30 @@ def test_parts_of_any_forest_are_what_its_rule_says(
         check(build_forest(TokenRows.of(rows)))
 
 
+def in_order_of_tokens(rows: list[list[int]]) -> TokenForest:
+    """The forest of some rows with siblings by token, whatever is below them."""
+    prefixes = sorted({tuple(row[: depth + 1]) for row in rows for depth in range(len(row))})
+    index = {prefix: at for at, prefix in enumerate(prefixes)}
+    ends = [max(at for other, at in index.items() if other[: len(p)] == p) + 1 for p in prefixes]
+    columns = (
+        [prefix[-1] for prefix in prefixes],
+        [len(prefix) - 1 for prefix in prefixes],
+        [index.get(prefix[:-1], -1) for prefix in prefixes],
+        ends,
+    )
+    arrays = [np.array(column, np.int32) for column in columns]
+    return TokenForest(*arrays, np.zeros(len(prefixes), np.float32), np.zeros(0, np.int32))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2), max_size=14), max_size=25), st.sampled_from([0.0, 0.25]))
+def test_another_order_of_siblings_is_right_as_well(rows: list[list[int]], little: float) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("WIDTHS", (2,)), ("LITTLE", little), ("STEP", 2)):
+            patch.setattr(layouts, name, value)
+        check(in_order_of_tokens(rows))
+
+
 def users(count: int, items: int, answer: int, prompt: int = 40, seed: int = 0) -> TokenForest:
     """A prompt, then users with a history of some items each, an answer at every one of them."""
     rng = np.random.default_rng(seed)
