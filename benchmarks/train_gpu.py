@@ -37,6 +37,7 @@ from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from itemic.forest import TokenRows
 from itemic.forest import run as forest_run
+from itemic.forest.last_layer import last_layer
 from itemic.train import Stage
 from itemic.train.flops import peak_flops
 from itemic.train.loop import Trainer
@@ -166,11 +167,12 @@ def floor_bytes(lm: PreTrainedModel, step: Step) -> float:
     float32. By block and parameter 18: the weight is read in float32 and written in bfloat16, read forward and
     backward, and the gradient is read and written in float32. By token and product of a matrix (one forward, two
     backward): its input and output in bfloat16. By weighted token and token of the vocabulary 8: a logit is written
-    and read in float32. Attention, norms and the rest are left out.
+    and read in float32. Attention, norms, the last layer's feed-forward (few tokens need it) and the rest are left out.
     """
     parameters = sum(weight.numel() for weight in lm.parameters())
     head = lm.get_output_embeddings()
-    matrices = [m for m in lm.modules() if isinstance(m, nn.Linear) and m is not head]
+    left_out = {head, *last_layer(lm).mlp.modules()}
+    matrices = [m for m in lm.modules() if isinstance(m, nn.Linear) and m not in left_out]
     activations = 3 * 2 * sum(m.in_features + m.out_features for m in matrices) * step.tokens
     logits = 8 * step.targets * head.weight.shape[0]
     return (28 + 18 * step.blocks) * parameters + activations + logits

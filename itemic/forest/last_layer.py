@@ -17,8 +17,8 @@ def short_last_layer(lm: PreTrainedModel) -> Iterator[None]:
     What a feed-forward layer adds to other tokens is zero then, which nothing sees: attention comes before it. The
     layer's own arguments tell it, so a layer that is computed again for its gradient does the same again.
     """
-    layer = _last_layer(lm)
-    if layer is None:
+    layer = last_layer(lm)
+    if layer is None or layer.mlp._compiled_call_impl is not None:
         yield
         return
     mlp: Any = layer.mlp
@@ -57,12 +57,10 @@ def forwards(of: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
                 module.forward = own
 
 
-def _last_layer(lm: PreTrainedModel) -> nn.Module | None:
-    """None where it has no plain feed-forward layer (experts choose by token, and some balance over all of them), or a
-    compiled one."""
+def last_layer(lm: PreTrainedModel) -> Any:
+    """The layer before the last hidden states, whose feed-forward is ``mlp``; None where it has no plain one (experts
+    choose by token, and some balance over all of them)."""
     layers = getattr(lm.base_model, "layers", None)
     last = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
     mlp = getattr(last, "mlp", None)
-    if mlp is None or not type(mlp).__name__.endswith("MLP") or mlp._compiled_call_impl is not None:
-        return None
-    return last
+    return last if mlp is not None and type(mlp).__name__.endswith("MLP") else None

@@ -1,8 +1,8 @@
 """How much arithmetic a step needs, and how much a device could do: model FLOPs utilisation (MFU).
 
 MFU is the FLOPs that the model's own formulas need, by the time they took, by the device's peak (Chowdhery et al. 2022,
-"PaLM", appendix B): what is computed twice to save memory counts once, and a forest counts as it is, shared beginnings
-once.
+"PaLM", appendix B): what is computed twice to save memory counts once, a forest counts as it is, shared beginnings
+once, and what no loss depends on doesn't count.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from itemic.forest.last_layer import last_layer
 
 # Dense bfloat16 FLOPs a second, from the vendors' data sheets; the first name that a device's holds counts.
 PEAKS = {
@@ -46,11 +48,13 @@ class ModelFlops:
 
     Attributes:
         by_token: per token, in the layers' matrices.
+        by_parent: per token that a weighted one is predicted from, in the last layer's feed-forward.
         by_target: per weighted token, in the head.
         by_pair: per query and key that it sees, over all layers.
     """
 
     by_token: float
+    by_parent: float
     by_target: float
     by_pair: float
 
@@ -60,19 +64,31 @@ class ModelFlops:
         as many for its own, where it learns; a query and a key take 4 per channel forward and 8 backward."""
         config: Any = lm.config.get_text_config()
         head = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
-        matrices = [module for module in lm.modules() if isinstance(module, nn.Linear) and module is not head]
+        last = last_layer(lm)
+        short = [] if last is None else _matrices(last.mlp)
+        matrices = [module for module in _matrices(lm) if module is not head and module not in short]
         channels = config.num_attention_heads * (
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
         return cls(
             by_token=float(sum(_flops(matrix) for matrix in matrices)),
+            by_parent=float(sum(_flops(matrix) for matrix in short)),
             by_target=float(_flops(head)),
             by_pair=12.0 * channels * config.num_hidden_layers,
         )
 
-    def __call__(self, tokens: int, targets: int, pairs: int) -> float:
+    def __call__(self, tokens: int, parents: int, targets: int, pairs: int) -> float:
         """FLOPs of a step."""
-        return self.by_token * tokens + self.by_target * targets + self.by_pair * pairs
+        return (
+            self.by_token * tokens
+            + self.by_parent * parents
+            + self.by_target * targets
+            + self.by_pair * pairs
+        )
+
+
+def _matrices(module: nn.Module) -> list[nn.Linear]:
+    return [each for each in module.modules() if isinstance(each, nn.Linear)]
 
 
 def _flops(matrix: nn.Linear) -> int:

@@ -198,7 +198,7 @@ class Trainer:
         if self.average:
             self.average.update(self.place.step)
         self.place, self._data_state = self.place.after(sizes, ahead), step.state
-        flops = self._flops(sizes.tokens, sizes.targets, sizes.pairs)
+        flops = self._flops(sizes.tokens, sizes.parents, sizes.targets, sizes.pairs)
         self._window.add(sizes, loss, norm, time.perf_counter() - started, flops)
         book.advance()
         if self._due(self.stage.log_every) or not self._goes_on():

@@ -84,6 +84,7 @@ class Sizes:
         tokens: forest tokens.
         row_tokens: tokens of the rows, before sharing.
         targets: tokens with weight.
+        parents: tokens that those are predicted from.
         pairs: tokens and what they see, themselves included: what attention computes.
         blocks: how many blocks.
     """
@@ -92,6 +93,7 @@ class Sizes:
     tokens: int = 0
     row_tokens: int = 0
     targets: int = 0
+    parents: int = 0
     pairs: int = 0
     blocks: int = 0
 
@@ -102,6 +104,7 @@ class Sizes:
             tokens=sum(len(forest) for forest in forests),
             row_tokens=sum(forest.row_tokens for forest in forests),
             targets=sum(int(np.count_nonzero(forest.weight)) for forest in forests),
+            parents=sum(len(np.unique(forest.parent[forest.weight != 0])) for forest in forests),
             pairs=sum(int(forest.position.sum(dtype=np.int64)) + len(forest) for forest in forests),
             blocks=len(forests),
         )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from itemic.forest.attention import forest_attention
 from itemic.forest.build import build_forest
 from itemic.forest.rows import TokenRows
+from itemic.forest.run import ROUND, forest_loss
 from itemic.train.flops import PEAKS, ModelFlops, peak_flops
 from itemic.train.loop import Trainer
 from itemic.train.place import Window
@@ -31,7 +35,36 @@ def test_equal_to_torchs_counter(kind: str, frozen: bool) -> None:
     with FlopCounterMode(display=False) as counter:
         lm(inputs_embeds=embeds, use_cache=False).logits.sum().backward()
     length = tokens.shape[1]
-    assert ModelFlops.of(lm)(length, length, length**2) == pytest.approx(counter.get_total_flops(), rel=1e-3)
+    assert ModelFlops.of(lm)(length, length, length, length**2) == pytest.approx(
+        counter.get_total_flops(), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_a_forest_needs_what_torch_counts(kind: str) -> None:
+    """But for attention, whose CPU kernel torch doesn't count; at sizes that nothing has to be rounded up to."""
+    rows = [[1, 2, 3, 4, user, *[5, 6, 7, 8, 9] * 10, 10 + user] for user in range(11, 11 + 16)]
+    lm, forest = (
+        tiny_lm(tied=False, kind=kind),
+        build_forest(TokenRows.of(rows, [[1.0] * 56] * 16)).padded(ROUND),
+    )
+    weight = forest.weight.copy()
+    weight[np.flatnonzero(weight)[2 * ROUND :]] = 0
+    forest = replace(forest, weight=weight)
+    sizes = Sizes.of([forest])
+    parents = -(-sizes.parents // ROUND) * ROUND
+    with FlopCounterMode(display=False) as counter, forest_attention(lm):
+        forest_loss(lm, forest, backend="dense").total.backward()
+    found = counter.get_total_flops()
+    wanted = ModelFlops.of(lm)(len(forest), parents, sizes.targets, 0)
+    assert sizes.targets == 2 * ROUND < len(forest) / 2
+    assert found == pytest.approx(wanted, rel=0.02)
+    assert found < 0.95 * ModelFlops.of(lm)(len(forest), len(forest), sizes.targets, 0)
+
+
+def test_parents_are_counted_once() -> None:
+    forest = build_forest(TokenRows.of([[1, 2, 3], [1, 2, 4]], [[0.0, 1.0, 1.0], [0.0, 0.0, 2.0]]))
+    assert (Sizes.of([forest]).targets, Sizes.of([forest]).parents) == (3, 2)
 
 
 def test_pairs_are_those_of_the_dense_mask() -> None:
