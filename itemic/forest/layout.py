@@ -73,17 +73,18 @@ class ForestLayout:
         device: torch.device,
         dtype: torch.dtype,
         backend: str,
-        wanted: Tensor | None = None,
+        wanted: Int64 | None = None,
     ) -> ForestLayout:
+        at = None if wanted is None else torch.from_numpy(wanted).to(device)
         end = torch.from_numpy(forest.end.astype(np.int64)).to(device)
         if backend == "sdpa":
-            return cls(end, tuple(attention_parts(forest, device, dtype)), backend, wanted=wanted)
+            return cls(end, tuple(attention_parts(forest, device, dtype)), backend, wanted=at)
         mask = (
             torch.from_numpy(forest.dense_mask()).to(device)[None, None]
             if backend == "dense"
             else _block_mask(end)
         )
-        return cls(end, (), backend, mask, wanted)
+        return cls(end, (), backend, mask, at)
 
 
 def _block_mask(end: Tensor) -> Any:

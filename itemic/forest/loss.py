@@ -75,9 +75,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         part = slice(start, start + len(learn)) if learn is not None else slice(0, len(head))
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         wants_head = ctx.needs_input_grad[3] if learn is not None else ctx.needs_input_grad[1]
-        grad_head = (
-            torch.zeros(part.stop - part.start, head.shape[1], device=head.device) if wants_head else None
-        )
+        grad_head: Tensor | None = None
         grad_bias = (
             torch.zeros_like(bias, dtype=torch.float32)
             if bias is not None and ctx.needs_input_grad[2]
@@ -102,7 +100,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 loss = (sums.log() - (1 - smoothing) * hit - smoothing * mean)[:, 0]
                 total += (weight * loss).sum()
                 losses[at : at + chunk] = loss
-                if grad_hidden is None and grad_head is None and grad_bias is None:
+                if grad_hidden is None and grad_bias is None and not wants_head:
                     continue
                 slope = chance.mul_(weight[:, None] / sums)
                 if smoothing:
@@ -113,8 +111,10 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 slope = slope.to(dtype)
                 if grad_hidden is not None:
                     grad_hidden[at : at + chunk] = slope @ matrix
-                if grad_head is not None:
-                    _add_product(grad_head, slope[:, part].T, rows)
+                if wants_head:
+                    grad_head = _add_product(grad_head, slope[:, part].T, rows)
+        if wants_head and grad_head is None:
+            grad_head = torch.zeros(part.stop - part.start, head.shape[1], device=head.device)
         ctx.grads = (grad_hidden, grad_head, grad_bias, learn is not None)
         ctx.types = (head.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(losses)
@@ -136,9 +136,9 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         return (d_hidden, d_head, d_bias, None, *none)
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """``total += left @ right``, without a matrix in between where the types allow it."""
-    if left.dtype == total.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right
+def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """``total + left @ right`` in float32 at the least, without a matrix in between where the types allow it."""
+    if total is None:
+        product = left @ right
+        return product.to(torch.promote_types(product.dtype, torch.float32))
+    return total.addmm_(left, right) if left.dtype == total.dtype else total.add_(left @ right)

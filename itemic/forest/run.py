@@ -27,7 +27,7 @@ def forest_hidden(
     *,
     embeds: Tensor | None = None,
     backend: str | None = None,
-    wanted: Tensor | None = None,
+    wanted: Int64 | None = None,
 ) -> Tensor:
     """The base model's last hidden states ``[T, d]`` over a forest.
 
@@ -110,7 +110,7 @@ class ForestLoss:
     losses: Tensor
 
 
-def _wanted(forest: TokenForest, parents: Tensor) -> Tensor | None:
+def _wanted(forest: TokenForest, parents: Int64) -> Int64 | None:
     """The parents of weighted tokens, and a few more so that there are a multiple of :data:`ROUND`; None for all.
 
     Nothing is all as well: an engine that shares layers out waits for every one of them in every block.
@@ -118,9 +118,9 @@ def _wanted(forest: TokenForest, parents: Tensor) -> Tensor | None:
     if not len(parents):
         return None
     asked = np.zeros(len(forest), bool)
-    asked[parents.cpu().numpy()] = True
+    asked[parents] = True
     asked[np.flatnonzero(~asked)[: -int(asked.sum()) % ROUND]] = True
-    return None if asked.all() else torch.from_numpy(np.flatnonzero(asked)).to(parents.device)
+    return None if asked.all() else np.flatnonzero(asked)
 
 
 def forest_loss(
@@ -151,16 +151,15 @@ def forest_loss(
     weight = np.where(np.arange(len(at)) < len(weighted), forest.weight[at], 0).astype(np.float32)
     targets = torch.from_numpy(forest.tokens[at].astype(np.int64)).to(lm.device)
     weights = torch.from_numpy(weight).to(lm.device)
-    parents = torch.from_numpy(np.maximum(forest.parent[at], 0).astype(np.int64)).to(lm.device)
+    parents = np.maximum(forest.parent[at], 0).astype(np.int64)
     embeds = None
     if new_rows is not None:
         embeds = new_rows.embed(lm, torch.from_numpy(forest.tokens.astype(np.int64)).to(lm.device))
-    hidden = forest_hidden(
-        lm, forest, embeds=embeds, backend=backend, wanted=_wanted(forest, parents[: len(weighted)])
-    )
+    wanted = _wanted(forest, parents[: len(weighted)])
+    hidden = forest_hidden(lm, forest, embeds=embeds, backend=backend, wanted=wanted)
     head: Any = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
     total, losses = weighted_cross_entropy(
-        hidden[parents],
+        hidden[torch.from_numpy(parents).to(lm.device)],
         head.weight if new_rows is None else new_rows.whole_head(head.weight),
         targets,
         weights,

@@ -14,12 +14,8 @@ from transformers import PreTrainedModel
 
 from itemic.forest.last_layer import forwards
 
-NORMS = (
-    "LlamaRMSNorm",
-    "MistralRMSNorm",
-    "Qwen2RMSNorm",
-    "Qwen3RMSNorm",
-)  # all the same: weight · x / rms(x)
+# all the same: weight · x / rms(x)
+NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 CACHED = 1 << 16  # numbers that are worked on at a time, a small part of a core's cache
 
 

@@ -119,7 +119,7 @@ def test_a_long_history_costs_less_than_all_pairs() -> None:
 def test_wanted_tokens_have_the_hidden_states_that_they_have_among_all(family: str) -> None:
     lm = tiny(family)
     forest = users(4, 12, 3)
-    wanted = torch.arange(3, len(forest), 5)
+    wanted = np.arange(3, len(forest), 5)
     with forest_attention(lm), torch.no_grad():
         whole = forest_hidden(lm, forest)
         some = forest_hidden(lm, forest, wanted=wanted)
@@ -127,6 +127,21 @@ def test_wanted_tokens_have_the_hidden_states_that_they_have_among_all(family: s
     others = torch.ones(len(forest), dtype=torch.bool)
     others[wanted] = False
     assert (some[others] != whole[others]).any(), "the last layer was computed for all of them"
+
+
+def test_a_block_without_weight_goes_through_all_of_the_last_layer() -> None:
+    """Engines that share layers out among ranks wait for each of them in every block."""
+    lm = tiny("qwen3")
+    with forest_attention(lm):
+        pass
+    asked: list[int] = []
+    lm.base_model.layers[-1].mlp.register_forward_hook(lambda _, x, __: asked.append(x[0].shape[1]))
+    lm.base_model.layers[-1].mlp.down_proj.register_forward_hook(lambda _, x, __: asked.append(x[0].shape[1]))
+    with forest_attention(lm):
+        loss = forest_loss(lm, build_forest(TokenRows.of([[1, 2, 3]], [[0.0] * 3])))
+    loss.total.backward()
+    assert loss.total == 0
+    assert asked == [128, 128]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
