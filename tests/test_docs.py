@@ -35,7 +35,8 @@ OTHERS = {  # what recipes read that users bring along, and what stands in for i
     "OPENONEREC_GENERAL": None,
     "OPENONEREC_SFT": None,
 }
-LONG = (("run",), ("recommend",), ("model", "expand"), ("evaluate",))  # ours, but not for a test to run
+# ours, but not for a test to run: they take long, or need a run that did
+LONG = (("run",), ("recommend",), ("model", "expand"), ("model", "curves"), ("evaluate",))
 
 
 @pytest.fixture(autouse=True, scope="module")
