@@ -12,6 +12,9 @@ DESCRIPTION: Final = "description"
 BRAND: Final = "brand"
 CATEGORIES: Final = "categories"  # list of strings, the path from general to specific
 ITEM_COLUMNS: Final = (ITEM_ID, TITLE, DESCRIPTION, BRAND, CATEGORIES)
+TAGS: Final = "tags"  # list of strings without order, such as genres; only where the source has such labels
+PRICE: Final = "price"  # Float64, null where unknown; only where the source has prices
+# further columns of the source travel along under their own names
 
 # interactions.parquet: one row an event, users contiguous, each user's events in time order
 USER_ID: Final = "user_id"
@@ -19,6 +22,8 @@ TIMESTAMP: Final = "timestamp"  # Int64, milliseconds since 1970; null where the
 RATING: Final = "rating"  # Float32, null where the source has none
 SPLIT: Final = "split"  # what the source's own split says of the event ("train", "valid", "test"), else null
 INTERACTION_COLUMNS: Final = (USER_ID, ITEM_ID, TIMESTAMP, RATING, SPLIT)
+REVIEW: Final = "review"  # what the user wrote of the item; only where the source has reviews
+# further columns of the source travel along under their own names
 
 # conversations: OpenOneRec's columns; the last three hold JSON text
 UUID: Final = "uuid"
