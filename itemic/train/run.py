@@ -138,14 +138,16 @@ def _train(
 def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> StepSource:
     """The conversations as steps: all encoded at once, or as a stream."""
     encode = partial(model.chat.encode_table, supervise=stage.supervise)
-    encoder = f"{model.chat.digest} {stage.supervise}"
+    encoder, marks = f"{model.chat.digest} {stage.supervise}", model.history_marks
     if not stage.stream:
         length, rule = stage.max_length, stage.overlong
-        rows = training_rows(conversations, encode, encoder=encoder, max_length=length, overlong=rule)
+        rows = training_rows(
+            conversations, encode, encoder=encoder, max_length=length, overlong=rule, marks=marks
+        )
         return KeptRows(rows, stage, seed)
     from itemic.train.feed import Feed  # torchdata and pyarrow, for those who ask
 
-    return Feed(conversations, encode, stage, encoder=encoder, seed=seed)
+    return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
 
 
 def _save(model: Model, folder: Path) -> None:

@@ -17,7 +17,7 @@ TRACKERS = ("tensorboard", "wandb", "swanlab", "trackio")
 PRECISIONS = ("auto", "float32", "bfloat16")
 NORMALIZERS = ("token", "row")
 SUPERVISE = ("all", "itemic", "everything")
-OVERLONG = ("drop", "keep-end", "keep-start", "split")
+OVERLONG = ("keep-latest", "drop", "keep-end", "keep-start", "split")
 EPOCH = "epoch"
 SILENT = (
     "name",
@@ -56,8 +56,9 @@ class Stage:
         packing: ``forest`` (rows that share a beginning are computed once), ``blocks`` (rows side by side), or
             ``none`` (row after row): the same loss, for less and less speed.
         max_length: the longest row, in tokens.
-        overlong: what becomes of a longer row: ``drop``, ``keep-end`` (its last tokens), ``keep-start``, or
-            ``split`` (several rows; what begins a later one is predicted from nothing before it).
+        overlong: what becomes of a longer row: ``keep-latest`` (the oldest items of its history go until it fits;
+            of a row without a history the last tokens stay), ``drop``, ``keep-end`` (its last tokens),
+            ``keep-start``, or ``split`` (several rows; what begins a later one is predicted from nothing before it).
         supervise: which tokens carry loss: ``all`` of the assistant's (of a plain text's: all), ``itemic`` for the
             index's tokens among these alone, or ``everything``: all tokens of a conversation, whoever's, headers
             of turns included.
@@ -129,7 +130,7 @@ class Stage:
     block_tokens: int = 4096
     packing: str = "forest"
     max_length: int = 1024
-    overlong: str = "drop"
+    overlong: str = "keep-latest"
     supervise: str = "all"
     think_pattern: bool | None = None
     minibatch_size: int = 2048
