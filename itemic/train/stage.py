@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from itemic.errors import ConfigError
+from itemic.trackers import TRACKERS
 
 TRAIN = ("all", "embeddings", "last-layers", "lora", "qlora")
 PACKING = ("forest", "blocks", "none")
 OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor", "muon")
 SCHEDULES = ("cosine", "linear", "constant", "wsd")
-TRACKERS = ("tensorboard", "wandb", "swanlab", "trackio")
 PRECISIONS = ("auto", "float32", "bfloat16")
 NORMALIZERS = ("token", "row")
 SUPERVISE = ("all", "itemic", "everything")
