@@ -52,8 +52,10 @@ def numbers(name: str, folder: Path) -> dict[int, dict[str, float]]:
             own = {key: value for key, value in row.items() if key not in ("step", "timestamp")}
             found.setdefault(row["step"], {}).update(own)
     if name == "wandb":
+        import wandb
         from wandb.proto.wandb_internal_pb2 import Record
 
+        wandb.teardown()  # the process that writes its files ends, and has written all
         for file in sorted(folder.rglob("*.wandb")):
             for data in log_records(file.read_bytes()):
                 record = Record()
