@@ -37,8 +37,11 @@ def check(
 ) -> None:
     """Report all faults of a recipe at once, with their lines, and the files that it waits for."""
     from itemic.recipe import check_recipe
+    from itemic.recipe.trackers import trackers_of
+    from itemic.trackers import check_trackers
 
     found, waiting = check_recipe(recipe, override or [])
+    told = check_trackers(trackers_of(found))
     stages = [str(stage.get("name", "train")) for stage in found.stages]
     seen = None
     if shapes or config is not None or tokens is not None:
@@ -46,12 +49,19 @@ def check(
 
         seen = recipe_shapes(found, config, tokens)
     if as_json:
-        about = {"name": found.name, "stages": stages, "waits_for": [str(fault) for fault in waiting]}
+        about = {
+            "name": found.name,
+            "stages": stages,
+            "waits_for": [str(fault) for fault in waiting],
+            "notes": told,
+        }
         print_json(about | {"shapes": None if seen is None else seen.to_json()})
         return
     typer.echo(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
     for fault in waiting:
         typer.echo(f"  it waits for {fault}")
+    for line in told:
+        typer.echo(f"  {line}")
     if seen is not None:
         print_table(seen.table())
 

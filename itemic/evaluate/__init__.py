@@ -7,7 +7,7 @@ from itemic.evaluate.compare import Comparison, Published, compare, difference, 
 from itemic.evaluate.ranking import Ranking, RankingArrays, RankingWriter
 from itemic.evaluate.recommend import ModelRanker, recommend
 from itemic.evaluate.report import Measure, Report, Slice, score
-from itemic.evaluate.stream import Ranker, rank_all
+from itemic.evaluate.stream import Ranker, Watch, rank_all
 
 __all__ = [
     "Comparison",
@@ -22,6 +22,7 @@ __all__ = [
     "Report",
     "Slice",
     "Transitions",
+    "Watch",
     "compare",
     "difference",
     "rank_all",

@@ -54,18 +54,22 @@ class Comparison:
         table.add_column("")
         for name in self.columns:
             table.add_column(_label(name), justify="right")
-        for row in self.rows:
-            label = row.name if row.level == "item" else f"{row.name} · {row.level}"
-            table.add_row(label, *self._cells(row), style="dim" if row.source else None)
+        for row, cells in zip(self.rows, self.cells(), strict=True):
+            table.add_row(*cells, style="dim" if row.source else None)
         return table
+
+    def cells(self) -> list[list[str]]:
+        """The rows as text: a name, then a cell for each of ``columns``."""
+        return [
+            [row.name if row.level == "item" else f"{row.name} · {row.level}", *self._cells(row)]
+            for row in self.rows
+        ]
 
     def markdown(self) -> str:
         """The same for a document."""
         lines = ["| | " + " | ".join(_label(name) for name in self.columns) + " |"]
         lines.append("|---|" + "---:|" * len(self.columns))
-        for row in self.rows:
-            label = row.name if row.level == "item" else f"{row.name} · {row.level}"
-            lines.append(f"| {label} | " + " | ".join(self._cells(row)) + " |")
+        lines += ["| " + " | ".join(cells) + " |" for cells in self.cells()]
         return "\n".join([*lines, "", *self.notes]).rstrip() + "\n"
 
     def to_json(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from itemic.data.dataset import Dataset, Requests
 from itemic.decode import BeamSearch
 from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
-from itemic.evaluate.stream import rank_all
+from itemic.evaluate.stream import Watch, rank_all
 from itemic.forest.rows import TokenRows
 from itemic.model.model import Model
 from itemic.model.think import check_thinking
@@ -37,6 +37,7 @@ def recommend(
     dataset: Dataset | None = None,
     name: str = "model",
     output: str | Path | None = None,
+    watch: Watch | None = None,
 ) -> Ranking:
     """Rank the catalogue for each request with constrained beam search.
 
@@ -58,6 +59,7 @@ def recommend(
         dataset: needed for prompts that show item texts.
         name: for tables.
         output: the folder; None for one that lives as long as the ranking.
+        watch: who is told on the way, see :class:`itemic.evaluate.stream.Watch`.
 
     Raises:
         ConfigError: an unknown task, or numbers that make no sense.
@@ -83,6 +85,7 @@ def recommend(
         sids=model.index.texts,
         output=output,
         config=ranker.config,
+        watch=watch,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import merge_notes, write_json, write_text
 from itemic.pipeline.step import Job
+from itemic.pipeline.watch import publish, watching
 from itemic.progress import log
 
 if TYPE_CHECKING:
@@ -188,19 +189,22 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
     part, dataset = job.recipe.evaluate, load_dataset(job)
     requests = dataset.split(part.split)
     longest = max(part.k)
-    recommend(
-        load_model(job, step),
-        requests,
-        task=as_task(task),
-        dataset=dataset,
-        beams=part.beams,
-        k=longest,
-        normalize=part.normalize,
-        exclude_history=part.exclude_history,
-        thinking=part.thinking,
-        batch_size=part.batch_size,
-        output=job.output / TRAINED,
-    )
+    with watching(job, dataset, requests) as watched:
+        ranking = recommend(
+            load_model(job, step),
+            requests,
+            task=as_task(task),
+            dataset=dataset,
+            beams=part.beams,
+            k=longest,
+            normalize=part.normalize,
+            exclude_history=part.exclude_history,
+            thinking=part.thinking,
+            batch_size=part.batch_size,
+            output=job.output / TRAINED,
+            watch=watched.watch,
+        )
+        watched.samples(ranking)
     for name in part.baselines:
         ranker: Ranker = BASELINES[name](dataset)
         rank_all(
@@ -218,13 +222,15 @@ def report(job: Job) -> None:
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
 
-    dataset = load_dataset(job)
+    dataset, reports = load_dataset(job), []
     for name in [TRAINED, *job.recipe.evaluate.baselines]:
         found = Ranking.load(job.made("evaluate") / name)
-        score(found, dataset, k=job.recipe.evaluate.k, seed=job.recipe.seed).save(job.output / f"{name}.json")
+        reports.append(score(found, dataset, k=job.recipe.evaluate.k, seed=job.recipe.seed))
+        reports[-1].save(job.output / f"{name}.json")
     table = comparison(job)
     table.save(job.output / "comparison.json")
     write_text(job.output / "comparison.md", table.markdown())
+    publish(job, reports, table)
 
 
 def comparison(job: Job) -> Comparison:

@@ -140,7 +140,11 @@ class PublishedPart(Part):
 
 
 class EvaluatePart(Part):
-    """What is asked of the trained model, and what it is compared with."""
+    """What is asked of the trained model, and what it is compared with.
+
+    ``trackers`` are told the numbers, the table and ``samples`` predictions with titles; None for those of the last
+    stage. ``verbose`` logs each request as it is answered.
+    """
 
     split: Literal["valid", "test"] = "test"
     task: str = "C"
@@ -152,6 +156,9 @@ class EvaluatePart(Part):
     batch_size: PositiveInt = 32
     baselines: list[str] = list(BASELINES)
     published: list[PublishedPart] = []
+    trackers: list[str] | None = None
+    samples: NonNegativeInt = 10
+    verbose: bool = False
 
 
 class DistributionPart(Part):

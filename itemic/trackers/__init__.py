@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from itemic.errors import ConfigError
-from itemic.progress import log
 from itemic.trackers.swanlab import SwanLab
 from itemic.trackers.tensorboard import TensorBoard
 from itemic.trackers.tracker import Rows, Tracker
@@ -90,9 +89,3 @@ def check_trackers(names: Iterable[str]) -> list[str]:
         if tracker.offline():
             told.append(f"tracker {name}: nobody is logged in, so it writes offline; {tracker.login}")
     return told
-
-
-def tell_trackers(names: Iterable[str]) -> None:
-    """As :func:`check_trackers`, in the log."""
-    for line in check_trackers(names):
-        log.info("%s", line)

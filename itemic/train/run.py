@@ -22,6 +22,7 @@ from itemic.errors import ArtifactError, ConfigError
 from itemic.model import Model
 from itemic.model.model import embeddings
 from itemic.progress import log
+from itemic.trackers import check_trackers
 from itemic.train.breakdown import TokenKinds
 from itemic.train.distribution import Distribution
 from itemic.train.export import RECORD
@@ -72,6 +73,9 @@ def train(
         KeyboardInterrupt: after a checkpoint; the same call goes on from it.
     """
     stage, distribution = Stage.of(stage), Distribution.of(distribution)
+    if output is not None:
+        for line in check_trackers(stage.trackers):
+            log.info("%s", line)
     keep_buffers()
     with joined() as ranks:
         return _train(model, conversations, stage, dataset, output, seed, validate, ranks, distribution)

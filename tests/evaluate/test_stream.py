@@ -13,9 +13,10 @@ import pytest
 
 from itemic.data.dataset import Requests
 from itemic.errors import ConfigError
+from itemic.evaluate import stream
 from itemic.evaluate.baselines import Popularity, Ranked, Transitions
 from itemic.evaluate.ranking import Ranking
-from itemic.evaluate.stream import rank_all
+from itemic.evaluate.stream import Watch, rank_all
 from itemic.metrics import hit_rate, ranks_of
 from tests.evaluate.helpers import make_dataset, random_dataset
 
@@ -86,11 +87,16 @@ def test_interim_metrics_every_twentieth(
     dataset = random_dataset(200)
     test = dataset.split("test")
     ranker = Popularity(dataset)
+    monkeypatch.setattr(stream, "LINES_APART", 0.0)
+    told: list[tuple[int, dict[str, float]]] = []
+    watch = Watch(lambda done, numbers: told.append((done, numbers)))
     with caplog.at_level(logging.INFO, logger="itemic"):
-        rank_all(ranker, test, dataset.item_ids, k=10, part_size=2)
+        rank_all(ranker, test, dataset.item_ids, k=10, part_size=2, watch=watch)
     lines = [record.message for record in caplog.records]
-    assert len(lines) == 20
+    assert [done for done, _ in told] == list(range(10, 201, 10))
+    assert len(lines) == 10
     exact = hit_rate(ranks_of(ranker.rank(test, 10)[0], test.targets), 10).mean()
+    assert told[-1][1]["hr@10"] == pytest.approx(exact)
     assert f"HR@10 {exact:.4f}" in lines[-1]
     assert "200 of 200" in lines[-1]
 
