@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -80,19 +79,16 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     )
 
 
-def test_interim_metrics_every_twentieth(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("itemic"), "propagate", True)
+def test_interim_metrics_every_twentieth(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = random_dataset(200)
     test = dataset.split("test")
     ranker = Popularity(dataset)
     monkeypatch.setattr(stream, "LINES_APART", 0.0)
     told: list[tuple[int, dict[str, float]]] = []
     watch = Watch(lambda done, numbers: told.append((done, numbers)))
-    with caplog.at_level(logging.INFO, logger="itemic"):
-        rank_all(ranker, test, dataset.item_ids, k=10, part_size=2, watch=watch)
-    lines = [record.message for record in caplog.records]
+    lines: list[str] = []
+    monkeypatch.setattr(stream.log, "info", lambda text, *values: lines.append(text % values))
+    rank_all(ranker, test, dataset.item_ids, k=10, part_size=2, watch=watch)
     assert [done for done, _ in told] == list(range(10, 201, 10))
     assert len(lines) == 10
     exact = hit_rate(ranks_of(ranker.rank(test, 10)[0], test.targets), 10).mean()
