@@ -300,7 +300,7 @@ class Trainer:
         }
         best = self.place.best_step
         needs = [best] if best >= 0 else []
-        self.checkpoints.save(self.place.step, tensors, state, needs=needs, keep=self.stage.keep)
+        self.checkpoints.save(self.place.step, tensors, state, needs=needs, keep=self.stage.checkpoints_kept)
 
     def _restore(self, checkpoints: Checkpoints, step: int) -> None:
         state = checkpoints.state(step)

@@ -52,7 +52,7 @@ def train(
     With ``output`` a run that was killed goes on from its last checkpoint and ends, on CPU with the same
     number of threads, with the very weights of a run that wasn't; a finished one is loaded. The folder
     becomes a plain Hugging Face folder with ``sid/``, ``training.json`` (what was done), ``log.jsonl`` and
-    ``tensorboard/``; its ``checkpoints/`` go when the model is there.
+    ``tensorboard/``; its ``checkpoints/`` go when the model is there, unless ``stage.checkpoints`` keeps them.
 
     Under ``torchrun`` or ``deepspeed`` every process calls this with the same arguments and an ``output`` that all of
     them see; each hands back the same trained model, and a run goes on on another number of processes.
@@ -134,7 +134,8 @@ def _train(
     if folder is not None and ranks.main:
         _save(model, folder)
         _record(folder, identity, data, model.lm, stage, ranks, distribution, asdict(place))
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        if "keep" not in stage.checkpoints:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     ranks.wait()
     return model
 

@@ -19,10 +19,10 @@ NORMALIZERS = ("token", "row")
 SUPERVISE = ("all", "itemic", "everything")
 OVERLONG = ("keep-latest", "drop", "keep-end", "keep-start", "split")
 EPOCH = "epoch"
+ALL = "all"
 SILENT = (
     "name",
-    "checkpoint_every",
-    "keep",
+    "checkpoints",
     "log_every",
     "samples",
     "trackers",
@@ -107,8 +107,9 @@ class Stage:
         metric: the validated number by which the best checkpoint is chosen and training stops early; more is
             better.
         patience: validations without a better one before training stops; 0 never stops.
-        checkpoint_every: steps between checkpoints; 0 writes none but those of a better validation.
-        keep: how many of the latest checkpoints stay, beside the best.
+        checkpoints: ``{every: 500, keep: …}``: steps between checkpoints (0 writes none but those of a better
+            validation), and how many of the latest stay, beside the best: a number or ``all``, which then stay when
+            the stage is done as well. Without ``keep`` there are two, which go when the model is there.
         samples: how many prompts are answered at each validation, or at the end where there is none, to be
             read.
         log_every: steps between log lines.
@@ -161,8 +162,7 @@ class Stage:
     validate_beams: int = 20
     metric: str = "ndcg@10"
     patience: int = 0
-    checkpoint_every: int = 500
-    keep: int = 2
+    checkpoints: dict[str, int | str] = field(default_factory=dict)
     samples: int = 0
     log_every: int = 10
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -203,6 +203,17 @@ class Stage:
     def learns_rows(self) -> bool:
         """Whether of the embeddings only the rows of the index's tokens learn."""
         return self.train != "all"
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints; 0 for none but the best."""
+        return int(self.checkpoints.get("every", 500))
+
+    @property
+    def checkpoints_kept(self) -> int | None:
+        """How many of the latest checkpoints stay; None for all."""
+        keep = self.checkpoints.get("keep", 2)
+        return None if keep == ALL else int(keep)
 
     @property
     def blocks_per_step(self) -> int:
@@ -255,7 +266,6 @@ def _faults(stage: Stage) -> list[str]:
         "minibatch_size",
         "max_length",
         "validate_requests",
-        "keep",
         "log_every",
         "lora_rank",
         "schedule_steps",
@@ -272,7 +282,6 @@ def _faults(stage: Stage) -> list[str]:
         "weight_decay",
         "clip",
         "patience",
-        "checkpoint_every",
         "samples",
         "last_layers",
         "workers",
@@ -300,6 +309,7 @@ def _other_faults(stage: Stage) -> list[str]:
         faults.append(f"trackers {', '.join(unknown)} are unknown; known are {', '.join(TRACKERS)}")
     if len(stage.betas) != 2 or not all(isinstance(b, int | float) and 0 <= b < 1 for b in stage.betas):
         faults.append(f"betas are {stage.betas}, they must be two numbers in [0, 1)")
+    faults += _checkpoint_faults(stage.checkpoints)
     every = stage.validate_every
     if isinstance(every, str) and every != EPOCH:
         faults.append(f"validate_every is {every!r}, neither a number of steps nor {EPOCH!r}")
@@ -320,6 +330,17 @@ def _other_faults(stage: Stage) -> list[str]:
     return faults
 
 
+def _checkpoint_faults(rule: Mapping[str, Any]) -> list[str]:
+    known = ["every", "keep"]
+    faults = [f"checkpoints has no {_hint(str(key), known)}" for key in rule if key not in known]
+    for key, least, word in (("every", 0, None), ("keep", 1, ALL)):
+        value = rule.get(key, least)
+        if value != word and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            choice = f" or {word}" if word else ""
+            faults.append(f"checkpoints.{key} is {value!r}, it must be a number from {least} on{choice}")
+    return faults
+
+
 _KINDS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "train": (str,),
@@ -331,6 +352,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "precision": (str,),
     "metric": (str,),
     "sources": (dict,),
+    "checkpoints": (dict,),
     "betas": (tuple, list),
     "lora_targets": (tuple, list),
     "trackers": (tuple, list),

@@ -311,7 +311,13 @@ def small_letters(batch: pl.DataFrame) -> TokenRows:
     return TokenRows(rows.tokens % VOCABULARY, rows.offsets, rows.weights)
 
 
-LEARN = {"learning_rate": 1e-2, "dropout": 0.2, "checkpoint_every": 2, "log_every": 1, "precision": "float32"}
+LEARN = {
+    "learning_rate": 1e-2,
+    "dropout": 0.2,
+    "checkpoints": {"every": 2},
+    "log_every": 1,
+    "precision": "float32",
+}
 
 
 def learn(data: str, folder: str, die_at: int | None) -> None:
