@@ -145,6 +145,25 @@ def export_json(ranking: Ranking, report: Report, dataset: Dataset | None, file:
         out.write("\n]}\n")
 
 
+def export_metrics(report: Report, file: Path) -> None:
+    """Write a report's numbers, one a line: level, metric, value, and the interval where there is one."""
+    measures = [
+        (level, key, m.value, m.low, m.high)
+        for level in ("item", "sid")
+        for key, m in getattr(report, level).items()
+    ]
+    shown = [("exposure", key, value, None, None) for key, value in report.exposure.items()]
+    columns = {
+        "level": pl.String,
+        "metric": pl.String,
+        "value": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+    }
+    with _whole(file) as out:
+        out.write(pl.DataFrame([*measures, *shown], columns, orient="row").write_csv())
+
+
 def _requests(table: pl.DataFrame) -> Iterator[dict[str, Any]]:
     for _, places in table.group_by("request", maintain_order=True):
         first = places.row(0, named=True)
