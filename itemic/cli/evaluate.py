@@ -145,8 +145,8 @@ def export(
 ) -> None:
     """Write what was recommended to whom, and what that is worth, as plain files.
 
-    Each prediction has request, user, rank, item, title, score, semantic_id, target, target_title and hit; where targets
-    are not known there is no hit and nothing is measured.
+    Each prediction has request, user, rank, item, title, score, semantic_id, target, target_title and hit; where
+    targets are not known there is no hit and nothing is measured.
     """
     from itemic.errors import ConfigError
     from itemic.evaluate.predictions import export_csv, export_json, export_metrics

@@ -147,11 +147,8 @@ def export_json(ranking: Ranking, report: Report, dataset: Dataset | None, file:
 
 def export_metrics(report: Report, file: Path) -> None:
     """Write a report's numbers, one a line: level, metric, value, and the interval where there is one."""
-    measures = [
-        (level, key, m.value, m.low, m.high)
-        for level in ("item", "sid")
-        for key, m in getattr(report, level).items()
-    ]
+    levels = (("item", report.item), ("sid", report.sid))
+    measures = [(level, key, m.value, m.low, m.high) for level, found in levels for key, m in found.items()]
     shown = [("exposure", key, value, None, None) for key, value in report.exposure.items()]
     columns = {
         "level": pl.String,
