@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import data, evaluate, model, recipe, run, sid_report, state, tasks
+from itemic.cli import data, evaluate, model, recipe, run, sid_report, state, tasks, train
 from itemic.errors import ItemicError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("check")(run.check)
 app.command("recommend")(run.recommend)
+app.command("train", epilog=train.KEYS)(train.train)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 app.add_typer(sid_report.app, name="sid")  # sid.app, and the commands that sid_report.py adds to it

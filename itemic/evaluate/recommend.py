@@ -15,6 +15,7 @@ from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.stream import Watch, rank_all
 from itemic.forest.rows import TokenRows
+from itemic.model import precision
 from itemic.model.model import Model
 from itemic.model.think import check_thinking
 from itemic.sid.trie import Trie
@@ -34,6 +35,7 @@ def recommend(
     exclude_history: bool = False,
     thinking: str | None = None,
     batch_size: int = 32,
+    tf32: bool = True,
     dataset: Dataset | None = None,
     name: str = "model",
     output: str | Path | None = None,
@@ -56,6 +58,7 @@ def recommend(
             model's own way.
         batch_size: prompts that are searched at once, where they have 128 tokens of their own or fewer; of
             longer ones as many as make the same number of tokens. Bounds the memory.
+        tf32: whether a GPU that can multiplies float32 weights in TensorFloat-32.
         dataset: needed for prompts that show item texts.
         name: for tables.
         output: the folder; None for one that lives as long as the ranking.
@@ -73,6 +76,7 @@ def recommend(
         normalize=normalize,
         thinking=thinking,
         batch_size=batch_size,
+        tf32=tf32,
         dataset=dataset,
         name=name,
     )
@@ -101,6 +105,7 @@ class ModelRanker:
         normalize: as in :func:`recommend`.
         thinking: as in :func:`recommend`.
         batch_size: as in :func:`recommend`.
+        tf32: as in :func:`recommend`.
         dataset: for prompts that show item texts.
         name: for tables.
 
@@ -117,6 +122,7 @@ class ModelRanker:
         normalize: str = "vocab",
         thinking: str | None = None,
         batch_size: int = 32,
+        tf32: bool = True,
         dataset: Dataset | None = None,
         name: str = "model",
     ) -> None:
@@ -133,7 +139,7 @@ class ModelRanker:
         self.thinking = thinking
         self.task = TASKS[task] if isinstance(task, str) else task
         self.beams, self.normalize, self.batch_size = beams, normalize, batch_size
-        self.dataset = dataset
+        self.tf32, self.dataset = tf32, dataset
         self.trie = Trie.build(model.item_rows)
         self._search: BeamSearch | None = None
         self._template: list[int] | None = None
@@ -145,6 +151,7 @@ class ModelRanker:
             "task": repr(self.task),
             "beams": self.beams,
             "normalize": self.normalize,
+            "tf32": self.tf32,
             "index": self.model.index.digest,
             "weights": fingerprint(self.model),
             "thinking": [self.thinking, self.model.think_pattern],
@@ -160,7 +167,8 @@ class ModelRanker:
         training = self.model.lm.training
         self.model.lm.train(False)
         try:
-            return search.rank(prompts, k=k, exclude=exclude)
+            with precision.tf32(self.tf32, self.model.lm.device):
+                return search.rank(prompts, k=k, exclude=exclude)
         finally:
             self.model.lm.train(training)
 

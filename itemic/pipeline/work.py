@@ -201,6 +201,7 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
             exclude_history=part.exclude_history,
             thinking=part.thinking,
             batch_size=part.batch_size,
+            tf32=part.tf32,
             output=job.output / TRAINED,
             watch=watched.watch,
         )

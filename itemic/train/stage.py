@@ -99,6 +99,7 @@ class Stage:
         compile: let torch.compile fuse the feed-forward layers and norms; the first steps wait for it.
         precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where
             the device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
+        tf32: whether GPUs that can multiply what stays float32 in TensorFloat-32; other devices don't change.
         validate_every: steps between validations, or ``epoch``; None validates never.
         validate_task: the task whose prompts a validation asks; ``{task: C, history: 20}`` gives it options.
         validate_requests: how many requests of the validation split a validation asks, chosen once by the
@@ -156,6 +157,7 @@ class Stage:
     gradient_checkpointing: bool = False
     compile: bool = False
     precision: str = "auto"
+    tf32: bool = True
     validate_every: int | str | None = None
     validate_task: str | dict[str, Any] = "C"
     validate_requests: int = 1000
@@ -360,6 +362,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "packing": (str,),
     "gradient_checkpointing": (bool,),
     "compile": (bool,),
+    "tf32": (bool,),
     "stream": (bool,),
     "think_pattern": (bool, type(None)),
     "schedule_steps": (int, type(None)),
