@@ -3,7 +3,9 @@ them."""
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import merge_notes, write_json, write_text
@@ -242,7 +244,21 @@ def comparison(job: Job) -> Comparison:
     part = job.recipe.evaluate
     reports = [Report.load(job.output / f"{name}.json") for name in [TRAINED, *part.baselines]]
     papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in part.published]
-    return compare(reports, papers, title=f"{job.recipe.name}, {part.split}")
+    table = compare(reports, papers, title=f"{job.recipe.name}, {part.split}")
+    return replace(table, notes=[*table.notes, *_left_out(job)])
+
+
+def _left_out(job: Job) -> list[str]:
+    """For each stage what it had to cut or drop, in words."""
+    from itemic.train.counts import lost_rows
+    from itemic.train.stage import Stage
+
+    found = []
+    for stage in map(Stage.of, job.recipe.stages):
+        record = json.loads((job.made(f"train.{stage.name}") / "training.json").read_text(encoding="utf-8"))
+        if lost := lost_rows(record["rows"], stage.max_length):
+            found.append(f"trained in {stage.name}: {lost}")
+    return found
 
 
 def as_task(options: dict[str, Any]) -> Task:
