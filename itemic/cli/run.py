@@ -105,10 +105,12 @@ def _show_plan(plan: list[Planned], job: Run) -> None:
 
 
 def recommend(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL", help="The folder of a finished run, or a model's own.")
+    ],
     user: Annotated[str | None, typer.Option(help="A user of the dataset.")] = None,
     history: Annotated[
-        str | None, typer.Option("--item-history", metavar="ID,ID,…", help="Items instead of a user.")
+        str | None, typer.Option("--history", metavar="ID,ID,…", help="Items instead of a user.")
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.", min=1)] = 10,
     beams: Annotated[
@@ -118,13 +120,24 @@ def recommend(
         bool | None,
         typer.Option("--exclude-history/--allow-history", help="Whether known items may come again."),
     ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="For a model's folder: the dataset that knows the user.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank the catalogue for one user of a finished run, or for a list of items."""
     from itemic.pipeline.recommend import recommend_one
 
     items = [item.strip() for item in history.split(",")] if history is not None else None
-    answer = recommend_one(folder, user=user, items=items, k=k, beams=beams, exclude_history=exclude_history)
+    answer = recommend_one(
+        folder,
+        user=user,
+        items=items,
+        k=k,
+        beams=beams,
+        exclude_history=exclude_history,
+        dataset=dataset,
+    )
     if as_json:
         print_json(answer.to_json())
     else:
