@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 quickstart: $(READY)
-	$(BIN)/itemic run recipes/quickstart.yaml
+	$(BIN)/itemic run quickstart
 
 lint: $(READY)
 	$(BIN)/ruff check .

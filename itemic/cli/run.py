@@ -12,7 +12,9 @@ from itemic.cli.common import AsJson, print_json, print_table, start_logging
 if TYPE_CHECKING:
     from itemic.pipeline import Planned, Run
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file, see recipes/.")]
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A YAML file, or a name that `itemic recipe list` shows.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. stages.0.epochs=2."),
