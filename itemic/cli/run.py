@@ -22,7 +22,9 @@ Overrides = Annotated[
 
 
 def check(
-    recipe: RecipeFile,
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a folder that a run or command made.")
+    ],
     override: Overrides = None,
     shapes: Annotated[
         bool,
@@ -37,9 +39,16 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Report all faults of a recipe at once, with their lines, and the files that it waits for."""
-    from itemic.recipe import check_recipe
+    """Report all faults of a recipe at once, with their lines, and the files that it waits for.
 
+    Of a folder, read all files and name each that is damaged, missing or new; the exit status is 1 where it is damaged.
+    """
+    from itemic.recipe import check_recipe
+    from itemic.recipe.shipped import find_recipe
+
+    if recipe.is_dir() and find_recipe(recipe) == recipe:
+        _check_folder(recipe, as_json)
+        return
     found, waiting = check_recipe(recipe, override or [])
     stages = [str(stage.get("name", "train")) for stage in found.stages]
     seen = None
@@ -58,6 +67,19 @@ def check(
         print_table(seen.table())
 
 
+def _check_folder(folder: Path, as_json: bool) -> None:
+    from itemic.pipeline import verify_folder
+
+    found = verify_folder(folder)
+    if as_json:
+        print_json([held.to_json() for held in found])
+    else:
+        for held in found:
+            typer.echo(held)
+    if not all(held.ok for held in found):
+        raise typer.Exit(1)
+
+
 def run(
     recipe: RecipeFile,
     override: Overrides = None,
@@ -69,6 +91,9 @@ def run(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
     force: Annotated[bool, typer.Option(help="Do again what is up to date.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild/--no-rebuild", help="Make damaged steps again, or stop at them.")
+    ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
 ) -> None:
     """Run a recipe: whatever isn't up to date, step after step, resumable at any moment.
@@ -84,10 +109,10 @@ def run(
         from itemic.pipeline.run import check_tasks
 
         check_tasks(job.recipe)
-        _show_plan(job.plan(start=start, until=until, force=force), job)
+        _show_plan(job.plan(start=start, until=until, force=force, rebuild=rebuild), job)
         return
     start_logging()
-    plan = job.execute(start=start, until=until, force=force)
+    plan = job.execute(start=start, until=until, force=force, rebuild=rebuild)
     if not plan:  # another rank than the first
         return
     if plan[-1].step.name == "report":

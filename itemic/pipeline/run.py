@@ -39,19 +39,31 @@ class Run:
         return cls(recipe, Path(output) if output else Path(RUNS) / recipe.name)
 
     def plan(
-        self, *, start: str | None = None, until: str | None = None, force: bool = False
+        self,
+        *,
+        start: str | None = None,
+        until: str | None = None,
+        force: bool = False,
+        rebuild: bool = True,
     ) -> list[Planned]:
         """What would be done, see :func:`itemic.pipeline.plan.make_plan`."""
         steps = steps_of(self.recipe)
-        return make_plan(steps, self.root, seed=self.recipe.seed, start=start, until=until, force=force)
+        return make_plan(
+            steps, self.root, seed=self.recipe.seed, start=start, until=until, force=force, rebuild=rebuild
+        )
 
     def execute(
-        self, *, start: str | None = None, until: str | None = None, force: bool = False
+        self,
+        *,
+        start: str | None = None,
+        until: str | None = None,
+        force: bool = False,
+        rebuild: bool = True,
     ) -> list[Planned]:
         """Do it.
 
         Raises:
-            ArtifactError: another process works on the folder.
+            ArtifactError: another process works on the folder, or a damaged step is not to be made again.
             ItemicError: whatever a step finds wrong; finished steps stay.
             KeyboardInterrupt: as it came; the same call goes on from there.
         """
@@ -62,7 +74,7 @@ class Run:
             with locked(self.root), _telling(ranks):
                 for step in steps_of(self.recipe):
                     recover(self.root / step.name)
-                plan = self.plan(start=start, until=until, force=force)
+                plan = self.plan(start=start, until=until, force=force, rebuild=rebuild)
                 write_text(self.root / RECIPE, dump_recipe(self.recipe))
                 for planned in plan:
                     self._do(planned, ranks)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.artifact import write_json
+from itemic.artifact import verify, write_json
 from itemic.data.dataset import Dataset
 from itemic.errors import IndexMismatchError
 from itemic.forest.rows import TokenRows
@@ -303,8 +303,10 @@ class ItemIndex:
 
         Raises:
             IndexMismatchError: a file is missing or broken, or the codes are not those that the digest names.
+            ArtifactError: a file is not as it was when a command or a run wrote the folder.
         """
         root = Path(folder)
+        verify(root)
         try:
             head = json.loads((root / HEAD).read_text(encoding="utf-8"))
             sizes = tuple(head["sizes"])
