@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from itemic.schema import SYSTEM
+
 # The names that a recipe may use. They repeat the keys of the rooms' own tables (a test compares them),
 # because those tables can't be imported without torch and a recipe is checked in an instant.
 FORMATS = (
@@ -96,13 +98,15 @@ class ShapePart(Part):
 
 
 class ModelPart(Part):
-    """A ``preset`` with random weights, or a ``base`` (a Hugging Face folder) to expand."""
+    """A ``preset`` with random weights, or a ``base`` to expand: a Hugging Face folder, or a name on the hub and,
+    where wanted, its ``revision``."""
 
     preset: str | None = None
     vocab_size: PositiveInt = 4096
     max_length: PositiveInt = 1024
     overrides: ShapePart = ShapePart()
     base: str | None = None
+    revision: str | None = None
     init: str | None = None
     pad_to: PositiveInt = 256
     tie: bool | None = None
@@ -165,11 +169,13 @@ class DistributionPart(Part):
 class Recipe(Part):
     """A whole run. Its steps are data, index, conversations, model, one per stage, evaluate and report.
 
-    Without ``data`` there are no data, evaluate and report, without ``tasks`` no conversations.
+    Without ``data`` there are no data, evaluate and report, without ``tasks`` no conversations. ``system`` is the first
+    line of all conversations that tasks build and of what evaluation asks; null for none.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")]
     seed: NonNegativeInt = 0
+    system: str | None = SYSTEM
     data: DataPart | None = None
     index: IndexPart = IndexPart()
     model: ModelPart
