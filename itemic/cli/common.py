@@ -90,8 +90,15 @@ def load_index(folder: Path) -> ItemIndex:
     )
 
 
+def say(text: str, *, err: bool = False, **style: Any) -> None:
+    """Lines that hold text of others, on stdout or stderr: control codes are made visible."""
+    from itemic.text import shown
+
+    typer.secho(shown(text, lines=True), err=err, **style)
+
+
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    say(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def print_table(table: Any) -> None:

@@ -14,6 +14,7 @@ from itemic.cli.common import (
     load_dataset,
     print_json,
     print_table,
+    say,
     settings,
     start_logging,
 )
@@ -119,7 +120,7 @@ def compare(
     if as_json:
         print_json(found.to_json())
     elif markdown:
-        typer.echo(found.markdown())
+        say(found.markdown())
     else:
         print_table(found.table())
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from itemic.artifact import write_json
 from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.report import METRICS, Measure, Report
 from itemic.metrics import bootstrap, ranks_of
+from itemic.screen import Table
+from itemic.text import markdown
 
 MAIN_K = 10
 BEST = "best reachable"
@@ -65,8 +66,8 @@ class Comparison:
         lines.append("|---|" + "---:|" * len(self.columns))
         for row in self.rows:
             label = row.name if row.level == "item" else f"{row.name} · {row.level}"
-            lines.append(f"| {label} | " + " | ".join(self._cells(row)) + " |")
-        return "\n".join([*lines, "", *self.notes]).rstrip() + "\n"
+            lines.append(f"| {markdown(label)} | " + " | ".join(self._cells(row)) + " |")
+        return "\n".join([*lines, "", *map(markdown, self.notes)]).rstrip() + "\n"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -19,9 +19,9 @@ from itemic.recipe import read_resolved
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from rich.table import Table
 
     from itemic.data.dataset import Dataset
+    from itemic.screen import Table
 
 SHOWN = 15  # items of a history on the screen
 
@@ -62,7 +62,7 @@ class Answer:
 
     def tables(self) -> list[Table]:
         """The history and the ranking for the console."""
-        from rich.table import Table
+        from itemic.screen import Table
 
         who = f"user {self.user}" if self.user is not None else "this history"
         hidden = len(self.history) - SHOWN

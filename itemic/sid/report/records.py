@@ -12,7 +12,7 @@ from itemic.errors import DataError
 from itemic.sid.report.metrics import CollisionCounts, Recall
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from itemic.screen import Table
 
 
 @dataclass(frozen=True)
