@@ -7,7 +7,8 @@ import re
 _CONTROL = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
 _BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _SURROGATES = range(0xD800, 0xE000)  # halves of pairs, which no file and no screen takes
-_MARKDOWN = re.compile(r"[\\`*\[\]<>|&~#$]|(?<!\w)_|_(?!\w)")
+# What means something to Markdown: brackets only where a link or a reference could end, an underscore outside of words.
+_MARKDOWN = re.compile(r"[\\`*<>|~$]|\](?=[(\[:])|&(?=[#\w])|(?<!\w)_|_(?!\w)|^[#+-]")
 
 
 def _visible(code: int) -> str:
@@ -33,7 +34,7 @@ def shown(text: str, *, lines: bool = False) -> str:
 
 
 def markdown(text: str) -> str:
-    """The text as Markdown that reads as the text: ``"[x] | <b>"`` → ``"\\[x\\] \\| \\<b\\>"``, on one line."""
+    """The text as Markdown that reads as the text: ``"[x](y) | <b>"`` → ``"[x\\](y) \\| \\<b\\>"``, on one line."""
     return _MARKDOWN.sub(lambda found: "\\" + found[0], shown(text))
 
 

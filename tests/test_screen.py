@@ -72,7 +72,7 @@ def test_every_other_screen_does_too(run: Path, tmp_path: Path, capfd: pytest.Ca
     assert "perplexity" in screen(capfd, "sid", "report", run)
     table = screen(capfd, "evaluate", "compare", run / "report" / "model.json", "--markdown")
     assert table.startswith("| |")
-    assert r"| \[/\] \<b\> |" in (run / "report" / "comparison.md").read_text()
+    assert r"| [/] \<b\> |" in (run / "report" / "comparison.md").read_text()
 
 
 def test_the_page_of_semantic_ids_holds_titles_and_no_tags(run: Path, tmp_path: Path) -> None:

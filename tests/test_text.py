@@ -35,8 +35,8 @@ def test_line_feeds_may_pass_and_json_stays_the_same_json() -> None:
 
 
 def test_markdown_has_no_character_left_that_means_something() -> None:
-    assert markdown("[x](y) | <b> *a* `c` _d_ e_f") == r"\[x\](y) \| \<b\> \*a\* \`c\` \_d\_ e_f"
-    assert markdown("two\nlines & more") == r"two␊lines \& more"
+    assert markdown("[x](y) | <b> *a* `c` _d_ e_f") == r"[x\](y) \| \<b\> \*a\* \`c\` \_d\_ e_f"
+    assert markdown("# two\nlines &amp; more, [.1, .2] & 3") == r"\# two␊lines \&amp; more, [.1, .2] & 3"
 
 
 def test_a_code_span_holds_backticks() -> None:

@@ -107,22 +107,31 @@ def score(
 
 @app.command()
 def compare(
-    reports: Annotated[list[Path], typer.Argument(help="Reports of the same requests, JSON.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN|RANKING|REPORT…", help="Folders of runs or rankings, or reports (JSON)."),
+    ],
     metrics: Annotated[str, typer.Option(help="hr, ndcg, mrr.")] = "hr,ndcg",
+    k: Annotated[str, typer.Option("-k", help="Cuts of rankings that have no report.")] = "1,5,10,20",
+    seed: Seed = 0,
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option(help="Print Markdown.")] = False,
 ) -> None:
-    """Put reports side by side."""
-    from itemic.evaluate.compare import compare
-    from itemic.evaluate.report import Report
+    """Put rankings of the same requests side by side, with paired differences of the first from the others.
 
-    found = compare([Report.load(file) for file in reports], metrics=metrics.split(","))
+    Reports that stand in a run know their rankings; other reports alone give the table without differences.
+    """
+    from itemic.cli.sources import measured, side_by_side
+
+    found = side_by_side([measured(path, _cuts(k), seed) for path in sources], metrics.split(","), seed)
     if as_json:
         print_json(found.to_json())
     elif markdown:
         say(found.markdown())
     else:
         print_table(found.table())
+        if found.differences:
+            print_table(found.differences_table())
 
 
 def _cuts(text: str) -> list[int]:

@@ -89,9 +89,10 @@ def run(
     if not plan:  # another rank than the first
         return
     if plan[-1].step.name == "report":
-        from itemic.pipeline.work import comparison
+        from itemic.evaluate.compare import Comparison
+        from itemic.pipeline.work import COMPARISON
 
-        print_table(comparison(job.job(plan[-1], job.root / "report")).table())
+        print_table(Comparison.load(job.root / "report" / COMPARISON).table())
     say(f"{job.root}: {plan[-1].step.name} is done")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from itemic.evaluate.baselines import Popularity, Transitions
-from itemic.evaluate.compare import Comparison, Published, compare, difference, slice_table
+from itemic.evaluate.compare import Comparison, Published, compare, slice_table
+from itemic.evaluate.paired import Difference, difference, differences
 from itemic.evaluate.ranking import Ranking, RankingArrays, RankingWriter
 from itemic.evaluate.recommend import ModelRanker, recommend
 from itemic.evaluate.report import Measure, Report, Slice, score
@@ -11,6 +12,7 @@ from itemic.evaluate.stream import Ranker, rank_all
 
 __all__ = [
     "Comparison",
+    "Difference",
     "Measure",
     "ModelRanker",
     "Popularity",
@@ -24,6 +26,7 @@ __all__ = [
     "Transitions",
     "compare",
     "difference",
+    "differences",
     "rank_all",
     "recommend",
     "score",
