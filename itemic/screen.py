@@ -11,6 +11,8 @@ from rich.text import Text
 
 from itemic.text import shown
 
+WIDE = 150  # columns where nobody's screen says how many
+
 
 def plain(text: str, style: str = "") -> Text:
     """The text for rich as it is, on as many lines as it has; control codes are made visible."""
@@ -39,7 +41,7 @@ def _cell(cell: RenderableType) -> RenderableType:
     return Text(shown(cell)) if isinstance(cell, str) else cell
 
 
-def rendered(*parts: RenderableType, width: int = 100) -> str:
+def rendered(*parts: RenderableType, width: int = WIDE) -> str:
     """Tables as plain text of at most ``width`` columns, for ``print``."""
     screen = Console(file=StringIO(), width=width, color_system=None, force_terminal=False)
     with screen.capture() as captured:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import MISSING, fields
+from typing import Any
 
 _CONTROL = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
 _BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -49,3 +51,14 @@ def code_span(text: str) -> str:
 def plot_label(text: str) -> str:
     """The text as a label of matplotlib's, which would read what stands between dollars as a formula."""
     return shown(text).replace("$", r"\$")
+
+
+def settings_repr(settings: Any) -> str:
+    """A dataclass of settings with what isn't at its default, such as ``SimulatorConfig(users=300)``."""
+    told = []
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        usual = field.default if field.default_factory is MISSING else field.default_factory()
+        if value != usual:
+            told.append(f"{field.name}={value!r}")
+    return f"{type(settings).__name__}({', '.join(told)})"

@@ -25,9 +25,6 @@ Set = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-WIDE = 150  # columns where nobody's screen says how many
-
-
 def settings(pairs: list[str] | None) -> dict[str, Any]:
     """``["dims=64", "fields={title: 1}"]`` as a mapping.
 
@@ -104,6 +101,8 @@ def print_json(value: Any) -> None:
 def print_table(table: Any) -> None:
     """A rich table on stdout."""
     from rich.console import Console
+
+    from itemic.screen import WIDE
 
     screen = Console()
     wide = screen if screen.is_terminal else Console(width=WIDE)

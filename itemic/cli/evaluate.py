@@ -86,9 +86,9 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score a ranking: accuracy with intervals, exposure, and how slices of the requests fare."""
-    from itemic.evaluate.compare import compare, slice_table
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
+    from itemic.evaluate.tables import report_table, slice_table
 
     data = load_dataset(dataset) if dataset is not None else None
     report = score(Ranking.load(ranking), data, k=_cuts(k), seed=seed)
@@ -99,10 +99,8 @@ def score(
 
         print_json(asdict(report))
         return
-    print_table(compare([report]).table())
+    print_table(report_table(report))
     print_table(slice_table(report))
-    for name, value in report.exposure.items():
-        typer.echo(f"{name}: {value:.4f}")
 
 
 @app.command()

@@ -10,10 +10,11 @@ from typing import Any
 
 from itemic.artifact import write_json
 from itemic.errors import ConfigError, DataError
-from itemic.evaluate.paired import MAIN_K, Difference, differences, interval, short
+from itemic.evaluate.paired import Difference, differences
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.report import METRICS, Measure, Report
-from itemic.screen import Table
+from itemic.evaluate.tables import interval, main_k, short
+from itemic.screen import Table, rendered
 from itemic.text import markdown
 
 BEST = "best reachable"
@@ -100,6 +101,12 @@ class Comparison:
         lines += [f"| {' | '.join([markdown(self._name(row)), *self._cells(row)])} |" for row in self.rows]
         below = [markdown(text) for text in (self.verdict, *self.notes) if text]
         return "\n\n".join(["\n".join(lines), *below]) + "\n"
+
+    def __repr__(self) -> str:
+        return f"<Comparison {self.title!r}: {', '.join(dict.fromkeys(row.name for row in self.rows))}>"
+
+    def __str__(self) -> str:
+        return rendered(self.table())
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -204,21 +211,6 @@ def _measures(values: dict[str, Any]) -> dict[str, Measure]:
     return {name: Measure(**value) for name, value in values.items()}
 
 
-def slice_table(report: Report, metrics: Sequence[str] = ("hr", "ndcg")) -> Table:
-    """A report's slices for the console: how long histories and rare targets fare, at the main k."""
-    main = _main_k([f"@{k}" for k in report.k])
-    names = [f"{name}@{main}" for name in metrics]
-    table = Table(title=f"{report.name} by slice")
-    for column in ("", "", "requests", *map(_label, names)):
-        table.add_column(column, justify="right" if column else "left")
-    for kind, slices in report.slices.items():
-        for part in slices:
-            cells = [short(part.metrics[name]) for name in names]
-            table.add_row(kind, part.name, f"{part.requests:,}", *cells)
-        table.add_section()
-    return table
-
-
 def _plain(metrics: dict[str, float]) -> dict[str, Measure]:
     """Figures without intervals; recall and hit rate are one and the same with one target a request."""
     named = {name.lower().replace("recall@", "hr@"): value for name, value in metrics.items()}
@@ -226,8 +218,7 @@ def _plain(metrics: dict[str, float]) -> dict[str, Measure]:
 
 
 def _main_k(columns: list[str]) -> int:
-    cuts = {int(name.split("@")[1]) for name in columns}
-    return MAIN_K if MAIN_K in cuts else max(cuts)
+    return main_k([int(name.split("@")[1]) for name in columns])
 
 
 def _label(name: str) -> str:

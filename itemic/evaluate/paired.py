@@ -12,9 +12,8 @@ import numpy as np
 from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.report import METRICS, Measure
+from itemic.evaluate.tables import MAIN_K, interval
 from itemic.metrics import bootstrap, ranks_of
-
-MAIN_K = 10
 
 
 @dataclass(frozen=True)
@@ -128,14 +127,3 @@ def _standing(column: str, gain: Measure) -> tuple[str, str, str]:
     if gain.value < 0:
         return "behind", "", f"{name} by {interval(Measure(-gain.value, -gain.high, -gain.low))}"
     return "ahead", "of ", f"{name} by {interval(gain)}"
-
-
-def interval(measure: Measure) -> str:
-    """``".0120 [.008, .016]"``."""
-    return f"{short(measure.value)} [{short(measure.low, 3)}, {short(measure.high, 3)}]"
-
-
-def short(value: float, digits: int = 4) -> str:
-    """A figure without the zero before its point: ``.0652``, ``-.0120``."""
-    text = f"{value:.{digits}f}"
-    return text.replace("0.", ".", 1) if -1 < value < 1 and text.lstrip("-").startswith("0.") else text

@@ -57,6 +57,15 @@ class Answer:
     history: list[Item]
     items: list[Ranked]
 
+    def __repr__(self) -> str:
+        who = "a history" if self.user is None else f"user {self.user!r}"
+        return f"<Answer for {who}: {', '.join(item.item_id for item in self.items)}>"
+
+    def __str__(self) -> str:
+        from itemic.screen import rendered
+
+        return rendered(*self.tables())
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from itemic.screen import Table, plain
+from itemic.screen import Table, plain, rendered
 
 CHECKS = {
     "uuid": "every row has a uuid of its own, and a source",
@@ -76,6 +76,13 @@ class ValidationReport:
     @property
     def ok(self) -> bool:
         return self.rows > 0 and not self.counts
+
+    def __repr__(self) -> str:
+        faults = ", ".join(f"{check} {count:,}" for check, count in self.counts.items()) or "no faults"
+        return f"<ValidationReport: {self.rows:,} rows, {faults}>"
+
+    def __str__(self) -> str:
+        return rendered(self)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""

@@ -12,11 +12,12 @@ from rich.console import Console
 from itemic.data.dataset import Dataset
 from itemic.errors import ConfigError
 from itemic.evaluate.baselines import Popularity, Transitions
-from itemic.evaluate.compare import BEST, Comparison, Published, compare, slice_table
-from itemic.evaluate.paired import Difference, difference, short
+from itemic.evaluate.compare import BEST, Comparison, Published, compare
+from itemic.evaluate.paired import Difference, difference
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.report import Measure, Report, score
 from itemic.evaluate.stream import rank_all
+from itemic.evaluate.tables import short, slice_table
 from itemic.metrics import ndcg, ranks_of
 from tests.evaluate.helpers import random_dataset
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from itemic.artifact import write_json
 from itemic.errors import ConfigError
 from itemic.page import Cell, Grid, Row, render
-from itemic.screen import Table
+from itemic.screen import Table, rendered
 from itemic.sid.report.figures import comparison_figures
 from itemic.sid.report.page import TEMPLATES
 from itemic.sid.report.records import SidReport
@@ -67,6 +67,12 @@ class SidComparison:
             table=comparison_grid(self),
             figures=comparison_figures(self.reports, self.names),
         )
+
+    def __repr__(self) -> str:
+        return f"<SidComparison {self.title!r}: {', '.join(self.names)}>"
+
+    def __str__(self) -> str:
+        return rendered(self.table())
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -213,6 +213,15 @@ class SidReport:
                 "Make one with `itemic sid report --json`.",
             ) from error
 
+    def __repr__(self) -> str:
+        found = self.collisions
+        return f"<SidReport {self.name!r}: {found.items:,} items, collision rate {found.rate:.2%}>"
+
+    def __str__(self) -> str:
+        from itemic.screen import rendered
+
+        return rendered(self.table())
+
     def table(self) -> Table:
         """For the console."""
         from itemic.sid.report.table import report_table
