@@ -190,14 +190,7 @@ def compare(
         raise ConfigError(f"unknown metric {unknown[0]!r}", f"Use {', '.join(METRICS)}.")
     cuts = sorted(set().union(*(report.k for report in reports)))
     columns = [f"{name}@{k}" for name in metrics for k in cuts if (name, k) != ("ndcg", 1)]
-    rows = []
-    for report in reports:
-        rows.append(Row(report.name, "item", report.item, ""))
-        if report.sid and report.sid != report.item:
-            rows.append(Row(report.name, "SID", report.sid, ""))
-    if best := next((report.best for report in reports if report.best), None):
-        rows.append(Row(BEST, "item", _plain(best), "the simulator's own next-item distribution"))
-    rows += [Row(paper.name, "item", _plain(paper.metrics), paper.source) for paper in published]
+    rows = _rows(reports, published)
     notes = [f"{row.name}: {row.source}" for row in rows if row.source]
     notes += list(dict.fromkeys(note for report in reports for note in report.notes))
     head = f"{reports[0].scored:,} requests, intervals at {reports[0].level:.0%}"
@@ -205,6 +198,17 @@ def compare(
     names = [report.name for report in reports]
     found = differences(rankings, names, main, seed=seed, level=reports[0].level) if len(rankings) > 1 else []
     return Comparison(f"{title} · {head}" if title else head, columns, rows, notes, found)
+
+
+def _rows(reports: Sequence[Report], published: Sequence[Published]) -> list[Row]:
+    rows = []
+    for report in reports:
+        rows.append(Row(report.name, "item", report.item, ""))
+        if report.sid and report.sid != report.item:
+            rows.append(Row(report.name, "SID", report.sid, ""))
+    if best := next((report.best for report in reports if report.best), None):
+        rows.append(Row(BEST, "item", _plain(best), "the simulator's own next-item distribution"))
+    return rows + [Row(paper.name, "item", _plain(paper.metrics), paper.source) for paper in published]
 
 
 def _measures(values: dict[str, Any]) -> dict[str, Measure]:
