@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("check")(run.check)
 app.command("recommend")(run.recommend)
+app.command("report")(run.report)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 app.add_typer(sid_report.app, name="sid")  # sid.app, and the commands that sid_report.py adds to it

@@ -1,4 +1,4 @@
-"""``itemic run``, ``itemic check`` and ``itemic recommend``."""
+"""``itemic run``, ``itemic check``, ``itemic recommend`` and ``itemic report``."""
 
 from __future__ import annotations
 
@@ -103,6 +103,28 @@ def _show_plan(plan: list[Planned], job: Run) -> None:
     for planned in plan:
         table.add_row(planned.step.name, "run" if planned.run else "keep", planned.reason)
     print_table(table)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, finished or not.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The page.", show_default="RUN/report.html"),
+    ] = None,
+) -> None:
+    """Write a run as one HTML page: table, predictions, curves, semantic IDs, data, steps and recipe.
+
+    The step report writes such a page too, as report/report.html; this is for runs that go on, or without one.
+    """
+    from itemic.artifact import write_text
+    from itemic.pipeline.page import run_page
+
+    start_logging()
+    file = output or folder / "report.html"
+    page = run_page(folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, page)
+    say(f"wrote {file}")
 
 
 def recommend(

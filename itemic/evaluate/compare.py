@@ -80,7 +80,7 @@ class Comparison:
         for name in self.columns:
             table.add_column(_label(name), justify="right")
         for row in self.rows:
-            table.add_row(self._name(row), *self._cells(row), style="dim" if row.source else None)
+            table.add_row(self.label(row), *self._cells(row), style="dim" if row.source else None)
         return table
 
     def differences_table(self) -> Table:
@@ -98,7 +98,7 @@ class Comparison:
         """The same for a document."""
         lines = ["| | " + " | ".join(_label(name) for name in self.columns) + " |"]
         lines.append("|---|" + "---:|" * len(self.columns))
-        lines += [f"| {' | '.join([markdown(self._name(row)), *self._cells(row)])} |" for row in self.rows]
+        lines += [f"| {' | '.join([markdown(self.label(row)), *self._cells(row)])} |" for row in self.rows]
         below = [markdown(text) for text in (self.verdict, *self.notes) if text]
         return "\n\n".join(["\n".join(lines), *below]) + "\n"
 
@@ -134,7 +134,13 @@ class Comparison:
                 f"{file} is not a comparison: {error}", "Make it again: `itemic run RECIPE --from report`."
             ) from error
 
-    def _name(self, row: Row) -> str:
+    @property
+    def intervals(self) -> list[str]:
+        """The columns that show intervals: those at the main k."""
+        return [name for name in self.columns if name.endswith(f"@{_main_k(self.columns)}")]
+
+    def label(self, row: Row) -> str:
+        """What a row is called in tables."""
         name = row.name if row.level == "item" else f"{row.name} · {row.level}"
         rival = self.rival
         return f"{name} {MARK}" if rival and row.name == rival.second and row.level == "item" else name
@@ -145,7 +151,7 @@ class Comparison:
             measure = row.metrics.get(name)
             if measure is None:
                 cells.append("")
-            elif measure.low < measure.high and name.endswith(f"@{_main_k(self.columns)}"):
+            elif measure.low < measure.high and name in self.intervals:
                 cells.append(interval(measure))
             else:
                 cells.append(short(measure.value))

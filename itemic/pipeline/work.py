@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from itemic.tasks import Task
     from itemic.train.stage import Stage
 
-COMPARISON = "comparison.json"
+PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
 
 
@@ -38,7 +38,7 @@ def make_data(job: Job) -> None:
     dataset.split(job.recipe.evaluate.split)  # an empty split is told now, and not after the training
     dataset.save(job.output)
     description = describe(dataset)
-    write_json(job.output / "description.json", description)
+    write_json(job.output / DESCRIPTION, description)
     merge_notes(job.manifest, {"dataset": dataset.notes})
     log.info(
         "%s: %d users, %d items, %d interactions",
@@ -214,10 +214,11 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
 
 
 def report(job: Job) -> None:
-    """Score all rankings and put them side by side."""
+    """Score all rankings, put them side by side, and write the page of the run."""
     from itemic.evaluate.compare import Published, compare
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
+    from itemic.pipeline.page import run_page
 
     dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
     rankings = {name: Ranking.load(job.made("evaluate") / name) for name in (TRAINED, *part.baselines)}
@@ -234,6 +235,7 @@ def report(job: Job) -> None:
     )
     table.save(job.output / COMPARISON)
     write_text(job.output / "comparison.md", table.markdown())
+    write_text(job.output / PAGE, run_page(job.root, job.output))
 
 
 def as_task(options: dict[str, Any]) -> Task:
