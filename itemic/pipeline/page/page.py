@@ -32,6 +32,8 @@ def run_page(root: str | Path, report: Path | None = None) -> str:
         raise ArtifactError(f"{folder} is not the folder of a run", "Make one with `itemic run RECIPE`.")
     recipe = read_resolved(folder / RECIPE)
     made = made_steps(folder, recipe)
+    if report is not None:  # an older one may still stand where the new one will
+        made.pop(folder / "report", None)
     if not made:
         raise ArtifactError(f"{folder} has no finished step yet", "Run its recipe first.")
     results = report or folder / "report"

@@ -22,11 +22,16 @@ def made_steps(root: Path, recipe: Recipe) -> Made:
 def steps_grid(made: Made) -> Grid:
     """A row a step."""
     rows = [
-        Row(folder.name, [Cell(found.created), Cell(duration(found.seconds)), Cell(_size(folder))])
+        Row(folder.name, [Cell(_moment(found.created)), Cell(duration(found.seconds)), Cell(_size(folder))])
         for folder, found in made.items()
     ]
     total = Row("together", [Cell(""), Cell(duration(seconds(made))), Cell("")], start=True)
     return Grid(["", "finished", "took", "size"], [*rows, total])
+
+
+def _moment(created: str) -> str:
+    """``2026-11-28T01:04:24Z`` → ``2026-11-28 01:04 UTC``."""
+    return f"{created[:10]} {created[11:16]} UTC"
 
 
 def seconds(made: Made) -> float:
