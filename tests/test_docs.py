@@ -37,7 +37,7 @@ OTHERS = {  # what recipes read that users bring along, and what stands in for i
     "OPENONEREC_SFT": None,
 }
 # ours, but not for a test to run: they take long, or need a run that did
-LONG = (("run",), ("recommend",), ("model", "expand"), ("model", "curves"), ("evaluate",))
+LONG = (("run",), ("recommend",), ("report",), ("model", "expand"), ("model", "curves"), ("evaluate",))
 
 
 @pytest.fixture(autouse=True, scope="module")

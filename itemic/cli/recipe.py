@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli.common import AsJson, print_json
+from itemic.cli.common import AsJson, print_json, say
 
 app = typer.Typer(help="Recipes: list, show, copy, import other systems' settings.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="What `itemic recipe list` shows.")]
@@ -24,10 +24,10 @@ def list_(as_json: AsJson = False) -> None:
         return
     wide = max(map(len, about))
     for name, text in about.items():
-        typer.echo(f"{name:<{wide}}  {text}")
-    typer.echo("\nFiles that go with them, copied one by one or folder by folder:")
+        say(f"{name:<{wide}}  {text}")
+    say("\nFiles that go with them, copied one by one or folder by folder:")
     for name in companion_names():
-        typer.echo(f"  {name}")
+        say(f"  {name}")
 
 
 @app.command()
@@ -53,7 +53,7 @@ def copy(
     """Copy a shipped recipe, file or folder, to change it."""
     from itemic.recipe.shipped import copy_shipped
 
-    typer.echo(f"wrote {copy_shipped(name, output)}")
+    say(f"wrote {copy_shipped(name, output)}")
 
 
 @app.command("import")
@@ -89,7 +89,7 @@ def import_(
             raise ConfigError(f"{flags_file} can't be read: {error}", "Give a shell script.") from error
     found = import_openonerec(file, flags, name=name, ranks=ranks)
     for line in found.told:
-        typer.echo(f"note: {line}", err=True)
+        say(f"note: {line}", err=True)
     if output is None:
         typer.echo(found.text, nl=False)
         return

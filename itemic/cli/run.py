@@ -1,4 +1,4 @@
-"""``itemic run``, ``itemic check`` and ``itemic recommend``."""
+"""``itemic run``, ``itemic check``, ``itemic recommend`` and ``itemic report``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from itemic.cli.common import AsJson, print_json, print_table, start_logging
+from itemic.cli.common import AsJson, print_json, print_table, say, start_logging
 
 if TYPE_CHECKING:
     from itemic.pipeline import Planned, Run
@@ -60,9 +60,9 @@ def check(
         about = {"name": found.name, "stages": stages, "waits_for": [str(fault) for fault in waiting]}
         print_json(about | {"shapes": None if seen is None else seen.to_json()})
         return
-    typer.echo(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
+    say(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
     for fault in waiting:
-        typer.echo(f"  it waits for {fault}")
+        say(f"  it waits for {fault}")
     if seen is not None:
         print_table(seen.table())
 
@@ -75,7 +75,7 @@ def _check_folder(folder: Path, as_json: bool) -> None:
         print_json([held.to_json() for held in found])
     else:
         for held in found:
-            typer.echo(held)
+            say(str(held))
     if not all(held.ok for held in found):
         raise typer.Exit(1)
 
@@ -116,19 +116,42 @@ def run(
     if not plan:  # another rank than the first
         return
     if plan[-1].step.name == "report":
-        from itemic.pipeline.work import comparison
+        from itemic.evaluate.compare import Comparison
+        from itemic.pipeline.work import COMPARISON
 
-        print_table(comparison(job.job(plan[-1], job.root / "report")).table())
-    typer.echo(f"{job.root}: {plan[-1].step.name} is done")
+        print_table(Comparison.load(job.root / "report" / COMPARISON).table())
+    say(f"{job.root}: {plan[-1].step.name} is done")
 
 
 def _show_plan(plan: list[Planned], job: Run) -> None:
-    from rich.table import Table
+    from itemic.screen import Table
 
     table = Table("step", "", "why", title=str(job.root), title_justify="left")
     for planned in plan:
         table.add_row(planned.step.name, "run" if planned.run else "keep", planned.reason)
     print_table(table)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, finished or not.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The page.", show_default="RUN/report.html"),
+    ] = None,
+) -> None:
+    """Write a run as one HTML page: table, predictions, curves, semantic IDs, data, steps and recipe.
+
+    The step report writes such a page too, as report/report.html; this is for runs that go on, or without one.
+    """
+    from itemic.artifact import write_text
+    from itemic.pipeline.page import run_page
+
+    start_logging()
+    file = output or folder / "report.html"
+    page = run_page(folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, page)
+    say(f"wrote {file}")
 
 
 def recommend(

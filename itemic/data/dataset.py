@@ -47,6 +47,9 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.users)
 
+    def __repr__(self) -> str:
+        return f"<Sequences: {len(self):,} users, {len(self.items):,} interactions>"
+
     def __getitem__(self, user: int) -> Int32:
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
@@ -72,6 +75,12 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def __repr__(self) -> str:
+        lengths = np.diff(self.offsets)
+        between = f"{lengths.min(initial=int(lengths.max(initial=0)))} to {lengths.max(initial=0)} items"
+        known = int((self.targets >= 0).sum())
+        return f"<Requests: {len(self):,}, histories of {between}, {known:,} with a target>"
 
     def history(self, request: int) -> Int32:
         return self.items[self.offsets[request] : self.offsets[request + 1]]
@@ -140,6 +149,11 @@ class Dataset:
     name: str = "dataset"
     rule: SplitRule = field(default_factory=SplitRule)
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        users = self.interactions[c.USER_ID].n_unique()
+        counts = f"{users:,} users, {len(self.items):,} items, {len(self.interactions):,} interactions"
+        return f"<Dataset {self.name!r}: {counts}; split {self.rule.method}>"
 
     @cached_property
     def item_ids(self) -> list[str]:

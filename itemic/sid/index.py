@@ -127,6 +127,10 @@ class ItemIndex:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def __repr__(self) -> str:
+        sizes = " × ".join(f"{size:,}" for size in self.sizes)
+        return f"<ItemIndex: {len(self):,} items, {sizes} codes, format {self.format}>"
+
     @property
     def levels(self) -> int:
         """Codes per semantic ID."""
