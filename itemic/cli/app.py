@@ -62,6 +62,7 @@ def main() -> None:
 
 def call(arguments: list[str]) -> int:
     """Run one command line and give its exit status: 2 for what the user can mend, 130 for Ctrl-C."""
+    state.arguments = arguments
     try:
         result = app(arguments, standalone_mode=False)
         status = result if isinstance(result, int) else 0

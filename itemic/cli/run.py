@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from itemic.cli import state
 from itemic.cli.common import AsJson, print_json, print_table, say, start_logging
 
 if TYPE_CHECKING:
@@ -112,7 +114,8 @@ def run(
         _show_plan(job.plan(start=start, until=until, force=force, rebuild=rebuild), job)
         return
     start_logging()
-    plan = job.execute(start=start, until=until, force=force, rebuild=rebuild)
+    command = shlex.join(["itemic", *state.arguments])
+    plan = job.execute(start=start, until=until, force=force, rebuild=rebuild, command=command)
     if not plan:  # another rank than the first
         return
     if plan[-1].step.name == "report":

@@ -40,8 +40,9 @@ def make_data(job: Job) -> None:
     write_json(job.output / DESCRIPTION, description)
     merge_notes(job.manifest, {"dataset": dataset.notes})
     log.info(
-        "%s: %d users, %d items, %d interactions",
-        *(description[key] for key in ("name", "users", "items", "interactions")),
+        "%s: %s users, %s items, %s interactions",
+        description["name"],
+        *(f"{description[key]:,}" for key in ("users", "items", "interactions")),
     )
 
 
