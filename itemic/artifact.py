@@ -26,6 +26,7 @@ from itemic.integrity import FileFault, FileRecord, file_faults, record_files
 
 MANIFEST = "manifest.json"
 FINGERPRINT = "fingerprint.json"
+UNRECORDED = (MANIFEST, FINGERPRINT, "checkpoints")  # checkpoints name the digests of their own files
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def damage(path: str | Path) -> list[FileFault]:
     """The files of a finished artifact that are not as they were when it was finished; none where it holds, and where
     there is no manifest to compare with."""
     found = read_manifest(path)
-    return [] if found is None else file_faults(path, found.files, without=(MANIFEST,))
+    return [] if found is None else file_faults(path, found.files, without=UNRECORDED)
 
 
 def verify(path: str | Path) -> None:
@@ -213,7 +214,7 @@ def _commit(partial: Path, final: Path, manifest: Manifest, seconds: float) -> N
     record = asdict(manifest) | {
         "seconds": round(seconds, 3),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "files": record_files(partial, without=(MANIFEST, FINGERPRINT)),
+        "files": record_files(partial, without=UNRECORDED),
     }
     write_json(partial / MANIFEST, record)
     (partial / FINGERPRINT).unlink(missing_ok=True)  # from here on the folder is finished, wherever it stands

@@ -29,10 +29,10 @@ def record_files(folder: str | Path, without: Collection[str] = ()) -> dict[str,
 
     Args:
         folder: which.
-        without: names right in the folder that are not recorded.
+        without: files and folders right in the folder that are not recorded.
     """
     root = Path(folder)
-    names = [name for name in _names(root) if name not in without]
+    names = _names(root, without)
     with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:  # hashing lets other threads run
         return dict(zip(names, pool.map(lambda name: _record(root / name), names), strict=True))
 
@@ -42,7 +42,7 @@ def file_faults(
 ) -> list[FileFault]:
     """Compare a folder with what :func:`record_files` found in it once. A file of another size isn't read."""
     root = Path(folder)
-    there = [name for name in _names(root) if name not in without]
+    there = _names(root, without)
     missing = [FileFault(name, "missing") for name in records.keys() - set(there)]
     added = [FileFault(name, "added") for name in there if name not in records]
     common = [name for name in there if name in records]
@@ -52,9 +52,10 @@ def file_faults(
     return sorted([*missing, *changed, *added], key=lambda fault: fault.file)
 
 
-def _names(root: Path) -> list[str]:
+def _names(root: Path, without: Collection[str]) -> list[str]:
     below = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-    return sorted(str(path) for path in below if not any(part.startswith(".") for part in path.parts))
+    seen = (path for path in below if not any(part.startswith(".") for part in path.parts))
+    return sorted(str(path) for path in seen if path.parts[0] not in without)
 
 
 def _record(file: Path) -> FileRecord:

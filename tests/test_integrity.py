@@ -47,9 +47,10 @@ def changed(before: dict[str, str], root: Path) -> list[str]:
 def test_a_record_has_size_and_sha256(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "b").write_bytes(b"two")
-    for name in ("a", ".hidden", "left out"):
+    (tmp_path / "apart").mkdir()
+    for name in ("a", ".hidden", "left out", "apart/c"):
         (tmp_path / name).write_bytes(b"")
-    assert record_files(tmp_path, without=["left out"]) == {
+    assert record_files(tmp_path, without=["left out", "apart"]) == {
         "a": [0, hashlib.sha256(b"").hexdigest()],
         "below/b": [3, hashlib.sha256(b"two").hexdigest()],
     }
