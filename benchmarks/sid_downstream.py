@@ -1,4 +1,4 @@
-"""What semantic IDs are worth downstream: ``recipes/scientific.yaml`` with one index after another.
+"""What semantic IDs are worth downstream: the recipe ``scientific`` with one index after another.
 
 Same data, model, conversations and budget (the recipe's 24 epochs); only the index changes. Every quantizer
 quantizes the recipe's own vectors (text and a share of co-occurrence), RQ-KMeans once more the text alone, and the
@@ -31,7 +31,7 @@ from itemic.pipeline import Run
 from itemic.recipe import load_recipe
 from itemic.sid.quantizers import QUANTIZERS
 
-RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "scientific.yaml"
+RECIPE = "scientific"
 METRICS = ("hr@10", "ndcg@10")
 
 

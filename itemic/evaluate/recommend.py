@@ -142,6 +142,9 @@ class ModelRanker:
         self._search: BeamSearch | None = None
         self._template: list[int] | None = None
 
+    def __repr__(self) -> str:
+        return f"<ModelRanker {self.name!r}: task {self.task.name}, {self.beams} beams, {self.model!r}>"
+
     @property
     def config(self) -> dict[str, object]:
         """What the ranking depends on, for resuming: task, search, index and weights."""

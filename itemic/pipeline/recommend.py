@@ -19,10 +19,10 @@ from itemic.recipe import read_resolved
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from rich.table import Table
 
     from itemic.data.dataset import Dataset
     from itemic.model import Model
+    from itemic.screen import Table
     from itemic.sid.index import ItemIndex
 
 SHOWN = 15  # items of a history on the screen
@@ -61,12 +61,21 @@ class Answer:
     items: list[Ranked]
     notes: list[str]
 
+    def __repr__(self) -> str:
+        who = "a history" if self.user is None else f"user {self.user!r}"
+        return f"<Answer for {who}: {', '.join(item.item_id for item in self.items)}>"
+
+    def __str__(self) -> str:
+        from itemic.screen import rendered
+
+        return rendered(*self.tables())
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def tables(self) -> list[Table]:
         """The history and the ranking for the console."""
-        from rich.table import Table
+        from itemic.screen import Table
 
         who = f"user {self.user}" if self.user is not None else "this history"
         hidden = len(self.history) - SHOWN

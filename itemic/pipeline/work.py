@@ -12,13 +12,13 @@ from itemic.progress import log
 
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
-    from itemic.evaluate.compare import Comparison
     from itemic.evaluate.stream import Ranker
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
     from itemic.sid.index import ItemIndex
     from itemic.train.stage import Stage
 
+PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
 
 
@@ -37,11 +37,12 @@ def make_data(job: Job) -> None:
     dataset.split(job.recipe.evaluate.split)  # an empty split is told now, and not after the training
     dataset.save(job.output)
     description = describe(dataset)
-    write_json(job.output / "description.json", description)
+    write_json(job.output / DESCRIPTION, description)
     merge_notes(job.manifest, {"dataset": dataset.notes})
     log.info(
-        "%s: %d users, %d items, %d interactions",
-        *(description[key] for key in ("name", "users", "items", "interactions")),
+        "%s: %s users, %s items, %s interactions",
+        description["name"],
+        *(f"{description[key]:,}" for key in ("users", "items", "interactions")),
     )
 
 
@@ -214,28 +215,28 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
 
 
 def report(job: Job) -> None:
-    """Score all rankings and put them side by side."""
+    """Score all rankings, put them side by side, and write the page of the run."""
+    from itemic.evaluate.compare import Published, compare
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
+    from itemic.pipeline.page import run_page
 
-    dataset = load_dataset(job)
-    for name in [TRAINED, *job.recipe.evaluate.baselines]:
-        found = Ranking.load(job.made("evaluate") / name)
-        score(found, dataset, k=job.recipe.evaluate.k, seed=job.recipe.seed).save(job.output / f"{name}.json")
-    table = comparison(job)
-    table.save(job.output / "comparison.json")
-    write_text(job.output / "comparison.md", table.markdown())
-
-
-def comparison(job: Job) -> Comparison:
-    """The table of a run, from the reports in ``job.output``."""
-    from itemic.evaluate.compare import Published, compare
-    from itemic.evaluate.report import Report
-
-    part = job.recipe.evaluate
-    reports = [Report.load(job.output / f"{name}.json") for name in [TRAINED, *part.baselines]]
+    dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
+    rankings = {name: Ranking.load(job.made("evaluate") / name) for name in (TRAINED, *part.baselines)}
+    reports = {name: score(found, dataset, k=part.k, seed=seed) for name, found in rankings.items()}
+    for name, found in reports.items():
+        found.save(job.output / f"{name}.json")
     papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in part.published]
-    return compare(reports, papers, title=f"{job.recipe.name}, {part.split}")
+    table = compare(
+        list(reports.values()),
+        papers,
+        title=f"{job.recipe.name}, {part.split}",
+        rankings=list(rankings.values()),
+        seed=seed,
+    )
+    table.save(job.output / COMPARISON)
+    write_text(job.output / "comparison.md", table.markdown())
+    write_text(job.output / PAGE, run_page(job.root, job.output))
 
 
 def load_dataset(job: Job) -> Dataset:

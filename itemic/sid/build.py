@@ -107,7 +107,8 @@ def build_tokenizer(
     index = ItemIndex(dataset.item_ids, codes, sizes, format, _plain(origin), books.books)
     index = index.with_titles(dataset.items)
     stats = index.collisions
-    log.info("%d items, %d semantic IDs, %d re-assigned", stats.items, stats.sids, changed)
+    moved = f"; {changed:,} items gave up their nearest codes to collide less" if changed else ""
+    log.info("%s items have %s semantic IDs%s", f"{stats.items:,}", f"{stats.sids:,}", moved)
     fits = np.sort(misfit(books, vectors, books.assign(vectors)))
     reference = fits[np.linspace(0, len(fits) - 1, min(len(fits), REFERENCE)).astype(np.int64)]
     return ItemTokenizer(index, items, books, collisions, duplicates, reference, text_digests(dataset.items))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from itemic.errors import ConfigError
+from itemic.text import settings_repr
 
 TRAIN = ("all", "embeddings", "last-layers", "lora", "qlora")
 PACKING = ("forest", "blocks", "none")
@@ -112,7 +113,7 @@ class Stage:
             read.
         log_every: steps between log lines.
         trackers: where else the numbers go, beside ``log.jsonl``: ``tensorboard``, ``wandb``, ``swanlab`` and
-            ``trackio``, each set up by its own environment variables.
+            ``trackio``, each an extra of its name and set up by its own environment variables.
     """
 
     name: str = "train"
@@ -164,7 +165,9 @@ class Stage:
     keep: int = 2
     samples: int = 0
     log_every: int = 10
-    trackers: tuple[str, ...] = ("tensorboard",)
+    trackers: tuple[str, ...] = ()
+
+    __repr__ = settings_repr
 
     def __post_init__(self) -> None:
         if self.epochs is None and self.steps is None:

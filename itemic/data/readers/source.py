@@ -59,7 +59,10 @@ class Source:
             self._fs, root = fsspec.core.url_to_fs(self.path)
             self._root = cast(str, root).rstrip("/")
             is_folder = self._fs.isdir(self._root)
-        except (OSError, ValueError, ImportError) as error:
+        except ImportError as error:
+            remedy = 'Install what it takes: `pip install "itemic[http]"`, or s3, or gcs, in place of http.'
+            raise DataError(f"{self.path} can't be opened: {error}", remedy) from error
+        except (OSError, ValueError) as error:
             raise DataError(f"{self.path} can't be opened: {error}", "Check the path or URL.") from error
         if not is_folder:
             raise DataError(f"{self.path} is no folder", "Give the folder that holds the raw files.")

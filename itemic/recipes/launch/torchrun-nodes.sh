@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Several machines that find each other by a rendezvous. Run the same line on each of them:
-#   NODES=4 HEAD=node0 bash recipes/launch/torchrun-nodes.sh recipes/openonerec-stage2.yaml
+#   NODES=4 HEAD=node0 bash launch/torchrun-nodes.sh openonerec-stage2
 # NODES: how many. HEAD: the name or address of one of them, which the others can reach at PORT. JOB: tells runs apart
 # that share a head. GPUS: processes a machine. All machines must see the same files under the same paths.
 set -euo pipefail

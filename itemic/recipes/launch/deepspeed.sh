@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # DeepSpeed's launcher on the machines of a host file (ssh without a password between them):
-#   HOSTFILE=hostfile bash recipes/launch/deepspeed.sh recipes/openonerec-stage2.yaml
+#   HOSTFILE=hostfile bash launch/deepspeed.sh openonerec-stage2
 # HOSTFILE: see hostfile.example; without it the GPUs of this machine. CONFIG: zero2.json or zero3.json.
 set -euo pipefail
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One machine, all of its GPUs:
-#   bash recipes/launch/torchrun.sh recipes/openonerec-stage1.yaml [-s stages.0.steps=100 …]
+#   bash launch/torchrun.sh openonerec-stage1 [-s stages.0.steps=100 …]
 # GPUS: processes to start, one a GPU (default: all that are there). STRATEGY: ddp or fsdp.
 set -euo pipefail
 
