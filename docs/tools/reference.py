@@ -37,8 +37,8 @@ PAGE = Path(__file__).resolve().parents[1] / "reference.md"
 INTRODUCTION = """# Reference
 
 Every key of a recipe, and every option of what a recipe can name. This page is written by `make reference` from the
-code; the [guide](guide.md) says what is good for what. Keys may be given on the command line as well: `itemic run RECIPE
--s stages.0.epochs=3`. A default of *none* means that the key may be left out or be `null`."""
+code; the [guide](guide.md) says what is good for what. Keys may be given on the command line as well: `itemic run
+RECIPE -s stages.0.epochs=3`. A default of *none* means that the key may be left out or be `null`."""
 SECTIONS: Mapping[str, tuple[type[Any], str]] = {
     "Recipe": (schema.Recipe, "What stands at the top level of the file."),
     "data": (schema.DataPart, ""),
