@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import typer.main
 
 import itemic
@@ -110,7 +111,10 @@ def parse(arguments: list[str]) -> None:
     command: Any = typer.main.get_command(app)
     context = None
     while True:
-        context = command.make_context(command.name or "itemic", list(arguments), parent=context)
+        try:
+            context = command.make_context(command.name or "itemic", list(arguments), parent=context)
+        except typer.Exit:  # --help and --version have done what they do
+            return
         if not hasattr(command, "resolve_command") or not arguments:
             break
         rest = [*context._protected_args, *context.args]
