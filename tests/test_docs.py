@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 ELSEWHERE = ("git", "cd", "pip", "export", "source", "pytest", "tensorboard")  # commands that aren't ours
 UNCOMMENTED = re.compile(r"#.*")
+INLINE = re.compile(
+    r"(?<!`)`(itemic (?!COMMAND)[^`…]+)`(?!`)"
+)  # commands within a sentence; … leaves something out
 OTHERS = {  # what recipes read that users bring along, and what stands in for it here
     "QWEN3_8B": "qwen3-8b",
     "OPENONEREC_BASE": "qwen3-1.7b",
@@ -104,6 +108,26 @@ def test_every_command_is_known(document: Path, words: list[str]) -> None:
         assert Path(os.sys.executable).with_name(Path(head).name).is_file()
     else:
         assert head in ELSEWHERE, f"{document.name} shows a command that no test knows: {head}"
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.is_file()], ids=lambda path: path.name)
+def test_commands_in_sentences_are_known(document: Path) -> None:
+    """Their names and options, that is: what has to be given besides may be missing."""
+    for text in INLINE.findall(document.read_text("utf-8")):
+        words = shlex.split(text.replace("\n", " "))[1:]
+        command: Any = typer.main.get_command(app)
+        while words and hasattr(command, "commands") and not words[0].startswith("-"):
+            assert words[0] in command.commands, f"{document.name} names {text!r}"
+            command = command.commands[words.pop(0)]
+        options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        unknown = {word for word in words if re.match(r"--?[a-z]", word)} - options - {"--help"}
+        assert not unknown, f"{document.name}: {text!r} has {', '.join(unknown)}"
+
+
+def test_the_extras_are_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    explained = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "install.md").read_text("utf-8"), re.M)
+    assert sorted(explained) == sorted(project["optional-dependencies"])
 
 
 def parse(arguments: list[str]) -> None:
