@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) $(NEW_ENOUGH) || { echo "itemic needs Python 3.11 or later; set PYTHON=…"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
-	$(PIP) -e '.[dev,docs]'
+	$(PIP) -e '.[dev]'
 	$(PIP) --no-build-isolation deepspeed einops
 	@touch $@
 
