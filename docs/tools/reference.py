@@ -30,8 +30,7 @@ from itemic.sid.item_encoder import COLLABORATIVE, ItemEncoder
 from itemic.sid.quantizers import QUANTIZERS
 from itemic.tasks import TASKS
 from itemic.train.distribution import Distribution
-from itemic.train.stage import Stage
-from itemic.train.trackers import TRACKERS
+from itemic.train.stage import TRACKERS, Stage
 
 PAGE = Path(__file__).resolve().parents[1] / "reference.md"
 INTRODUCTION = """# Reference
@@ -77,7 +76,7 @@ NAMED = {  # keys whose values are names of parts that this page lists
     },
     "model": {"preset": "a [preset](#presets) or none", "overrides": "[section](#modeloverrides)"},
     "tasks": {"task": "a [task](#task-options)"},
-    "stages": {"trackers": "list of [trackers](#trackers)"},
+    "stages": {"trackers": "list of " + ", ".join(f"`{name}`" for name in TRACKERS)},
     "evaluate": {
         "task": "a [task](#task-options)",
         "baselines": "list of [baselines](#baselines)",
@@ -145,7 +144,6 @@ def choices() -> Iterator[str]:
     for title, above, table in (
         ("Collisions", "What `index.collisions` can be.", COLLISIONS),
         ("Baselines", "What `evaluate.baselines` can name.", BASELINES),
-        ("Trackers", "What a stage's `trackers` can name; `log.jsonl` is written in any case.", TRACKERS),
     ):
         yield f"## {title}\n\n{above}"
         yield table_of(["name", "what it is"], [[f"`{name}`", summary(each)] for name, each in table.items()])
