@@ -111,13 +111,12 @@ def compare(
     """
     if not reports:
         raise ConfigError("a comparison of nothing", "Give at least one report.")
-    if odd := next(
-        (r for r in reports if (r.split, r.requests) != (reports[0].split, reports[0].requests)), None
-    ):
+    first = reports[0]
+    if odd := next((r for r in reports if (r.asked, r.requests) != (first.asked, first.requests)), None):
         raise ConfigError(
-            f"{odd.name!r} ranked {odd.requests} {odd.split or ''} requests, "
-            f"{reports[0].name!r} {reports[0].requests} {reports[0].split or ''}",
-            "Compare reports of the same split.",
+            f"{odd.name!r} ranked {odd.requests} {odd.split or ''} requests ({odd.asked}), "
+            f"{first.name!r} {first.requests} {first.split or ''} ({first.asked}): not the same ones",
+            "Compare reports of the same split of the same dataset.",
         )
     if unknown := [name for name in metrics if name not in METRICS]:
         raise ConfigError(f"unknown metric {unknown[0]!r}", f"Use {', '.join(METRICS)}.")

@@ -16,7 +16,7 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.artifact import write_json
-from itemic.data.dataset import Dataset
+from itemic.data.dataset import Dataset, Requests, catalogue_digest
 from itemic.errors import IndexMismatchError
 from itemic.forest.rows import TokenRows
 from itemic.sid.format import TokenFormat, token_format
@@ -139,6 +139,11 @@ class ItemIndex:
         total.update(self.codes.astype("<i4").tobytes())
         return total.hexdigest()[:16]
 
+    @cached_property
+    def catalogue(self) -> str:
+        """The digest of the items that it names, in their order; equal to the dataset's own."""
+        return catalogue_digest(self.item_ids)
+
     # ------------------------------------------------------------------ text
 
     @property
@@ -243,7 +248,20 @@ class ItemIndex:
             )
             counts = f"{len(mine - known)} items only in the index, {len(known - mine)} only in the dataset"
             fault = f"{counts} ({detail})"
-        raise IndexMismatchError(f"the item index does not fit dataset {dataset.name!r}: {fault}", REBUILD)
+        raise IndexMismatchError(
+            f"the item index (catalogue {self.catalogue}) does not fit dataset {dataset.name!r} "
+            f"(catalogue {dataset.catalogue}): {fault}",
+            REBUILD,
+        )
+
+    def check_requests(self, requests: Requests) -> None:
+        """Make sure that requests are about these items.
+
+        Raises:
+            IndexMismatchError: they are of another catalogue.
+            DataError: they name rows that the index doesn't have.
+        """
+        requests.check_catalogue(self.catalogue, len(self), "the model's item index")
 
     def token_rows(self, tokenizer: Callable[[list[str]], Sequence[int | None]] | Any) -> TokenRows:
         """The token ids that name each item: begin, codes, end.
