@@ -37,9 +37,14 @@ class Setting:
     meaning: str
 
 
-def settings_of(table: type[Any], kinds: Mapping[str, type[Any]] | None = None) -> list[Setting]:
-    """The fields of a dataclass or of a pydantic model, in order; a model's go by their aliases."""
-    said = meanings(table, kinds or {})
+def settings_of(table: type[Any], mirrored: type[Any] | None = None) -> list[Setting]:
+    """The fields of a dataclass or of a pydantic model, in order; a model's go by their aliases.
+
+    Args:
+        table: whose fields.
+        mirrored: a class with the same fields, whose docstring says what ``table``'s doesn't.
+    """
+    said = (meanings(mirrored, {}) if mirrored else {}) | meanings(table, {})
     hints = get_type_hints(table, include_extras=True)
     found = []
     for name, default in _defaults(table):
@@ -122,9 +127,15 @@ def _meant(name: str, text: str, kinds: Mapping[str, Any]) -> str:
 
 def markdown(text: str) -> str:
     """A docstring's words as Markdown: no roles, single backticks."""
-    text = re.sub(r",? see :\w+:`[^`]*`", "", text.strip())
+    text = re.sub(r"[,;]? see :\w+:`[^`]*`", "", text.strip())
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text)
     return text.replace("``", "`")
+
+
+def introduction(table: type[Any]) -> str:
+    """What stands in a docstring before its sections, as Markdown."""
+    before = re.split(r"^(?:Args|Attributes|Options|Raises):$", inspect.getdoc(table) or "", flags=re.M)[0]
+    return "\n\n".join(markdown(" ".join(part.split())) for part in before.strip().split("\n\n"))
 
 
 def summary(thing: Any) -> str:

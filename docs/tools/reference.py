@@ -14,9 +14,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from commands import commands
-from meanings import Setting, meanings, options_of, settings_of, summary, written
+from meanings import Setting, introduction, meanings, options_of, settings_of, summary, written
 
-from itemic.data.readers import READERS
+from itemic.data.readers import READERS, read
 from itemic.data.settings import FilterRule, SimulatorConfig
 from itemic.data.split import SplitRule
 from itemic.evaluate.baselines import BASELINES
@@ -38,26 +38,24 @@ INTRODUCTION = """# Reference
 Every key of a recipe, and every option of what a recipe can name. This page is written by `make reference` from the
 code; the [guide](guide.md) says what is good for what. Keys may be given on the command line as well: `itemic run
 RECIPE -s stages.0.epochs=3`. A default of *none* means that the key may be left out or be `null`."""
-SECTIONS: Mapping[str, tuple[type[Any], str]] = {
-    "Recipe": (schema.Recipe, "What stands at the top level of the file."),
-    "data": (schema.DataPart, ""),
-    "data.filters": (FilterRule, ""),
-    "data.split": (SplitRule, ""),
-    "data.simulate": (SimulatorConfig, ""),
-    "index": (
-        schema.IndexPart,
-        "",
-    ),
-    "model": (schema.ModelPart, ""),
-    "model.overrides": (Preset, "A preset's own value counts where nothing is given."),
-    "tasks": (TaskOptions, "A list. What every task takes; [its own options](#task-options) come on top."),
-    "conversations": (schema.ConversationsPart, ""),
-    "stages": (Stage, "A list: each stage goes on with the model that the one before it left."),
-    "evaluate": (schema.EvaluatePart, ""),
-    "evaluate.published": (schema.PublishedPart, "A list."),
-    "distribution": (Distribution, ""),
+SECTIONS: Mapping[
+    str, tuple[type[Any], type[Any] | None, str]
+] = {  # keys, who else explains them, what is added
+    "Recipe": (schema.Recipe, None, ""),
+    "data": (schema.DataPart, None, ""),
+    "data.filters": (FilterRule, None, ""),
+    "data.split": (schema.SplitPart, SplitRule, ""),
+    "data.simulate": (SimulatorConfig, None, ""),
+    "index": (schema.IndexPart, None, ""),
+    "model": (schema.ModelPart, None, ""),
+    "model.overrides": (schema.ShapePart, Preset, "The preset's own value counts where none is given."),
+    "tasks": (TaskOptions, None, "A list; a task's [own options](#task-options) come on top."),
+    "conversations": (schema.ConversationsPart, None, ""),
+    "stages": (Stage, None, "A list; each stage goes on with the model that the one before it left."),
+    "evaluate": (schema.EvaluatePart, None, ""),
+    "evaluate.published": (schema.PublishedPart, None, "A list."),
+    "distribution": (schema.DistributionPart, Distribution, ""),
 }
-
 NAMED = {  # keys whose values are names of parts that this page lists
     "data": {
         "format": "`auto` or a [reader](#readers)",
@@ -95,16 +93,17 @@ NAMED = {  # keys whose values are names of parts that this page lists
 
 def sections() -> Iterator[tuple[str, str, list[Setting]]]:
     """Title, what stands above, and the settings, of everything that can be set."""
-    for title, (table, above) in SECTIONS.items():
-        rows = settings_of(table)
-        if table is Preset:
-            rows = [Setting(row.name, row.kind, "the preset's", row.meaning) for row in rows[1:]]
+    for title, (table, mirrored, more) in SECTIONS.items():
+        named = NAMED.get(title, {})
+        rows = [replace(row, kind=named.get(row.name, row.kind)) for row in settings_of(table, mirrored)]
         if table is TaskOptions:
             rows = [row for row in rows if row.name != "templates"]
-        named = NAMED.get(title, {})
-        rows = [replace(row, kind=named.get(row.name, row.kind)) for row in rows]
+        above = " ".join(filter(None, [introduction(table), more]))
         yield f"## `{title}`" if title != "Recipe" else "## Recipe", above, rows
     yield "## Readers", "What `data.format` can be, with the keys of `data.options`.", []
+    common = options_of(read, without=tuple(schema.DataPart.model_fields))
+    if common:
+        yield "### Any reader", "", common
     for name, reader in READERS.items():
         yield f"### `{name}`", f"Looks for {reader.looks_for}.", options_of(reader.read)
     yield "## Encoders", "What `index.encoder` can be, with the keys of `index.encoder_options`.", []
@@ -115,7 +114,7 @@ def sections() -> Iterator[tuple[str, str, list[Setting]]]:
     yield from parts(QUANTIZERS)
     yield "## Task options", "What `tasks` can name, with the options of each.", []
     for name, task in TASKS.items():
-        yield f"### `{name}`", summary(task), settings_of(type(task))
+        yield f"### `{name}`", introduction(type(task)), settings_of(type(task))
 
 
 def settings_of_encoders() -> list[Setting]:
@@ -132,7 +131,7 @@ def settings_of_encoders() -> list[Setting]:
 def parts(table: Mapping[str, type[Any]]) -> Iterator[tuple[str, str, list[Setting]]]:
     """A section for each part of a table; the seed is the recipe's and doesn't count."""
     for name, part in table.items():
-        yield f"### `{name}`", summary(part), options_of(part, table, without=("seed",))
+        yield f"### `{name}`", introduction(part), options_of(part, table, without=("seed",))
 
 
 def choices() -> Iterator[str]:

@@ -55,6 +55,11 @@ class DataPart(Part):
         options: what the format's reader can be told.
         on_bad_row: a bad row (a broken line, an unknown item) is an ``error`` that names it, or ``drop`` leaves it
             out and counts it.
+        missing_text: an item without any title is kept (``keep``: known by its id), left out with its interactions
+            (``drop``), or an ``error``.
+        limit_users: for a quick trial, a random sample of so many users; limits come before the filters.
+        limit_items: the so many items with the most interactions.
+        limit_rows: so many users at random as have this many interactions together.
         simulate: settings of a marketplace to make instead of reading files; ``{}`` for its defaults. They are the
             fields of :class:`itemic.data.settings.SimulatorConfig`.
         filters: what to keep of the interactions, the fields of :class:`itemic.data.settings.FilterRule`.
@@ -77,7 +82,8 @@ class IndexPart(Part):
     makes the codes alone.
 
     Attributes:
-        encoder: what turns an item into a vector.
+        encoder: what turns an item into a vector; ``auto`` is ``lsa`` where at least half of the items have text, else
+            ``collaborative``.
         encoder_options: of the encoder, and what adds behaviour to any of them (``collaborative_weight``).
         quantizer: what turns vectors into codes.
         quantizer_options: of the quantizer.
@@ -200,6 +206,9 @@ class EvaluatePart(Part):
         batch_size: prompts that are searched at once; bounds the memory.
         baselines: what stands in the table beside the model.
         published: rows of others for the table.
+        trackers: who is told the numbers, the table and some predictions; None for those of the last stage.
+        samples: how many predictions trackers are shown, with titles.
+        verbose: log each request as it is answered.
     """
 
     split: Literal["valid", "test"] = "test"
