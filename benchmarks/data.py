@@ -29,7 +29,7 @@ from itemic.sid.index import ItemIndex
 from itemic.sid.published import import_index
 from itemic.tasks import TASKS
 from itemic.tasks.build import build_conversations
-from itemic.tasks.task import SYSTEM
+from itemic.schema import SYSTEM
 
 SECONDS, GIGABYTES = 60.0, 2.0
 FIVE = ("A", "B", "C", "D", "E")

@@ -28,7 +28,7 @@ from itemic.sid.encoders import ENCODERS
 from itemic.sid.format import TOKEN_FORMATS
 from itemic.sid.item_encoder import COLLABORATIVE, ItemEncoder
 from itemic.sid.quantizers import QUANTIZERS
-from itemic.tasks import TASKS
+from itemic.tasks import TASKS, Task
 from itemic.train.distribution import Distribution
 from itemic.train.stage import TRACKERS, Stage
 
@@ -49,7 +49,7 @@ SECTIONS: Mapping[
     "index": (schema.IndexPart, None, ""),
     "model": (schema.ModelPart, None, ""),
     "model.overrides": (schema.ShapePart, Preset, "The preset's own value counts where none is given."),
-    "tasks": (TaskOptions, None, "A list; a task's [own options](#task-options) come on top."),
+    "tasks": (TaskOptions, Task, "A list; a task's [own options](#task-options) come on top."),
     "conversations": (schema.ConversationsPart, None, ""),
     "stages": (Stage, None, "A list; each stage goes on with the model that the one before it left."),
     "evaluate": (schema.EvaluatePart, None, ""),
@@ -96,8 +96,6 @@ def sections() -> Iterator[tuple[str, str, list[Setting]]]:
     for title, (table, mirrored, more) in SECTIONS.items():
         named = NAMED.get(title, {})
         rows = [replace(row, kind=named.get(row.name, row.kind)) for row in settings_of(table, mirrored)]
-        if table is TaskOptions:
-            rows = [row for row in rows if row.name != "templates"]
         above = " ".join(filter(None, [introduction(table), more]))
         yield f"## `{title}`" if title != "Recipe" else "## Recipe", above, rows
     yield "## Readers", "What `data.format` can be, with the keys of `data.options`.", []
@@ -113,8 +111,10 @@ def sections() -> Iterator[tuple[str, str, list[Setting]]]:
     yield "## Quantizers", "What `index.quantizer` can be, with the keys of `index.quantizer_options`.", []
     yield from parts(QUANTIZERS)
     yield "## Task options", "What `tasks` can name, with the options of each.", []
+    every = settings_of(Task)
     for name, task in TASKS.items():
-        yield f"### `{name}`", introduction(type(task)), settings_of(type(task))
+        own = [row for row in settings_of(type(task)) if row not in every]
+        yield f"### `{name}`", introduction(type(task)), own
 
 
 def settings_of_encoders() -> list[Setting]:
@@ -165,7 +165,7 @@ def page() -> str:
             cells = [[f"`{row.name}`", row.kind, row.default, row.meaning] for row in rows]
             blocks.append(table_of(["key", "value", "default", "meaning"], cells))
         elif title.startswith("### "):
-            blocks.append("It has no options.")
+            blocks.append("It has no options of its own.")
     blocks += [*choices(), *commands()]
     return "\n\n".join(blocks) + "\n"
 

@@ -31,7 +31,10 @@ def rank(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="The ranking; gone on with.")
     ],
-    task: Annotated[str, typer.Option(help="Whose prompt is asked.")] = "C",
+    task: Annotated[
+        str | None,
+        typer.Option(help="Whose prompt is asked.", show_default="what the model was trained with"),
+    ] = None,
     options: Set = None,
     split: Annotated[str, typer.Option(help="valid or test.")] = "test",
     beams: Annotated[int, typer.Option(help="Width of the search.", min=1)] = 50,
@@ -44,7 +47,7 @@ def rank(
 ) -> None:
     """Let a model rank the whole catalogue for every request of a split, exactly, by constrained beams.
 
-    -s gives the task's options, which must be those that the model was trained with.
+    -s gives options of --task, which should be those that the model was trained with.
     """
     from itemic.errors import ConfigError
     from itemic.evaluate.recommend import recommend
@@ -54,6 +57,9 @@ def rank(
 
     if split not in ("valid", "test"):
         raise ConfigError(f"--split is {split!r}", "Use valid or test.")
+    if options and task is None:
+        raise ConfigError("-s gives options of no task", "Name it with --task.")
+    asked = None if task is None else make_task(task, **settings(options))
     start_logging()
     data = load_dataset(dataset)
     with joined() as ranks:
@@ -61,7 +67,7 @@ def rank(
     recommend(
         Model.load(model, device=device),
         data.split(split),
-        task=make_task(task, **settings(options)),
+        task=asked,
         dataset=data,
         beams=beams,
         k=k,

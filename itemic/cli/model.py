@@ -64,7 +64,9 @@ def new(
 
 @app.command()
 def expand(
-    base: Annotated[Path, typer.Argument(help="The folder of a Hugging Face causal language model.")],
+    base: Annotated[
+        str, typer.Argument(help="A Hugging Face causal language model: its folder, or its name on the hub.")
+    ],
     index: Index,
     output: Output,
     dataset: Annotated[Path | None, typer.Option("--dataset", help="Needed for --init text.")] = None,
@@ -73,6 +75,9 @@ def expand(
     tie: Annotated[
         bool | None, typer.Option("--tie/--untie", help="Whether the head is the embedding matrix.")
     ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Of a model on the hub: a branch, a tag or a commit.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Give a base model one token for every code of an index."""
@@ -80,9 +85,10 @@ def expand(
 
     start_logging()
     data = load_dataset(dataset) if dataset is not None else None
-    model = expand(base, load_index(index), init=init, pad_to=pad_to, tie=tie, dataset=data, seed=seed)
-    config = {"init": init, "pad_to": pad_to, "tie": tie}
-    with artifact(output, "model", config, {"base": base, "index": index}, seed) as folder:
+    ours = load_index(index)
+    model = expand(base, ours, init=init, pad_to=pad_to, tie=tie, dataset=data, seed=seed, revision=revision)
+    config = {"base": base, "revision": revision, "init": init, "pad_to": pad_to, "tie": tie}
+    with artifact(output, "model", config, {"base": Path(base), "index": index}, seed) as folder:
         model.save(folder)
     typer.echo(f"{model.lm.num_parameters():,} parameters, {len(model.tokenizer):,} tokens")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +20,8 @@ from itemic.forest.rows import TokenRows
 from itemic.model.model import Model
 from itemic.model.think import check_thinking
 from itemic.sid.trie import Trie
-from itemic.tasks import TASKS, Task
-from itemic.tasks.asking import Asked, Asker
+from itemic.tasks import Task
+from itemic.tasks.asking import Asked, Asker, task_to_ask
 
 PROMPT_TOKENS = 128  # of an ordinary prompt, after what it shares with all others
 
@@ -28,7 +30,7 @@ def recommend(
     model: Model,
     requests: Requests,
     *,
-    task: str | Task = "C",
+    task: str | Mapping[str, Any] | Task | None = None,
     beams: int = 50,
     k: int | None = None,
     normalize: str = "vocab",
@@ -49,7 +51,8 @@ def recommend(
     Args:
         model: also says the index.
         requests: item rows of the model's index.
-        task: whose prompt is asked, a name of :data:`itemic.tasks.TASKS` or a task.
+        task: whose prompt is asked: a name of :data:`itemic.tasks.TASKS`, one with options
+            (``{"task": "C", …}``) or a task; None for the one that the model was trained with.
         beams: width of the search.
         k: how many items to keep; None for as many as there are beams, or items.
         normalize: what scores are normalised over: ``vocab`` (as ``generate`` does), ``level`` or ``legal``.
@@ -114,7 +117,7 @@ class ModelRanker:
         self,
         model: Model,
         *,
-        task: str | Task = "C",
+        task: str | Mapping[str, Any] | Task | None = None,
         beams: int = 50,
         normalize: str = "vocab",
         thinking: str | None = None,
@@ -122,8 +125,6 @@ class ModelRanker:
         dataset: Dataset | None = None,
         name: str = "model",
     ) -> None:
-        if isinstance(task, str) and task not in TASKS:
-            raise ConfigError(f"unknown task {task!r}", f"Use one of {', '.join(TASKS)}.")
         if thinking == "think":
             raise ConfigError(
                 "a ranking can't be asked with thinking `think`: thoughts would come before the items",
@@ -133,7 +134,7 @@ class ModelRanker:
         self.name = name
         self.model = model
         self.thinking = thinking
-        self.task = TASKS[task] if isinstance(task, str) else task
+        self.task = task_to_ask(model, task)
         self.beams, self.normalize, self.batch_size = beams, normalize, batch_size
         self._asker = Asker(model, self.task, thinking, dataset)
         self._asked: tuple[Requests, Asked] | None = None

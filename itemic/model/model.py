@@ -120,6 +120,21 @@ class Model:
         setattr(self.lm.config, RECORD, getattr(self.lm.config, RECORD) | {"think_pattern": wanted})
         self.__dict__.pop("chat", None)
 
+    @property
+    def asked(self) -> dict[str, Any] | None:
+        """How the model is asked for an item, as its training recorded it; None where nobody said.
+
+        Keys: ``task`` (name and options, see :func:`itemic.tasks.task_options`), ``head`` and ``tail`` (the text of a
+        prompt before and after the history), ``shows`` (how an item stands in it: ``sid``, ``sid+title`` or ``title``),
+        ``between`` (what separates two items) and ``most_items`` (how many of the latest are shown; None for all).
+        """
+        found = getattr(self.lm.config, RECORD).get("asked")
+        return None if found is None else dict(found)
+
+    @asked.setter
+    def asked(self, way: dict[str, Any]) -> None:
+        setattr(self.lm.config, RECORD, getattr(self.lm.config, RECORD) | {"asked": way})
+
     # ------------------------------------------------------------------- items
 
     def with_index(self, index: ItemIndex) -> Model:

@@ -111,7 +111,7 @@ def recommend_one(
     job = open_run(folder)
     from itemic.data.dataset import Requests
     from itemic.evaluate.recommend import ModelRanker
-    from itemic.pipeline.work import as_task, load_dataset, load_model
+    from itemic.pipeline.work import load_dataset, load_model
 
     dataset, part = load_dataset(job), job.recipe.evaluate
     rows = _rows_of_user(dataset, user) if user is not None else _rows_of_items(dataset, items or [])
@@ -121,7 +121,7 @@ def recommend_one(
     model.index.check_dataset(dataset)
     ranker = ModelRanker(
         model,
-        task=as_task(task_of(job.recipe, part.task)),
+        task=task_of(job.recipe, part.task),
         beams=max(k, beams or part.beams),
         normalize=part.normalize,
         thinking=part.thinking,

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
     from itemic.sid.index import ItemIndex
-    from itemic.tasks import Task
     from itemic.train.stage import Stage
 
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
@@ -104,12 +103,11 @@ def make_index(job: Job) -> None:
     merge_notes(job.manifest, {"digest": index.digest, "items": stats.items, "sids": stats.sids})
 
 
-def make_conversations(job: Job) -> None:
+def make_conversations(tasks: list[dict[str, Any]], job: Job) -> None:
     """Build the mixture of all tasks."""
     from itemic.tasks import build_conversations
 
     shutil.rmtree(job.made("conversations.tokens"), ignore_errors=True)  # rows of what is replaced here
-    tasks = [{"task": task.task, **task.arguments} for task in job.recipe.tasks]
     built = build_conversations(
         load_dataset(job), load_index(job), tasks, seed=job.recipe.seed, output=job.output
     )
@@ -133,6 +131,7 @@ def make_model(job: Job) -> None:
             tie=part.tie,
             dataset=dataset,
             seed=job.recipe.seed,
+            revision=part.revision,
         )
     else:
         init = part.init or "normal"
@@ -145,7 +144,7 @@ def make_model(job: Job) -> None:
             max_length=part.max_length,
             init=init,
             vectors=_vectors(job, dataset) if init == "vectors" and dataset is not None else None,
-            corpus=prompt_words(),
+            corpus=prompt_words(job.recipe.system),
             **part.overrides.model_dump(exclude_none=True),
         )
     model.save(job.output)
@@ -160,7 +159,7 @@ def _vectors(job: Job, dataset: Dataset) -> Any:
     return vectors
 
 
-def train_stage(stage: Stage, before: str, job: Job) -> None:
+def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Job) -> None:
     """One stage of training, from the model that the step before left, on what the tasks built and on the files that
     others made."""
     from itemic.train.run import train
@@ -176,6 +175,7 @@ def train_stage(stage: Stage, before: str, job: Job) -> None:
         output=job.output,
         seed=job.recipe.seed,
         distribution=job.recipe.distribution.model_dump(),
+        asked=asked,
     )
 
 
@@ -191,7 +191,7 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
     recommend(
         load_model(job, step),
         requests,
-        task=as_task(task),
+        task=task,
         dataset=dataset,
         beams=part.beams,
         k=longest,
@@ -236,13 +236,6 @@ def comparison(job: Job) -> Comparison:
     reports = [Report.load(job.output / f"{name}.json") for name in [TRAINED, *part.baselines]]
     papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in part.published]
     return compare(reports, papers, title=f"{job.recipe.name}, {part.split}")
-
-
-def as_task(options: dict[str, Any]) -> Task:
-    """A task from ``{"task": "C", …}``."""
-    from itemic.tasks import make_task
-
-    return make_task(**{"name" if key == "task" else key: value for key, value in options.items()})
 
 
 def load_dataset(job: Job) -> Dataset:

@@ -113,7 +113,7 @@ def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
     if (model.preset is None) == (model.base is None):
         yield ("model",), "needs one of preset (random weights) and base (a model to expand)"
         return
-    strangers = ("vocab_size", "max_length", "overrides") if model.base else ("pad_to", "tie")
+    strangers = ("vocab_size", "max_length", "overrides") if model.base else ("pad_to", "tie", "revision")
     for key in _given(model, strangers):
         yield ("model", key), f"has no meaning beside {'base' if model.base else 'preset'}"
     known = names.EXPAND_INITS if model.base else names.NEW_INITS

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from itemic.schema import SYSTEM
+
 # The names that a recipe may use. They repeat the keys of the rooms' own tables (a test compares them),
 # because those tables can't be imported without torch and a recipe is checked in an instant.
 FORMATS = (
@@ -123,7 +125,7 @@ class ShapePart(Part):
 
 
 class ModelPart(Part):
-    """A ``preset`` with random weights, or a ``base`` (a Hugging Face folder) to expand.
+    """A ``preset`` with random weights, or a ``base`` to expand.
 
     Attributes:
         preset: the size of a model from scratch.
@@ -131,7 +133,8 @@ class ModelPart(Part):
             where the texts can't fill it.
         max_length: of a preset: the longest row that the model is meant for, in tokens.
         overrides: settings of the preset that are to be others.
-        base: a model to expand by the items' tokens.
+        base: a model to expand by the items' tokens: a Hugging Face folder, or a name on the hub.
+        revision: branch, tag or commit of a ``base`` on the hub.
         init: how the rows of the items' tokens start. Of a preset: ``normal`` (as all others; the default), ``text``
             (from the words of the items that carry the code) or ``vectors`` (from their vectors). Of a base:
             ``moments`` (with mean and covariance of the old rows; the default), ``text`` or ``mean``.
@@ -144,6 +147,7 @@ class ModelPart(Part):
     max_length: PositiveInt = 1024
     overrides: ShapePart = ShapePart()
     base: str | None = None
+    revision: str | None = None
     init: str | None = None
     pad_to: PositiveInt = 256
     tie: bool | None = None
@@ -242,6 +246,7 @@ class Recipe(Part):
         data: what to read, what to keep of it, and how it is split.
         index: the items' semantic IDs.
         model: what is trained.
+        system: the first line of all conversations that tasks build and of what evaluation asks; null for none.
         tasks: the kinds of conversation to build from the data.
         conversations: conversations that others made, to be trained on as well, or alone.
         stages: the stages of training, one after the other.
@@ -251,6 +256,7 @@ class Recipe(Part):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")]
     seed: NonNegativeInt = 0
+    system: str | None = SYSTEM
     data: DataPart | None = None
     index: IndexPart = IndexPart()
     model: ModelPart

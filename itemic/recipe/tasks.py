@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from itemic.schema import SYSTEM
+
 
 class TaskOptions(BaseModel):
     """What every task takes: where its rows go in the mixture, and how many of its wordings are used.
@@ -27,6 +29,7 @@ class TaskOptions(BaseModel):
     weight: Annotated[float, Field(gt=0)] | None = None
     seed: NonNegativeInt | None = None
     templates: PositiveInt | None = None
+    system: str | None = SYSTEM
 
 
 class Windowed(TaskOptions):
@@ -73,6 +76,9 @@ TASK_OPTIONS: dict[str, type[TaskOptions]] = {
     "E": Transitions,
     "sequence": ItemSequence,
 }
+
+
+PLAIN = ("sequence",)  # tasks whose conversations are plain texts, without a system turn
 
 
 def options_of(name: str) -> dict[str, Any]:

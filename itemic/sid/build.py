@@ -105,6 +105,7 @@ def build_tokenizer(
         "seed": seed,
     }
     index = ItemIndex(dataset.item_ids, codes, sizes, format, _plain(origin), books.books)
+    index = index.with_titles(dataset.items)
     stats = index.collisions
     log.info("%d items, %d semantic IDs, %d re-assigned", stats.items, stats.sids, changed)
     fits = np.sort(misfit(books, vectors, books.assign(vectors)))

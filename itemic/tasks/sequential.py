@@ -48,6 +48,7 @@ class Sequential(Task):
     thoughts: str = "none"
 
     name: ClassVar[str] = "C"
+    recommends: ClassVar[bool] = True
     leads: ClassVar[dict[str, tuple[str, ...]]] = {
         "next": (
             "Recommend the item that this user wants next. Answer with its semantic ID. "

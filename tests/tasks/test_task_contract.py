@@ -10,9 +10,9 @@ import pytest
 
 from itemic import schema as c
 from itemic.errors import ConfigError, IndexMismatchError
+from itemic.schema import SYSTEM
 from itemic.tasks import TASKS, build_conversations, make_task, validate
 from itemic.tasks.catalogue import Catalogue
-from itemic.tasks.task import SYSTEM
 from tests.tasks.helpers import make_dataset, make_index, make_sequences, messages, metadata, small
 
 ALL = list(TASKS)
