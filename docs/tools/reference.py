@@ -5,6 +5,7 @@ python docs/tools/reference.py
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -114,7 +115,7 @@ def sections() -> Iterator[tuple[str, str, list[Setting]]]:
     every = settings_of(Task)
     for name, task in TASKS.items():
         own = [row for row in settings_of(type(task)) if row not in every]
-        yield f"### `{name}`", introduction(type(task)), own
+        yield f"### `{name}`", summary(inspect.getmodule(type(task))), own
 
 
 def settings_of_encoders() -> list[Setting]:
