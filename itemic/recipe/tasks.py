@@ -11,7 +11,15 @@ from itemic.schema import SYSTEM
 
 
 class TaskOptions(BaseModel):
-    """What every task takes: where its rows go in the mixture, and how many of its wordings are used."""
+    """What every task takes: where its rows go in the mixture, and how many of its wordings are used.
+
+    Attributes:
+        task: which one.
+        source: the name that its conversations carry, by which stages weigh them; the task's own unless given.
+        limit: the most conversations; None for all.
+        weight: its share of the conversations of all tasks with a weight; None keeps all of them.
+        seed: of its random choices; None for the recipe's.
+    """
 
     model_config = ConfigDict(extra="forbid")
 

@@ -66,7 +66,7 @@ class Stage:
             answer has thoughts, and an answer without any begins with an empty block. The model remembers it and is
             asked that way. None leaves it as the model has it.
         minibatch_size: rows of the head computed at once, which bounds the memory of the logits.
-        normalizer: what a step's loss is the mean over: weighted ``token`` s, or ``row`` s (each row counts
+        normalizer: what a step's loss is the mean over: each weighted ``token`` or each ``row`` (which then counts
             the same, however many of its tokens are weighted).
         sources: how often an epoch sees the conversations of a source: 1 (also where a source isn't named)
             all of them once, .25 a fresh random quarter of their groups each epoch, 3 three times, 0 never.
@@ -100,7 +100,7 @@ class Stage:
         precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where
             the device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
         validate_every: steps between validations, or ``epoch``; None validates never.
-        validate_task: the task whose prompts a validation asks; ``{task: C, history: 20}`` gives it options.
+        validate_task: the task whose prompts a validation asks; ``{task: C, max_items: 20}`` gives it options.
         validate_requests: how many requests of the validation split a validation asks, chosen once by the
             seed.
         validate_beams: beams of a validation's search.

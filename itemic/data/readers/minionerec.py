@@ -51,7 +51,13 @@ def _tables(source: Source, prefix: str | None) -> dict[str, str]:
 
 
 def read(source: Source, rows: BadRows, *, prefix: str | None = None) -> Dataset:
-    """Read the tables that are there; ``prefix`` chooses one of several data sets in the folder."""
+    """Read the tables that are there.
+
+    Args:
+        source: the folder.
+        rows: what to do with bad ones.
+        prefix: which data set, where the folder holds several (``"Beauty"``).
+    """
     tables = _tables(source, prefix)
     if not tables:
         raise DataError(
