@@ -106,6 +106,12 @@ class Dataset:
     def item_ids(self) -> list[str]:
         return self.items[c.ITEM_ID].to_list()
 
+    @property
+    def titles(self) -> pl.Series:
+        """What to call each item on a screen: its title, or its id where it has none."""
+        title = pl.when(pl.col(c.TITLE) != "").then(pl.col(c.TITLE))
+        return self.items.select(pl.coalesce(title, c.ITEM_ID).alias(c.TITLE)).to_series()
+
     @cached_property
     def sequences(self) -> Sequences:
         """All interactions as flat arrays."""

@@ -96,6 +96,7 @@ def _coverage(items: pl.DataFrame) -> dict[str, float]:
         (pl.col(c.DESCRIPTION) != "").mean(),
         (pl.col(c.BRAND) != "").mean(),
         (pl.col(c.CATEGORIES).list.len() > 0).mean(),
+        *((pl.col(name).list.len() > 0).mean() for name in (c.TAGS,) if name in items.columns),
     )
     return {name: float(share or 0.0) for name, share in shares.row(0, named=True).items()}
 
@@ -223,11 +224,13 @@ def _plot_categories(axes: Axes, dataset: Dataset) -> None:
 
 
 def _top_categories(items: pl.DataFrame) -> pl.DataFrame:
-    """How many items carry each name anywhere in their path; the largest ``TOP``.
+    """How many items carry each name anywhere in their path, or as a tag; the largest ``TOP``.
 
     A name that all items with categories share (the shop itself, at the root) tells nothing and is left out.
     """
-    paths = items.select(pl.col(c.CATEGORIES).list.unique()).filter(pl.col(c.CATEGORIES).list.len() > 0)
+    tags = [pl.col(c.TAGS).fill_null([])] if c.TAGS in items.columns else []
+    labels = pl.concat_list(c.CATEGORIES, *tags).list.unique()
+    paths = items.select(labels).filter(pl.col(c.CATEGORIES).list.len() > 0)
     counts = paths.explode(c.CATEGORIES).group_by(c.CATEGORIES).len()
     telling = counts.filter(pl.col("len") < len(paths))
     return telling.sort("len", c.CATEGORIES, descending=[True, False]).head(TOP)

@@ -17,6 +17,7 @@ from itemic.data.readers import (
     onerec_think,
     recbole,
 )
+from itemic.data.readers.labels import as_labels, check_labels
 from itemic.data.readers.missing import check_policy
 from itemic.data.readers.reader import Reader
 from itemic.data.readers.rows import BadRows
@@ -41,6 +42,7 @@ def read(
     *,
     on_bad_row: str = "error",
     missing_text: str = "keep",
+    categories_are: str | None = None,
     **options: Any,
 ) -> Dataset:
     """Read raw files.
@@ -53,6 +55,8 @@ def read(
         missing_text: of items that the metadata lack or that have no title: ``"keep"`` them, known by their id and
             what text there is; ``"drop"`` them and their interactions; or ``"error"``. They are counted in
             ``Dataset.notes``.
+        categories_are: read what items are filed under as a ``"path"`` (general to specific) or as ``"tags"`` (beside
+            each other); None as the format has it.
         options: of the format; see the ``read`` of its module.
 
     Raises:
@@ -71,7 +75,8 @@ def read(
             f"the format {name} has no option {', '.join(unknown)}", f"It has {', '.join(known) or 'none'}."
         )
     check_policy(missing_text)
-    return reader.read(source, BadRows(on_bad_row, missing_text), **options)
+    check_labels(categories_are)
+    return as_labels(reader.read(source, BadRows(on_bad_row, missing_text), **options), categories_are)
 
 
 def detect_format(path: str | Path) -> str:
