@@ -24,8 +24,17 @@ if TYPE_CHECKING:
     from itemic.data.settings import FilterRule
 
 app = typer.Typer(help="Datasets: import, describe, simulate.", no_args_is_help=True)
-Split = Annotated[str, typer.Option(help="leave-one-out, leave-last-out, temporal or published.")]
+SPLITS = "leave-one-out, leave-last-out, temporal or published"
+Split = Annotated[str, typer.Option(help=f"{SPLITS}.")]
+MaybeSplit = Annotated[
+    str | None,
+    typer.Option(help=f"{SPLITS}.", show_default="published where the source has one, else leave-one-out"),
+]
 History = Annotated[int | None, typer.Option(help="The most items that a request shows.", min=1)]
+MaybeHistory = Annotated[
+    int | None,
+    typer.Option(help="The most items that a request shows.", min=1, show_default="50, or as published"),
+]
 
 
 @app.command("import")
@@ -47,18 +56,19 @@ def import_(
         list[str] | None,
         typer.Option("--filter", "-f", metavar="KEY=VALUE", help="A filter, e.g. user_k_core=5."),
     ] = None,
-    split: Split = "leave-one-out",
-    history: History = 50,
+    split: MaybeSplit = None,
+    history: MaybeHistory = None,
 ) -> None:
     """Read raw files into a dataset folder."""
-    from itemic.data import SplitRule, apply_filters, describe, description_table, read
+    from itemic.data import apply_filters, describe, description_table, read
+    from itemic.data.split import choose_split
 
     start_logging()
     options, rules = settings(option), settings(filter)
-    rule = SplitRule(split, history)
     dataset = read(format, path, on_bad_row=on_bad_row, missing_text=missing_text, **options)
     if rules:
         dataset = apply_filters(dataset, _filter_rule(rules))
+    rule = choose_split(dataset.rule, method=split, **({"history": history} if history else {}))
     dataset = dataset.with_split(rule)
     found = describe(
         dataset

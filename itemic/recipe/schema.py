@@ -39,9 +39,12 @@ class Part(BaseModel):
 
 
 class SplitPart(Part):
-    """How interactions are divided, see :class:`itemic.data.split.SplitRule`."""
+    """How interactions are divided, see :class:`itemic.data.split.SplitRule`.
 
-    method: str = "leave-one-out"
+    What isn't given is as the source's own split has it, where it has one; else leave-one-out.
+    """
+
+    method: str | None = None
     history: PositiveInt | None = 50
     ratios: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
 
