@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Datasets: import, describe, simulate.", no_args_is_help=True)
 SPLITS = "leave-one-out, leave-last-out, temporal or published"
 Split = Annotated[str, typer.Option(help=f"{SPLITS}.")]
+Limit = Annotated[int | None, typer.Option(min=1, rich_help_panel="A quick trial on a part")]
 MaybeSplit = Annotated[
     str | None,
     typer.Option(help=f"{SPLITS}.", show_default="published where the source has one, else leave-one-out"),
@@ -58,6 +59,10 @@ def import_(
     ] = None,
     split: MaybeSplit = None,
     history: MaybeHistory = None,
+    limit_users: Limit = None,
+    limit_items: Limit = None,
+    limit_rows: Limit = None,
+    seed: Seed = 0,
 ) -> None:
     """Read raw files into a dataset folder."""
     from itemic.data import apply_filters, describe, description_table, read
@@ -65,22 +70,16 @@ def import_(
 
     start_logging()
     options, rules = settings(option), settings(filter)
-    dataset = read(format, path, on_bad_row=on_bad_row, missing_text=missing_text, **options)
+    limits = {"limit_users": limit_users, "limit_items": limit_items, "limit_rows": limit_rows}
+    reading = {"on_bad_row": on_bad_row, "missing_text": missing_text} | limits
+    dataset = read(format, path, seed=seed, **reading, **options)
     if rules:
         dataset = apply_filters(dataset, _filter_rule(rules))
     rule = choose_split(dataset.rule, method=split, **({"history": history} if history else {}))
     dataset = dataset.with_split(rule)
-    found = describe(
-        dataset
-    )  # before anything is written, so that what can't be described leaves nothing behind
-    config = {
-        "format": format,
-        "on_bad_row": on_bad_row,
-        "missing_text": missing_text,
-        "options": options,
-        "filters": rules,
-    }
-    with artifact(output, "data", config | {"split": rule.to_json()}, {"path": path}) as folder:
+    found = describe(dataset)  # what can't be described leaves nothing behind
+    config = {"format": format, **reading, "options": options, "filters": rules, "split": rule.to_json()}
+    with artifact(output, "data", config, {"path": path}, seed) as folder:
         dataset.save(folder)
     print_table(description_table(found))
 

@@ -67,6 +67,10 @@ def _read(job: Job) -> Dataset:
         str(part.path),
         on_bad_row=part.on_bad_row,
         missing_text=part.missing_text,
+        limit_users=part.limit_users,
+        limit_items=part.limit_items,
+        limit_rows=part.limit_rows,
+        seed=job.recipe.seed,
         **part.options,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from itemic.data.dataset import Dataset
+from itemic.data.limits import apply_limits
 from itemic.data.readers import (
     amazon_2014,
     amazon_2018,
@@ -43,6 +44,10 @@ def read(
     on_bad_row: str = "error",
     missing_text: str = "keep",
     categories_are: str | None = None,
+    limit_users: int | None = None,
+    limit_items: int | None = None,
+    limit_rows: int | None = None,
+    seed: int = 0,
     **options: Any,
 ) -> Dataset:
     """Read raw files.
@@ -57,6 +62,11 @@ def read(
             ``Dataset.notes``.
         categories_are: read what items are filed under as a ``"path"`` (general to specific) or as ``"tags"`` (beside
             each other); None as the format has it.
+        limit_users: for a quick trial on a part; likewise ``limit_items`` and ``limit_rows``, see
+            :func:`itemic.data.limits.apply_limits`.
+        limit_items: see there.
+        limit_rows: see there.
+        seed: of the parts that are drawn.
         options: of the format; see the ``read`` of its module.
 
     Raises:
@@ -76,7 +86,10 @@ def read(
         )
     check_policy(missing_text)
     check_labels(categories_are)
-    return as_labels(reader.read(source, BadRows(on_bad_row, missing_text), **options), categories_are)
+    whole = as_labels(reader.read(source, BadRows(on_bad_row, missing_text), **options), categories_are)
+    return apply_limits(
+        whole, limit_users=limit_users, limit_items=limit_items, limit_rows=limit_rows, seed=seed
+    )
 
 
 def detect_format(path: str | Path) -> str:
