@@ -13,6 +13,7 @@ from rich.table import Table
 
 from itemic import schema as c
 from itemic.data.dataset import Dataset
+from itemic.data.provenance import further_columns, history_of, provenance_rows
 from itemic.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "repeats": {"interactions": events - pairs, "share": (events - pairs) / max(events, 1)},
         "time": _period(sequences.timestamps),
         "split": _split_sizes(dataset),
+        "further_columns": further_columns(dataset),
+        "history": history_of(dataset.notes),
     }
 
 
@@ -150,7 +153,11 @@ def description_table(description: dict[str, Any]) -> Table:
         table.add_row("time", f"{description['time']['first']} to {description['time']['last']}")
     split = description["split"]
     sizes = split.get("error") or ", ".join(f"{name} {split[name]:,}" for name in c.SPLITS)
-    table.add_row("split", f"{split['method']}: {sizes}")
+    origin = " by the source" if split["method"] == "published" else ""
+    shown = f"last {split['history']}" if split["history"] else "all"
+    table.add_row("split", f"{split['method']}{origin}, {shown} items as history: {sizes}")
+    for name, value in provenance_rows(description):
+        table.add_row(name, value)
     return table
 
 

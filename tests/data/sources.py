@@ -483,7 +483,7 @@ MOVIELENS_CSV = Case(
             {"promise_order": True},
         ),
     ),
-    {"tags": CATEGORIES, "year": None},
+    {"tags": CATEGORIES},
 )
 MOVIELENS_DAT = Case(
     "movielens",
@@ -513,7 +513,7 @@ MOVIELENS_DAT = Case(
             SEQUENCES,
         ),
     ),
-    {"tags": CATEGORIES, "year": None},
+    {"tags": CATEGORIES},
 )
 
 
@@ -603,7 +603,7 @@ AMAZON_2018 = Case(
     CATEGORIES,
     _amazon("Tiny_5.json.gz", "meta_Tiny.json.gz", "reviewerID", "asin", "unixReviewTime", 1),
     {"price": 1299.5, "main_category": "All Beauty", "sales_rank": 1234},
-    {"review": "ok", "summary": None},
+    {"review": "ok"},
 )
 AMAZON_2023 = Case(
     "amazon-2023",
@@ -611,7 +611,7 @@ AMAZON_2023 = Case(
     True,
     CATEGORIES,
     _amazon("Tiny.jsonl.gz", "meta_Tiny.jsonl.gz", "user_id", "parent_asin", "timestamp", 1000),
-    {"price": None, "main_category": "All Beauty", "average_rating": 4.4, "rating_number": 7},
+    {"main_category": "All Beauty", "average_rating": 4.4, "rating_number": 7},
     {"review": "fine", "summary": "t"},
 )
 RECBOLE = Case(
