@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itemic import schema as c
 from itemic.artifact import Manifest
 from itemic.errors import ArtifactError, ConfigError, DataError
 from itemic.pipeline.run import RECIPE
@@ -154,10 +153,10 @@ def recommend_one(
     best, scores = ranker.rank(
         request, k, asked.exclude_history if exclude_history is None else exclude_history
     )
-    titles = index.titles or [""] * len(index)
-    if asked.users is not None:
-        titles = asked.users.items[c.TITLE].to_list()
     ids, sids = index.item_ids, index.texts
+    titles = [title or item for title, item in zip(index.titles or ids, ids, strict=True)]
+    if asked.users is not None:
+        titles = asked.users.titles.to_list()
     found = [(int(row), float(score)) for row, score in zip(best[0], scores[0], strict=True) if row >= 0]
     notes = [] if found else ["Nothing was left to recommend: this history has all items."]
     if ranker.shortened(request)[0]:

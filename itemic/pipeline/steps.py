@@ -66,7 +66,7 @@ def _needs(recipe: Recipe, *steps: str) -> tuple[str, ...]:
 
 
 def _data(data: DataPart) -> Step:
-    config = _dump(data, "path")
+    config = _dump(data, "path") | {"split": data.split.model_dump(mode="json", exclude_unset=True)}
     files = {}
     if data.path is not None:
         files["path"] = data.path

@@ -21,7 +21,7 @@ FORMATS = (
     "amazon-2023",
     "recbole",
 )
-ENCODERS = ("lsa", "sentence-transformers", "transformers", "openai", "precomputed")
+ENCODERS = ("auto", "lsa", "collaborative", "sentence-transformers", "transformers", "openai", "precomputed")
 QUANTIZERS = ("rqkmeans", "balanced", "rqkmeans+", "rqvae", "rfsq", "opq", "opq-residual")
 COLLISIONS = ("keep", "rank", "reassign", "sinkhorn")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
@@ -41,9 +41,12 @@ class Part(BaseModel):
 
 
 class SplitPart(Part):
-    """How interactions are divided, see :class:`itemic.data.split.SplitRule`."""
+    """How interactions are divided, see :class:`itemic.data.split.SplitRule`.
 
-    method: str = "leave-one-out"
+    What isn't given is as the source's own split has it, where it has one; else leave-one-out.
+    """
+
+    method: str | None = None
     history: PositiveInt | None = 50
     ratios: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
 
@@ -72,13 +75,17 @@ class DataPart(Part):
     path: str | None = None
     options: dict[str, Any] = {}
     on_bad_row: Literal["error", "drop"] = "error"
+    missing_text: Literal["keep", "drop", "error"] = "keep"
+    limit_users: PositiveInt | None = None
+    limit_items: PositiveInt | None = None
+    limit_rows: PositiveInt | None = None
     simulate: dict[str, Any] | None = None
     filters: dict[str, Any] | None = None
     split: SplitPart = SplitPart()
 
 
 class IndexPart(Part):
-    """Semantic IDs to build from the items' texts, or published ones to ``import`` from a file.
+    """Semantic IDs to build from the items' texts or from behaviour, or published ones to ``import`` from a file.
 
     Without ``data`` there is nothing to build from: ``import`` takes all items of its file, and ``levels`` without it
     makes the codes alone.
@@ -98,7 +105,7 @@ class IndexPart(Part):
         unknown: items of ``import`` that the data doesn't have are an ``error``, or ``drop`` passes them over.
     """
 
-    encoder: str = "lsa"
+    encoder: str = "auto"
     encoder_options: dict[str, Any] = {}
     quantizer: str = "rqkmeans"
     quantizer_options: dict[str, Any] = {}

@@ -46,7 +46,8 @@ class Fault:
     Attributes:
         name: what is wrong.
         break_it: does it to the folder.
-        kind: under which kind the drop is counted.
+        kind: under which kind the drop is counted; "unknown item" and "missing title" are gaps of the catalogue, which
+            ``missing_text`` is about.
         says: what the error message must name.
         left: the sequences that stay when bad rows are dropped.
         options: for ``read``.
@@ -62,13 +63,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Case:
-    """A format: how to write it, what its files say beside titles, and its faults."""
+    """A format: how to write it, what its files say beside titles, its faults, and the values of further columns."""
 
     format: str
     write: Callable[[Path], None]
     timed: bool
     categories: list[str]
     faults: tuple[Fault, ...]
+    items: dict[str, Any] = field(default_factory=dict)
+    interactions: dict[str, Any] = field(default_factory=dict)
 
 
 def edit_text(name: str, old: str, new: str, encoding: str = "utf-8") -> Callable[[Path], None]:
@@ -181,6 +184,7 @@ def write_movielens_dat(folder: Path) -> None:
 def write_amazon_2014(folder: Path) -> None:
     reviews: list[Any] = [
         {"reviewerID": user, "asin": item, "overall": 4.5, "unixReviewTime": time, "helpful": [0, 1]}
+        | {"reviewText": "Good.\nVery.", "summary": "good"}
         for user, item, time in events()
     ]
     write_text(folder / "reviews_Tiny_5.json.gz", _lines(reviews))
@@ -190,6 +194,7 @@ def write_amazon_2014(folder: Path) -> None:
             "title": title.replace("&", "&amp;"),
             "categories": [["Beauty"], CATEGORIES],
             "price": 1.5,
+            "salesRank": {"Beauty": 12},
         }
         for key, title in TITLES.items()
     ]
@@ -211,6 +216,7 @@ def write_amazon_2018(folder: Path) -> None:
     write_text(folder / "Tiny_5.json.gz", _lines(reviews))
     metas: list[Any] = [
         {"category": CATEGORIES, "description": ["<b>a</b>", "b"], "title": title, "brand": "", "asin": key}
+        | {"price": "$1,299.50 - $1,400", "main_cat": "All Beauty", "rank": ">#1,234 in Beauty (See top)"}
         for key, title in TITLES.items()
     ]
     write_text(folder / "meta_Tiny.json.gz", _lines(metas))
@@ -225,6 +231,7 @@ def write_amazon_2023(folder: Path) -> None:
             "parent_asin": item,
             "user_id": user,
             "timestamp": time * 1000,
+            "text": "fine",
         }
         for user, item, time in events()
     ]
@@ -235,6 +242,10 @@ def write_amazon_2023(folder: Path) -> None:
             "features": ["f"],
             "description": [],
             "store": "S",
+            "price": None,
+            "main_category": "All Beauty",
+            "average_rating": 4.4,
+            "rating_number": 7,
             "categories": CATEGORIES,
             "parent_asin": key,
         }
@@ -368,7 +379,7 @@ LETTER = Case(
             _json_key("Tiny.item.json", lambda items: items.update({"3": "Soap"})),
             "broken item",
             ("Tiny.item.json", "'3'"),
-            without("3"),
+            SEQUENCES,
         ),
     ),
 )
@@ -461,7 +472,7 @@ MOVIELENS_CSV = Case(
             edit_text("movies.csv", '3,"Soap",', "3,"),
             "broken line",
             ("movies.csv, line 4",),
-            without("3"),
+            SEQUENCES,
         ),
         Fault(
             "unordered",
@@ -472,6 +483,7 @@ MOVIELENS_CSV = Case(
             {"promise_order": True},
         ),
     ),
+    {"tags": CATEGORIES},
 )
 MOVIELENS_DAT = Case(
     "movielens",
@@ -498,9 +510,10 @@ MOVIELENS_DAT = Case(
             edit_text("movies.dat", "3::Soap::Beauty", "3::Soap", "latin-1"),
             "broken line",
             ("movies.dat, line 3", "2 fields"),
-            without("3"),
+            SEQUENCES,
         ),
     ),
+    {"tags": CATEGORIES},
 )
 
 
@@ -580,6 +593,8 @@ AMAZON_2014 = Case(
     True,
     CATEGORIES,
     _amazon("reviews_Tiny_5.json.gz", "meta_Tiny.json.gz", "reviewerID", "asin", "unixReviewTime", 1),
+    {"price": 1.5, "main_category": "Beauty", "sales_rank": 12},
+    {"review": "Good.\nVery.", "summary": "good"},
 )
 AMAZON_2018 = Case(
     "amazon-2018",
@@ -587,6 +602,8 @@ AMAZON_2018 = Case(
     True,
     CATEGORIES,
     _amazon("Tiny_5.json.gz", "meta_Tiny.json.gz", "reviewerID", "asin", "unixReviewTime", 1),
+    {"price": 1299.5, "main_category": "All Beauty", "sales_rank": 1234},
+    {"review": "ok"},
 )
 AMAZON_2023 = Case(
     "amazon-2023",
@@ -594,6 +611,8 @@ AMAZON_2023 = Case(
     True,
     CATEGORIES,
     _amazon("Tiny.jsonl.gz", "meta_Tiny.jsonl.gz", "user_id", "parent_asin", "timestamp", 1000),
+    {"main_category": "All Beauty", "average_rating": 4.4, "rating_number": 7},
+    {"review": "fine", "summary": "t"},
 )
 RECBOLE = Case(
     "recbole",
@@ -620,7 +639,7 @@ RECBOLE = Case(
             edit_text("tiny.item", "3\tSoap\t", "3\t"),
             "broken line",
             ("tiny.item, line 4", "2 fields"),
-            without("3"),
+            SEQUENCES,
         ),
         Fault(
             "unordered",
