@@ -30,9 +30,9 @@ def milliseconds(series: pl.Series, unit: str | None = None) -> tuple[pl.Series,
     """Times as milliseconds since 1970, UTC.
 
     A column of datetimes or dates tells its own unit. Numbers (also as text) are told apart by the size of their
-    median: seconds, milliseconds, microseconds or nanoseconds, or dates written like 20240131. Other texts are ISO 8601, in any
-    mixture of its forms (a date alone, a blank for the T, fractions, zones; UTC where there is no zone), or
-    31.12.2024.
+    median: seconds, milliseconds, microseconds or nanoseconds, or dates written like 20240131. Other texts are ISO
+    8601, in any mixture of its forms (a date alone, a blank for the T, fractions, zones; UTC where there is no zone),
+    or 31.12.2024.
 
     Args:
         series: the times; null where there is none.
