@@ -23,7 +23,11 @@ _YEAR_FIRST: Final = (
     r"^\s*(?P<year>\d{4})(?P<mark>[-/.])(?P<month>\d{1,2})(?:[-/.](?P<day>\d{1,2}))?" + _CLOCK + _ZONE
 )
 _DAY_FIRST: Final = r"^\s*(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})" + _CLOCK + _ZONE
-_FAST: Final = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d")
+_FAST: Final = (
+    "%Y-%m-%d",
+    "%Y-%m-%dT%H:%M:%SZ",
+    *(f"%Y-%m-%d{mark}%H:%M:%S%.f{zone}" for mark in "T " for zone in ("", "Z", " UTC", "%:z")),
+)
 
 
 def milliseconds(series: pl.Series, unit: str | None = None) -> tuple[pl.Series, str]:
@@ -129,16 +133,19 @@ def _strptime(text: pl.Series, pattern: str) -> pl.Series:
 
 
 def _iso(text: pl.Series) -> pl.Series:
-    """Each value by itself; the common forms, where all values have one, at once."""
-    holes = text.null_count()
+    """Each value by itself: those that have the form of the first one fast, the others by their parts."""
     first = text.drop_nulls().head(1)
     for pattern in _FAST:
         if len(first) and not _strptime(first, pattern).has_nulls():
             found = _strptime(text, pattern)
-            if found.null_count() == holes:
-                return found
-    frame = text.to_frame()
-    return frame.select(pl.coalesce(_moment(_YEAR_FIRST), _moment(_DAY_FIRST))).to_series()
+            break
+    else:
+        found = pl.Series(text.name, [None], pl.Int64).new_from_index(0, len(text))
+    others = found.is_null() & text.is_not_null()
+    if not others.any():
+        return found
+    rest = text.filter(others).to_frame().select(pl.coalesce(_moment(_YEAR_FIRST), _moment(_DAY_FIRST)))
+    return found.scatter(others.arg_true(), rest.to_series())
 
 
 def _moment(pattern: str) -> pl.Expr:
