@@ -62,7 +62,13 @@ def _read(job: Job) -> Dataset:
     from itemic.data import read
 
     part = _data_part(job)
-    return read(str(part.format), str(part.path), on_bad_row=part.on_bad_row, **part.options)
+    return read(
+        str(part.format),
+        str(part.path),
+        on_bad_row=part.on_bad_row,
+        missing_text=part.missing_text,
+        **part.options,
+    )
 
 
 def make_index(job: Job) -> None:

@@ -57,6 +57,7 @@ class DataPart(Part):
     path: str | None = None
     options: dict[str, Any] = {}
     on_bad_row: Literal["error", "drop"] = "error"
+    missing_text: Literal["keep", "drop", "error"] = "keep"
     simulate: dict[str, Any] | None = None
     filters: dict[str, Any] | None = None
     split: SplitPart = SplitPart()
