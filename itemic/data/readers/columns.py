@@ -53,12 +53,20 @@ USUAL: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     c.TAGS: (("tags",), ("genres", "genre", "keywords", "labels", "tag")),
     c.PRICE: (("price",), ("listprice", "unitprice", "saleprice", "currentprice")),
 }
+Names = Mapping[
+    str, str | bool | None
+]  # role → column that an option names; False for none, None for a guess
 _ID_ALONE: Final = "id"  # says "item" in a table of items and nothing anywhere else
 
 
 def plain(name: str) -> str:
     """``"User-ID"`` → ``"userid"``; RecBole's ``"user_id:token"`` loses its type."""
     return re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower())
+
+
+def is_id(name: str) -> bool:
+    """Whether a column is called just "id"."""
+    return plain(name) == _ID_ALONE
 
 
 def is_usual(name: str) -> bool:
@@ -87,7 +95,7 @@ class Columns:
 def choose_columns(
     header: Sequence[str],
     roles: Sequence[str],
-    given: Mapping[str, str | bool | None],
+    given: Names,
     where: str,
     *,
     like: str | None = None,
@@ -118,14 +126,14 @@ def choose_columns(
         elif found := _guess(header, role, where, taken=[*named.values(), *_strings(given)]):
             named[role] = found
             guessed.append(role)
-    alone = [name for name in header if plain(name) == _ID_ALONE]
+    alone = [name for name in header if is_id(name)]
     if alone and ITEM not in named and USER not in roles:
         named[ITEM] = alone[0]
         guessed.append(ITEM)
     return Columns(named, tuple(guessed), tuple(name for name in header if name not in named.values()))
 
 
-def fits(header: Sequence[str], roles: Iterable[str], given: Mapping[str, str | bool | None]) -> bool:
+def fits(header: Sequence[str], roles: Iterable[str], given: Names) -> bool:
     """Whether a table has a column for each of some roles."""
     return all(
         given[role] in header
@@ -135,7 +143,7 @@ def fits(header: Sequence[str], roles: Iterable[str], given: Mapping[str, str | 
     )
 
 
-def _strings(given: Mapping[str, str | bool | None]) -> list[str]:
+def _strings(given: Names) -> list[str]:
     return [value for value in given.values() if isinstance(value, str)]
 
 
