@@ -35,13 +35,13 @@ def dataset(
             mapping of columns, or a list of mappings; one row an event.
         items: likewise, one row an item; None where nothing but ids is known.
         name: for tables.
-        on_bad_row: ``"error"``: the first bad row is an error that names it. ``"drop"``: bad rows are left out and counted
-            in ``Dataset.notes``.
+        on_bad_row: ``"error"``: the first bad row is an error that names it. ``"drop"``: bad rows are left out and
+            counted in ``Dataset.notes``.
         missing_text: of items without a title: ``"keep"``, ``"drop"`` or ``"error"``, see :func:`itemic.read`.
         promise_order: an event earlier than one before it of the same user is a bad row, not one to be sorted.
         options: the columns that can't be told from their names, and how values are written: ``user``, ``item``,
-            ``timestamp``, ``rating``, ``review``, ``items_key``, ``title``, ``description``, ``brand``, ``categories``, ``tags``,
-            ``price``, ``unit``, ``decimal``, ``category_separator``, ``tag_separator``; see
+            ``timestamp``, ``rating``, ``review``, ``items_key``, ``title``, ``description``, ``brand``,
+            ``categories``, ``tags``, ``price``, ``unit``, ``decimal``, ``category_separator``, ``tag_separator``; see
             :func:`itemic.data.readers.table.read`.
 
     Raises:
@@ -78,7 +78,7 @@ def _frame(table: Any, what: str) -> pl.DataFrame:
             f"{what} is {table!r}, not a table", "Give a DataFrame; files are read by itemic.read."
         )
     try:
-        return pl.DataFrame(table, infer_schema_length=None)
+        return pl.DataFrame(table, infer_schema_length=None, strict=False)
     except Exception as error:  # of polars, pyarrow or whatever library the table is from
         raise DataError(
             f"{what} can't be made a table: {error}",

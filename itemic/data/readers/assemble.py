@@ -61,9 +61,10 @@ def assemble(
     del table
     if (np.diff(order) != 1).any():
         chosen = chosen[order]
+    further = [name for name in chosen.columns if name not in c.INTERACTION_COLUMNS]
     interactions = chosen.select(
         pl.col(name).cast(pl.String) if name in (c.USER_ID, c.ITEM_ID, c.SPLIT) else pl.col(name)
-        for name in c.INTERACTION_COLUMNS
+        for name in (*c.INTERACTION_COLUMNS, *further)
     ).rechunk()
     record = {
         "files": dict(files),

@@ -123,13 +123,9 @@ def choose_columns(
             named[role] = _named(header, option, role, where)
         elif role == ITEM and like in header:
             named[role] = str(like)
-        elif found := _guess(header, role, where, taken=[*named.values(), *_strings(given)]):
+        elif found := _guess(header, role, where, taken=[*named.values(), *_strings(given)], alone=USER not in roles):
             named[role] = found
             guessed.append(role)
-    alone = [name for name in header if is_id(name)]
-    if alone and ITEM not in named and USER not in roles:
-        named[ITEM] = alone[0]
-        guessed.append(ITEM)
     return Columns(named, tuple(guessed), tuple(name for name in header if name not in named.values()))
 
 
@@ -156,8 +152,9 @@ def _named(header: Sequence[str], option: str, role: str, where: str) -> str:
     return option
 
 
-def _guess(header: Sequence[str], role: str, where: str, taken: Sequence[str]) -> str | None:
-    for group in USUAL[role]:
+def _guess(header: Sequence[str], role: str, where: str, taken: Sequence[str], *, alone: bool) -> str | None:
+    groups = (*USUAL[role], (_ID_ALONE,)) if role == ITEM and alone else USUAL[role]
+    for group in groups:
         found = [name for name in header if plain(name) in group and name not in taken]
         if len(found) > 1:
             raise DataError(

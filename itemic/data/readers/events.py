@@ -13,7 +13,7 @@ from itemic.data.readers.rows import BadRows
 from itemic.data.readers.source import Lines, Source
 
 LINE = "_line"  # UInt32, where the event stands in its file; 0 where lines mean nothing
-FILE = "_file"  # UInt8, number of the file
+FILE = "_file"  # UInt16, number of the file
 Event = tuple[str, str, float | None, int | None]  # user, item, rating, time in milliseconds
 EVENT_SCHEMA: dict[str, Any] = {
     c.USER_ID: pl.String,
@@ -34,7 +34,10 @@ class Events:
         self._parts: list[pl.DataFrame] = []
 
     def add(self, frame: pl.DataFrame, file: str) -> None:
-        """Take rows of ``EVENT_SCHEMA`` (and ``schema.SPLIT``, if the source has one) read from ``file``."""
+        """Take rows of ``EVENT_SCHEMA`` (and ``schema.SPLIT``, if the source has one) read from ``file``.
+
+        Further columns travel along.
+        """
         if file not in self.files:
             self.files.append(file)
         split = pl.col(c.SPLIT) if c.SPLIT in frame.columns else pl.lit(None)
@@ -46,7 +49,8 @@ class Events:
                 pl.col(c.RATING).cast(pl.Float32),
                 split.cast(pl.Enum(c.SPLITS)).alias(c.SPLIT),
                 pl.col(LINE).cast(pl.UInt32),
-                pl.lit(self.files.index(file), pl.UInt8).alias(FILE),
+                pl.lit(self.files.index(file), pl.UInt16).alias(FILE),
+                *(name for name in frame.columns if name not in (*EVENT_SCHEMA, c.SPLIT)),
             )
         )
 
@@ -58,7 +62,8 @@ class Events:
         """All rows, in the order they came."""
         if not self._parts:
             self.add(pl.DataFrame(schema=EVENT_SCHEMA), "")
-        whole = pl.concat(self._parts)
+        alike = len({tuple(part.schema.items()) for part in self._parts}) == 1
+        whole = pl.concat(self._parts, how="vertical" if alike else "diagonal_relaxed")
         self._parts = []
         return whole
 

@@ -12,12 +12,49 @@ from itemic.data.readers.tables import ArrowTable, LinesTable, ParquetTable, Tab
 from itemic.data.readers.text_table import Layout, TextTable
 from itemic.errors import ConfigError, DataError
 
-INTERACTION_WORDS = tuple(
-    "interaction event click rating purchase transaction order view log history visit listen play session behavior"
-    " behaviour feedback review basket action impression inter".split()
+INTERACTION_WORDS = (
+    *(
+        "interaction",
+        "event",
+        "click",
+        "rating",
+        "purchase",
+        "transaction",
+        "order",
+        "view",
+        "log",
+        "history",
+        "visit",
+    ),
+    *(
+        "listen",
+        "play",
+        "session",
+        "behavior",
+        "behaviour",
+        "feedback",
+        "review",
+        "basket",
+        "action",
+        "impression",
+    ),
 )
-ITEM_WORDS = tuple(
-    "item product movie book catalog article track song artist video news game meta sku business recipe listing".split()
+ITEM_WORDS = (
+    *(
+        "item",
+        "product",
+        "movie",
+        "book",
+        "catalog",
+        "article",
+        "track",
+        "song",
+        "artist",
+        "video",
+        "news",
+        "game",
+    ),
+    *("meta", "sku", "business", "recipe", "listing"),
 )
 _NUMBER_OF_PART = r"[0-9a-f]{8}-[0-9a-f-]{20,}|\d+"
 
