@@ -123,7 +123,9 @@ def choose_columns(
             named[role] = _named(header, option, role, where)
         elif role == ITEM and like in header:
             named[role] = str(like)
-        elif found := _guess(header, role, where, taken=[*named.values(), *_strings(given)], alone=USER not in roles):
+        elif found := _guess(
+            header, role, where, taken=[*named.values(), *_strings(given)], alone=USER not in roles
+        ):
             named[role] = found
             guessed.append(role)
     return Columns(named, tuple(guessed), tuple(name for name in header if name not in named.values()))
@@ -159,7 +161,7 @@ def _guess(header: Sequence[str], role: str, where: str, taken: Sequence[str], *
         if len(found) > 1:
             raise DataError(
                 f"{where} has several columns that may be the {role}: {', '.join(found)}",
-                f"Name the right one with the option {role}.",
+                f"Name the right one with the option {'items_key' if alone and role == ITEM else role}.",
             )
         if found:
             return found[0]

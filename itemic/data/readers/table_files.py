@@ -105,7 +105,7 @@ def find_tables(
         events = _choose(source, layout, INTERACTION_WORDS, "interactions", lambda it: _has_events(it, given))
         if not events:
             raise DataError(
-                f"{source.path} holds no table with a column of users and one of items",
+                f"{source.path} holds no table with a column of users and one of items; it has {_seen(source, layout)}",
                 "Name the columns with the options user and item, or the file with interactions.",
             )
     else:
@@ -148,6 +148,17 @@ def _peek(source: Source, file: str, layout: Layout) -> Table | None:
         return table if table.header else None
     except (DataError, ConfigError):
         return None
+
+
+def _seen(source: Source, layout: Layout) -> str:
+    """What there is instead of what was looked for."""
+    seen = []
+    for file in _tables(source)[:5]:
+        try:
+            seen.append(f"{file} ({', '.join(open_table(source, file, layout).header)})")
+        except (DataError, ConfigError) as error:
+            seen.append(f"{file} ({error.message})")
+    return "; ".join(seen) or "no tables"
 
 
 def _has_events(table: Table, given: Names) -> bool:

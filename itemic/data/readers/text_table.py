@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,18 +92,17 @@ class TextTable:
         encoding = (
             "utf-8-sig" if codecs.lookup(self._layout.encoding).name == "utf-8" else self._layout.encoding
         )
-        with self._source.open(self._file) as stream:
-            try:
-                return io.TextIOWrapper(stream, encoding=encoding).readline().rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise self._misread(str(error)) from error
-            except (OSError, EOFError) as error:
-                raise DataError(f"{self.where} can't be read: {error}", "Check the file.") from error
-
-    def _misread(self, problem: str) -> DataError:
-        return DataError(
-            f"{self.where} is not {self._layout.encoding}: {problem}", "Set the option encoding, e.g. cp1252."
-        )
+        try:
+            with self._source.open(self._file) as stream:
+                line = io.TextIOWrapper(stream, encoding=encoding, errors="replace").readline()
+        except (OSError, EOFError, zlib.error, UnicodeError) as error:
+            raise DataError(f"{self.where} can't be read: {error}", "Check the file.") from error
+        if "\ufffd" in line:
+            raise DataError(
+                f"{self.where} is not {self._layout.encoding}: its first line is {line!r}",
+                "Set the option encoding, e.g. cp1252.",
+            )
+        return line.rstrip("\r\n")
 
     def batches(self, rows: BadRows) -> Iterator[Batch]:
         header = self.header
