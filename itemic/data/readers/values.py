@@ -16,8 +16,8 @@ PATH_MARKS: Final = (">", "|")
 TAG_MARKS: Final = ("|", ";", ",")
 _DECIMAL_COMMA: Final = r",\d+\D*$"
 _DECIMAL_POINT: Final = r"\.\d+\D*$"
-_CODE: Final = r"^[+-]?0\d"  # "007" is a code, not a number
-_NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_CODE: Final = r"^-?0\d"  # "007" is a code, not a number
+_NUMBER: Final = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
 def ids(series: pl.Series) -> pl.Series:
