@@ -37,7 +37,9 @@ def build(
     published: Annotated[
         Path | None, typer.Option("--import", metavar="FILE", help="Published semantic IDs instead.")
     ] = None,
-    encoder: Annotated[str, typer.Option(help="Text to vectors.")] = "lsa",
+    encoder: Annotated[
+        str, typer.Option(help="Items to vectors; auto: lsa, or collaborative without texts.")
+    ] = "auto",
     encoder_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
     quantizer: Annotated[str, typer.Option(help="Vectors to codes.")] = "rqkmeans",
     option: Set = None,

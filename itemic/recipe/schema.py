@@ -20,7 +20,7 @@ FORMATS = (
     "recbole",
     "table",
 )
-ENCODERS = ("lsa", "sentence-transformers", "transformers", "openai", "precomputed")
+ENCODERS = ("auto", "lsa", "collaborative", "sentence-transformers", "transformers", "openai", "precomputed")
 QUANTIZERS = ("rqkmeans", "balanced", "rqkmeans+", "rqvae", "rfsq", "opq", "opq-residual")
 COLLISIONS = ("keep", "rank", "reassign", "sinkhorn")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
@@ -65,13 +65,13 @@ class DataPart(Part):
 
 
 class IndexPart(Part):
-    """Semantic IDs to build from the items' texts, or published ones to ``import`` from a file.
+    """Semantic IDs to build from the items' texts or from behaviour, or published ones to ``import`` from a file.
 
     Without ``data`` there is nothing to build from: ``import`` takes all items of its file, and ``levels`` without it
     makes the codes alone.
     """
 
-    encoder: str = "lsa"
+    encoder: str = "auto"
     encoder_options: dict[str, Any] = {}
     quantizer: str = "rqkmeans"
     quantizer_options: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from itemic.data.dataset import Dataset
 from itemic.data.readers.events import FILE, LINE, Events
 from itemic.data.readers.missing import Items, place, settle
 from itemic.data.readers.rows import BadRows
+from itemic.data.readers.times import EARLIEST, LATEST
 from itemic.data.split import SplitRule
 from itemic.errors import DataError
 
@@ -54,6 +55,7 @@ def assemble(
         raise DataError(
             f"no interactions are left of {', '.join(files)}", "Check the files, or the rows dropped."
         )
+    table = _possible(table, events.files, rows)
     if promise_order:
         table = _ordered(table, events.files, rows)
     order, late = _order(table)
@@ -61,11 +63,11 @@ def assemble(
     del table
     if (np.diff(order) != 1).any():
         chosen = chosen[order]
-    further = [name for name in chosen.columns if name not in c.INTERACTION_COLUMNS]
-    interactions = chosen.select(
-        pl.col(name).cast(pl.String) if name in (c.USER_ID, c.ITEM_ID, c.SPLIT) else pl.col(name)
-        for name in (*c.INTERACTION_COLUMNS, *further)
-    ).rechunk()
+    interactions = (
+        chosen.select(*c.INTERACTION_COLUMNS, pl.exclude(*c.INTERACTION_COLUMNS))
+        .with_columns(pl.col(c.USER_ID, c.ITEM_ID, c.SPLIT).cast(pl.String))
+        .rechunk()
+    )
     record = {
         "files": dict(files),
         **rows.notes(),
@@ -74,6 +76,18 @@ def assemble(
         **(notes or {}),
     }
     return Dataset(settled.items, interactions, name, rule or SplitRule(), {"read": record})
+
+
+def _possible(table: pl.DataFrame, files: list[str], rows: BadRows) -> pl.DataFrame:
+    """The events whose time is between 1900 and 2200, or unknown; the others are reported."""
+    time = table.get_column(c.TIMESTAMP)
+    strange = ~time.is_between(EARLIEST, LATEST).fill_null(True)
+    if not strange.any():
+        return table
+    first = table.row(int(strange.arg_true()[0]), named=True)
+    what = f"the time {first[c.TIMESTAMP]} ms is not between 1900 and 2200"
+    rows.report("impossible time", place(first, files), what, int(strange.sum()))
+    return table.filter(~strange)
 
 
 def _ordered(table: pl.DataFrame, files: list[str], rows: BadRows) -> pl.DataFrame:

@@ -96,13 +96,13 @@ def settle(catalogue: Items | None, events: pl.DataFrame, files: list[str], poli
 
 def in_words(notes: dict[str, Any]) -> str:
     """The notes of :class:`Settled` as a person reads them; empty where every item has a title."""
-    parts = [
-        f"{notes[key]:,} {what}"
-        for key, what in (("unlisted", "not in the metadata"), ("untitled", "without a title"))
-        if notes[key]
-    ]
-    done = {"keep": "kept", "drop": "dropped"}.get(notes["policy"], "")
-    return f"items {' and '.join(parts)} {done}, with {notes['interactions']:,} interactions" if parts else ""
+    kinds = {"unlisted": "not in the metadata", "untitled": "without a title"}
+    parts = [f"{notes[key]:,} {what}" for key, what in kinds.items() if notes[key]]
+    if not parts:
+        return ""
+    done = "dropped" if notes["policy"] == "drop" else "kept, known by id"
+    parts[0] = parts[0].replace(" ", " items ", 1)
+    return f"{' and '.join(parts)} ({notes['interactions']:,} interactions): {done}"
 
 
 def _with_unlisted(items: pl.DataFrame, ids: pl.Series) -> pl.DataFrame:

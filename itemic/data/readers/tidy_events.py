@@ -12,14 +12,19 @@ import polars as pl
 from itemic import schema as c
 from itemic.data.readers import values
 from itemic.data.readers.columns import ITEM, USER, Columns
-from itemic.data.readers.events import EVENT_SCHEMA, FILE, LINE
+from itemic.data.readers.events import EVENT_SCHEMA, LINE
+from itemic.data.readers.further import RESERVED
 from itemic.data.readers.rows import BadRows
 from itemic.data.readers.tables import Batch
 from itemic.data.readers.times import milliseconds
 from itemic.errors import ConfigError, DataError
 
-RESERVED = {*c.INTERACTION_COLUMNS, c.REVIEW, LINE, FILE}
 KINDS = {"missing user": USER, "missing item": ITEM, "bad time": c.TIMESTAMP, "bad rating": c.RATING}
+
+
+def further_name(name: str) -> str:
+    """The name under which a column without a part travels: its own, unless that has a meaning here."""
+    return f"source_{name}" if name in (*RESERVED, c.TAGS, c.PRICE, c.REVIEW) else name
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,12 @@ class TidyEvents:
 
     def __post_init__(self) -> None:
         self.unit = self.reading.unit
-        others = self.columns.others
-        self.further = [name for name in others if name not in RESERVED]
+        self._sources = {further_name(name): name for name in self.columns.others}
+
+    @property
+    def further(self) -> list[str]:
+        """The columns that travel along, under the names that they have then."""
+        return list(self._sources)
 
     def batch(self, batch: Batch, where: str) -> pl.DataFrame:
         """Interactions as :class:`itemic.data.readers.events.Events` takes them, with their lines and further columns.
@@ -91,7 +100,7 @@ class TidyEvents:
         if c.REVIEW in parts:
             found[c.REVIEW] = parts[c.REVIEW].cast(pl.String).fill_null("")
         keep = self._keep(bad, parts, batch, where)
-        frame = pl.DataFrame(found | {name: column(batch.frame, name) for name in self.further})
+        frame = pl.DataFrame(found | {name: column(batch.frame, old) for name, old in self._sources.items()})
         empty = [name for name in (c.RATING, c.TIMESTAMP) if name not in found]
         frame = frame.with_columns(
             *(pl.lit(None, EVENT_SCHEMA[name]).alias(name) for name in empty), pl.Series(LINE, batch.lines)

@@ -13,10 +13,10 @@ from itemic.data.readers.columns import ITEM, Columns
 from itemic.data.readers.events import FILE, LINE
 from itemic.data.readers.rows import BadRows
 from itemic.data.readers.tables import Batch
-from itemic.data.readers.tidy_events import Reading, column, written
+from itemic.data.readers.tidy_events import Reading, column, further_name, written
 from itemic.errors import DataError
 
-RESERVED = {*c.ITEM_COLUMNS, c.TAGS, c.PRICE, LINE, FILE}
+OURS = (*c.ITEM_COLUMNS, c.TAGS, c.PRICE)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TidyItems:
     @property
     def further(self) -> list[str]:
         """The columns that travel along under their own names."""
-        return [name for name in self.items.columns if name not in RESERVED]
+        return [name for name in self.items.columns if name not in OURS]
 
     @property
     def taken(self) -> int:
@@ -118,7 +118,9 @@ def _items(frame: pl.DataFrame, columns: Columns, reading: Reading) -> tuple[pl.
         told += [f"the decimal mark of {c.PRICE} is a comma"] * (point == ",")
         lost = int((found[c.PRICE].is_null() & written(part[c.PRICE])).sum())
         told += [f"{lost:,} prices can't be read"] * (lost > 0)
-    further = {name: reading.typed(frame[name]) for name in columns.others if name not in RESERVED}
+    further = {
+        further_name(name): reading.typed(frame[name]) for name in columns.others if name not in (LINE, FILE)
+    }
     return pl.DataFrame(found | further | {name: frame[name] for name in (LINE, FILE)}), told
 
 
