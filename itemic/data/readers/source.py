@@ -139,6 +139,10 @@ class Source:
         """The file's name for messages."""
         return f"{self.folder}/{file}" if self.folder else file
 
+    def size(self, file: str) -> int:
+        """Bytes of a file, as they are stored."""
+        return int(self._fs.size(f"{self._root}/{file}") or 0)
+
     def open(self, file: str) -> IO[bytes]:
         """A binary stream, decompressed by the file's ending."""
         zstd = file.endswith(".zst")  # fsspec needs a package for it that pyarrow brings along
