@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from itemic.cli import data, evaluate, model, recipe, run, sid_report, state, tasks
+from itemic.cli.common import say
 from itemic.errors import ItemicError
 
 app = typer.Typer(
@@ -91,11 +92,11 @@ def _complain(error: ItemicError) -> int:
     if state.verbose:
         import traceback
 
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)), err=True)
         return FAULT
-    typer.secho(f"error: {error.message}", fg="red", bold=True, err=True)
+    say(f"error: {error.message}", fg="red", bold=True, err=True)
     if error.remedy:
-        typer.secho(f"  → {error.remedy}", fg="red", err=True)
+        say(f"  → {error.remedy}", fg="red", err=True)
     return FAULT
 
 

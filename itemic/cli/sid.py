@@ -17,6 +17,7 @@ from itemic.cli.common import (
     load_index,
     print_json,
     print_table,
+    say,
     settings,
     start_logging,
 )
@@ -111,7 +112,7 @@ def assign(
     if found.drift is not None:
         typer.echo(found.drift.line)
         worst = ", ".join(f"{name} ({value:.2f})" for name, value in found.drift.farthest[:5])
-        typer.echo(f"farthest from the codebooks: {worst}")
+        say(f"farthest from the codebooks: {worst}")
 
 
 def _sizes(text: str) -> list[int]:
@@ -131,9 +132,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """What an index holds: levels, collisions, digest, and semantic IDs of some items."""
-    from rich.table import Table
-
     from itemic.errors import DataError
+    from itemic.screen import Table
 
     index = load_index(folder)
     places = {name: row for row, name in enumerate(index.item_ids)}
@@ -156,7 +156,7 @@ def show(
         print_json(about | {"shown": {index.item_ids[row]: index.text(row) for row in rows}})
         return
     for key, value in about.items():
-        typer.echo(f"{key}: {value}")
+        say(f"{key}: {value}")
     table = Table("item", "semantic ID")
     for row in rows:
         table.add_row(index.item_ids[row], index.text(row))

@@ -16,6 +16,7 @@ from itemic.cli.common import (
     load_index,
     print_json,
     print_table,
+    say,
     start_logging,
 )
 from itemic.cli.sid import app
@@ -147,7 +148,7 @@ def convert(
             replace(ItemTokenizer.load(source), index=index).save(target)
         else:
             index.save(target)
-    typer.echo(f"{len(index):,} items, such as {index.text(0)}; digest {index.digest}")
+    say(f"{len(index):,} items, such as {index.text(0)}; digest {index.digest}")
 
 
 @app.command()

@@ -180,3 +180,14 @@ class Recipe(Part):
     stages: Annotated[list[dict[str, Any]], Field(min_length=1)]
     evaluate: EvaluatePart = EvaluatePart()
     distribution: DistributionPart = DistributionPart()
+
+    def __repr__(self) -> str:
+        stages = ", ".join(str(stage.get("name", "train")) for stage in self.stages)
+        tasks = ", ".join(task.task for task in self.tasks) or "none"
+        return f"<Recipe {self.name!r}: tasks {tasks}; model {self.model.base or self.model.preset}; trains {stages}>"
+
+    def __str__(self) -> str:
+        """The recipe as YAML."""
+        from itemic.recipe.write import dump_recipe
+
+        return dump_recipe(self)
