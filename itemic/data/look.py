@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.table import Table
 
 from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.data.readers import READERS, read
+from itemic.data.readers.missing import in_words
 from itemic.data.readers.source import Source
 from itemic.data.statistics import describe
+from itemic.screen import Table
 
 SHOWN_FILES = 20
 SHOWN_ROWS = 3
@@ -91,7 +92,7 @@ def look(path: str | Path, format: str | None = None, options: dict[str, Any] | 
 
 
 def _files_table(found: Found) -> Table:
-    table = Table("file", "size", title=f"{found.path}: read as {found.format}", title_justify="left")
+    table = Table("file", "size")
     for name, size in found.files[:SHOWN_FILES]:
         table.add_row(name, _readable(size))
     if len(found.files) > SHOWN_FILES:
@@ -115,13 +116,15 @@ def _counts_table(found: Found) -> Table:
     )
     shares = [f"{name} {share:.0%}" for name, share in counts["text"].items() if share]
     table.add_row("texts of items", ", ".join(shares) or "none: items are known by id alone")
+    if lacking := in_words(notes["missing_text"]):
+        table.add_row("missing texts", lacking)
     for kind, number in notes["dropped"].items():
         table.add_row(kind, f"{number:,} rows left out")
     return table
 
 
 def _rows_table(what: str, frame: pl.DataFrame) -> Table:
-    kept = [column for column in frame.columns if frame[column].null_count() < len(frame)]
+    kept = [column for column in frame.columns if _says_something(frame[column])]
     table = Table(*kept, title=f"first {what}", title_justify="left")
     shown = frame.select(kept).head(SHOWN_ROWS)
     if c.TIMESTAMP in kept:
@@ -129,6 +132,12 @@ def _rows_table(what: str, frame: pl.DataFrame) -> Table:
     for row in shown.rows():
         table.add_row(*(_cell(value) for value in row))
     return table
+
+
+def _says_something(series: pl.Series) -> bool:
+    if isinstance(series.dtype, pl.List):
+        return bool((series.list.len() > 0).any())
+    return bool((series != "").any()) if series.dtype == pl.String else series.null_count() < len(series)
 
 
 def _cell(value: Any) -> str:
