@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from itemic import schema as c
 from itemic.artifact import Manifest
 from itemic.errors import ArtifactError, ConfigError, DataError
 from itemic.pipeline.run import RECIPE

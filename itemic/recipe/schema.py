@@ -20,6 +20,7 @@ FORMATS = (
     "amazon-2018",
     "amazon-2023",
     "recbole",
+    "table",
 )
 ENCODERS = ("auto", "lsa", "collaborative", "sentence-transformers", "transformers", "openai", "precomputed")
 QUANTIZERS = ("rqkmeans", "balanced", "rqkmeans+", "rqvae", "rfsq", "opq", "opq-residual")

@@ -261,9 +261,11 @@ def renumber(folder: Path) -> None:
         "dump": lambda text: text.replace("asin': '", "asin': 'x").replace('asin": "', 'asin": "x'),
     }
     for path in folder.rglob("*"):
-        if path.name.startswith("meta_"):
+        if path.name == "items.jsonl":
+            write_text(path, read_text(path).replace('"id": "', '"id": "x'))
+        elif path.name.startswith("meta_"):
             write_text(path, changes["dump"](read_text(path)))
-        elif path.name.startswith(("movies", "tiny.item")):
+        elif path.name.startswith(("movies", "tiny.item", "items.csv")):
             write_text(path, changes["table"](read_text(path, "latin-1")), "latin-1")
         elif path.name.endswith((".item.json", ".pretrain.json")):
             write_text(path, changes["json"](read_text(path)))

@@ -17,6 +17,7 @@ from itemic.data.readers import (
     movielens,
     onerec_think,
     recbole,
+    table,
 )
 from itemic.data.readers.labels import as_labels, check_labels
 from itemic.data.readers.missing import check_policy
@@ -34,6 +35,7 @@ READERS: dict[str, Reader] = {
     "amazon-2018": amazon_2018.READER,
     "amazon-2023": amazon_2023.READER,
     "recbole": recbole.READER,
+    "table": table.READER,
 }
 
 
@@ -102,7 +104,8 @@ def detect_format(path: str | Path) -> str:
 
 
 def _detect(source: Source) -> str:
-    found = [name for name, reader in READERS.items() if reader.finds(source)]
+    found = [name for name, reader in READERS.items() if not reader.general and reader.finds(source)]
+    found = found or [name for name, reader in READERS.items() if reader.general and reader.finds(source)]
     if len(found) == 1:
         return found[0]
     if found:

@@ -13,8 +13,8 @@ from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.data.readers.events import FILE, LINE, Events
 from itemic.data.readers.further import has_value
-from itemic.data.readers.missing import place, settle
-from itemic.data.readers.rows import BadRows, Catalogue
+from itemic.data.readers.missing import Items, place, settle
+from itemic.data.readers.rows import BadRows
 from itemic.data.readers.times import EARLIEST, LATEST
 from itemic.data.split import SplitRule
 from itemic.errors import DataError
@@ -23,7 +23,7 @@ from itemic.errors import DataError
 def assemble(
     *,
     name: str,
-    catalogue: Catalogue | None,
+    catalogue: Items | None,
     events: Events,
     rows: BadRows,
     files: Mapping[str, int],

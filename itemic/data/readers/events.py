@@ -13,7 +13,7 @@ from itemic.data.readers.rows import BadRows
 from itemic.data.readers.source import Lines, Source
 
 LINE = "_line"  # UInt32, where the event stands in its file; 0 where lines mean nothing
-FILE = "_file"  # UInt8, number of the file
+FILE = "_file"  # UInt16, number of the file
 Event = tuple[Any, ...]  # user, item, rating, time in milliseconds, then the further columns
 EVENT_SCHEMA: dict[str, Any] = {
     c.USER_ID: pl.String,
@@ -47,7 +47,7 @@ class Events:
                 pl.col(c.RATING).cast(pl.Float32),
                 split.cast(pl.Enum(c.SPLITS)).alias(c.SPLIT),
                 pl.col(LINE).cast(pl.UInt32),
-                pl.lit(self.files.index(file), pl.UInt8).alias(FILE),
+                pl.lit(self.files.index(file), pl.UInt16).alias(FILE),
                 pl.exclude(*EVENT_SCHEMA, c.SPLIT),
             )
         )
@@ -60,7 +60,7 @@ class Events:
         """All rows, in the order they came."""
         if not self._parts:
             self.add(pl.DataFrame(schema=EVENT_SCHEMA), "")
-        whole = pl.concat(self._parts, how="diagonal")
+        whole = pl.concat(self._parts, how="diagonal_relaxed")
         self._parts = []
         return whole
 

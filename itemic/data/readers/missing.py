@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
 from itemic import schema as c
 from itemic.data.readers.events import FILE, LINE
-from itemic.data.readers.rows import ITEM_SCHEMA, Catalogue
+from itemic.data.readers.rows import ITEM_SCHEMA
 from itemic.errors import ConfigError, DataError
 from itemic.progress import log
 
@@ -23,6 +23,18 @@ def check_policy(policy: str) -> None:
     """
     if policy not in POLICIES:
         raise ConfigError(f"missing_text is {policy!r}", f"Use one of {', '.join(POLICIES)}.")
+
+
+class Items(Protocol):
+    """What is known of items: the name of their file, the first one without a title ("" if all have one), and all."""
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def first_untitled(self) -> str: ...
+
+    def frame(self) -> pl.DataFrame: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class Settled:
     notes: dict[str, Any]
 
 
-def settle(catalogue: Catalogue | None, events: pl.DataFrame, files: list[str], policy: str) -> Settled:
+def settle(catalogue: Items | None, events: pl.DataFrame, files: list[str], policy: str) -> Settled:
     """Keep or drop items without text, or refuse them.
 
     Args:
@@ -105,7 +117,7 @@ def _with_unlisted(items: pl.DataFrame, ids: pl.Series) -> pl.DataFrame:
 
 
 def _refuse(
-    catalogue: Catalogue | None, events: pl.DataFrame, files: list[str], unlisted: pl.Series, untitled: int
+    catalogue: Items | None, events: pl.DataFrame, files: list[str], unlisted: pl.Series, untitled: int
 ) -> None:
     """Raises:
     DataError: an item has no text; the first one is named with its place.

@@ -183,5 +183,9 @@ def _complaint(series: pl.Series, lost: pl.Series, unit: str, *, given: bool) ->
         )
     if unit in UNITS:
         return f"{what} in {unit} between 1900 and 2200", "Set unit, or name another column of times."
-    remedy = "Leave unit out, or set another." if given else "Set unit to a pattern like %d/%m/%Y."
+    remedy = (
+        "Leave unit out, or set another."
+        if given
+        else "Set unit to a pattern like %d/%m/%Y, or name another column."
+    )
     return f"{what} ({len(lost)} of {len(series)} values)", remedy
