@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from itemic.pipeline.run import Run
     from itemic.recipe.check import load_recipe
     from itemic.sid.build import build_index, build_tokenizer
+    from itemic.sid.export import export_dataset
     from itemic.sid.index import ItemIndex
     from itemic.sid.published import import_index
     from itemic.sid.tokenizer import ItemTokenizer
@@ -63,6 +64,7 @@ _HOMES = {
     "build_tokenizer": "itemic.sid.build",
     "compare": "itemic.evaluate.compare",
     "expand": "itemic.model.expand",
+    "export_dataset": "itemic.sid.export",
     "import_index": "itemic.sid.published",
     "load_recipe": "itemic.recipe.check",
     "new_model": "itemic.model.build",
@@ -94,6 +96,7 @@ __all__ = [
     "build_tokenizer",
     "compare",
     "expand",
+    "export_dataset",
     "import_index",
     "load_recipe",
     "new_model",

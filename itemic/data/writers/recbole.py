@@ -1,7 +1,8 @@
 """RecBole's atomic files, see :mod:`itemic.data.readers.recbole`, and the settings that load them.
 
 Under leave-one-out, RecBole's own way for sequences, there is one ``X.inter``; under any other split three of them,
-``X.train.inter``, ``X.valid.inter`` and ``X.test.inter``.
+``X.train.inter``, ``X.valid.inter`` and ``X.test.inter``. RecBole sorts by time: where the dataset knows the order
+alone, a column ``position`` stands for it, which the settings name as the time's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from itemic.data.writers.lost import lost_columns, lost_history
 from itemic.data.writers.texts import safe
 from itemic.data.writers.writer import Writer
 
+POSITION = "position"
 ITEM_TYPES = {
     c.ITEM_ID: "token",
     c.TITLE: "token_seq",
@@ -31,7 +33,7 @@ ITEM_TYPES = {
 
 
 def write(dataset: Dataset, folder: Path, name: str, sids: Sequence[str] | None) -> list[str]:
-    """Times in seconds, where every interaction has one; ratings where there are some.
+    """Times in seconds, or positions where not every interaction has one; ratings where there are some.
 
     Raises:
         DataError: an id has tabs or line ends in it.
@@ -39,7 +41,9 @@ def write(dataset: Dataset, folder: Path, name: str, sids: Sequence[str] | None)
     check_ids(dataset.sequences.users, "user", "RecBole", spaces=True)
     check_ids(dataset.item_ids, "item", "RecBole", spaces=True)
     events = _events(dataset)
-    header = [f"{column}:{'token' if column.endswith('_id') else 'float'}" for column in events.columns]
+    header = [
+        f"{column}:{'token' if column in (c.USER_ID, c.ITEM_ID) else 'float'}" for column in events.columns
+    ]
     whole = dataset.rule.method == "leave-one-out"
     splits = [split for split in c.SPLITS if (dataset.labels == CODES[split]).any()]
     for split in [""] if whole else splits:
@@ -57,21 +61,24 @@ def write(dataset: Dataset, folder: Path, name: str, sids: Sequence[str] | None)
 
 
 def _events(dataset: Dataset) -> pl.DataFrame:
-    """All interactions as texts."""
+    """All interactions as texts: ids, ratings if there are any, and what RecBole sorts by."""
     table = dataset.interactions
     columns = [pl.col(c.USER_ID), pl.col(c.ITEM_ID)]
     if table[c.RATING].null_count() < len(table):
         columns.append(pl.col(c.RATING).cast(pl.String).fill_null(""))
-    if not table[c.TIMESTAMP].null_count():
-        seconds = pl.col(c.TIMESTAMP) // 1000
-        rest = pl.col(c.TIMESTAMP) % 1000
-        fraction = pl.when(rest > 0).then(
-            pl.concat_str(pl.lit("."), rest.cast(pl.String).str.pad_start(3, "0"))
-        )
-        columns.append(
-            pl.concat_str(seconds.cast(pl.String), fraction.otherwise(pl.lit(""))).alias(c.TIMESTAMP)
-        )
+    if table[c.TIMESTAMP].null_count():
+        columns.append(pl.int_range(pl.len()).over(c.USER_ID).cast(pl.String).alias(POSITION))
+    else:
+        columns.append(_seconds(pl.col(c.TIMESTAMP)).alias(c.TIMESTAMP))
     return table.select(columns)
+
+
+def _seconds(milliseconds: pl.Expr) -> pl.Expr:
+    """Seconds, with a fraction where there is one."""
+    rest = milliseconds % 1000
+    fraction = pl.concat_str(pl.lit("."), rest.cast(pl.String).str.pad_start(3, "0"))
+    whole = (milliseconds // 1000).cast(pl.String)
+    return pl.concat_str(whole, pl.when(rest > 0).then(fraction).otherwise(pl.lit("")))
 
 
 def _items(items: pl.DataFrame) -> Iterator[list[str]]:
@@ -98,6 +105,8 @@ def _settings(columns: Sequence[str], splits: Sequence[str] | None) -> dict[str,
         "field_separator": "\t",
         "load_col": {"inter": list(columns), "item": list(ITEM_TYPES)},
     }
+    if POSITION in columns:
+        settings["TIME_FIELD"] = POSITION
     if splits is not None:
         settings["benchmark_filename"] = list(splits)
     settings["eval_args"] = usual if splits is not None else {"split": {"LS": "valid_and_test"}, **usual}
