@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from itemic.errors import ConfigError
+from itemic.tasks.next_title import NextTitle
 from itemic.tasks.semantic import Semantics
 from itemic.tasks.sequence import ItemSequence
 from itemic.tasks.sequential import Sequential
@@ -20,6 +21,7 @@ TASKS: dict[str, Task] = {
     "C": Sequential(),
     "D": Semantics(),
     "E": Transitions(),
+    "F": NextTitle(),
     "sequence": ItemSequence(),
 }
 
