@@ -191,3 +191,14 @@ def test_an_export_that_fails_leaves_nothing(made: Path, tmp_path: Path, tried: 
     status, _, err = tried(*export, "sqlite")
     assert (status, list(tmp_path.iterdir())) == (2, [])
     assert "minionerec, letter" in err
+
+
+def test_vectors_are_written_and_built_from_again(made: Path, tmp_path: Path, tried: Any) -> None:
+    status, out, _ = tried("sid", "embed", made / "data", "-o", tmp_path / "vectors")
+    (file,) = (tmp_path / "vectors").glob("*.emb-lsa.npy")
+    assert (status, np.load(file).dtype) == (0, np.float32)
+    assert f"{file}: {ITEMS} vectors" in out
+    build = ("sid", "build", made / "data", "-o", tmp_path / "again", "--levels", "8,8,8")
+    path = ("--encoder", "precomputed", "--encoder-option", f"path={file}")
+    assert tried(*build, *path)[0] == 0
+    assert ItemIndex.load(tmp_path / "again").digest == ItemIndex.load(made / "index").digest
