@@ -1,6 +1,6 @@
 """itemic turns a catalogue and an interaction log into a language model that recommends.
 
-    dataset = itemic.read("onerec-think", "data/beauty")
+    dataset = itemic.read("onerec-think", "data/beauty")  # or itemic.dataset(interactions, items)
     index = itemic.build_index(dataset, encoder="lsa", quantizer="rqkmeans", levels=[256] * 4)
     model = itemic.new_model("qwen3-nano", index)
     conversations = itemic.build_conversations(dataset, index, tasks=[{"task": "C"}])
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
     from itemic.data.filters import apply_filters
+    from itemic.data.frames import dataset
     from itemic.data.readers import read
     from itemic.data.settings import FilterRule, SimulatorConfig
     from itemic.data.simulator import simulate
@@ -63,6 +64,7 @@ _HOMES = {
     "build_index": "itemic.sid.build",
     "build_tokenizer": "itemic.sid.build",
     "compare": "itemic.evaluate.compare",
+    "dataset": "itemic.data.frames",
     "expand": "itemic.model.expand",
     "export_dataset": "itemic.sid.export",
     "import_index": "itemic.sid.published",
@@ -95,6 +97,7 @@ __all__ = [
     "build_index",
     "build_tokenizer",
     "compare",
+    "dataset",
     "expand",
     "export_dataset",
     "import_index",

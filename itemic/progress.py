@@ -14,10 +14,16 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from itemic.screen import plain
+from itemic.text import shown as visible
 
 T = TypeVar("T")
 
@@ -27,7 +33,7 @@ log = logging.getLogger("itemic")
 
 def setup_logging(verbose: bool = False) -> None:
     """Send the package's log lines to the console; called once by the command line, never on import."""
-    handler = RichHandler(console=console, show_path=False, markup=False, show_level=False)
+    handler = _Handler(console=console, show_path=False, markup=False, show_level=False)
     log.handlers[:] = [handler]
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     log.propagate = False
@@ -36,7 +42,7 @@ def setup_logging(verbose: bool = False) -> None:
 def make_progress(*extra: TextColumn, shown: bool = True) -> Progress:
     """A progress display with description, bar, count, elapsed and remaining time, then ``extra`` columns."""
     return Progress(
-        TextColumn("{task.description}"),
+        _Description(),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -63,6 +69,20 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         for item in items:
             yield item
             bar.advance()
+
+
+class _Handler(RichHandler):
+    """Log lines may name items: their control codes are made visible."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record), lines=True)
+
+
+class _Description(ProgressColumn):
+    """What a bar is of, as it is."""
+
+    def render(self, task: Task) -> Text:
+        return plain(task.description)
 
 
 class _Bar:

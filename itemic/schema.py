@@ -41,6 +41,9 @@ CONVERSATION_COLUMNS: Final = (UUID, SOURCE, MESSAGES, SEGMENTS, METADATA)
 REQUEST: Final = "request"  # Int64, the request's number within its split
 TARGET_ID: Final = "target_id"  # null where the target is unknown
 HISTORY_LENGTH: Final = "history_length"  # Int32, how many items the request showed
+SHORTENED: Final = (
+    "shortened"  # Boolean, whether the oldest of them were left out, for the ranker reads no more
+)
 RANKED_ITEMS: Final = "items"  # list of item ids, best first
 RANKED_SCORES: Final = "scores"  # list of Float32, log-probabilities
 RANKED_SIDS: Final = "sids"  # list of SID texts, null without an item index
@@ -49,6 +52,7 @@ RANKING_COLUMNS: Final = (
     USER_ID,
     TARGET_ID,
     HISTORY_LENGTH,
+    SHORTENED,
     RANKED_ITEMS,
     RANKED_SCORES,
     RANKED_SIDS,

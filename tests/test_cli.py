@@ -261,6 +261,20 @@ def test_score_and_compare(finished: Path, tmp_path: Path, tried: Any) -> None:
     )
     assert status == 0
     assert "| popularity |" in out
+    assert "give the folders of rankings or runs" in out
+    status, out, _ = tried(
+        "evaluate", "compare", root, root / "report/popularity.json", root / "evaluate/transitions"
+    )
+    assert status == 0
+    assert "run minus the others, paired by request" in out
+    saved = json.loads((root / "report" / "comparison.json").read_text())["differences"]
+    status, out, _ = tried(
+        "evaluate", "compare", root, root / "evaluate" / "popularity", "-k", "5,10", "--json"
+    )
+    assert json.loads(out)["differences"][0]["metrics"] == saved[0]["metrics"]
+    status, _, err = tried("evaluate", "compare", root / "nothing")
+    assert status == 2
+    assert "there is nothing at" in err
     assert tried("evaluate", "score", root / "evaluate" / "model", "--dataset", root, "-k", "5")[0] == 0
     status, _, err = tried("evaluate", "score", root / "evaluate" / "model", "-k", "five")
     assert status == 2

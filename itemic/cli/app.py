@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import data, evaluate, model, recipe, run, sid_report, state, tasks
+from itemic.cli import data, evaluate, init, model, recipe, run, sid_report, state, tasks
+from itemic.cli.common import say
 from itemic.errors import ItemicError
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("check")(run.check)
 app.command("recommend")(run.recommend)
@@ -91,11 +93,11 @@ def _complain(error: ItemicError) -> int:
     if state.verbose:
         import traceback
 
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)), err=True)
         return FAULT
-    typer.secho(f"error: {error.message}", fg="red", bold=True, err=True)
+    say(f"error: {error.message}", fg="red", bold=True, err=True)
     if error.remedy:
-        typer.secho(f"  → {error.remedy}", fg="red", err=True)
+        say(f"  → {error.remedy}", fg="red", err=True)
     return FAULT
 
 

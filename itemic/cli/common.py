@@ -26,9 +26,6 @@ Set = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-WIDE = 150  # columns where nobody's screen says how many
-
-
 def settings(pairs: list[str] | None) -> dict[str, Any]:
     """``["dims=64", "fields={title: 1}"]`` as a mapping.
 
@@ -95,13 +92,22 @@ def load_index(folder: Path) -> ItemIndex:
     )
 
 
+def say(text: str, *, err: bool = False, **style: Any) -> None:
+    """Lines that hold text of others, on stdout or stderr: control codes are made visible."""
+    from itemic.text import shown
+
+    typer.secho(shown(text, lines=True), err=err, **style)
+
+
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    say(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def print_table(table: Any) -> None:
     """A rich table on stdout."""
     from rich.console import Console
+
+    from itemic.screen import WIDE
 
     screen = Console()
     wide = screen if screen.is_terminal else Console(width=WIDE)

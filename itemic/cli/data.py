@@ -37,6 +37,12 @@ def import_(
     on_bad_row: Annotated[
         str, typer.Option(help="error: stop at it; drop: leave it out and count.")
     ] = "error",
+    missing_text: Annotated[
+        str,
+        typer.Option(
+            help="Items without a title or metadata. keep: known by id; drop: with their interactions; error."
+        ),
+    ] = "keep",
     option: Set = None,
     filter: Annotated[
         list[str] | None,
@@ -51,14 +57,23 @@ def import_(
     start_logging()
     options, rules = settings(option), settings(filter)
     rule = SplitRule(split, history)
-    dataset = read(format, path, on_bad_row=on_bad_row, **options)
+    dataset = read(format, path, on_bad_row=on_bad_row, missing_text=missing_text, **options)
     if rules:
         dataset = apply_filters(dataset, _filter_rule(rules))
     dataset = dataset.with_split(rule)
-    config = {"format": format, "on_bad_row": on_bad_row, "options": options, "filters": rules}
+    found = describe(
+        dataset
+    )  # before anything is written, so that what can't be described leaves nothing behind
+    config = {
+        "format": format,
+        "on_bad_row": on_bad_row,
+        "missing_text": missing_text,
+        "options": options,
+        "filters": rules,
+    }
     with artifact(output, "data", config | {"split": rule.to_json()}, {"path": path}) as folder:
         dataset.save(folder)
-    print_table(description_table(describe(dataset)))
+    print_table(description_table(found))
 
 
 def _filter_rule(rules: dict[str, Any]) -> FilterRule:

@@ -14,6 +14,7 @@ from itemic.cli.common import (
     load_dataset,
     print_json,
     print_table,
+    say,
     settings,
     start_logging,
 )
@@ -85,9 +86,9 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score a ranking: accuracy with intervals, exposure, and how slices of the requests fare."""
-    from itemic.evaluate.compare import compare, slice_table
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
+    from itemic.evaluate.tables import report_table, slice_table
 
     data = load_dataset(dataset) if dataset is not None else None
     report = score(Ranking.load(ranking), data, k=_cuts(k), seed=seed)
@@ -98,30 +99,37 @@ def score(
 
         print_json(asdict(report))
         return
-    print_table(compare([report]).table())
+    print_table(report_table(report))
     print_table(slice_table(report))
-    for name, value in report.exposure.items():
-        typer.echo(f"{name}: {value:.4f}")
 
 
 @app.command()
 def compare(
-    reports: Annotated[list[Path], typer.Argument(help="Reports of the same requests, JSON.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN|RANKING|REPORT…", help="Folders of runs or rankings, or reports (JSON)."),
+    ],
     metrics: Annotated[str, typer.Option(help="hr, ndcg, mrr.")] = "hr,ndcg",
+    k: Annotated[str, typer.Option("-k", help="Cuts of rankings that have no report.")] = "1,5,10,20",
+    seed: Seed = 0,
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option(help="Print Markdown.")] = False,
 ) -> None:
-    """Put reports side by side."""
-    from itemic.evaluate.compare import compare
-    from itemic.evaluate.report import Report
+    """Put rankings of the same requests side by side, with paired differences of the first from the others.
 
-    found = compare([Report.load(file) for file in reports], metrics=metrics.split(","))
+    Reports that stand in a run know their rankings; other reports alone give the table without differences.
+    """
+    from itemic.cli.sources import measured, side_by_side
+
+    found = side_by_side([measured(path, _cuts(k), seed) for path in sources], metrics.split(","), seed)
     if as_json:
         print_json(found.to_json())
     elif markdown:
-        typer.echo(found.markdown())
+        say(found.markdown())
     else:
         print_table(found.table())
+        if found.differences:
+            print_table(found.differences_table())
 
 
 def _cuts(text: str) -> list[int]:

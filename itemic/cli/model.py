@@ -16,6 +16,7 @@ from itemic.cli.common import (
     load_dataset,
     load_index,
     print_json,
+    say,
     settings,
     start_logging,
 )
@@ -165,7 +166,7 @@ def check(
     else:
         for proof in proofs:
             mark = {True: "ok", False: "FAULT", None: "-"}[proof.ok]
-            typer.echo(f"{mark:>5}  {proof.name}: {proof.detail}")
+            say(f"{mark:>5}  {proof.name}: {proof.detail}")
     if not all(proof.ok for proof in proofs):
         raise typer.Exit(1)
 
@@ -195,7 +196,7 @@ def show(
         print_json(about)
         return
     for key, value in about.items():
-        typer.echo(f"{key}: {value}")
+        say(f"{key}: {value}")
 
 
 @app.command()

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from itemic.cli.common import say
+
 app = typer.Typer(help="Recipes: import other systems' settings.", no_args_is_help=True)
 
 
@@ -48,7 +50,7 @@ def import_(
             raise ConfigError(f"{flags_file} can't be read: {error}", "Give a shell script.") from error
     found = import_openonerec(file, flags, name=name, ranks=ranks)
     for line in found.told:
-        typer.echo(f"note: {line}", err=True)
+        say(f"note: {line}", err=True)
     if output is None:
         typer.echo(found.text, nl=False)
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from itemic.cli.common import AsJson, print_json, print_table, start_logging
+from itemic.cli.common import AsJson, print_json, print_table, say, start_logging
 
 if TYPE_CHECKING:
     from itemic.pipeline import Planned, Run
@@ -49,9 +49,9 @@ def check(
         about = {"name": found.name, "stages": stages, "waits_for": [str(fault) for fault in waiting]}
         print_json(about | {"shapes": None if seen is None else seen.to_json()})
         return
-    typer.echo(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
+    say(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
     for fault in waiting:
-        typer.echo(f"  it waits for {fault}")
+        say(f"  it waits for {fault}")
     if seen is not None:
         print_table(seen.table())
 
@@ -89,14 +89,15 @@ def run(
     if not plan:  # another rank than the first
         return
     if plan[-1].step.name == "report":
-        from itemic.pipeline.work import comparison
+        from itemic.evaluate.compare import Comparison
+        from itemic.pipeline.work import COMPARISON
 
-        print_table(comparison(job.job(plan[-1], job.root / "report")).table())
-    typer.echo(f"{job.root}: {plan[-1].step.name} is done")
+        print_table(Comparison.load(job.root / "report" / COMPARISON).table())
+    say(f"{job.root}: {plan[-1].step.name} is done")
 
 
 def _show_plan(plan: list[Planned], job: Run) -> None:
-    from rich.table import Table
+    from itemic.screen import Table
 
     table = Table("step", "", "why", title=str(job.root), title_justify="left")
     for planned in plan:

@@ -9,6 +9,7 @@ from typing import Any
 
 from itemic.data.marketplace import CATEGORIES, MOST_BRANDS
 from itemic.errors import ConfigError
+from itemic.text import settings_repr
 
 DUPLICATES = ("keep-all", "keep-first", "keep-last", "drop-consecutive")
 TIES = ("file-order", "item-id")
@@ -42,6 +43,8 @@ class FilterRule:
     ties: str = "file-order"
     max_history: int | None = None
     drop_cold_items: bool = True
+
+    __repr__ = settings_repr
 
     def __post_init__(self) -> None:
         if self.user_k_core < 0 or self.item_k_core < 0:
@@ -121,6 +124,8 @@ class SimulatorConfig:
     repeat: float = 0.05
     noise: float = 0.03
     memory: int = 8
+
+    __repr__ = settings_repr
 
     def __post_init__(self) -> None:
         faults = [

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from rich.table import Table
 
 from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.errors import DataError
+from itemic.screen import Table
+from itemic.text import plot_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,7 +167,7 @@ def plot_description(dataset: Dataset, png_path: str | Path) -> None:
     _plot_time(time, dataset)
     _plot_categories(categories, dataset)
     figure.suptitle(
-        f"{dataset.name}: {len(dataset.sequences):,} users, {len(dataset.items):,} items, "
+        f"{plot_label(dataset.name)}: {len(dataset.sequences):,} users, {len(dataset.items):,} items, "
         f"{len(dataset.interactions):,} interactions"
     )
     path = Path(png_path)
@@ -215,7 +216,8 @@ def _plot_time(axes: Axes, dataset: Dataset) -> None:
 
 def _plot_categories(axes: Axes, dataset: Dataset) -> None:
     top = _top_categories(dataset.items).reverse()
-    labels = [name if len(name) <= 34 else f"{name[:33]}…" for name in top[c.CATEGORIES].to_list()]
+    names = top[c.CATEGORIES].to_list()
+    labels = [plot_label(name if len(name) <= 34 else f"{name[:33]}…") for name in names]
     axes.barh(labels, top["len"].to_list())
     axes.set(title=f"Items per category (the {TOP} largest)", xlabel="items")
     if not labels:

@@ -13,12 +13,13 @@ from itemic.data.dataset import Dataset, Requests
 from itemic.decode import BeamSearch
 from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
-from itemic.evaluate.stream import rank_all
+from itemic.evaluate.stream import check_requests, rank_all
 from itemic.forest.rows import TokenRows
 from itemic.model.model import Model
 from itemic.model.think import check_thinking
 from itemic.sid.trie import Trie
 from itemic.tasks import TASKS, Task
+from itemic.tasks.asking import Asked, Asker
 
 PROMPT_TOKENS = 128  # of an ordinary prompt, after what it shares with all others
 
@@ -40,8 +41,10 @@ def recommend(
 ) -> Ranking:
     """Rank the catalogue for each request with constrained beam search.
 
-    The prompt is the task's own, the one that training used. Parts that ``output`` holds already are kept,
-    provided that they come from the same weights, index, requests and settings.
+    The prompt is the task's own, the one that training used. Of a history that is longer than the model can
+    read the oldest items are left out; that is counted and told, and so are requests that nothing is left
+    for. Parts that ``output`` holds already are kept, provided that they come from the same weights, index,
+    requests and settings.
 
     Args:
         model: also says the index.
@@ -61,9 +64,11 @@ def recommend(
 
     Raises:
         ConfigError: an unknown task, or numbers that make no sense.
-        ConstraintError: nothing is left to recommend.
+        IndexMismatchError: the requests, or the dataset, are of another catalogue than the model.
+        DataError: the requests name items that the model doesn't know.
         ArtifactError: ``output`` holds another ranking.
     """
+    check_requests(requests)
     ranker = ModelRanker(
         model,
         task=task,
@@ -130,10 +135,14 @@ class ModelRanker:
         self.thinking = thinking
         self.task = TASKS[task] if isinstance(task, str) else task
         self.beams, self.normalize, self.batch_size = beams, normalize, batch_size
-        self.dataset = dataset
+        self._asker = Asker(model, self.task, thinking, dataset)
+        self._asked: tuple[Requests, Asked] | None = None
         self.trie = Trie.build(model.item_rows)
         self._search: BeamSearch | None = None
         self._template: list[int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ModelRanker {self.name!r}: task {self.task.name}, {self.beams} beams, {self.model!r}>"
 
     @property
     def config(self) -> dict[str, object]:
@@ -150,22 +159,31 @@ class ModelRanker:
     def rank(
         self, requests: Requests, k: int, exclude_history: bool = False
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        """The best items of each request, int32 and float32 ``[R, k]``; -1 and -inf where they run out."""
-        prompts = self.prompts(requests)
-        search = self._search_for(prompts)
-        exclude = [requests.history(row) for row in range(len(requests))] if exclude_history else None
-        training = self.model.lm.training
-        self.model.lm.train(False)
-        try:
-            return search.rank(prompts, k=k, exclude=exclude)
-        finally:
-            self.model.lm.train(training)
+        """The best items of each request, int32 and float32 ``[R, k]``; -1 and -inf where they run out.
 
-    def prompts(self, requests: Requests) -> TokenRows:
-        """The token ids of each request's prompt."""
-        asked = self.task.prompts(self.model.index, requests, self.dataset)
-        texts = [prompt.messages if prompt.messages is not None else str(prompt.text) for prompt in asked]
-        return self.model.chat.prompt_batch(texts, self.thinking)
+        Raises:
+            IndexMismatchError: the requests are of another catalogue.
+            DataError: they name items that the model doesn't know.
+        """
+        asked = self.ask(requests)
+        items = np.full((len(requests), k), -1, np.int32)
+        scores = np.full((len(requests), k), -np.inf, np.float32)
+        if len(asked.rows):
+            exclude = [requests.history(int(row)) for row in asked.rows] if exclude_history else None
+            found = self._search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
+            items[asked.rows], scores[asked.rows] = found
+        return items, scores
+
+    def shortened(self, requests: Requests) -> npt.NDArray[np.bool_]:
+        """bool ``[R]``: whose oldest items were left out, so that prompt and answer fit the model."""
+        return self.ask(requests).shortened
+
+    def ask(self, requests: Requests) -> Asked:
+        """The prompts of requests; those of the last call are kept."""
+        if self._asked is None or self._asked[0] is not requests:
+            self.model.index.check_requests(requests)
+            self._asked = (requests, self._asker.ask(requests))
+        return self._asked[1]
 
     def _search_for(self, prompts: TokenRows) -> BeamSearch:
         """A search whose cached template all these prompts begin with; made anew when that gets shorter."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from itemic.sid.index import ItemIndex
+from itemic.text import code_span
 
 _CARD = """\
 ---
@@ -73,5 +74,5 @@ def model_card(lm: PreTrainedModel, vocabulary: int, index: ItemIndex) -> str:
 def _example(index: ItemIndex) -> str:
     text = index.examples(1)[0]
     if len(index):
-        return f"An item reads `{text}` (item `{index.item_ids[0]}`)."
+        return f"An item reads `{text}` (item {code_span(index.item_ids[0])})."
     return f"Its index holds the codes alone; a semantic ID reads `{text}`."

@@ -82,6 +82,11 @@ class Model:
             raise ModelError(f"the model has {rows} embeddings, too few for its tokenizer", MAKE)
         self.item_rows  # noqa: B018  (each token is read as one token, or this raises)
 
+    def __repr__(self) -> str:
+        dtype = str(self.lm.dtype).removeprefix("torch.")
+        about = f"{self.lm.num_parameters():,} parameters, {dtype} on {self.lm.device}"
+        return f"<Model {self.lm.config.model_type}: {about}, {len(self.index):,} items>"
+
     # ------------------------------------------------------------------ tokens
 
     @property

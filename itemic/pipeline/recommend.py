@@ -19,9 +19,9 @@ from itemic.recipe import read_resolved
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from rich.table import Table
 
     from itemic.data.dataset import Dataset
+    from itemic.screen import Table
 
 SHOWN = 15  # items of a history on the screen
 
@@ -57,12 +57,21 @@ class Answer:
     history: list[Item]
     items: list[Ranked]
 
+    def __repr__(self) -> str:
+        who = "a history" if self.user is None else f"user {self.user!r}"
+        return f"<Answer for {who}: {', '.join(item.item_id for item in self.items)}>"
+
+    def __str__(self) -> str:
+        from itemic.screen import rendered
+
+        return rendered(*self.tables())
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def tables(self) -> list[Table]:
         """The history and the ranking for the console."""
-        from rich.table import Table
+        from itemic.screen import Table
 
         who = f"user {self.user}" if self.user is not None else "this history"
         hidden = len(self.history) - SHOWN

@@ -12,7 +12,7 @@ from typing import Any
 from itemic.pipeline import work
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
-from itemic.recipe.inputs import conversation_inputs
+from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import options_of
 from itemic.train.stage import SILENT, Stage
@@ -54,9 +54,7 @@ def _needs(recipe: Recipe, *steps: str) -> tuple[str, ...]:
 
 def _data(data: DataPart) -> Step:
     config = _dump(data, "path")
-    files = {}
-    if data.path is not None:
-        files["path"] = data.path
+    files = data_inputs(data)
     return Step("data", config, (), work.make_data, files, packages=("polars", "numpy"))
 
 

@@ -12,7 +12,6 @@ from itemic.progress import log
 
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
-    from itemic.evaluate.compare import Comparison
     from itemic.evaluate.stream import Ranker
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from itemic.tasks import Task
     from itemic.train.stage import Stage
 
+COMPARISON = "comparison.json"
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
 
 
@@ -62,7 +62,13 @@ def _read(job: Job) -> Dataset:
     from itemic.data import read
 
     part = _data_part(job)
-    return read(str(part.format), str(part.path), on_bad_row=part.on_bad_row, **part.options)
+    return read(
+        str(part.format),
+        str(part.path),
+        on_bad_row=part.on_bad_row,
+        missing_text=part.missing_text,
+        **part.options,
+    )
 
 
 def make_index(job: Job) -> None:
@@ -215,27 +221,25 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
 
 def report(job: Job) -> None:
     """Score all rankings and put them side by side."""
+    from itemic.evaluate.compare import Published, compare
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
 
-    dataset = load_dataset(job)
-    for name in [TRAINED, *job.recipe.evaluate.baselines]:
-        found = Ranking.load(job.made("evaluate") / name)
-        score(found, dataset, k=job.recipe.evaluate.k, seed=job.recipe.seed).save(job.output / f"{name}.json")
-    table = comparison(job)
-    table.save(job.output / "comparison.json")
-    write_text(job.output / "comparison.md", table.markdown())
-
-
-def comparison(job: Job) -> Comparison:
-    """The table of a run, from the reports in ``job.output``."""
-    from itemic.evaluate.compare import Published, compare
-    from itemic.evaluate.report import Report
-
-    part = job.recipe.evaluate
-    reports = [Report.load(job.output / f"{name}.json") for name in [TRAINED, *part.baselines]]
+    dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
+    rankings = {name: Ranking.load(job.made("evaluate") / name) for name in (TRAINED, *part.baselines)}
+    reports = {name: score(found, dataset, k=part.k, seed=seed) for name, found in rankings.items()}
+    for name, found in reports.items():
+        found.save(job.output / f"{name}.json")
     papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in part.published]
-    return compare(reports, papers, title=f"{job.recipe.name}, {part.split}")
+    table = compare(
+        list(reports.values()),
+        papers,
+        title=f"{job.recipe.name}, {part.split}",
+        rankings=list(rankings.values()),
+        seed=seed,
+    )
+    table.save(job.output / COMPARISON)
+    write_text(job.output / "comparison.md", table.markdown())
 
 
 def as_task(options: dict[str, Any]) -> Task:

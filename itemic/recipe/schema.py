@@ -18,8 +18,9 @@ FORMATS = (
     "amazon-2018",
     "amazon-2023",
     "recbole",
+    "table",
 )
-ENCODERS = ("lsa", "sentence-transformers", "transformers", "openai", "precomputed")
+ENCODERS = ("auto", "lsa", "collaborative", "sentence-transformers", "transformers", "openai", "precomputed")
 QUANTIZERS = ("rqkmeans", "balanced", "constrained", "rqkmeans+", "rqvae", "rfsq", "opq", "opq-residual")
 COLLISIONS = ("keep", "rank", "reassign", "sinkhorn")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
@@ -57,19 +58,20 @@ class DataPart(Part):
     path: str | None = None
     options: dict[str, Any] = {}
     on_bad_row: Literal["error", "drop"] = "error"
+    missing_text: Literal["keep", "drop", "error"] = "keep"
     simulate: dict[str, Any] | None = None
     filters: dict[str, Any] | None = None
     split: SplitPart = SplitPart()
 
 
 class IndexPart(Part):
-    """Semantic IDs to build from the items' texts, or published ones to ``import`` from a file.
+    """Semantic IDs to build from the items' texts or from behaviour, or published ones to ``import`` from a file.
 
     Without ``data`` there is nothing to build from: ``import`` takes all items of its file, and ``levels`` without it
     makes the codes alone.
     """
 
-    encoder: str = "lsa"
+    encoder: str = "auto"
     encoder_options: dict[str, Any] = {}
     quantizer: str = "rqkmeans"
     quantizer_options: dict[str, Any] = {}
@@ -178,3 +180,14 @@ class Recipe(Part):
     stages: Annotated[list[dict[str, Any]], Field(min_length=1)]
     evaluate: EvaluatePart = EvaluatePart()
     distribution: DistributionPart = DistributionPart()
+
+    def __repr__(self) -> str:
+        stages = ", ".join(str(stage.get("name", "train")) for stage in self.stages)
+        tasks = ", ".join(task.task for task in self.tasks) or "none"
+        return f"<Recipe {self.name!r}: tasks {tasks}; model {self.model.base or self.model.preset}; trains {stages}>"
+
+    def __str__(self) -> str:
+        """The recipe as YAML."""
+        from itemic.recipe.write import dump_recipe
+
+        return dump_recipe(self)

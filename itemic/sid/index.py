@@ -16,7 +16,7 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.artifact import write_json
-from itemic.data.dataset import Dataset
+from itemic.data.dataset import Dataset, Requests, catalogue_digest
 from itemic.errors import IndexMismatchError
 from itemic.forest.rows import TokenRows
 from itemic.sid.format import TokenFormat, token_format
@@ -122,6 +122,10 @@ class ItemIndex:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def __repr__(self) -> str:
+        sizes = " × ".join(f"{size:,}" for size in self.sizes)
+        return f"<ItemIndex: {len(self):,} items, {sizes} codes, format {self.format}>"
+
     @property
     def levels(self) -> int:
         """Codes per semantic ID."""
@@ -138,6 +142,11 @@ class ItemIndex:
         total = hashlib.sha256(json.dumps(head, ensure_ascii=False).encode())
         total.update(self.codes.astype("<i4").tobytes())
         return total.hexdigest()[:16]
+
+    @cached_property
+    def catalogue(self) -> str:
+        """The digest of the items that it names, in their order; equal to the dataset's own."""
+        return catalogue_digest(self.item_ids)
 
     # ------------------------------------------------------------------ text
 
@@ -243,7 +252,20 @@ class ItemIndex:
             )
             counts = f"{len(mine - known)} items only in the index, {len(known - mine)} only in the dataset"
             fault = f"{counts} ({detail})"
-        raise IndexMismatchError(f"the item index does not fit dataset {dataset.name!r}: {fault}", REBUILD)
+        raise IndexMismatchError(
+            f"the item index (catalogue {self.catalogue}) does not fit dataset {dataset.name!r} "
+            f"(catalogue {dataset.catalogue}): {fault}",
+            REBUILD,
+        )
+
+    def check_requests(self, requests: Requests) -> None:
+        """Make sure that requests are about these items.
+
+        Raises:
+            IndexMismatchError: they are of another catalogue.
+            DataError: they name rows that the index doesn't have.
+        """
+        requests.check_catalogue(self.catalogue, len(self), "the model's item index")
 
     def token_rows(self, tokenizer: Callable[[list[str]], Sequence[int | None]] | Any) -> TokenRows:
         """The token ids that name each item: begin, codes, end.

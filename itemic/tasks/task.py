@@ -54,6 +54,7 @@ class Task(ABC):
     name: ClassVar[str]
     leads: ClassVar[dict[str, tuple[str, ...]]]  # kind → wordings; what varies follows after them
     plain: ClassVar[bool] = False  # segments rather than messages
+    least_items: ClassVar[int] = 0  # that a history must have for evaluation to ask about it
 
     def __post_init__(self) -> None:
         most = max((len(wordings) for wordings in self.leads.values()), default=1)
@@ -96,7 +97,14 @@ class Task(ABC):
             index: names the items.
             requests: the histories; targets aren't looked at.
             dataset: needed where the prompt shows item texts.
+
+        Raises:
+            IndexMismatchError: requests or dataset are of another catalogue.
+            DataError: the requests name rows that the index doesn't have.
         """
+        index.check_requests(requests)
+        if dataset is not None:
+            index.check_dataset(dataset)
         values = self.ask(
             Catalogue(index, None if dataset is None else dataset.items), requests.offsets, requests.items
         )

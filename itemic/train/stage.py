@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from itemic.errors import ConfigError
+from itemic.text import settings_repr
 
 TRAIN = ("all", "embeddings", "last-layers", "lora", "qlora")
 PACKING = ("forest", "blocks", "none")
@@ -165,6 +166,8 @@ class Stage:
     samples: int = 0
     log_every: int = 10
     trackers: tuple[str, ...] = ("tensorboard",)
+
+    __repr__ = settings_repr
 
     def __post_init__(self) -> None:
         if self.epochs is None and self.steps is None:

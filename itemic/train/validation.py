@@ -14,6 +14,7 @@ from itemic.metrics import hit_rate, ndcg, ranks_of
 from itemic.model import Model
 from itemic.sid.trie import Trie
 from itemic.tasks import make_task
+from itemic.tasks.asking import Asker
 from itemic.train.stage import Stage
 
 K = 10
@@ -42,15 +43,15 @@ class Validation:
         wanted = stage.validate_task
         options = {"task": wanted} if isinstance(wanted, str) else dict(wanted)
         task = make_task(options.pop("task"), **options)
-        prompts = task.prompts(model.index, self.requests, dataset)
-        self.prompts = model.chat.prompt_batch([prompt.messages or prompt.text or "" for prompt in prompts])
+        asked = Asker(model, task, dataset=dataset).ask(self.requests)
+        self.prompts, self.targets = asked.prompts, self.requests.targets[asked.rows]
         self.trie = Trie.build(model.item_rows)
 
     def __call__(self, model: Model) -> dict[str, float]:
         """``hr@10``, ``ndcg@10`` and ``requests``, how many were asked."""
         search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
         items, _ = search.rank(self.prompts, k=K)
-        ranks = ranks_of(items, self.requests.targets)
+        ranks = ranks_of(items, self.targets)
         return {
             f"hr@{K}": float(hit_rate(ranks, K).mean()),
             f"ndcg@{K}": float(ndcg(ranks, K).mean()),
@@ -62,14 +63,14 @@ class Validation:
         """Greedy, unconstrained answers to the first prompts, with the target's text beside them, to be
         read."""
         found = []
-        for request in range(min(self.stage.samples, len(self.requests))):
+        for request in range(min(self.stage.samples, len(self.targets))):
             prompt = torch.from_numpy(self.prompts[request].astype(np.int64))[None].to(model.lm.device)
             generate: Any = model.lm.generate
             out = generate(
                 prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=ANSWER_TOKENS
             )
             text = str(model.tokenizer.decode(out[0, prompt.shape[1] :].tolist()))
-            target = model.index.text(int(self.requests.targets[request]))
+            target = model.index.text(int(self.targets[request]))
             asked = str(model.tokenizer.decode(prompt[0].tolist()))
             found.append({"prompt": asked, "answer": text, "target": target})
         return found
@@ -83,4 +84,4 @@ def sample_requests(requests: Requests, count: int, seed: int) -> Requests:
     histories = [requests.history(int(request)) for request in known]
     offsets = np.concatenate([[0], np.cumsum([len(history) for history in histories])]).astype(np.int64)
     items = np.concatenate([*histories, np.zeros(0, np.int32)]).astype(np.int32)
-    return Requests(requests.users[known], offsets, items, requests.targets[known])
+    return Requests(requests.users[known], offsets, items, requests.targets[known], requests.catalogue)

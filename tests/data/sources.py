@@ -46,7 +46,8 @@ class Fault:
     Attributes:
         name: what is wrong.
         break_it: does it to the folder.
-        kind: under which kind the drop is counted.
+        kind: under which kind the drop is counted; "unknown item" and "missing title" are gaps of the catalogue, which
+            ``missing_text`` is about.
         says: what the error message must name.
         left: the sequences that stay when bad rows are dropped.
         options: for ``read``.
@@ -252,6 +253,25 @@ def write_recbole(folder: Path) -> None:
     write_text(folder / "tiny.item", _lines(["item_id:token\ttitle:token_seq\tcategories:token_seq", *items]))
 
 
+def write_table(folder: Path) -> None:
+    rows = [f'"{user}";{item};4,5;{time}' for user, item, time in events()]
+    write_text(folder / "events.csv", _lines(["userId;itemId;rating;time", *rows]))
+    items = [f'{key};"{title}";{" > ".join(CATEGORIES)}' for key, title in TITLES.items()]
+    write_text(folder / "items.csv", _lines(["item-id;name;category", *items]))
+
+
+def write_table_lines(folder: Path) -> None:
+    rows: list[Any] = [
+        {"session": user, "product": int(item), "stars": 4.5, "ts": time * 1000}
+        for user, item, time in events()
+    ]
+    write_text(folder / "clicks.jsonl.gz", _lines(rows))
+    items: list[Any] = [
+        {"id": key, "title": title, "categories": CATEGORIES} for key, title in TITLES.items()
+    ]
+    write_text(folder / "items.jsonl", _lines(items))
+
+
 def _json_key(name: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -368,7 +388,7 @@ LETTER = Case(
             _json_key("Tiny.item.json", lambda items: items.update({"3": "Soap"})),
             "broken item",
             ("Tiny.item.json", "'3'"),
-            without("3"),
+            SEQUENCES,
         ),
     ),
 )
@@ -461,7 +481,7 @@ MOVIELENS_CSV = Case(
             edit_text("movies.csv", '3,"Soap",', "3,"),
             "broken line",
             ("movies.csv, line 4",),
-            without("3"),
+            SEQUENCES,
         ),
         Fault(
             "unordered",
@@ -498,7 +518,7 @@ MOVIELENS_DAT = Case(
             edit_text("movies.dat", "3::Soap::Beauty", "3::Soap", "latin-1"),
             "broken line",
             ("movies.dat, line 3", "2 fields"),
-            without("3"),
+            SEQUENCES,
         ),
     ),
 )
@@ -620,7 +640,7 @@ RECBOLE = Case(
             edit_text("tiny.item", "3\tSoap\t", "3\t"),
             "broken line",
             ("tiny.item, line 4", "2 fields"),
-            without("3"),
+            SEQUENCES,
         ),
         Fault(
             "unordered",
@@ -629,6 +649,128 @@ RECBOLE = Case(
             ("tiny.inter, line 12", "'9'"),
             SEQUENCES,
             {"promise_order": True},
+        ),
+    ),
+)
+TABLE = Case(
+    "table",
+    write_table,
+    True,
+    CATEGORIES,
+    (
+        Fault(
+            "unknown item",
+            append("events.csv", f"8;99;3;{START + 999}\n"),
+            "unknown item",
+            ("events.csv, line 12", "'99'", "'8'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no user",
+            append("events.csv", f" ;1;3;{START}\n"),
+            "missing user",
+            ("events.csv, line 12", "userId"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no time",
+            append("events.csv", "8;1;3;soon\n"),
+            "bad time",
+            ("events.csv, line 12", "time", "'soon'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no number",
+            append("events.csv", f"8;1;good;{START}\n"),
+            "bad rating",
+            ("events.csv, line 12", "rating", "'good'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "short line",
+            append("events.csv", "\n8;1\n"),
+            "broken line",
+            ("events.csv, line 13", "2 fields"),
+            SEQUENCES,
+        ),
+        Fault(
+            "long line after a title on two lines",
+            edit_text("items.csv", '3;"Soap";Beauty > Tapes, Glue & More', '3;"So\nap";a;b'),
+            "broken line",
+            ("items.csv, line 4", "4 fields"),
+            SEQUENCES,
+        ),
+        Fault(
+            "not UTF-8",
+            append("events.csv", f"\xff;3;3;{START}\n", "latin-1"),
+            "broken line",
+            ("events.csv, line 12", "utf-8"),
+            SEQUENCES,
+        ),
+        Fault(
+            "item without id",
+            append("items.csv", ";Sope;Horror\n"),
+            "missing item id",
+            ("items.csv, line 6",),
+            SEQUENCES,
+        ),
+        Fault(
+            "item twice",
+            append("items.csv", "3;Sope;Horror\n"),
+            "duplicate item",
+            ("items.csv, line 6", "'3'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no title",
+            edit_text("items.csv", '"Soap"', ""),
+            "missing title",
+            ("items.csv, line 4", "'3'"),
+            without("3"),
+        ),
+        Fault(
+            "unordered",
+            in_time_order("events.csv", f"9;2;3;{START}"),
+            "unordered time",
+            ("events.csv, line 12", "'9'"),
+            SEQUENCES,
+            {"promise_order": True},
+        ),
+    ),
+)
+TABLE_LINES = Case(
+    "table",
+    write_table_lines,
+    True,
+    CATEGORIES,
+    (
+        Fault(
+            "broken line",
+            append("clicks.jsonl.gz", '{"session": "8", "product": \n'),
+            "broken line",
+            ("clicks.jsonl.gz, line 11",),
+            SEQUENCES,
+        ),
+        Fault(
+            "not an object",
+            append("clicks.jsonl.gz", "[1, 2]\n"),
+            "broken line",
+            ("clicks.jsonl.gz, line 11", "object"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no time",
+            append("clicks.jsonl.gz", '{"session": "8", "product": 1}\n'),
+            "bad time",
+            ("clicks.jsonl.gz, line 11", "ts"),
+            SEQUENCES,
+        ),
+        Fault(
+            "item twice",
+            append("items.jsonl", '{"id": 3, "title": "Sope"}\n'),
+            "duplicate item",
+            ("items.jsonl, line 5", "'3'"),
+            SEQUENCES,
         ),
     ),
 )
@@ -642,4 +784,6 @@ CASES = {
     "amazon-2018": AMAZON_2018,
     "amazon-2023": AMAZON_2023,
     "recbole": RECBOLE,
+    "table": TABLE,
+    "table-lines": TABLE_LINES,
 }

@@ -17,11 +17,16 @@ from itemic.errors import ConfigError, DataError
 
 from .sources import CASES, SEQUENCES, TITLES, Case, Fault, Sequences, seconds
 
-FAULTS = [
-    pytest.param(case, fault, id=f"{name}, {fault.name}")
-    for name, case in CASES.items()
-    for fault in case.faults
-]
+GAPS = ("unknown item", "missing title")
+
+
+def faults(gaps: bool) -> list[Any]:
+    return [
+        pytest.param(case, fault, id=f"{name}, {fault.name}")
+        for name, case in CASES.items()
+        for fault in case.faults
+        if (fault.kind in GAPS) == gaps
+    ]
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
@@ -49,7 +54,12 @@ def test_the_catalogue_is_read(case: Case, dataset: Dataset) -> None:
     assert dataset.items.columns == list(c.ITEM_COLUMNS)
     assert dict(zip(dataset.items[c.ITEM_ID], dataset.items[c.TITLE], strict=True)) == TITLES
     assert dataset.items[c.CATEGORIES].to_list() == [case.categories] * len(TITLES)
-    assert dataset.notes["read"]["empty_titles"] == 1
+    assert dataset.notes["read"]["missing_text"] == {
+        "policy": "keep",
+        "unlisted": 0,
+        "untitled": 1,
+        "interactions": 2,
+    }
 
 
 def test_texts_are_never_null_and_ids_are_unique_strings(dataset: Dataset) -> None:
@@ -136,7 +146,7 @@ def test_what_was_read_is_noted(dataset: Dataset) -> None:
     assert len(TITLES) in notes["files"].values()
 
 
-@pytest.mark.parametrize(("case", "fault"), FAULTS)
+@pytest.mark.parametrize(("case", "fault"), faults(gaps=False))
 def test_a_bad_row_is_an_error_that_names_it(case: Case, fault: Fault, tmp_path: Path) -> None:
     case.write(tmp_path)
     fault.break_it(tmp_path)
@@ -146,21 +156,55 @@ def test_a_bad_row_is_an_error_that_names_it(case: Case, fault: Fault, tmp_path:
     assert "on_bad_row" in caught.value.remedy
 
 
-@pytest.mark.parametrize(("case", "fault"), FAULTS)
+@pytest.mark.parametrize(("case", "fault"), faults(gaps=False))
 def test_a_bad_row_is_dropped_and_counted(case: Case, fault: Fault, tmp_path: Path) -> None:
     case.write(tmp_path)
     fault.break_it(tmp_path)
     dataset = read(case.format, tmp_path, on_bad_row="drop", **fault.options)
     assert sequences_of(dataset) == fault.left
     notes = dataset.notes["read"]
-    also = (
-        {"unknown item"}
-        if fault.left == {u: [i for i in s if i != "3"] for u, s in SEQUENCES.items()}
-        else set()
-    )
-    assert set(notes["dropped"]) - also == {fault.kind}
-    assert notes["dropped"][fault.kind] == 1
+    assert notes["dropped"] == {fault.kind: 1}
     assert all(any(word in example for example in notes["examples"]) for word in fault.says)
+
+
+@pytest.mark.parametrize(("case", "fault"), faults(gaps=True))
+class TestMissingText:
+    def test_error_names_the_first_item(self, case: Case, fault: Fault, tmp_path: Path) -> None:
+        case.write(tmp_path)
+        fault.break_it(tmp_path)
+        with pytest.raises(DataError) as caught:
+            read(case.format, tmp_path, missing_text="error", **fault.options)
+        assert not [word for word in fault.says if word not in caught.value.message], caught.value.message
+        assert "missing_text" in caught.value.remedy
+
+    def test_drop_takes_items_and_interactions(self, case: Case, fault: Fault, tmp_path: Path) -> None:
+        case.write(tmp_path)
+        fault.break_it(tmp_path)
+        dataset = read(case.format, tmp_path, missing_text="drop", on_bad_row="drop", **fault.options)
+        left = {user: [item for item in items if item != "4"] for user, items in fault.left.items()}
+        assert sequences_of(dataset) == left
+        assert (dataset.items[c.TITLE] != "").all()
+
+    def test_keep_leaves_them_known_by_id(self, case: Case, fault: Fault, tmp_path: Path) -> None:
+        case.write(tmp_path)
+        fault.break_it(tmp_path)
+        dataset = read(case.format, tmp_path, on_bad_row="drop", **fault.options)
+        lost = "99" if fault.kind == "unknown item" else "3"
+        row = dataset.items.row(by_predicate=pl.col(c.ITEM_ID) == lost, named=True)
+        assert row[c.TITLE] == ""
+        assert sum(dataset.items.select(c.ITEM_COLUMNS).null_count().row(0)) == 0
+        notes = dataset.notes["read"]["missing_text"]
+        assert (notes["unlisted"], notes["untitled"]) == ((1, 1) if lost == "99" else (0, 2))
+        events = [item for items in sequences_of(dataset).values() for item in items]
+        assert events.count(lost) == (1 if lost == "99" else 2)
+        assert notes["interactions"] == events.count(lost) + events.count("4")
+
+
+def test_metadata_of_another_catalogue_are_refused(case: Case, tmp_path: Path) -> None:
+    case.write(tmp_path)
+    renumber(tmp_path)
+    with pytest.raises(DataError, match="knows none of the 4 items"):
+        read(case.format, tmp_path)
 
 
 def test_a_good_source_reads_the_same_under_drop(case: Case, dataset: Dataset, tmp_path: Path) -> None:
@@ -169,11 +213,11 @@ def test_a_good_source_reads_the_same_under_drop(case: Case, dataset: Dataset, t
     assert again.notes["read"]["dropped"] == {}
 
 
-def test_a_source_of_bad_rows_only_is_an_error(case: Case, tmp_path: Path) -> None:
+def test_a_source_of_which_nothing_is_left_is_an_error(case: Case, tmp_path: Path) -> None:
     case.write(tmp_path)
     renumber(tmp_path)
     with pytest.raises(DataError, match="no interactions are left"):
-        read(case.format, tmp_path, on_bad_row="drop")
+        read(case.format, tmp_path, missing_text="drop")
 
 
 def renumber(folder: Path) -> None:
@@ -183,14 +227,16 @@ def renumber(folder: Path) -> None:
     changes: dict[str, Callable[[str], str]] = {
         "json": lambda text: text.replace('": {', 'x": {'),
         "table": lambda text: "\n".join(
-            line if line[:1] not in "1234" else f"x{line}" for line in text.split("\n")
+            line if line[:1] not in tuple("1234") else f"x{line}" for line in text.split("\n")
         ),
         "dump": lambda text: text.replace("asin': '", "asin': 'x").replace('asin": "', 'asin": "x'),
     }
     for path in folder.rglob("*"):
-        if path.name.startswith("meta_"):
+        if path.name == "items.jsonl":
+            write_text(path, read_text(path).replace('"id": "', '"id": "x'))
+        elif path.name.startswith("meta_"):
             write_text(path, changes["dump"](read_text(path)))
-        elif path.name.startswith(("movies", "tiny.item")):
+        elif path.name.startswith(("movies", "tiny.item", "items.csv")):
             write_text(path, changes["table"](read_text(path, "latin-1")), "latin-1")
         elif path.name.endswith((".item.json", ".pretrain.json")):
             write_text(path, changes["json"](read_text(path)))
@@ -201,6 +247,8 @@ def test_unknown_options_and_policies_are_refused(case: Case, dataset: Dataset, 
         read(case.format, tmp_path, colour="red")
     with pytest.raises(ConfigError, match="on_bad_row"):
         read(case.format, tmp_path, on_bad_row="ignore")
+    with pytest.raises(ConfigError, match="missing_text"):
+        read(case.format, tmp_path, missing_text="ignore")
 
 
 def test_a_missing_folder_file_or_format_is_named(tmp_path: Path) -> None:
@@ -267,7 +315,7 @@ def test_real_files_have_their_published_counts(
         "items": len(dataset.items),
         "used": dataset.interactions[c.ITEM_ID].n_unique(),
         "events": len(dataset.interactions),
-        "untitled": dataset.notes["read"]["empty_titles"],
+        "untitled": dataset.notes["read"]["missing_text"]["untitled"],
     } == counts
     assert dataset.interactions[c.USER_ID].rle().len() == counts["users"]
     times = dataset.sequences.timestamps

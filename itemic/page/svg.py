@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape as escape_markup
 from itertools import pairwise
+
+from itemic.text import shown
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 12, 44
@@ -214,3 +216,8 @@ def thin_out(points: Sequence[tuple[float, float]], most: int = 200) -> list[tup
         return corners
     step = len(corners) / most
     return [corners[int(i * step)] for i in range(most)] + [corners[-1]]
+
+
+def escape(text: str) -> str:
+    """The text inside an element or attribute."""
+    return escape_markup(shown(text))
