@@ -14,6 +14,7 @@ from itemic.cli.common import (
     Set,
     artifact,
     load_dataset,
+    load_index,
     print_json,
     print_table,
     settings,
@@ -23,7 +24,7 @@ from itemic.cli.common import (
 if TYPE_CHECKING:
     from itemic.data.settings import FilterRule
 
-app = typer.Typer(help="Datasets: import, describe, simulate.", no_args_is_help=True)
+app = typer.Typer(help="Datasets: import, export, describe, simulate.", no_args_is_help=True)
 SPLITS = "leave-one-out, leave-last-out, temporal or published"
 Split = Annotated[str, typer.Option(help=f"{SPLITS}.")]
 Limit = Annotated[int | None, typer.Option(min=1, rich_help_panel="A quick trial on a part")]
@@ -110,6 +111,29 @@ def describe(
     if plot is not None:
         plot_description(dataset, plot)
         typer.echo(f"wrote {plot}", err=as_json)
+
+
+@app.command()
+def export(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
+    output: Output,
+    format: Annotated[
+        str, typer.Option(help="minionerec, letter, recbole, onerec-think or openonerec.", show_default=False)
+    ],
+    index: Annotated[
+        Path | None,
+        typer.Option(help="Semantic IDs to write as well: an index folder, a run's or a model's."),
+    ] = None,
+) -> None:
+    """Write a dataset as the files of another system; they are called as the folder is."""
+    from itemic.sid.export import export_dataset
+
+    found = load_dataset(dataset)
+    sids = None if index is None else load_index(index)
+    with artifact(output, "export", {"format": format}, {"dataset": dataset}) as folder:
+        lost = export_dataset(found, folder, format, index=sids, name=output.resolve().name)
+    if lost:
+        typer.echo(f"not in these files: {'; '.join(lost)}")
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Any
 
 from itemic.errors import ConfigError
 from itemic.schema import SYSTEM
+from itemic.tasks.next_title import NextTitle
 from itemic.tasks.semantic import Semantics
 from itemic.tasks.sequence import ItemSequence
 from itemic.tasks.sequential import Sequential
@@ -22,6 +23,7 @@ TASKS: dict[str, Task] = {
     "C": Sequential(),
     "D": Semantics(),
     "E": Transitions(),
+    "F": NextTitle(),
     "sequence": ItemSequence(),
 }
 
