@@ -47,11 +47,14 @@ def check(
     """
     from itemic.recipe import check_recipe
     from itemic.recipe.shipped import find_recipe
+    from itemic.recipe.trackers import trackers_of
+    from itemic.trackers import check_trackers
 
     if recipe.is_dir() and find_recipe(recipe) == recipe:
         _check_folder(recipe, as_json)
         return
     found, waiting = check_recipe(recipe, override or [])
+    told = check_trackers(trackers_of(found))
     stages = [str(stage.get("name", "train")) for stage in found.stages]
     seen = None
     if shapes or config is not None or tokens is not None:
@@ -59,12 +62,19 @@ def check(
 
         seen = recipe_shapes(found, config, tokens)
     if as_json:
-        about = {"name": found.name, "stages": stages, "waits_for": [str(fault) for fault in waiting]}
+        about = {
+            "name": found.name,
+            "stages": stages,
+            "waits_for": [str(fault) for fault in waiting],
+            "notes": told,
+        }
         print_json(about | {"shapes": None if seen is None else seen.to_json()})
         return
     say(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
     for fault in waiting:
         say(f"  it waits for {fault}")
+    for line in told:
+        say(f"  {line}")
     if seen is not None:
         print_table(seen.table())
 

@@ -19,6 +19,7 @@ from itemic.schema import SYSTEM
 from itemic.train.stage import SILENT, Stage
 
 TORCH = ("torch", "transformers")
+UNSEEN = ("batch_size", "trackers", "samples", "verbose")  # of an evaluation: no ranking depends on them
 
 
 def steps_of(recipe: Recipe) -> list[Step]:
@@ -125,7 +126,7 @@ def _stages(recipe: Recipe) -> list[Step]:
 
 
 def _evaluate(recipe: Recipe, model: str) -> Step:
-    config = _dump(recipe.evaluate, "k", "published", "batch_size") | {"longest": max(recipe.evaluate.k)}
+    config = _dump(recipe.evaluate, "k", "published", *UNSEEN) | {"longest": max(recipe.evaluate.k)}
     config["task"] = task_of(recipe, recipe.evaluate.task)
     job = partial(work.rank, model, config["task"])
     return Step("evaluate", config, ("data", model), job, resumes=True, packages=TORCH)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import merge_notes, write_json, write_text
 from itemic.pipeline.step import Job
+from itemic.pipeline.watch import publish, watching
 from itemic.progress import log
 
 if TYPE_CHECKING:
@@ -199,19 +200,23 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
     part, dataset = job.recipe.evaluate, load_dataset(job)
     requests = dataset.split(part.split)
     longest = max(part.k)
-    recommend(
-        load_model(job, step),
-        requests,
-        task=task,
-        dataset=dataset,
-        beams=part.beams,
-        k=longest,
-        normalize=part.normalize,
-        exclude_history=part.exclude_history,
-        thinking=part.thinking,
-        batch_size=part.batch_size,
-        output=job.output / TRAINED,
-    )
+    with watching(job, dataset, requests) as watched:
+        ranking = recommend(
+            load_model(job, step),
+            requests,
+            task=task,
+            dataset=dataset,
+            beams=part.beams,
+            k=longest,
+            normalize=part.normalize,
+            exclude_history=part.exclude_history,
+            thinking=part.thinking,
+            batch_size=part.batch_size,
+            tf32=part.tf32,
+            output=job.output / TRAINED,
+            watch=watched.watch,
+        )
+        watched.samples(ranking)
     for name in part.baselines:
         ranker: Ranker = BASELINES[name](dataset)
         rank_all(
@@ -247,6 +252,7 @@ def report(job: Job) -> None:
     table.save(job.output / COMPARISON)
     write_text(job.output / "comparison.md", table.markdown())
     write_text(job.output / PAGE, run_page(job.root, job.output))
+    publish(job, list(reports.values()), table)
 
 
 def load_dataset(job: Job) -> Dataset:

@@ -13,6 +13,7 @@ from itemic.recipe.schema import DataPart, DistributionPart, EvaluatePart, Index
 from itemic.recipe.source import KeyPath
 from itemic.recipe.tasks import TASK_OPTIONS
 from itemic.recipe.words import meant
+from itemic.trackers import TRACKERS
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][\w\-]*")
 
@@ -133,6 +134,8 @@ def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:
         yield from (
             (("evaluate", "baselines", i), text) for _, text in _one_of(("baseline",), name, names.BASELINES)
         )
+    for i, name in enumerate(part.trackers or []):
+        yield from ((("evaluate", "trackers", i), text) for _, text in _one_of(("tracker",), name, TRACKERS))
     for i, paper in enumerate(part.published):
         for key in paper.metrics:
             if not re.fullmatch(r"(hr|recall|ndcg|mrr)@[1-9]\d*", key.lower()):

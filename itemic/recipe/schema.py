@@ -231,8 +231,12 @@ class EvaluatePart(Part):
     exclude_history: bool = False
     thinking: Literal["no_think", "empty"] | None = None
     batch_size: PositiveInt = 32
+    tf32: bool = True
     baselines: list[str] = list(BASELINES)
     published: list[PublishedPart] = []
+    trackers: list[str] | None = None
+    samples: NonNegativeInt = 10
+    verbose: bool = False
 
 
 class DistributionPart(Part):
