@@ -2,6 +2,8 @@
 # make test         set up with all extras, lint, types, floors, all tests (JOBS=2 of them at a time)
 # make fast         the same without the slow tests
 # make bench        every benchmark at its small size
+# make reference    write docs/reference.md from the code
+# make docs         build the site of documents, in site/
 # make clean        remove what the above made, but for runs/
 
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
@@ -14,7 +16,7 @@ JOBS   ?= 2
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 TORCH  := $(shell grep -E '^torch==' constraints.txt)
 
-.PHONY: setup quickstart test fast lint bench clean
+.PHONY: setup quickstart test fast lint bench reference docs clean
 
 setup: $(READY)
 
@@ -52,5 +54,12 @@ bench: $(READY)
 	$(PIP) -e '.[bench]'
 	@for bench in decode forest train stream data sid sid_downstream; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
 
+reference: $(READY)
+	$(BIN)/python docs/tools/reference.py
+
+docs: $(READY)
+	$(PIP) -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import data, evaluate, model, recipe, run, sid_report, state, tasks
+from itemic.cli import data, evaluate, init, model, recipe, run, sid_report, state, tasks, train
 from itemic.cli.common import say
 from itemic.errors import ItemicError
 
@@ -19,10 +19,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("check")(run.check)
 app.command("recommend")(run.recommend)
 app.command("report")(run.report)
+app.command("train", epilog=train.KEYS)(train.train)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 app.add_typer(sid_report.app, name="sid")  # sid.app, and the commands that sid_report.py adds to it

@@ -47,11 +47,14 @@ def check(
     """
     from itemic.recipe import check_recipe
     from itemic.recipe.shipped import find_recipe
+    from itemic.recipe.trackers import trackers_of
+    from itemic.trackers import check_trackers
 
     if recipe.is_dir() and find_recipe(recipe) == recipe:
         _check_folder(recipe, as_json)
         return
     found, waiting = check_recipe(recipe, override or [])
+    told = check_trackers(trackers_of(found))
     stages = [str(stage.get("name", "train")) for stage in found.stages]
     seen = None
     if shapes or config is not None or tokens is not None:
@@ -59,12 +62,19 @@ def check(
 
         seen = recipe_shapes(found, config, tokens)
     if as_json:
-        about = {"name": found.name, "stages": stages, "waits_for": [str(fault) for fault in waiting]}
+        about = {
+            "name": found.name,
+            "stages": stages,
+            "waits_for": [str(fault) for fault in waiting],
+            "notes": told,
+        }
         print_json(about | {"shapes": None if seen is None else seen.to_json()})
         return
     say(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
     for fault in waiting:
         say(f"  it waits for {fault}")
+    for line in told:
+        say(f"  {line}")
     if seen is not None:
         print_table(seen.table())
 
@@ -158,10 +168,12 @@ def report(
 
 
 def recommend(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL", help="The folder of a finished run, or a model's own.")
+    ],
     user: Annotated[str | None, typer.Option(help="A user of the dataset.")] = None,
     history: Annotated[
-        str | None, typer.Option("--item-history", metavar="ID,ID,…", help="Items instead of a user.")
+        str | None, typer.Option("--history", metavar="ID,ID,…", help="Items instead of a user.")
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.", min=1)] = 10,
     beams: Annotated[
@@ -171,13 +183,24 @@ def recommend(
         bool | None,
         typer.Option("--exclude-history/--allow-history", help="Whether known items may come again."),
     ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="For a model's folder: the dataset that knows the user.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank the catalogue for one user of a finished run, or for a list of items."""
     from itemic.pipeline.recommend import recommend_one
 
     items = [item.strip() for item in history.split(",")] if history is not None else None
-    answer = recommend_one(folder, user=user, items=items, k=k, beams=beams, exclude_history=exclude_history)
+    answer = recommend_one(
+        folder,
+        user=user,
+        items=items,
+        k=k,
+        beams=beams,
+        exclude_history=exclude_history,
+        dataset=dataset,
+    )
     if as_json:
         print_json(answer.to_json())
     else:

@@ -17,6 +17,8 @@ from itemic.pipeline.step import Job
 from itemic.pipeline.steps import steps_of
 from itemic.progress import log
 from itemic.recipe import Recipe, dump_recipe
+from itemic.recipe.trackers import trackers_of
+from itemic.trackers import check_trackers
 from itemic.train.ranks import Ranks, joined
 
 RECIPE = "recipe.yaml"
@@ -78,6 +80,8 @@ class Run:
                 for step in steps_of(self.recipe):
                     recover(self.root / step.name)
                 plan = self.plan(start=start, until=until, force=force, rebuild=rebuild)
+                for line in check_trackers(trackers_of(self.recipe, (p.step.name for p in plan if p.run))):
+                    log.info("%s", line)
                 write_text(self.root / RECIPE, dump_recipe(self.recipe))
                 for number, planned in enumerate(plan, 1):
                     self._do(planned, f"{number}/{len(plan)} {planned.step.name}", ranks)

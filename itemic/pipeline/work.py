@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import merge_notes, write_json, write_text
 from itemic.pipeline.step import Job
+from itemic.pipeline.watch import publish, watching
 from itemic.progress import log
 
 if TYPE_CHECKING:
@@ -24,16 +25,16 @@ TRAINED = "model"  # the folder of the model's own ranking, and the name of its 
 
 def make_data(job: Job) -> None:
     """Read or simulate, filter, split."""
-    from itemic.data import SplitRule
     from itemic.data.filters import apply_filters
     from itemic.data.settings import FilterRule
+    from itemic.data.split import choose_split
     from itemic.data.statistics import describe
 
     part = _data_part(job)
     dataset = _simulated(job) if part.simulate is not None else _read(job)
     if part.filters:
         dataset = apply_filters(dataset, FilterRule(**part.filters))
-    dataset = dataset.with_split(SplitRule(**part.split.model_dump()))
+    dataset = dataset.with_split(choose_split(dataset.rule, **part.split.model_dump(exclude_unset=True)))
     dataset.split(job.recipe.evaluate.split)  # an empty split is told now, and not after the training
     dataset.save(job.output)
     description = describe(dataset)
@@ -62,7 +63,17 @@ def _read(job: Job) -> Dataset:
     from itemic.data import read
 
     part = _data_part(job)
-    return read(str(part.format), str(part.path), on_bad_row=part.on_bad_row, **part.options)
+    return read(
+        str(part.format),
+        str(part.path),
+        on_bad_row=part.on_bad_row,
+        missing_text=part.missing_text,
+        limit_users=part.limit_users,
+        limit_items=part.limit_items,
+        limit_rows=part.limit_rows,
+        seed=job.recipe.seed,
+        **part.options,
+    )
 
 
 def make_index(job: Job) -> None:
@@ -193,19 +204,23 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
     part, dataset = job.recipe.evaluate, load_dataset(job)
     requests = dataset.split(part.split)
     longest = max(part.k)
-    recommend(
-        load_model(job, step),
-        requests,
-        task=task,
-        dataset=dataset,
-        beams=part.beams,
-        k=longest,
-        normalize=part.normalize,
-        exclude_history=part.exclude_history,
-        thinking=part.thinking,
-        batch_size=part.batch_size,
-        output=job.output / TRAINED,
-    )
+    with watching(job, dataset, requests) as watched:
+        ranking = recommend(
+            load_model(job, step),
+            requests,
+            task=task,
+            dataset=dataset,
+            beams=part.beams,
+            k=longest,
+            normalize=part.normalize,
+            exclude_history=part.exclude_history,
+            thinking=part.thinking,
+            batch_size=part.batch_size,
+            tf32=part.tf32,
+            output=job.output / TRAINED,
+            watch=watched.watch,
+        )
+        watched.samples(ranking)
     for name in part.baselines:
         ranker: Ranker = BASELINES[name](dataset)
         rank_all(
@@ -241,6 +256,7 @@ def report(job: Job) -> None:
     table.save(job.output / COMPARISON)
     write_text(job.output / "comparison.md", table.markdown())
     write_text(job.output / PAGE, run_page(job.root, job.output))
+    publish(job, list(reports.values()), table)
 
 
 def load_dataset(job: Job) -> Dataset:

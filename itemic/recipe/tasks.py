@@ -11,7 +11,15 @@ from itemic.schema import SYSTEM
 
 
 class TaskOptions(BaseModel):
-    """What every task takes: where its rows go in the mixture, and how many of its wordings are used."""
+    """What every task takes: where its rows go in the mixture, and how many of its wordings are used.
+
+    Attributes:
+        task: which one.
+        source: the name that its conversations carry, by which stages weigh them; the task's own unless given.
+        limit: the most conversations; None for all.
+        weight: its share of the conversations of all tasks with a weight; None keeps all of them.
+        seed: of its random choices; None for the recipe's.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,6 +49,14 @@ class Sequential(Windowed):
     thoughts: Literal["none", "categories"] = "none"
 
 
+class NextTitle(Windowed):
+    """Task F."""
+
+    templates: PositiveInt | None = 1
+    window: Literal["sliding", "blocks"] = "sliding"
+    split_points: Literal["every", "last"] = "every"
+
+
 class ItemSequence(Windowed):
     """Task sequence."""
 
@@ -66,6 +82,7 @@ TASK_OPTIONS: dict[str, type[TaskOptions]] = {
     "C": Sequential,
     "D": Semantic,
     "E": Transitions,
+    "F": NextTitle,
     "sequence": ItemSequence,
 }
 
