@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from common import Row, main, shared_data
 
-NAMES = ("rqkmeans", "balanced", "rqkmeans+", "rqvae")
+NAMES = ("rqkmeans", "balanced", "rqkmeans+")
 LEVELS = (256, 256, 256)
 
 
