@@ -154,8 +154,8 @@ def description_table(description: dict[str, Any]) -> Table:
     split = description["split"]
     sizes = split.get("error") or ", ".join(f"{name} {split[name]:,}" for name in c.SPLITS)
     origin = " by the source" if split["method"] == "published" else ""
-    shown = f"last {split['history']}" if split["history"] else "all"
-    table.add_row("split", f"{split['method']}{origin}, {shown} items as history: {sizes}")
+    length = f"last {split['history']}" if split["history"] else "all"
+    table.add_row("split", f"{split['method']}{origin}, {length} items as history: {sizes}")
     for name, value in provenance_rows(description):
         table.add_row(name, value)
     return table
