@@ -159,6 +159,12 @@ class Dataset:
     def item_ids(self) -> list[str]:
         return self.items[c.ITEM_ID].to_list()
 
+    @property
+    def titles(self) -> pl.Series:
+        """What to call each item on a screen: its title, or its id where it has none."""
+        title = pl.when(pl.col(c.TITLE) != "").then(pl.col(c.TITLE))
+        return self.items.select(pl.coalesce(title, c.ITEM_ID).alias(c.TITLE)).to_series()
+
     @cached_property
     def catalogue(self) -> str:
         """The digest of the catalogue, see :func:`catalogue_digest`: equal where rows mean the same items."""

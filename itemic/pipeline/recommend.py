@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itemic import schema as c
 from itemic.artifact import Manifest
 from itemic.errors import ArtifactError, ConfigError, DataError
 from itemic.pipeline.run import RECIPE
@@ -139,7 +138,7 @@ def recommend_one(
     asked = Requests(*_alone(rows))
     known = part.exclude_history if exclude_history is None else exclude_history
     best, scores = ranker.rank(asked, k, known)
-    titles = dataset.items[c.TITLE]
+    titles = dataset.titles
     ids, sids = dataset.item_ids, model.index.texts
     found = [(int(row), float(score)) for row, score in zip(best[0], scores[0], strict=True) if row >= 0]
     return Answer(

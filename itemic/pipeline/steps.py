@@ -53,7 +53,7 @@ def _needs(recipe: Recipe, *steps: str) -> tuple[str, ...]:
 
 
 def _data(data: DataPart) -> Step:
-    config = _dump(data, "path")
+    config = _dump(data, "path") | {"split": data.split.model_dump(mode="json", exclude_unset=True)}
     files = data_inputs(data)
     return Step("data", config, (), work.make_data, files, packages=("polars", "numpy"))
 

@@ -25,16 +25,16 @@ TRAINED = "model"  # the folder of the model's own ranking, and the name of its 
 
 def make_data(job: Job) -> None:
     """Read or simulate, filter, split."""
-    from itemic.data import SplitRule
     from itemic.data.filters import apply_filters
     from itemic.data.settings import FilterRule
+    from itemic.data.split import choose_split
     from itemic.data.statistics import describe
 
     part = _data_part(job)
     dataset = _simulated(job) if part.simulate is not None else _read(job)
     if part.filters:
         dataset = apply_filters(dataset, FilterRule(**part.filters))
-    dataset = dataset.with_split(SplitRule(**part.split.model_dump()))
+    dataset = dataset.with_split(choose_split(dataset.rule, **part.split.model_dump(exclude_unset=True)))
     dataset.split(job.recipe.evaluate.split)  # an empty split is told now, and not after the training
     dataset.save(job.output)
     description = describe(dataset)
@@ -67,6 +67,10 @@ def _read(job: Job) -> Dataset:
         str(part.path),
         on_bad_row=part.on_bad_row,
         missing_text=part.missing_text,
+        limit_users=part.limit_users,
+        limit_items=part.limit_items,
+        limit_rows=part.limit_rows,
+        seed=job.recipe.seed,
         **part.options,
     )
 

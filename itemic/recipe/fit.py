@@ -84,7 +84,8 @@ def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
     if data.simulate is None and (data.format is None or data.path is None):
         yield ("data",), "needs a format and a path, or simulate"
     if data.simulate is not None:
-        for key in _given(data, ("format", "path", "options", "on_bad_row", "missing_text")):
+        vain = ("format", "path", "options", "on_bad_row", "missing_text")
+        for key in _given(data, (*vain, "limit_users", "limit_items", "limit_rows")):
             yield ("data", key), "has no meaning beside simulate"
 
 

@@ -40,9 +40,12 @@ class Part(BaseModel):
 
 
 class SplitPart(Part):
-    """How interactions are divided, see :class:`itemic.data.split.SplitRule`."""
+    """How interactions are divided, see :class:`itemic.data.split.SplitRule`.
 
-    method: str = "leave-one-out"
+    What isn't given is as the source's own split has it, where it has one; else leave-one-out.
+    """
+
+    method: str | None = None
     history: PositiveInt | None = 50
     ratios: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
 
@@ -50,6 +53,8 @@ class SplitPart(Part):
 class DataPart(Part):
     """Raw files of a ``format`` at a ``path``, or a marketplace to ``simulate``.
 
+    ``limit_users``, ``limit_items`` and ``limit_rows`` take a part for a quick trial, before the filters, see
+    :func:`itemic.data.limits.apply_limits`.
     ``filters`` has the fields of :class:`itemic.data.settings.FilterRule`, ``simulate`` those of
     :class:`itemic.data.settings.SimulatorConfig`, ``options`` whatever the format's reader takes.
     """
@@ -59,6 +64,9 @@ class DataPart(Part):
     options: dict[str, Any] = {}
     on_bad_row: Literal["error", "drop"] = "error"
     missing_text: Literal["keep", "drop", "error"] = "keep"
+    limit_users: PositiveInt | None = None
+    limit_items: PositiveInt | None = None
+    limit_rows: PositiveInt | None = None
     simulate: dict[str, Any] | None = None
     filters: dict[str, Any] | None = None
     split: SplitPart = SplitPart()

@@ -63,13 +63,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Case:
-    """A format: how to write it, what its files say beside titles, and its faults."""
+    """A format: how to write it, what its files say beside titles, its faults, and the values of further columns."""
 
     format: str
     write: Callable[[Path], None]
     timed: bool
     categories: list[str]
     faults: tuple[Fault, ...]
+    items: dict[str, Any] = field(default_factory=dict)
+    interactions: dict[str, Any] = field(default_factory=dict)
 
 
 def edit_text(name: str, old: str, new: str, encoding: str = "utf-8") -> Callable[[Path], None]:
@@ -182,6 +184,7 @@ def write_movielens_dat(folder: Path) -> None:
 def write_amazon_2014(folder: Path) -> None:
     reviews: list[Any] = [
         {"reviewerID": user, "asin": item, "overall": 4.5, "unixReviewTime": time, "helpful": [0, 1]}
+        | {"reviewText": "Good.\nVery.", "summary": "good"}
         for user, item, time in events()
     ]
     write_text(folder / "reviews_Tiny_5.json.gz", _lines(reviews))
@@ -191,6 +194,7 @@ def write_amazon_2014(folder: Path) -> None:
             "title": title.replace("&", "&amp;"),
             "categories": [["Beauty"], CATEGORIES],
             "price": 1.5,
+            "salesRank": {"Beauty": 12},
         }
         for key, title in TITLES.items()
     ]
@@ -212,6 +216,7 @@ def write_amazon_2018(folder: Path) -> None:
     write_text(folder / "Tiny_5.json.gz", _lines(reviews))
     metas: list[Any] = [
         {"category": CATEGORIES, "description": ["<b>a</b>", "b"], "title": title, "brand": "", "asin": key}
+        | {"price": "$1,299.50 - $1,400", "main_cat": "All Beauty", "rank": ">#1,234 in Beauty (See top)"}
         for key, title in TITLES.items()
     ]
     write_text(folder / "meta_Tiny.json.gz", _lines(metas))
@@ -226,6 +231,7 @@ def write_amazon_2023(folder: Path) -> None:
             "parent_asin": item,
             "user_id": user,
             "timestamp": time * 1000,
+            "text": "fine",
         }
         for user, item, time in events()
     ]
@@ -236,6 +242,10 @@ def write_amazon_2023(folder: Path) -> None:
             "features": ["f"],
             "description": [],
             "store": "S",
+            "price": None,
+            "main_category": "All Beauty",
+            "average_rating": 4.4,
+            "rating_number": 7,
             "categories": CATEGORIES,
             "parent_asin": key,
         }
@@ -492,6 +502,7 @@ MOVIELENS_CSV = Case(
             {"promise_order": True},
         ),
     ),
+    {"tags": CATEGORIES},
 )
 MOVIELENS_DAT = Case(
     "movielens",
@@ -521,6 +532,7 @@ MOVIELENS_DAT = Case(
             SEQUENCES,
         ),
     ),
+    {"tags": CATEGORIES},
 )
 
 
@@ -600,6 +612,8 @@ AMAZON_2014 = Case(
     True,
     CATEGORIES,
     _amazon("reviews_Tiny_5.json.gz", "meta_Tiny.json.gz", "reviewerID", "asin", "unixReviewTime", 1),
+    {"price": 1.5, "main_category": "Beauty", "sales_rank": 12},
+    {"review": "Good.\nVery.", "summary": "good"},
 )
 AMAZON_2018 = Case(
     "amazon-2018",
@@ -607,6 +621,8 @@ AMAZON_2018 = Case(
     True,
     CATEGORIES,
     _amazon("Tiny_5.json.gz", "meta_Tiny.json.gz", "reviewerID", "asin", "unixReviewTime", 1),
+    {"price": 1299.5, "main_category": "All Beauty", "sales_rank": 1234},
+    {"review": "ok"},
 )
 AMAZON_2023 = Case(
     "amazon-2023",
@@ -614,6 +630,8 @@ AMAZON_2023 = Case(
     True,
     CATEGORIES,
     _amazon("Tiny.jsonl.gz", "meta_Tiny.jsonl.gz", "user_id", "parent_asin", "timestamp", 1000),
+    {"main_category": "All Beauty", "average_rating": 4.4, "rating_number": 7},
+    {"review": "fine", "summary": "t"},
 )
 RECBOLE = Case(
     "recbole",

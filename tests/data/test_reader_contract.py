@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from itemic import schema as c
-from itemic.data import READERS, Dataset, detect_format, read
+from itemic.data import READERS, Dataset, FilterRule, SplitRule, apply_filters, detect_format, read
 from itemic.errors import ConfigError, DataError
 
 from .sources import CASES, SEQUENCES, TITLES, Case, Fault, Sequences, seconds
@@ -51,9 +51,11 @@ def test_every_format_has_a_case() -> None:
 
 
 def test_the_catalogue_is_read(case: Case, dataset: Dataset) -> None:
-    assert dataset.items.columns == list(c.ITEM_COLUMNS)
+    assert dataset.items.columns == [*c.ITEM_COLUMNS, *case.items]
     assert dict(zip(dataset.items[c.ITEM_ID], dataset.items[c.TITLE], strict=True)) == TITLES
-    assert dataset.items[c.CATEGORIES].to_list() == [case.categories] * len(TITLES)
+    tagged = c.TAGS in case.items
+    assert dataset.items[c.TAGS if tagged else c.CATEGORIES].to_list() == [case.categories] * len(TITLES)
+    assert (dataset.items[c.CATEGORIES].list.len().sum() == 0) == (tagged or not case.categories)
     assert dataset.notes["read"]["missing_text"] == {
         "policy": "keep",
         "unlisted": 0,
@@ -63,14 +65,15 @@ def test_the_catalogue_is_read(case: Case, dataset: Dataset) -> None:
 
 
 def test_texts_are_never_null_and_ids_are_unique_strings(dataset: Dataset) -> None:
-    assert dataset.items.schema == {
+    texts = dataset.items.select(c.ITEM_COLUMNS)
+    assert texts.schema == {
         c.ITEM_ID: pl.String,
         c.TITLE: pl.String,
         c.DESCRIPTION: pl.String,
         c.BRAND: pl.String,
         c.CATEGORIES: pl.List(pl.String),
     }
-    assert sum(dataset.items.null_count().row(0)) == 0
+    assert sum(texts.null_count().row(0)) == 0
     assert dataset.items[c.ITEM_ID].is_unique().all()
     assert "Unknown" not in dataset.items[c.BRAND].to_list()
 
@@ -81,7 +84,8 @@ def test_the_sequences_are_read(dataset: Dataset) -> None:
 
 def test_interactions_have_their_columns_and_order(case: Case, dataset: Dataset) -> None:
     table = dataset.interactions
-    assert table.schema == {
+    assert table.columns == [*c.INTERACTION_COLUMNS, *case.interactions]
+    assert table.select(c.INTERACTION_COLUMNS).schema == {
         c.USER_ID: pl.String,
         c.ITEM_ID: pl.String,
         c.TIMESTAMP: pl.Int64,
@@ -98,6 +102,31 @@ def test_interactions_have_their_columns_and_order(case: Case, dataset: Dataset)
     ]
     assert table[c.TIMESTAMP].to_list() == expected
     assert table[c.RATING].to_list() == [4.5] * len(table)
+
+
+def test_further_columns_travel_along(case: Case, dataset: Dataset, tmp_path: Path) -> None:
+    for name, value in case.items.items():
+        assert dataset.items[name].to_list() == [value] * len(dataset.items)
+    rule = FilterRule(user_k_core=3, duplicates="keep-last", max_history=2)
+    kept = apply_filters(dataset, rule).with_split(SplitRule("leave-last-out"))
+    kept.save(tmp_path / "saved")
+    again = Dataset.load(tmp_path / "saved")
+    assert again.interactions.columns == [*c.INTERACTION_COLUMNS, *case.interactions]
+    assert again.items.columns == dataset.items.columns
+    for name, value in case.interactions.items():
+        assert again.interactions[name].to_list() == [value] * len(again.interactions)
+
+
+def test_categories_are_paths_or_tags_by_choice(case: Case, tmp_path: Path) -> None:
+    case.write(tmp_path)
+    tagged = read(case.format, tmp_path, categories_are="tags").items
+    assert tagged[c.TAGS].to_list() == [case.categories] * len(TITLES)
+    assert not tagged[c.CATEGORIES].list.len().sum()
+    paths = read(case.format, tmp_path, categories_are="path").items
+    assert paths[c.CATEGORIES].to_list() == [case.categories] * len(TITLES)
+    assert c.TAGS not in paths.columns
+    with pytest.raises(ConfigError, match="categories_are"):
+        read(case.format, tmp_path, categories_are="trees")
 
 
 def test_save_and_load(dataset: Dataset, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from itemic.data.dataset import Dataset
+from itemic.data.limits import apply_limits
 from itemic.data.readers import (
     amazon_2014,
     amazon_2018,
@@ -18,6 +19,7 @@ from itemic.data.readers import (
     recbole,
     table,
 )
+from itemic.data.readers.labels import as_labels, check_labels
 from itemic.data.readers.missing import check_policy
 from itemic.data.readers.reader import Reader
 from itemic.data.readers.rows import BadRows
@@ -43,6 +45,11 @@ def read(
     *,
     on_bad_row: str = "error",
     missing_text: str = "keep",
+    categories_are: str | None = None,
+    limit_users: int | None = None,
+    limit_items: int | None = None,
+    limit_rows: int | None = None,
+    seed: int = 0,
     **options: Any,
 ) -> Dataset:
     """Read raw files.
@@ -55,6 +62,13 @@ def read(
         missing_text: of items that the metadata lack or that have no title: ``"keep"`` them, known by their id and
             what text there is; ``"drop"`` them and their interactions; or ``"error"``. They are counted in
             ``Dataset.notes``.
+        categories_are: read what items are filed under as a ``"path"`` (general to specific) or as ``"tags"`` (beside
+            each other); None as the format has it.
+        limit_users: for a quick trial on a part; likewise ``limit_items`` and ``limit_rows``, see
+            :func:`itemic.data.limits.apply_limits`.
+        limit_items: see there.
+        limit_rows: see there.
+        seed: of the parts that are drawn.
         options: of the format; see the ``read`` of its module.
 
     Raises:
@@ -73,7 +87,11 @@ def read(
             f"the format {name} has no option {', '.join(unknown)}", f"It has {', '.join(known) or 'none'}."
         )
     check_policy(missing_text)
-    return reader.read(source, BadRows(on_bad_row, missing_text), **options)
+    check_labels(categories_are)
+    whole = as_labels(reader.read(source, BadRows(on_bad_row, missing_text), **options), categories_are)
+    return apply_limits(
+        whole, limit_users=limit_users, limit_items=limit_items, limit_rows=limit_rows, seed=seed
+    )
 
 
 def detect_format(path: str | Path) -> str:

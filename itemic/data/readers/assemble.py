@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import polars as pl
 from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.data.readers.events import FILE, LINE, Events
+from itemic.data.readers.further import has_value
 from itemic.data.readers.missing import Items, place, settle
 from itemic.data.readers.rows import BadRows
 from itemic.data.readers.times import EARLIEST, LATEST
@@ -63,11 +64,7 @@ def assemble(
     del table
     if (np.diff(order) != 1).any():
         chosen = chosen[order]
-    interactions = (
-        chosen.select(*c.INTERACTION_COLUMNS, pl.exclude(*c.INTERACTION_COLUMNS))
-        .with_columns(pl.col(c.USER_ID, c.ITEM_ID, c.SPLIT).cast(pl.String))
-        .rechunk()
-    )
+    interactions = chosen.with_columns(pl.col(c.USER_ID, c.ITEM_ID, c.SPLIT).cast(pl.String)).rechunk()
     record = {
         "files": dict(files),
         **rows.notes(),
@@ -75,7 +72,19 @@ def assemble(
         "out_of_order": late,
         **(notes or {}),
     }
-    return Dataset(settled.items, interactions, name, rule or SplitRule(), {"read": record})
+    return Dataset(
+        _told(settled.items, c.ITEM_COLUMNS),
+        _told(interactions, c.INTERACTION_COLUMNS),
+        name,
+        rule or SplitRule(),
+        {"read": record},
+    )
+
+
+def _told(table: pl.DataFrame, known: Sequence[str]) -> pl.DataFrame:
+    """The known columns, and of the further ones those in which any row has a value."""
+    further = [name for name in table.columns if name not in known and has_value(table[name]).any()]
+    return table.select(*known, *further)
 
 
 def _possible(table: pl.DataFrame, files: list[str], rows: BadRows) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -19,6 +19,7 @@ from itemic.data.readers.rows import BadRows
 from itemic.data.readers.source import AGAIN, Source
 from itemic.data.readers.times import milliseconds, tell_unit
 from itemic.errors import DataError
+from itemic.progress import log
 
 LOOK_AT = 1000  # lines from which the unit of times is told
 
@@ -126,13 +127,15 @@ class Delimited:
             raise ValueError(error.message) from error
 
 
-def time_unit(source: Source, file: str, layout: Delimited) -> str:
-    """The unit of a file's times, told from the first lines; see :func:`itemic.data.readers.times.milliseconds`."""
+def with_unit(source: Source, file: str, layout: Delimited) -> Delimited:
+    """The layout with the unit of the file's times, told from its first lines and logged."""
     found = []
     for line in source.head(file, LOOK_AT + 1)[1:]:
         with suppress(ValueError):
             found.append(layout.fields(line)[str(layout.time)])
-    return tell_unit(pl.Series(layout.time, found, pl.String))
+    unit = tell_unit(pl.Series(layout.time, found, pl.String))
+    log.info("%s: times are in %s, by the size of the numbers", source.where(file), unit)
+    return replace(layout, unit=unit)
 
 
 def csv_rows(

@@ -80,6 +80,12 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+def has_value(values: pl.Series) -> pl.Series:
+    """Which rows of a column say something: not null, and no empty list (Boolean ``[N]``)."""
+    there = values.is_not_null()
+    return there & (values.list.len() > 0).fill_null(False) if isinstance(values.dtype, pl.List) else there
+
+
 def own_name(name: str) -> str:
     """The name under which a further column travels: its own, unless that has a meaning here."""
     return f"source_{name}" if name in RESERVED else name

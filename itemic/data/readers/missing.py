@@ -101,7 +101,8 @@ def in_words(notes: dict[str, Any]) -> str:
     if not parts:
         return ""
     done = "dropped" if notes["policy"] == "drop" else "kept, known by id"
-    parts[0] = parts[0].replace(" ", " items ", 1)
+    noun = " item " if parts[0].startswith("1 ") else " items "
+    parts[0] = parts[0].replace(" ", noun, 1)
     return f"{' and '.join(parts)} ({notes['interactions']:,} interactions): {done}"
 
 

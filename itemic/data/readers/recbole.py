@@ -18,7 +18,7 @@ from itemic.data.dataset import Dataset
 from itemic.data.readers.assemble import assemble
 from itemic.data.readers.atomic import Header, atomic_rows, read_header
 from itemic.data.readers.chains import Chains
-from itemic.data.readers.delimited import Delimited, require_columns, time_unit
+from itemic.data.readers.delimited import Delimited, require_columns, with_unit
 from itemic.data.readers.events import Events, read_events
 from itemic.data.readers.further import KINDS, own_name
 from itemic.data.readers.reader import Reader
@@ -140,10 +140,8 @@ def _layout(source: Source, file: str, header: Header, unit: str | None) -> Deli
     if time is None:
         log.info("%s has no column %s: the order of its rows is the order of time", source.where(file), TIME)
         return Delimited(*parts, more=further, names=names)
-    told = unit or time_unit(source, file, Delimited(*parts))
-    if unit is None:
-        log.info("%s: times are in %s, by the size of the numbers", source.where(file), told)
-    return Delimited(*parts, unit=told, more=further, names=names)
+    layout = Delimited(*parts, unit=unit or "s", more=further, names=names)
+    return with_unit(source, file, layout) if unit is None else layout
 
 
 def _kind(name: str, kind: str) -> str:
