@@ -1,5 +1,5 @@
-# make quickstart   set up, run the built-in marketplace from data to table
-# make test         set up, lint, types, floors, all tests
+# make quickstart   set up what itemic itself needs, run the built-in marketplace from data to table
+# make test         set up with all extras, lint, types, floors, all tests (JOBS=2 of them at a time)
 # make fast         the same without the slow tests
 # make bench        every benchmark at its small size
 # make reference    write docs/reference.md from the code
@@ -11,6 +11,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p $(NE
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
+LIGHT  := $(VENV)/light
+JOBS   ?= 2
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 TORCH  := $(shell grep -E '^torch==' constraints.txt)
 
@@ -18,17 +20,22 @@ TORCH  := $(shell grep -E '^torch==' constraints.txt)
 
 setup: $(READY)
 
+# what itemic itself needs, and nothing else
 # torch comes first and by its exact version, so that a wheel that is at hand (say, the CPU build) is taken
-$(READY): pyproject.toml constraints.txt
+$(LIGHT): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) $(NEW_ENOUGH) || { echo "itemic needs Python 3.11 or later; set PYTHON=…"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
+	$(PIP) -e .
+	@touch $@
+
+$(READY): $(LIGHT)
 	$(PIP) -e '.[dev]'
 	$(PIP) --no-build-isolation deepspeed einops
 	@touch $@
 
-quickstart: $(READY)
-	$(BIN)/itemic run recipes/quickstart.yaml
+quickstart: $(LIGHT)
+	$(BIN)/itemic run quickstart
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -36,11 +43,12 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# a file's tests share what they set up, so a file stays with one worker; each worker keeps to one core
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 fast: lint
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not slow'
 
 bench: $(READY)
 	$(PIP) -e '.[bench]'

@@ -21,11 +21,12 @@ from itemic.cli.app import app, call
 from itemic.pipeline import Run
 from itemic.pipeline.run import check_tasks
 from itemic.recipe import check_recipe, load_recipe
+from itemic.recipe.shipped import SHIPPED, find_recipe
 from tests.conftest import SHARED
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+RECIPES = sorted(SHIPPED.glob("*.yaml"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 ELSEWHERE = ("git", "cd", "pip", "export", "source", "pytest", "tensorboard")  # commands that aren't ours
 UNCOMMENTED = re.compile(r"#.*")
@@ -42,7 +43,7 @@ OTHERS = {  # what recipes read that users bring along, and what stands in for i
     "OPENONEREC_SFT": None,
 }
 # ours, but not for a test to run: they take long, or need a run that did
-LONG = (("run",), ("recommend",), ("model", "expand"), ("model", "curves"), ("evaluate",))
+LONG = (("run",), ("recommend",), ("report",), ("model", "expand"), ("model", "curves"), ("evaluate",))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -147,8 +148,8 @@ def parse(arguments: list[str]) -> None:
         _, command, arguments = command.resolve_command(context, rest)
     values = context.params
     recipe = values.get("recipe")
-    if recipe is not None and (ROOT / recipe).is_file() and needs_nothing(ROOT / recipe):
-        names = [planned.step.name for planned in plan(ROOT / recipe, values.get("override") or [])]
+    if recipe is not None and find_recipe(recipe).is_file() and needs_nothing(find_recipe(recipe)):
+        names = [planned.step.name for planned in plan(recipe, values.get("override") or [])]
         assert values.get("start") in (None, *names)
         assert values.get("until") in (None, *names)
 
@@ -158,7 +159,7 @@ def needs_nothing(recipe: Path) -> bool:
     return "ITEMIC_SHARED" not in recipe.read_text("utf-8") or SHARED.is_dir()
 
 
-def plan(recipe: Path, overrides: list[str]) -> list[Any]:
+def plan(recipe: str | Path, overrides: list[str]) -> list[Any]:
     os.environ.setdefault("ITEMIC_SHARED", str(SHARED))
     found = load_recipe(recipe, overrides)
     check_tasks(found)
@@ -216,7 +217,6 @@ def test_short_commands_run(
     (tmp_path / "checkout").mkdir()
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "data").symlink_to(shared.resolve())
-    (tmp_path / "checkout" / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.chdir(tmp_path / "checkout")
     monkeypatch.delenv("ITEMIC_SHARED", raising=False)
     for words in todo:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import data, evaluate, model, recipe, run, sid_report, state, tasks
+from itemic.cli import data, evaluate, init, model, recipe, run, sid_report, state, tasks, train
+from itemic.cli.common import say
 from itemic.errors import ItemicError
 
 app = typer.Typer(
@@ -18,9 +19,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("check")(run.check)
 app.command("recommend")(run.recommend)
+app.command("report")(run.report)
+app.command("train", epilog=train.KEYS)(train.train)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 app.add_typer(sid_report.app, name="sid")  # sid.app, and the commands that sid_report.py adds to it
@@ -60,6 +64,7 @@ def main() -> None:
 
 def call(arguments: list[str]) -> int:
     """Run one command line and give its exit status: 2 for what the user can mend, 130 for Ctrl-C."""
+    state.arguments = arguments
     try:
         result = app(arguments, standalone_mode=False)
         status = result if isinstance(result, int) else 0
@@ -91,11 +96,11 @@ def _complain(error: ItemicError) -> int:
     if state.verbose:
         import traceback
 
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)), err=True)
         return FAULT
-    typer.secho(f"error: {error.message}", fg="red", bold=True, err=True)
+    say(f"error: {error.message}", fg="red", bold=True, err=True)
     if error.remedy:
-        typer.secho(f"  → {error.remedy}", fg="red", err=True)
+        say(f"  → {error.remedy}", fg="red", err=True)
     return FAULT
 
 

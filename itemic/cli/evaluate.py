@@ -14,11 +14,12 @@ from itemic.cli.common import (
     load_dataset,
     print_json,
     print_table,
+    say,
     settings,
     start_logging,
 )
 
-app = typer.Typer(help="Rankings: rank, score, compare.", no_args_is_help=True)
+app = typer.Typer(help="Rankings: rank, score, compare, export.", no_args_is_help=True)
 Cuts = Annotated[str, typer.Option("-k", help="Cuts of the metrics.")]
 
 
@@ -91,9 +92,9 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score a ranking: accuracy with intervals, exposure, and how slices of the requests fare."""
-    from itemic.evaluate.compare import compare, slice_table
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
+    from itemic.evaluate.tables import report_table, slice_table
 
     data = load_dataset(dataset) if dataset is not None else None
     report = score(Ranking.load(ranking), data, k=_cuts(k), seed=seed)
@@ -104,30 +105,83 @@ def score(
 
         print_json(asdict(report))
         return
-    print_table(compare([report]).table())
+    print_table(report_table(report))
     print_table(slice_table(report))
-    for name, value in report.exposure.items():
-        typer.echo(f"{name}: {value:.4f}")
 
 
 @app.command()
 def compare(
-    reports: Annotated[list[Path], typer.Argument(help="Reports of the same requests, JSON.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN|RANKING|REPORT…", help="Folders of runs or rankings, or reports (JSON)."),
+    ],
     metrics: Annotated[str, typer.Option(help="hr, ndcg, mrr.")] = "hr,ndcg",
+    k: Annotated[str, typer.Option("-k", help="Cuts of rankings that have no report.")] = "1,5,10,20",
+    seed: Seed = 0,
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option(help="Print Markdown.")] = False,
 ) -> None:
-    """Put reports side by side."""
-    from itemic.evaluate.compare import compare
-    from itemic.evaluate.report import Report
+    """Put rankings of the same requests side by side, with paired differences of the first from the others.
 
-    found = compare([Report.load(file) for file in reports], metrics=metrics.split(","))
+    Reports that stand in a run know their rankings; other reports alone give the table without differences.
+    """
+    from itemic.cli.sources import measured, side_by_side
+
+    found = side_by_side([measured(path, _cuts(k), seed) for path in sources], metrics.split(","), seed)
     if as_json:
         print_json(found.to_json())
     elif markdown:
-        typer.echo(found.markdown())
+        say(found.markdown())
     else:
         print_table(found.table())
+        if found.differences:
+            print_table(found.differences_table())
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or that of a ranking.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Metrics and predictions, a request a line.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", metavar="FILE", help="Predictions; the metrics go beside it, to FILE.metrics.csv."
+        ),
+    ] = None,
+    ranker: Annotated[str, typer.Option(help="Of a run: model, or a baseline.")] = "model",
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="Of a ranking: whose titles it has.")
+    ] = None,
+    k: Cuts = "1,5,10,20",
+    seed: Seed = 0,
+) -> None:
+    """Write what was recommended to whom, and what that is worth, as plain files.
+
+    Each prediction has request, user, rank, item, title, score, semantic_id, target, target_title and hit; where
+    targets are not known there is no hit and nothing is measured.
+    """
+    from itemic.errors import ConfigError
+    from itemic.evaluate.predictions import export_csv, export_json, export_metrics
+    from itemic.evaluate.ranking import Ranking
+    from itemic.evaluate.report import score
+
+    if json_file is None and csv_file is None:
+        raise ConfigError("nothing to write", "Give --json FILE, --csv FILE or both.")
+    inside = run / "evaluate"
+    found = Ranking.load(inside / ranker if inside.is_dir() else run)
+    if dataset is None and inside.is_dir():
+        dataset = run
+    data = load_dataset(dataset) if dataset is not None else None
+    report = score(found, data, k=[cut for cut in _cuts(k) if cut <= found.head.k], seed=seed)
+    if json_file is not None:
+        export_json(found, report, data, json_file)
+        typer.echo(f"{json_file}: metrics and predictions of {len(found)} requests")
+    if csv_file is not None:
+        export_csv(found, data, csv_file)
+        export_metrics(report, metrics := csv_file.with_name(f"{csv_file.name}.metrics.csv"))
+        typer.echo(f"{csv_file}: predictions of {len(found)} requests, {metrics.name}: their metrics")
 
 
 def _cuts(text: str) -> list[int]:

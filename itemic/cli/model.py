@@ -16,6 +16,8 @@ from itemic.cli.common import (
     load_dataset,
     load_index,
     print_json,
+    print_table,
+    say,
     settings,
     start_logging,
 )
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from itemic.model.model import Model
 
 app = typer.Typer(
-    help="Language models that speak items: new, expand, reindex, export, check, show, curves.",
+    help="Language models that speak items: new, expand, reindex, export, checkpoints, check, show, curves.",
     no_args_is_help=True,
 )
 Index = Annotated[Path, typer.Option("--index", help="The index whose tokens it gets.")]
@@ -112,8 +114,14 @@ def reindex(
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="A model folder, or a checkpoint of a training (step-…).")],
+    source: Annotated[
+        Path, typer.Argument(help="A model folder, a checkpoint (step-…), or a run with --checkpoint.")
+    ],
     output: Output,
+    checkpoint: Annotated[
+        int | None, typer.Option(metavar="STEP", help="Of a run: the checkpoint of this step.", min=1)
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="For --checkpoint: of this stage.")] = None,
     base: Annotated[
         Path | None, typer.Option("--base", help="For a checkpoint: the model that its stage began from.")
     ] = None,
@@ -129,12 +137,43 @@ def export(
 ) -> None:
     """Write a plain Hugging Face folder with a model card."""
     start_logging()
+    if checkpoint is not None:
+        from itemic.pipeline.checkpoints import find_checkpoint
+
+        found = find_checkpoint(source, checkpoint, stage)
+        source, base = found.folder, base or found.base
     model = _folder_or_checkpoint(source, base, average)
     config = {"dtype": dtype, "average": average}
     inputs = {"source": source} | ({} if base is None else {"base": base})
     with artifact(output, "model", config, inputs) as folder:
         model.save(folder, dtype=dtype)
     typer.echo(f"{model.lm.num_parameters():,} parameters, {len(model.index):,} items")
+
+
+@app.command()
+def checkpoints(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or one of its train.STAGE.")],
+    as_json: AsJson = False,
+) -> None:
+    """List the checkpoints that are kept, with their validations (a stage's checkpoints: {keep: all} keeps them)."""
+    from itemic.pipeline.checkpoints import list_checkpoints
+
+    found = list_checkpoints(run)
+    if as_json:
+        print_json([kept.to_json() for kept in found])
+        return
+    if not found:
+        typer.echo(f"{run} keeps no checkpoints")
+        return
+    from rich.table import Table
+
+    metrics = list(dict.fromkeys(key for kept in found for key in kept.metrics if "@" in key))
+    table = Table("stage", "step", "saved", "size", *metrics, "")
+    for kept in found:
+        numbers = [f"{kept.metrics[key]:.4f}" if key in kept.metrics else "" for key in metrics]
+        size, saved = f"{kept.size / 1e6:,.1f} MB", f"{kept.saved:%Y-%m-%d %H:%M:%S}"
+        table.add_row(kept.stage, str(kept.step), saved, size, *numbers, "best" if kept.best else "")
+    print_table(table)
 
 
 def _folder_or_checkpoint(source: Path, base: Path | None, average: bool = True) -> Model:
@@ -171,7 +210,7 @@ def check(
     else:
         for proof in proofs:
             mark = {True: "ok", False: "FAULT", None: "-"}[proof.ok]
-            typer.echo(f"{mark:>5}  {proof.name}: {proof.detail}")
+            say(f"{mark:>5}  {proof.name}: {proof.detail}")
     if not all(proof.ok for proof in proofs):
         raise typer.Exit(1)
 
@@ -201,7 +240,7 @@ def show(
         print_json(about)
         return
     for key, value in about.items():
-        typer.echo(f"{key}: {value}")
+        say(f"{key}: {value}")
 
 
 @app.command()

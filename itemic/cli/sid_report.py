@@ -16,6 +16,7 @@ from itemic.cli.common import (
     load_index,
     print_json,
     print_table,
+    say,
     start_logging,
 )
 from itemic.cli.sid import app
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-FALLBACK = "lsa"  # the encoder that judges indexes which name none
+FALLBACK = "auto"  # the encoder that judges indexes which name none
 Folder = Annotated[Path, typer.Argument(help="An index folder, or a run's or a model's.")]
 Vectors = Annotated[
     Path | None,
@@ -147,7 +148,7 @@ def convert(
             replace(ItemTokenizer.load(source), index=index).save(target)
         else:
             index.save(target)
-    typer.echo(f"{len(index):,} items, such as {index.text(0)}; digest {index.digest}")
+    say(f"{len(index):,} items, such as {index.text(0)}; digest {index.digest}")
 
 
 @app.command()

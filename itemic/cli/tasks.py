@@ -17,6 +17,7 @@ from itemic.cli.common import (
     load_index,
     print_json,
     print_table,
+    say,
     settings,
     start_logging,
 )
@@ -48,7 +49,7 @@ def build(
     with artifact(output, "conversations", {"tasks": tasks}, inputs, seed) as folder:
         built = build_conversations(data, sids, tasks, seed=seed, output=folder)
     for source, count in built.counts.items():
-        typer.echo(f"{source}: {count:,}")
+        say(f"{source}: {count:,}")
 
 
 @app.command()

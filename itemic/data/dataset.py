@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.artifact import digest_of, write_json
+from itemic.artifact import digest_of, verify, write_json
 from itemic.data.split import UNKNOWN, SplitRule, label_interactions, requests_of
 from itemic.errors import DataError, IndexMismatchError
 
@@ -47,6 +47,9 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.users)
 
+    def __repr__(self) -> str:
+        return f"<Sequences: {len(self):,} users, {len(self.items):,} interactions>"
+
     def __getitem__(self, user: int) -> Int32:
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
@@ -72,6 +75,12 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def __repr__(self) -> str:
+        lengths = np.diff(self.offsets)
+        between = f"{lengths.min(initial=int(lengths.max(initial=0)))} to {lengths.max(initial=0)} items"
+        known = int((self.targets >= 0).sum())
+        return f"<Requests: {len(self):,}, histories of {between}, {known:,} with a target>"
 
     def history(self, request: int) -> Int32:
         return self.items[self.offsets[request] : self.offsets[request + 1]]
@@ -141,9 +150,20 @@ class Dataset:
     rule: SplitRule = field(default_factory=SplitRule)
     notes: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        users = self.interactions[c.USER_ID].n_unique()
+        counts = f"{users:,} users, {len(self.items):,} items, {len(self.interactions):,} interactions"
+        return f"<Dataset {self.name!r}: {counts}; split {self.rule.method}>"
+
     @cached_property
     def item_ids(self) -> list[str]:
         return self.items[c.ITEM_ID].to_list()
+
+    @property
+    def titles(self) -> pl.Series:
+        """What to call each item on a screen: its title, or its id where it has none."""
+        title = pl.when(pl.col(c.TITLE) != "").then(pl.col(c.TITLE))
+        return self.items.select(pl.coalesce(title, c.ITEM_ID).alias(c.TITLE)).to_series()
 
     @cached_property
     def catalogue(self) -> str:
@@ -224,8 +244,10 @@ class Dataset:
 
         Raises:
             DataError: a file is missing or has other columns.
+            ArtifactError: a file is not as it was when a command or a run wrote the folder.
         """
         root = Path(folder)
+        verify(root)
         try:
             head = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
             name, rule, notes = head["name"], SplitRule.from_json(head["split"]), head["notes"]

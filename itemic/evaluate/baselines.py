@@ -38,6 +38,9 @@ class Popularity:
         self.share: Float64 = counts / counts.sum()
         self.order: Int32 = np.argsort(-self.share, kind="stable").astype(np.int32)
 
+    def __repr__(self) -> str:
+        return f"<Popularity: {len(self.order):,} items>"
+
     def rank(self, requests: Requests, k: int, exclude_history: bool = False) -> Ranked:
         """The best ``k`` items of each request.
 
@@ -137,13 +140,17 @@ class Transitions:
                 f"transitions with window {window}, decay {decay}, last {last}, prior {prior}",
                 "Give window and last from 1 up, decay in (0, 1] and a positive prior.",
             )
-        self.decay, self.last = decay, last
+        self.window, self.decay, self.last = window, decay, last
         items = len(dataset.item_ids)
         self.popularity = Popularity(dataset)
         counts = _count_transitions(dataset.train, items, window)
         totals = np.asarray(counts.sum(axis=1)).ravel() + prior
         self.next = sparse.csr_array(sparse.diags_array(1.0 / totals) @ counts)
         self.backoff = prior / totals
+
+    def __repr__(self) -> str:
+        about = f"window {self.window}, decay {self.decay}, last {self.last}"
+        return f"<{type(self).__name__}: {self.next.shape[0]:,} items, {about}>"
 
     def rank(self, requests: Requests, k: int, exclude_history: bool = False) -> Ranked:
         """The best ``k`` items of each request; as :meth:`Popularity.rank`."""

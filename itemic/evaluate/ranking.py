@@ -92,6 +92,9 @@ class RankingArrays:
         """bool ``[R]``: nothing could be recommended."""
         return np.asarray((self.items < 0).all(axis=1))
 
+    def __repr__(self) -> str:
+        return f"<RankingArrays: {self.items.shape[0]:,} requests, {self.items.shape[1]} items each>"
+
 
 class Ranking:
     """A ranking on disk. Made by :class:`RankingWriter`; read part by part, never as a whole."""
@@ -118,6 +121,11 @@ class Ranking:
 
     def __len__(self) -> int:
         return self.head.requests
+
+    def __repr__(self) -> str:
+        state = f", {len(self.missing)} of {self.head.parts} parts missing" if self.missing else ""
+        where = "a folder of its own" if self._keep else str(self.folder)
+        return f"<Ranking {self.head.name!r}: {len(self):,} requests, {self.head.k} items each, in {where}{state}>"
 
     @property
     def missing(self) -> list[int]:

@@ -15,8 +15,9 @@ from itemic.data.dataset import Dataset, Requests
 from itemic.decode import BeamSearch
 from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
-from itemic.evaluate.stream import check_requests, rank_all
+from itemic.evaluate.stream import Watch, check_requests, rank_all
 from itemic.forest.rows import TokenRows
+from itemic.model import precision
 from itemic.model.model import Model
 from itemic.model.think import check_thinking
 from itemic.sid.trie import Trie
@@ -37,9 +38,11 @@ def recommend(
     exclude_history: bool = False,
     thinking: str | None = None,
     batch_size: int = 32,
+    tf32: bool = True,
     dataset: Dataset | None = None,
     name: str = "model",
     output: str | Path | None = None,
+    watch: Watch | None = None,
 ) -> Ranking:
     """Rank the catalogue for each request with constrained beam search.
 
@@ -61,9 +64,11 @@ def recommend(
             model's own way.
         batch_size: prompts that are searched at once, where they have 128 tokens of their own or fewer; of
             longer ones as many as make the same number of tokens. Bounds the memory.
+        tf32: whether a GPU that can multiplies float32 weights in TensorFloat-32.
         dataset: needed for prompts that show item texts.
         name: for tables.
         output: the folder; None for one that lives as long as the ranking.
+        watch: who is told on the way, see :class:`itemic.evaluate.stream.Watch`.
 
     Raises:
         ConfigError: an unknown task, or numbers that make no sense.
@@ -79,6 +84,7 @@ def recommend(
         normalize=normalize,
         thinking=thinking,
         batch_size=batch_size,
+        tf32=tf32,
         dataset=dataset,
         name=name,
     )
@@ -91,6 +97,7 @@ def recommend(
         sids=model.index.texts,
         output=output,
         config=ranker.config,
+        watch=watch,
     )
 
 
@@ -106,6 +113,7 @@ class ModelRanker:
         normalize: as in :func:`recommend`.
         thinking: as in :func:`recommend`.
         batch_size: as in :func:`recommend`.
+        tf32: as in :func:`recommend`.
         dataset: for prompts that show item texts.
         name: for tables.
 
@@ -122,6 +130,7 @@ class ModelRanker:
         normalize: str = "vocab",
         thinking: str | None = None,
         batch_size: int = 32,
+        tf32: bool = True,
         dataset: Dataset | None = None,
         name: str = "model",
     ) -> None:
@@ -138,9 +147,13 @@ class ModelRanker:
         self.beams, self.normalize, self.batch_size = beams, normalize, batch_size
         self._asker = Asker(model, self.task, thinking, dataset)
         self._asked: tuple[Requests, Asked] | None = None
+        self.tf32 = tf32
         self.trie = Trie.build(model.item_rows)
         self._search: BeamSearch | None = None
         self._template: list[int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ModelRanker {self.name!r}: task {self.task.name}, {self.beams} beams, {self.model!r}>"
 
     @property
     def config(self) -> dict[str, object]:
@@ -149,6 +162,7 @@ class ModelRanker:
             "task": repr(self.task),
             "beams": self.beams,
             "normalize": self.normalize,
+            "tf32": self.tf32,
             "index": self.model.index.digest,
             "weights": fingerprint(self.model),
             "thinking": [self.thinking, self.model.think_pattern],
@@ -168,7 +182,8 @@ class ModelRanker:
         scores = np.full((len(requests), k), -np.inf, np.float32)
         if len(asked.rows):
             exclude = [requests.history(int(row)) for row in asked.rows] if exclude_history else None
-            found = self._search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
+            with precision.tf32(self.tf32, self.model.lm.device):
+                found = self._search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
             items[asked.rows], scores[asked.rows] = found
         return items, scores
 

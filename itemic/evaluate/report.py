@@ -16,6 +16,7 @@ from itemic.artifact import write_json
 from itemic.data.dataset import Dataset, catalogue_digest
 from itemic.errors import ConfigError, DataError, IndexMismatchError
 from itemic.evaluate.ranking import OddRequests, Ranking, digest_requests
+from itemic.evaluate.tables import main_k, report_table, short
 from itemic.metrics import (
     bootstrap,
     coverage,
@@ -29,6 +30,7 @@ from itemic.metrics import (
     sid_ranks_of,
     validity,
 )
+from itemic.screen import rendered
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -101,6 +103,17 @@ class Report:
     config: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     asked: str = ""
+
+    def __repr__(self) -> str:
+        main = main_k(self.k)
+        shown = (f"hr@{main}", f"ndcg@{main}") if self.item else ()
+        found = [f"{name.upper()} {short(self.item[name].value)}" for name in shown]
+        split = f"{self.split} " if self.split else ""
+        return f"<Report {self.name!r}: {', '.join([f'{self.requests:,} {split}requests', *found])}>"
+
+    def __str__(self) -> str:
+        """A table of metrics and cuts, with intervals."""
+        return rendered(report_table(self))
 
     def save(self, file: str | Path) -> None:
         """Write the report as JSON, whole or not at all."""

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from itemic.sid.index import ItemIndex
+from itemic.text import code_span
 
 _CARD = """\
 ---
@@ -146,5 +147,5 @@ def _asked(index: ItemIndex, way: dict[str, Any] | None) -> str:
 def _example(index: ItemIndex) -> str:
     text = index.examples(1)[0]
     if len(index):
-        return f"An item reads `{text}` (item `{index.item_ids[0]}`)."
+        return f"An item reads `{text}` (item {code_span(index.item_ids[0])})."
     return f"Its index holds the codes alone; a semantic ID reads `{text}`."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from transformers import (
     PreTrainedModel,
@@ -23,10 +25,14 @@ from itemic.forest.support import check_supported
 from itemic.model.card import model_card
 from itemic.model.chat import ChatRenderer
 from itemic.model.folder import as_dtype, load_lm, load_tokenizer, move_in, quiet, read_config
+from itemic.model.shorten import HistoryMarks
 from itemic.sid.index import ItemIndex
 
 SID = "sid"
 RECORD = "itemic"  # the key of config.json that says which index the model was made for
+PLAIN = re.compile(
+    r"\s*|<0x[0-9A-F]{2}>"
+)  # added tokens of some families that are but text: blanks, line ends, bytes
 MAKE = "Make one with `itemic model new` or `itemic model expand`."
 
 
@@ -82,6 +88,11 @@ class Model:
             raise ModelError(f"the model has {rows} embeddings, too few for its tokenizer", MAKE)
         self.item_rows  # noqa: B018  (each token is read as one token, or this raises)
 
+    def __repr__(self) -> str:
+        dtype = str(self.lm.dtype).removeprefix("torch.")
+        about = f"{self.lm.num_parameters():,} parameters, {dtype} on {self.lm.device}"
+        return f"<Model {self.lm.config.model_type}: {about}, {len(self.index):,} items>"
+
     # ------------------------------------------------------------------ tokens
 
     @property
@@ -101,6 +112,15 @@ class Model:
     def item_rows(self) -> TokenRows:
         """The token ids that name each item: begin, codes, end."""
         return self.index.token_rows(self.tokenizer)
+
+    @cached_property
+    def history_marks(self) -> HistoryMarks:
+        """By which tokens histories are known, for :func:`itemic.model.shorten.shorten_histories`."""
+        items, begin = self.item_tokens, self.index.token_format.begin
+        starts = [items[self.index.tokens.index(begin)]] if begin else list(items[: self.index.sizes[0]])
+        added = self.tokenizer.get_added_vocab().items()
+        walls = sorted(number for text, number in added if number not in items and not PLAIN.fullmatch(text))
+        return HistoryMarks(np.array(starts, np.int32), np.array(walls, np.int32))
 
     @cached_property
     def chat(self) -> ChatRenderer:

@@ -12,13 +12,14 @@ from typing import Any
 from itemic.pipeline import work
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
-from itemic.recipe.inputs import conversation_inputs
+from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
 from itemic.schema import SYSTEM
 from itemic.train.stage import SILENT, Stage
 
 TORCH = ("torch", "transformers")
+UNSEEN = ("batch_size", "trackers", "samples", "verbose")  # of an evaluation: no ranking depends on them
 
 
 def steps_of(recipe: Recipe) -> list[Step]:
@@ -66,10 +67,8 @@ def _needs(recipe: Recipe, *steps: str) -> tuple[str, ...]:
 
 
 def _data(data: DataPart) -> Step:
-    config = _dump(data, "path")
-    files = {}
-    if data.path is not None:
-        files["path"] = data.path
+    config = _dump(data, "path") | {"split": data.split.model_dump(mode="json", exclude_unset=True)}
+    files = data_inputs(data)
     return Step("data", config, (), work.make_data, files, packages=("polars", "numpy"))
 
 
@@ -127,7 +126,7 @@ def _stages(recipe: Recipe) -> list[Step]:
 
 
 def _evaluate(recipe: Recipe, model: str) -> Step:
-    config = _dump(recipe.evaluate, "k", "published", "batch_size") | {"longest": max(recipe.evaluate.k)}
+    config = _dump(recipe.evaluate, "k", "published", *UNSEEN) | {"longest": max(recipe.evaluate.k)}
     config["task"] = task_of(recipe, recipe.evaluate.task)
     job = partial(work.rank, model, config["task"])
     return Step("evaluate", config, ("data", model), job, resumes=True, packages=TORCH)

@@ -8,40 +8,42 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import merge_notes, write_json, write_text
 from itemic.pipeline.step import Job
+from itemic.pipeline.watch import publish, watching
 from itemic.progress import log
 
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
-    from itemic.evaluate.compare import Comparison
     from itemic.evaluate.stream import Ranker
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
     from itemic.sid.index import ItemIndex
     from itemic.train.stage import Stage
 
+PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
 
 
 def make_data(job: Job) -> None:
     """Read or simulate, filter, split."""
-    from itemic.data import SplitRule
     from itemic.data.filters import apply_filters
     from itemic.data.settings import FilterRule
+    from itemic.data.split import choose_split
     from itemic.data.statistics import describe
 
     part = _data_part(job)
     dataset = _simulated(job) if part.simulate is not None else _read(job)
     if part.filters:
         dataset = apply_filters(dataset, FilterRule(**part.filters))
-    dataset = dataset.with_split(SplitRule(**part.split.model_dump()))
+    dataset = dataset.with_split(choose_split(dataset.rule, **part.split.model_dump(exclude_unset=True)))
     dataset.split(job.recipe.evaluate.split)  # an empty split is told now, and not after the training
     dataset.save(job.output)
     description = describe(dataset)
-    write_json(job.output / "description.json", description)
+    write_json(job.output / DESCRIPTION, description)
     merge_notes(job.manifest, {"dataset": dataset.notes})
     log.info(
-        "%s: %d users, %d items, %d interactions",
-        *(description[key] for key in ("name", "users", "items", "interactions")),
+        "%s: %s users, %s items, %s interactions",
+        description["name"],
+        *(f"{description[key]:,}" for key in ("users", "items", "interactions")),
     )
 
 
@@ -61,7 +63,17 @@ def _read(job: Job) -> Dataset:
     from itemic.data import read
 
     part = _data_part(job)
-    return read(str(part.format), str(part.path), on_bad_row=part.on_bad_row, **part.options)
+    return read(
+        str(part.format),
+        str(part.path),
+        on_bad_row=part.on_bad_row,
+        missing_text=part.missing_text,
+        limit_users=part.limit_users,
+        limit_items=part.limit_items,
+        limit_rows=part.limit_rows,
+        seed=job.recipe.seed,
+        **part.options,
+    )
 
 
 def make_index(job: Job) -> None:
@@ -188,19 +200,23 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
     part, dataset = job.recipe.evaluate, load_dataset(job)
     requests = dataset.split(part.split)
     longest = max(part.k)
-    recommend(
-        load_model(job, step),
-        requests,
-        task=task,
-        dataset=dataset,
-        beams=part.beams,
-        k=longest,
-        normalize=part.normalize,
-        exclude_history=part.exclude_history,
-        thinking=part.thinking,
-        batch_size=part.batch_size,
-        output=job.output / TRAINED,
-    )
+    with watching(job, dataset, requests) as watched:
+        ranking = recommend(
+            load_model(job, step),
+            requests,
+            task=task,
+            dataset=dataset,
+            beams=part.beams,
+            k=longest,
+            normalize=part.normalize,
+            exclude_history=part.exclude_history,
+            thinking=part.thinking,
+            batch_size=part.batch_size,
+            tf32=part.tf32,
+            output=job.output / TRAINED,
+            watch=watched.watch,
+        )
+        watched.samples(ranking)
     for name in part.baselines:
         ranker: Ranker = BASELINES[name](dataset)
         rank_all(
@@ -214,28 +230,29 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
 
 
 def report(job: Job) -> None:
-    """Score all rankings and put them side by side."""
+    """Score all rankings, put them side by side, and write the page of the run."""
+    from itemic.evaluate.compare import Published, compare
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
+    from itemic.pipeline.page import run_page
 
-    dataset = load_dataset(job)
-    for name in [TRAINED, *job.recipe.evaluate.baselines]:
-        found = Ranking.load(job.made("evaluate") / name)
-        score(found, dataset, k=job.recipe.evaluate.k, seed=job.recipe.seed).save(job.output / f"{name}.json")
-    table = comparison(job)
-    table.save(job.output / "comparison.json")
-    write_text(job.output / "comparison.md", table.markdown())
-
-
-def comparison(job: Job) -> Comparison:
-    """The table of a run, from the reports in ``job.output``."""
-    from itemic.evaluate.compare import Published, compare
-    from itemic.evaluate.report import Report
-
-    part = job.recipe.evaluate
-    reports = [Report.load(job.output / f"{name}.json") for name in [TRAINED, *part.baselines]]
+    dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
+    rankings = {name: Ranking.load(job.made("evaluate") / name) for name in (TRAINED, *part.baselines)}
+    reports = {name: score(found, dataset, k=part.k, seed=seed) for name, found in rankings.items()}
+    for name, found in reports.items():
+        found.save(job.output / f"{name}.json")
     papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in part.published]
-    return compare(reports, papers, title=f"{job.recipe.name}, {part.split}")
+    table = compare(
+        list(reports.values()),
+        papers,
+        title=f"{job.recipe.name}, {part.split}",
+        rankings=list(rankings.values()),
+        seed=seed,
+    )
+    table.save(job.output / COMPARISON)
+    write_text(job.output / "comparison.md", table.markdown())
+    write_text(job.output / PAGE, run_page(job.root, job.output))
+    publish(job, list(reports.values()), table)
 
 
 def load_dataset(job: Job) -> Dataset:

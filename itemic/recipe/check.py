@@ -36,7 +36,7 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe and check all of it.
 
     Args:
-        file: YAML.
+        file: YAML, or the name of a recipe that comes with the package, such as ``quickstart``.
         overrides: ``a.b=c`` texts; values are YAML, a number in the path is a place in a list.
 
     Raises:

@@ -20,9 +20,10 @@ FORMATS = (
     "amazon-2018",
     "amazon-2023",
     "recbole",
+    "table",
 )
-ENCODERS = ("lsa", "sentence-transformers", "transformers", "openai", "precomputed")
-QUANTIZERS = ("rqkmeans", "balanced", "rqkmeans+", "rqvae", "rfsq", "opq", "opq-residual")
+ENCODERS = ("auto", "lsa", "collaborative", "sentence-transformers", "transformers", "openai", "precomputed")
+QUANTIZERS = ("rqkmeans", "balanced", "constrained", "rqkmeans+", "rqvae", "rfsq", "opq", "opq-residual")
 COLLISIONS = ("keep", "rank", "reassign", "sinkhorn")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
 PRESETS = ("qwen3-pico", "qwen3-nano", "qwen3-micro", "qwen3-mini", "qwen3-small", "qwen3-0.6b")
@@ -41,9 +42,12 @@ class Part(BaseModel):
 
 
 class SplitPart(Part):
-    """How interactions are divided, see :class:`itemic.data.split.SplitRule`."""
+    """How interactions are divided, see :class:`itemic.data.split.SplitRule`.
 
-    method: str = "leave-one-out"
+    What isn't given is as the source's own split has it, where it has one; else leave-one-out.
+    """
+
+    method: str | None = None
     history: PositiveInt | None = 50
     ratios: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
 
@@ -72,13 +76,17 @@ class DataPart(Part):
     path: str | None = None
     options: dict[str, Any] = {}
     on_bad_row: Literal["error", "drop"] = "error"
+    missing_text: Literal["keep", "drop", "error"] = "keep"
+    limit_users: PositiveInt | None = None
+    limit_items: PositiveInt | None = None
+    limit_rows: PositiveInt | None = None
     simulate: dict[str, Any] | None = None
     filters: dict[str, Any] | None = None
     split: SplitPart = SplitPart()
 
 
 class IndexPart(Part):
-    """Semantic IDs to build from the items' texts, or published ones to ``import`` from a file.
+    """Semantic IDs to build from the items' texts or from behaviour, or published ones to ``import`` from a file.
 
     Without ``data`` there is nothing to build from: ``import`` takes all items of its file, and ``levels`` without it
     makes the codes alone.
@@ -98,7 +106,7 @@ class IndexPart(Part):
         unknown: items of ``import`` that the data doesn't have are an ``error``, or ``drop`` passes them over.
     """
 
-    encoder: str = "lsa"
+    encoder: str = "auto"
     encoder_options: dict[str, Any] = {}
     quantizer: str = "rqkmeans"
     quantizer_options: dict[str, Any] = {}
@@ -223,8 +231,12 @@ class EvaluatePart(Part):
     exclude_history: bool = False
     thinking: Literal["no_think", "empty"] | None = None
     batch_size: PositiveInt = 32
+    tf32: bool = True
     baselines: list[str] = list(BASELINES)
     published: list[PublishedPart] = []
+    trackers: list[str] | None = None
+    samples: NonNegativeInt = 10
+    verbose: bool = False
 
 
 class DistributionPart(Part):
@@ -265,3 +277,14 @@ class Recipe(Part):
     stages: Annotated[list[dict[str, Any]], Field(min_length=1)]
     evaluate: EvaluatePart = EvaluatePart()
     distribution: DistributionPart = DistributionPart()
+
+    def __repr__(self) -> str:
+        stages = ", ".join(str(stage.get("name", "train")) for stage in self.stages)
+        tasks = ", ".join(task.task for task in self.tasks) or "none"
+        return f"<Recipe {self.name!r}: tasks {tasks}; model {self.model.base or self.model.preset}; trains {stages}>"
+
+    def __str__(self) -> str:
+        """The recipe as YAML."""
+        from itemic.recipe.write import dump_recipe
+
+        return dump_recipe(self)

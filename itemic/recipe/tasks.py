@@ -49,6 +49,14 @@ class Sequential(Windowed):
     thoughts: Literal["none", "categories"] = "none"
 
 
+class NextTitle(Windowed):
+    """Task F."""
+
+    templates: PositiveInt | None = 1
+    window: Literal["sliding", "blocks"] = "sliding"
+    split_points: Literal["every", "last"] = "every"
+
+
 class ItemSequence(Windowed):
     """Task sequence."""
 
@@ -74,6 +82,7 @@ TASK_OPTIONS: dict[str, type[TaskOptions]] = {
     "C": Sequential,
     "D": Semantic,
     "E": Transitions,
+    "F": NextTitle,
     "sequence": ItemSequence,
 }
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.artifact import write_json
+from itemic.artifact import verify, write_json
 from itemic.data.dataset import Dataset, Requests, catalogue_digest
 from itemic.errors import IndexMismatchError
 from itemic.forest.rows import TokenRows
@@ -126,6 +126,10 @@ class ItemIndex:
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+    def __repr__(self) -> str:
+        sizes = " × ".join(f"{size:,}" for size in self.sizes)
+        return f"<ItemIndex: {len(self):,} items, {sizes} codes, format {self.format}>"
 
     @property
     def levels(self) -> int:
@@ -333,8 +337,10 @@ class ItemIndex:
 
         Raises:
             IndexMismatchError: a file is missing or broken, or the codes are not those that the digest names.
+            ArtifactError: a file is not as it was when a command or a run wrote the folder.
         """
         root = Path(folder)
+        verify(root)
         try:
             head = json.loads((root / HEAD).read_text(encoding="utf-8"))
             sizes = tuple(head["sizes"])

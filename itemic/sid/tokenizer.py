@@ -53,6 +53,9 @@ class Assigned:
     moved: int
     drift: Drift | None
 
+    def __repr__(self) -> str:
+        return f"<Assigned: {len(self.new):,} new items, {len(self.known):,} known, {self.moved:,} moved>"
+
     @property
     def index(self) -> ItemIndex:
         """The semantic IDs of all items."""
@@ -80,6 +83,9 @@ class ItemTokenizer:
     duplicates: str = "apart"
     reference: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
     texts: UInt64 = field(default_factory=lambda: np.zeros(0, np.uint64))
+
+    def __repr__(self) -> str:
+        return f"<ItemTokenizer: {self.encoder.name} → {self.codebooks!r} → {self.index!r}>"
 
     def assign(
         self, items: pl.DataFrame, *, vectors: Float32 | None = None, encoder: ItemEncoder | None = None

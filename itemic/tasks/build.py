@@ -94,6 +94,11 @@ class Built(Conversations):
         self.taught = taught
         self.folder = folder
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{source} {count:,}" for source, count in self.counts.items())
+        where = "memory" if self.folder is None else str(self.folder)
+        return f"<Conversations: {counts} rows in {where}>"
+
 
 def build_conversations(
     dataset: Dataset,

@@ -8,6 +8,7 @@ from typing import Any
 
 from itemic.errors import ConfigError
 from itemic.schema import SYSTEM
+from itemic.tasks.next_title import NextTitle
 from itemic.tasks.semantic import Semantics
 from itemic.tasks.sequence import ItemSequence
 from itemic.tasks.sequential import Sequential
@@ -22,6 +23,7 @@ TASKS: dict[str, Task] = {
     "C": Sequential(),
     "D": Semantics(),
     "E": Transitions(),
+    "F": NextTitle(),
     "sequence": ItemSequence(),
 }
 
@@ -67,6 +69,11 @@ def task_of(value: str | Mapping[str, Any] | Task) -> Task:
 
 def prompt_words(system: str | None = SYSTEM, times: int = 20) -> list[str]:
     """All wording of all tasks, ``times`` over: text for a tokenizer that is trained on the catalogue, so that it
-    doesn't spell the constant part of every prompt in single letters."""
-    leads = [lead for task in TASKS.values() for wordings in task.leads.values() for lead in wordings]
+    doesn't spell the constant part of every prompt in single letters.
+
+    Tasks that came later (F) stay out of it: with their words, every model from scratch would have other tokens than
+    before.
+    """
+    known = [task for name, task in TASKS.items() if name != "F"]
+    leads = [lead for task in known for wordings in task.leads.values() for lead in wordings]
     return [*([] if system is None else [system]), *leads] * times

@@ -25,6 +25,7 @@ from itemic.progress import log
 from itemic.tasks.asking import remember_asked
 from itemic.tasks.build import taught_by
 from itemic.tasks.table import task_of
+from itemic.trackers import check_trackers
 from itemic.train.breakdown import TokenKinds
 from itemic.train.distribution import Distribution
 from itemic.train.export import RECORD
@@ -55,7 +56,7 @@ def train(
     With ``output`` a run that was killed goes on from its last checkpoint and ends, on CPU with the same
     number of threads, with the very weights of a run that wasn't; a finished one is loaded. The folder
     becomes a plain Hugging Face folder with ``sid/``, ``training.json`` (what was done), ``log.jsonl`` and
-    ``tensorboard/``; its ``checkpoints/`` go when the model is there.
+    ``tensorboard/``; its ``checkpoints/`` go when the model is there, unless ``stage.checkpoints`` keeps them.
 
     Under ``torchrun`` or ``deepspeed`` every process calls this with the same arguments and an ``output`` that all of
     them see; each hands back the same trained model, and a run goes on on another number of processes.
@@ -80,6 +81,9 @@ def train(
     """
     stage, distribution = Stage.of(stage), Distribution.of(distribution)
     _check_meeting(model, conversations, dataset)
+    if output is not None:
+        for line in check_trackers(stage.trackers):
+            log.info("%s", line)
     keep_buffers()
     with joined() as ranks:
         if stage.think_pattern is not None:
@@ -165,7 +169,8 @@ def _train(
     if folder is not None and ranks.main:
         _save(model, folder)
         _record(folder, identity, data, model.lm, stage, ranks, distribution, asdict(place))
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        if "keep" not in stage.checkpoints:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     ranks.wait()
     return model
 
@@ -173,14 +178,16 @@ def _train(
 def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> StepSource:
     """The conversations as steps: all encoded at once, or as a stream."""
     encode = partial(model.chat.encode_table, supervise=stage.supervise)
-    encoder = f"{model.chat.digest} {stage.supervise}"
+    encoder, marks = f"{model.chat.digest} {stage.supervise}", model.history_marks
     if not stage.stream:
         length, rule = stage.max_length, stage.overlong
-        rows = training_rows(conversations, encode, encoder=encoder, max_length=length, overlong=rule)
+        rows = training_rows(
+            conversations, encode, encoder=encoder, max_length=length, overlong=rule, marks=marks
+        )
         return KeptRows(rows, stage, seed)
     from itemic.train.feed import Feed  # torchdata and pyarrow, for those who ask
 
-    return Feed(conversations, encode, stage, encoder=encoder, seed=seed)
+    return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
 
 
 def _save(model: Model, folder: Path) -> None:
