@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from itemic.sid.index import ItemIndex
     from itemic.sid.tokenizer import ItemTokenizer
 
-app = typer.Typer(
-    help="Semantic IDs: build, assign, show, report, compare, convert, export.", no_args_is_help=True
-)
+app = typer.Typer(help="Semantic IDs: build, judge, compare, take elsewhere.", no_args_is_help=True)
 
 
 @app.command()
@@ -39,7 +37,10 @@ def build(
         Path | None, typer.Option("--import", metavar="FILE", help="Published semantic IDs instead.")
     ] = None,
     encoder: Annotated[str, typer.Option(help="Text to vectors.")] = "lsa",
-    encoder_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    encoder_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the encoder; the value is YAML."),
+    ] = None,
     quantizer: Annotated[str, typer.Option(help="Vectors to codes.")] = "rqkmeans",
     option: Set = None,
     levels: Annotated[str, typer.Option(help="Codes of each level.")] = "256,256,256,256",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itemic.page import Cell, Figure, Grid, Row
 from itemic.pipeline.page.steps import Made, duration, seconds
 from itemic.pipeline.work import COMPARISON, DESCRIPTION, TRAINED
 from itemic.recipe import Recipe
+
+if TYPE_CHECKING:
+    from itemic.evaluate.compare import Comparison
+    from itemic.evaluate.report import Report
 
 Tiles = list[tuple[str, str]]
 
@@ -83,7 +87,7 @@ def comparison_part(results: Path) -> Part | None:
     return Part(_results_grid(table), table.title, table.verdict, table.notes, slices=_slices_grid(report))
 
 
-def _results_grid(table: Any) -> Grid:
+def _results_grid(table: Comparison) -> Grid:
     """The rows of a comparison; the best of what was ranked here is bold."""
     from itemic.evaluate.tables import short
 
@@ -107,7 +111,7 @@ def _results_grid(table: Any) -> Grid:
     return Grid(["", *(name.upper() for name in table.columns)], rows)
 
 
-def _slices_grid(report: Any) -> Grid | None:
+def _slices_grid(report: Report) -> Grid | None:
     from itemic.evaluate.tables import main_k, short
 
     if not report.slices:
