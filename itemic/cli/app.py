@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import data, evaluate, model, recipe, run, sid_report, state, tasks
+from itemic.cli import data, evaluate, init, model, recipe, run, sid_report, state, tasks, train
 from itemic.cli.common import say
 from itemic.cli.help import Group, add_examples
 from itemic.errors import ItemicError
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 RUNS, ROOMS = "A run of a recipe", "Room by room"
-for command in (run.run, run.check, run.recommend, run.report):
+for command in (init.init, run.run, run.check, run.recommend, run.report):
     app.command(command.__name__, rich_help_panel=RUNS)(command)
 app.add_typer(recipe.app, name="recipe", cls=Group, rich_help_panel=RUNS)
 app.add_typer(data.app, name="data", cls=Group, rich_help_panel=ROOMS)
@@ -30,6 +30,7 @@ app.add_typer(data.app, name="data", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(sid_report.app, name="sid", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(tasks.app, name="tasks", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(model.app, name="model", cls=Group, rich_help_panel=ROOMS)
+app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
 app.add_typer(evaluate.app, name="evaluate", cls=Group, rich_help_panel=ROOMS)
 add_examples(app)
 
@@ -65,6 +66,7 @@ def main() -> None:
 
 def call(arguments: list[str]) -> int:
     """Run one command line and give its exit status: 2 for what the user can mend, 130 for Ctrl-C."""
+    state.arguments = arguments
     try:
         result = app(arguments, standalone_mode=False)
         status = result if isinstance(result, int) else 0

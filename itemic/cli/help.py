@@ -10,29 +10,34 @@ import typer
 from typer.core import TyperGroup
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "init": ("itemic init my-data", "itemic init clicks.csv -o clicks.yaml --yes"),
     "run": (
-        "itemic run recipes/scientific.yaml",
-        "itemic run recipes/beauty.yaml --from evaluate -s evaluate.beams=100",
-        "itemic run recipes/quickstart.yaml -o runs/trial -s stages.0.epochs=1 --dry-run",
+        "itemic run quickstart",
+        "itemic run recipe.yaml --from evaluate -s evaluate.beams=100",
+        "itemic run recipe.yaml -o runs/trial -s stages.0.epochs=1 --dry-run",
     ),
     "check": (
-        "itemic check recipes/scientific.yaml",
-        "itemic check recipes/quickstart.yaml -s seed=1 --shapes",
+        "itemic check recipe.yaml",
+        "itemic check quickstart -s seed=1 --shapes",
     ),
     "recommend": (
         "itemic recommend runs/quickstart --user u1 -k 10",
-        "itemic recommend runs/quickstart --item-history i1,i2",
+        "itemic recommend runs/quickstart --history i1,i2",
     ),
     "report": ("itemic report runs/quickstart -o quickstart.html",),
+    "recipe show": ("itemic recipe show quickstart",),
+    "recipe copy": ("itemic recipe copy quickstart",),
     "data import": (
         "itemic data import raw/beauty -o data/beauty --format amazon-2014 -f user_k_core=5 -f item_k_core=5",
     ),
+    "data export": ("itemic data export data/shop --format recbole -o data/shop-recbole",),
     "data describe": ("itemic data describe runs/quickstart --plot data.png",),
     "data simulate": ("itemic data simulate -o data/shop -s users=1000 -s items=300",),
     "sid build": (
         "itemic sid build data/shop -o index/shop --levels 64,64,64",
         "itemic sid build data/shop -o index/shop --quantizer rqvae -s epochs=20",
     ),
+    "sid embed": ("itemic sid embed data/shop -o vectors/shop",),
     "sid assign": ("itemic sid assign index/shop data/new -o index/more",),
     "sid show": ("itemic sid show runs/quickstart --first 20",),
     "sid report": ("itemic sid report runs/quickstart --html sid.html",),
@@ -42,11 +47,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "model new": ("itemic model new qwen3-pico --index index/shop --dataset data/shop -o models/new",),
     "model expand": ("itemic model expand models/Qwen3-0.6B --index index/shop -o models/expanded",),
     "model check": ("itemic model check runs/quickstart/train.all",),
+    "model checkpoints": ("itemic model checkpoints runs/quickstart",),
     "model curves": ("itemic model curves runs/quickstart -o curves.png",),
     "evaluate rank": (
         "itemic evaluate rank models/mine --dataset data/shop -o rankings/mine --task C --beams 50",
     ),
     "evaluate score": ("itemic evaluate score rankings/mine --dataset data/shop -k 1,5,10",),
+    "evaluate export": ("itemic evaluate export runs/quickstart --json answers.json --csv answers.csv",),
     "evaluate compare": (
         "itemic evaluate compare runs/a runs/b",
         "itemic evaluate compare rankings/mine runs/a/report/popularity.json --markdown",

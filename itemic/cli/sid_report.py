@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-FALLBACK = "lsa"  # the encoder that judges indexes which name none
+FALLBACK = "auto"  # the encoder that judges indexes which name none
 Folder = Annotated[Path, typer.Argument(help="An index folder, or a run's or a model's.")]
 Vectors = Annotated[
     Path | None,

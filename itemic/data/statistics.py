@@ -12,6 +12,7 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.data.dataset import Dataset
+from itemic.data.provenance import further_columns, history_of, provenance_rows
 from itemic.errors import DataError
 from itemic.screen import Table
 from itemic.text import plot_label
@@ -58,6 +59,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "repeats": {"interactions": events - pairs, "share": (events - pairs) / max(events, 1)},
         "time": _period(sequences.timestamps),
         "split": _split_sizes(dataset),
+        "further_columns": further_columns(dataset),
+        "history": history_of(dataset.notes),
     }
 
 
@@ -97,6 +100,7 @@ def _coverage(items: pl.DataFrame) -> dict[str, float]:
         (pl.col(c.DESCRIPTION) != "").mean(),
         (pl.col(c.BRAND) != "").mean(),
         (pl.col(c.CATEGORIES).list.len() > 0).mean(),
+        *((pl.col(name).list.len() > 0).mean() for name in (c.TAGS,) if name in items.columns),
     )
     return {name: float(share or 0.0) for name, share in shares.row(0, named=True).items()}
 
@@ -155,7 +159,10 @@ def description_rows(description: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("time", f"{description['time']['first']} to {description['time']['last']}"))
     split = description["split"]
     sizes = split.get("error") or ", ".join(f"{name} {split[name]:,}" for name in c.SPLITS)
-    return [*rows, ("split", f"{split['method']}: {sizes}")]
+    origin = " by the source" if split["method"] == "published" else ""
+    shown = f"last {split['history']}" if split["history"] else "all"
+    rows.append(("split", f"{split['method']}{origin}, {shown} items as history: {sizes}"))
+    return [*rows, *provenance_rows(description)]
 
 
 def plot_description(dataset: Dataset, png_path: str | Path) -> None:
@@ -229,11 +236,13 @@ def _plot_categories(axes: Axes, dataset: Dataset) -> None:
 
 
 def _top_categories(items: pl.DataFrame) -> pl.DataFrame:
-    """How many items carry each name anywhere in their path; the largest ``TOP``.
+    """How many items carry each name anywhere in their path, or as a tag; the largest ``TOP``.
 
     A name that all items with categories share (the shop itself, at the root) tells nothing and is left out.
     """
-    paths = items.select(pl.col(c.CATEGORIES).list.unique()).filter(pl.col(c.CATEGORIES).list.len() > 0)
+    tags = [pl.col(c.TAGS).fill_null([])] if c.TAGS in items.columns else []
+    labels = pl.concat_list(c.CATEGORIES, *tags).list.unique()
+    paths = items.select(labels).filter(pl.col(c.CATEGORIES).list.len() > 0)
     counts = paths.explode(c.CATEGORIES).group_by(c.CATEGORIES).len()
     telling = counts.filter(pl.col("len") < len(paths))
     return telling.sort("len", c.CATEGORIES, descending=[True, False]).head(TOP)

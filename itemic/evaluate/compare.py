@@ -79,8 +79,8 @@ class Comparison:
         table.add_column("")
         for name in self.columns:
             table.add_column(_label(name), justify="right")
-        for row in self.rows:
-            table.add_row(self.label(row), *self._cells(row), style="dim" if row.source else None)
+        for row, cells in zip(self.rows, self.cells(), strict=True):
+            table.add_row(*cells, style="dim" if row.source else None)
         return table
 
     def differences_table(self) -> Table:
@@ -93,6 +93,10 @@ class Comparison:
         for found in self.differences:
             table.add_row(found.second, *map(interval, found.metrics.values()))
         return table
+
+    def cells(self) -> list[list[str]]:
+        """The rows as text: a name, then a cell for each of ``columns``."""
+        return [[self.label(row), *self._cells(row)] for row in self.rows]
 
     def markdown(self) -> str:
         """The same for a document."""

@@ -13,6 +13,7 @@ from itemic.recipe.schema import DataPart, DistributionPart, EvaluatePart, Index
 from itemic.recipe.source import KeyPath
 from itemic.recipe.tasks import TASK_OPTIONS
 from itemic.recipe.words import meant
+from itemic.trackers import TRACKERS
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][\w\-]*")
 
@@ -84,7 +85,8 @@ def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
     if data.simulate is None and (data.format is None or data.path is None):
         yield ("data",), "needs a format and a path, or simulate"
     if data.simulate is not None:
-        for key in _given(data, ("format", "path", "options", "on_bad_row")):
+        vain = ("format", "path", "options", "on_bad_row", "missing_text")
+        for key in _given(data, (*vain, "limit_users", "limit_items", "limit_rows")):
             yield ("data", key), "has no meaning beside simulate"
 
 
@@ -113,7 +115,7 @@ def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
     if (model.preset is None) == (model.base is None):
         yield ("model",), "needs one of preset (random weights) and base (a model to expand)"
         return
-    strangers = ("vocab_size", "max_length", "overrides") if model.base else ("pad_to", "tie")
+    strangers = ("vocab_size", "max_length", "overrides") if model.base else ("pad_to", "tie", "revision")
     for key in _given(model, strangers):
         yield ("model", key), f"has no meaning beside {'base' if model.base else 'preset'}"
     known = names.EXPAND_INITS if model.base else names.NEW_INITS
@@ -132,6 +134,8 @@ def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:
         yield from (
             (("evaluate", "baselines", i), text) for _, text in _one_of(("baseline",), name, names.BASELINES)
         )
+    for i, name in enumerate(part.trackers or []):
+        yield from ((("evaluate", "trackers", i), text) for _, text in _one_of(("tracker",), name, TRACKERS))
     for i, paper in enumerate(part.published):
         for key in paper.metrics:
             if not re.fullmatch(r"(hr|recall|ndcg|mrr)@[1-9]\d*", key.lower()):
