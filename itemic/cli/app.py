@@ -24,13 +24,13 @@ app = typer.Typer(
 RUNS, ROOMS = "A run of a recipe", "Room by room"
 for command in (init.init, run.run, run.check, run.recommend, run.report):
     app.command(command.__name__, rich_help_panel=RUNS)(command)
+app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
 app.add_typer(recipe.app, name="recipe", cls=Group, rich_help_panel=RUNS)
 app.add_typer(data.app, name="data", cls=Group, rich_help_panel=ROOMS)
 # sid.app, and the commands that sid_report.py adds to it
 app.add_typer(sid_report.app, name="sid", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(tasks.app, name="tasks", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(model.app, name="model", cls=Group, rich_help_panel=ROOMS)
-app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
 app.add_typer(evaluate.app, name="evaluate", cls=Group, rich_help_panel=ROOMS)
 add_examples(app)
 

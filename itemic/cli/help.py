@@ -10,19 +10,22 @@ import typer
 from typer.core import TyperGroup
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
-    "init": ("itemic init my-data", "itemic init clicks.csv -o clicks.yaml --yes"),
+    "init": ("itemic init my-shop -o my-shop.yaml", "itemic init clicks.csv -o clicks.yaml --yes"),
     "run": (
-        "itemic run quickstart",
-        "itemic run recipe.yaml --from evaluate -s evaluate.beams=100",
-        "itemic run recipe.yaml -o runs/trial -s stages.0.epochs=1 --dry-run",
+        "itemic run scientific",
+        "itemic run beauty --from evaluate -s evaluate.beams=100",
+        "itemic run quickstart -o runs/trial -s stages.0.epochs=1 --dry-run",
     ),
     "check": (
-        "itemic check recipe.yaml",
+        "itemic check scientific",
         "itemic check quickstart -s seed=1 --shapes",
     ),
     "recommend": (
         "itemic recommend runs/quickstart --user u1 -k 10",
-        "itemic recommend runs/quickstart --history i1,i2",
+        "itemic recommend runs/quickstart/train.all --history i1,i2",
+    ),
+    "train": (
+        "itemic train models/new --conversations talks -o models/trained -s epochs=3 -s learning_rate=2e-3",
     ),
     "report": ("itemic report runs/quickstart -o quickstart.html",),
     "recipe show": ("itemic recipe show quickstart",),
@@ -96,8 +99,10 @@ def add_examples(
         name = command.name or getattr(command.callback, "__name__", "")
         lines = examples.get(f"{path} {name}".strip(), ())
         if lines:
-            # \b keeps the lines as they are
-            command.epilog = "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+            shown = "\n".join(
+                ["\b", "Examples:", *(f"  {line}" for line in lines)]
+            )  # \b keeps lines as they are
+            command.epilog = f"{shown}\n\n{command.epilog}" if command.epilog else shown
     for group in app.registered_groups:
         if group.typer_instance is not None:
             add_examples(group.typer_instance, examples, f"{path} {group.name or ''}".strip())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from itemic.model.model import Model
 
 app = typer.Typer(
-    help="Language models that speak items: make, check, export.",
+    help="Language models that speak items: make, check, export, checkpoints.",
     no_args_is_help=True,
 )
 Index = Annotated[Path, typer.Option("--index", help="The index whose tokens it gets.")]

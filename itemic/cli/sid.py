@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from itemic.sid.index import ItemIndex
     from itemic.sid.tokenizer import ItemTokenizer
 
-app = typer.Typer(help="Semantic IDs: build, judge, compare, take elsewhere.", no_args_is_help=True)
+app = typer.Typer(help="Semantic IDs: build, embed, judge, compare, take elsewhere.", no_args_is_help=True)
 EncoderOptions = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the encoder; the value is YAML.")
 ]
