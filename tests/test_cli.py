@@ -317,7 +317,7 @@ def test_rank_is_what_a_run_ranks(finished: Path, tmp_path: Path, tried: Any) ->
         "-k",
         "10",
     ]
-    options = ["-s", "windows=[all]"]
+    options = ["--task", "C", "-s", "windows=[all]"]
     status, out, _ = tried(*asked, *options)
     assert status == 0
     assert "60 requests" in out
