@@ -83,11 +83,9 @@ def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
     if abs(sum(data.split.ratios) - 1) > 1e-6:
         yield ("data", "split", "ratios"), f"add up to {sum(data.split.ratios):g}, not to 1"
     for key in data.options:
-        if key in type(data).model_fields:
-            yield (
-                ("data", "options", key),
-                "is no option of a format: it stands beside options, in data itself",
-            )
+        if key in (*type(data).model_fields, "seed"):
+            where = "beside options, in data itself" if key != "seed" else "at the top of the recipe"
+            yield ("data", "options", key), f"is no option of a format: it stands {where}"
     if data.simulate is None and (data.format is None or data.path is None):
         yield ("data",), "needs a format and a path, or simulate"
     if data.simulate is not None:
