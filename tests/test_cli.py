@@ -416,9 +416,17 @@ def test_a_csv_with_a_missing_column(tmp_path: Path, tried: Any) -> None:
 
 def test_an_item_that_is_not_in_the_catalogue(tmp_path: Path, tried: Any) -> None:
     raw = _letter(tmp_path / "raw", u9=["a", "zz", "b"])
-    refused(tried, raw, tmp_path / "data", "X.inter.json", "'zz'")
-    status, _, _ = tried("data", "import", raw, "-o", tmp_path / "data", "--on-bad-row", "drop")
-    assert status == 0
+    strict = ["data", "import", raw, "-o", tmp_path / "data", "--missing-text", "error"]
+    status, _, err = tried(*strict)
+    assert status == 2
+    assert "X.inter.json" in err
+    assert "'zz'" in err
+    assert not (tmp_path / "data").exists()
+    assert tried(*strict[:-2])[0] == 0
+    assert "zz" in Dataset.load(tmp_path / "data").item_ids
+    status, _, err = tried(*strict[:-2], "-s", "missing_text=drop")
+    assert status == 2
+    assert "--missing-text" in err
 
 
 def test_a_folder_of_no_known_format(tmp_path: Path, tried: Any) -> None:

@@ -100,7 +100,7 @@ def sections() -> Iterator[tuple[str, str, list[Setting]]]:
         above = " ".join(filter(None, [introduction(table), more]))
         yield f"## `{title}`" if title != "Recipe" else "## Recipe", above, rows
     yield "## Readers", "What `data.format` can be, with the keys of `data.options`.", []
-    common = options_of(read, without=tuple(schema.DataPart.model_fields))
+    common = options_of(read, without=(*schema.DataPart.model_fields, "seed"))
     if common:
         yield "### Any reader", "", common
     for name, reader in READERS.items():

@@ -71,12 +71,20 @@ def import_(
     """Read raw files into a dataset folder."""
     from itemic.data import apply_filters, describe, description_table, read
     from itemic.data.split import choose_split
+    from itemic.errors import ConfigError
 
     start_logging()
     options, rules = settings(option), settings(filter)
     reading: dict[str, Any] = {"on_bad_row": on_bad_row, "missing_text": missing_text}
-    reading |= {"limit_users": limit_users, "limit_items": limit_items, "limit_rows": limit_rows}
-    dataset = read(format, path, seed=seed, **reading, **options)
+    reading |= {
+        "seed": seed,
+        "limit_users": limit_users,
+        "limit_items": limit_items,
+        "limit_rows": limit_rows,
+    }
+    for key in reading.keys() & options.keys():
+        raise ConfigError(f"-s {key} is no option of a format", f"Give --{key.replace('_', '-')} instead.")
+    dataset = read(format, path, **reading, **options)
     if rules:
         dataset = apply_filters(dataset, _filter_rule(rules))
     rule = choose_split(dataset.rule, method=split, **({"history": history} if history else {}))

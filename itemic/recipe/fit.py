@@ -82,6 +82,10 @@ def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
     yield from _one_of(("data", "split", "method"), data.split.method, names.SPLIT_METHODS)
     if abs(sum(data.split.ratios) - 1) > 1e-6:
         yield ("data", "split", "ratios"), f"add up to {sum(data.split.ratios):g}, not to 1"
+    for key in data.options:
+        if key in (*type(data).model_fields, "seed"):
+            where = "beside options, in data itself" if key != "seed" else "at the top of the recipe"
+            yield ("data", "options", key), f"is no option of a format: it stands {where}"
     if data.simulate is None and (data.format is None or data.path is None):
         yield ("data",), "needs a format and a path, or simulate"
     if data.simulate is not None:
