@@ -309,6 +309,22 @@ class TestFaults:
         with pytest.raises(DataError, match=r"events\.csv\.gz .*"):
             read("table", tmp_path / "events.csv.gz")
 
+    def test_types_that_do_not_fit_together(self, tmp_path: Path) -> None:
+        (tmp_path / "e1.jsonl").write_text('{"user": 1, "item": 2, "page": [1]}\n', encoding="utf-8")
+        (tmp_path / "e2.jsonl").write_text('{"user": 1, "item": "x", "page": {"a": 1}}\n', encoding="utf-8")
+        with pytest.raises(DataError, match="types that don't fit together"):
+            read("table", tmp_path)
+
+    def test_empty_files(self, tmp_path: Path) -> None:
+        for text, message in (
+            ("", "it has none"),
+            ("user,item", "no interactions"),
+            ("user,item\n", "no interactions"),
+        ):
+            (tmp_path / "e.csv").write_text(text, encoding="utf-8")
+            with pytest.raises(DataError, match=message):
+                read("table", tmp_path / "e.csv")
+
     def test_parts_that_are_none(self, tmp_path: Path) -> None:
         (tmp_path / "e1.csv").write_text("user,item\n1,2\n", encoding="utf-8")
         (tmp_path / "e2.csv").write_text("user,thing\n1,2\n", encoding="utf-8")
