@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from itemic import schema as c
+from itemic.cli.app import call
 from itemic.data import Dataset, detect_format, read
 from itemic.errors import ConfigError, DataError
 from tests.cases import case
@@ -330,3 +331,22 @@ class TestFaults:
         (tmp_path / "e2.csv").write_text("user,thing\n1,2\n", encoding="utf-8")
         with pytest.raises(DataError, match=r"e2\.csv lacks the column 'item'"):
             read("table", tmp_path / "e*.csv")
+
+
+class TestImport:
+    def test_urls_and_patterns(self, tmp_path: Path) -> None:
+        memory = fsspec.filesystem("memory")
+        memory.put(str(case("own-csv")), f"/{tmp_path.name}", recursive=True)
+        assert call(["data", "import", f"memory://{tmp_path.name}", "-o", str(tmp_path / "a")]) == 0
+        pattern = str(case("own-csv") / "click*.csv")
+        assert call(["data", "import", pattern, "-o", str(tmp_path / "b"), "-s", "items=products.csv"]) == 0
+        first, second = (Dataset.load(tmp_path / name) for name in "ab")
+        assert first.interactions.equals(second.interactions)
+        assert first.items.equals(second.items)
+
+    def test_a_read_that_fails_leaves_nothing(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert call(["data", "import", str(case("own-csv")), "-o", str(tmp_path / "a"), "-s", "unit=ms"]) == 2
+        assert "set unit: iso" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
