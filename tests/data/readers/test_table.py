@@ -224,6 +224,17 @@ class TestValues:
         dataset = self.read(tmp_path, text, columns=["user", "item", "rating", "timestamp"])
         assert events_of(dataset)[0] == ("196", "242", 881_250_949_000)
 
+    def test_one_flat_table_tells_its_items(self, tmp_path: Path) -> None:
+        text = "customer,sku,product_name,price,note\na,x,,1,n\na,y,Why,2,\nb,x,Ex &amp; Co,3,\nb,y,Wye,4,\n"
+        dataset = self.read(tmp_path, text)
+        assert dataset.items.select(c.ITEM_ID, c.TITLE).rows() == [("x", "Ex & Co"), ("y", "Why")]
+        assert dataset.interactions.columns == [*c.INTERACTION_COLUMNS, "price", "note"]
+        assert "items are told by the same rows" in told(dataset)
+        named = self.read(tmp_path, text, title="note", price="price").items
+        assert named.select(c.TITLE, c.PRICE).rows() == [("n", 1.0), ("", 2.0)]
+        with pytest.raises(ConfigError, match="lacks the column 'titel'"):
+            self.read(tmp_path, text, title="titel")
+
     def test_encodings(self, tmp_path: Path) -> None:
         text = "user;item;Größe\na;Crème;1\n"
         assert self.read(tmp_path, text, encoding="cp1252").interactions.row(0, named=True)["Größe"] == 1
