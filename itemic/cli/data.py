@@ -44,7 +44,7 @@ MaybeHistory = Annotated[
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="The folder of the raw files.")],
+    path: Annotated[str, typer.Argument(help="Raw files: a folder, a file, a pattern or a URL.")],
     output: Output,
     format: Annotated[str, typer.Option(help="The source's format; auto looks at the files.")] = "auto",
     on_bad_row: Annotated[
@@ -91,7 +91,7 @@ def import_(
     dataset = dataset.with_split(rule)
     found = describe(dataset)  # what can't be described leaves nothing behind
     config = {"format": format, **reading, "options": options, "filters": rules, "split": rule.to_json()}
-    with artifact(output, "data", config, {"path": path}, seed) as folder:
+    with artifact(output, "data", config, {"path": Path(path)}, seed) as folder:
         dataset.save(folder)
     print_table(description_table(found))
 

@@ -11,6 +11,7 @@ import polars as pl
 from itemic import schema as c
 from itemic.data.readers.rows import BadRows
 from itemic.data.readers.source import Lines, Source
+from itemic.errors import DataError
 
 LINE = "_line"  # UInt32, where the event stands in its file; 0 where lines mean nothing
 FILE = "_file"  # UInt16, number of the file
@@ -60,7 +61,13 @@ class Events:
         """All rows, in the order they came."""
         if not self._parts:
             self.add(pl.DataFrame(schema=EVENT_SCHEMA), "")
-        whole = pl.concat(self._parts, how="diagonal_relaxed")
+        try:
+            whole = pl.concat(self._parts, how="diagonal_relaxed")
+        except pl.exceptions.PolarsError as error:
+            raise DataError(
+                f"{', '.join(self.files)}: a column has types that don't fit together: {error}",
+                "Give each column one type in all rows and files.",
+            ) from error
         self._parts = []
         return whole
 

@@ -49,7 +49,8 @@ def read(
     Files are text (CSV, TSV, …), Parquet, Arrow or JSON Lines, plain or compressed, each table in one file or in
     several whose names differ in numbers. What no option names is told from the columns' usual names and from the
     values; it is logged and noted in ``Dataset.notes["read"]``. Columns without a part travel along under their own
-    names.
+    names. Without a table of items, the interactions' own columns may tell of them (``product_name``, or what an option
+    names): of each item the first value counts.
 
     Args:
         source: the folder, the file of interactions, or files of them.

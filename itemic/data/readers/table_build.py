@@ -14,6 +14,7 @@ from itemic.data.dataset import Dataset
 from itemic.data.readers.assemble import assemble
 from itemic.data.readers.columns import EVENT_ROLES, ITEM, ITEM_ROLES, Columns, Names, choose_columns
 from itemic.data.readers.events import Events
+from itemic.data.readers.inline_items import InlineItems
 from itemic.data.readers.rows import BadRows
 from itemic.data.readers.table_files import Tables
 from itemic.data.readers.tables import Batch, Table
@@ -69,7 +70,7 @@ def build(
         ConfigError: an option names a column that isn't there.
     """
     events, counts = Events(), dict[str, int]()
-    tidy = _read_events(tables.interactions, names, reading, rows, events, counts)
+    tidy, inline = _read_events(tables, names, about, reading, rows, events, counts)
     notes: dict[str, Any] = {"format": "table", "columns": {"interactions": dict(tidy.columns.named)}}
     notes["time_unit"] = tidy.unit
     notes["told"] = [_say_events(tables.interactions[0], tidy)]
@@ -79,6 +80,13 @@ def build(
         counts[catalogue.file] = catalogue.taken
         notes["columns"]["items"] = dict(columns.named)
         notes["told"].append(_say_items(tables.items[0], columns, catalogue))
+    elif inline:
+        first = tables.interactions[0]
+        catalogue = inline.tidy(first.where, tidy.reading, rows)
+        notes["columns"]["items"] = dict(inline.columns.named)
+        notes["told"].append(
+            f"items are told by the same rows: {_say_items(first, inline.columns, catalogue)}"
+        )
     for line in notes["told"]:
         log.info(line)
     dataset = assemble(
@@ -96,24 +104,32 @@ def build(
 
 
 def _read_events(
-    tables: Sequence[Table],
+    tables: Tables,
     names: Names,
+    about: Names,
     reading: Reading,
     rows: BadRows,
     events: Events,
     counts: dict[str, int],
-) -> TidyEvents:
-    first = tables[0]
+) -> tuple[TidyEvents, InlineItems]:
+    """The interactions go into ``events``; what their rows say of items is kept where there is no table of items."""
+    first = tables.interactions[0]
     columns = choose_columns(first.header, EVENT_ROLES, names, first.where)
     _require(columns, EVENT_ROLES[:2], first)
+    inline = InlineItems(columns, () if tables.items else first.header, about, first.where)
+    columns = replace(
+        columns, others=tuple(name for name in columns.others if name not in inline.columns.named.values())
+    )
     tidy = TidyEvents(columns, _of(first, reading), rows)
-    for table in tables:
+    for table in tables.interactions:
         _require_same(columns, table)
         counts[table.where] = 0
         for batch in table.batches(rows):
             events.add(tidy.batch(batch, table.where), table.where)
+            if inline:
+                inline.take(batch)
             counts[table.where] += len(batch.frame)
-    return tidy
+    return tidy, inline
 
 
 def _read_items(

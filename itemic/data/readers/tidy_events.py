@@ -22,9 +22,9 @@ from itemic.errors import ConfigError, DataError
 KINDS = {"missing user": USER, "missing item": ITEM, "bad time": c.TIMESTAMP, "bad rating": c.RATING}
 
 
-def further_name(name: str) -> str:
-    """The name under which a column without a part travels: its own, unless that has a meaning here."""
-    return f"source_{name}" if name in (*RESERVED, c.TAGS, c.PRICE, c.REVIEW) else name
+def further_name(name: str, *taken: str) -> str:
+    """The name under which a column without a part travels: its own, unless that has a meaning or is ``taken``."""
+    return f"source_{name}" if name in (*RESERVED, *taken) else name
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class TidyEvents:
 
     def __post_init__(self) -> None:
         self.unit = self.reading.unit
-        self._sources = {further_name(name): name for name in self.columns.others}
+        self._sources = {further_name(name, c.REVIEW): name for name in self.columns.others}
 
     @property
     def further(self) -> list[str]:

@@ -119,7 +119,9 @@ def _items(frame: pl.DataFrame, columns: Columns, reading: Reading) -> tuple[pl.
         lost = int((found[c.PRICE].is_null() & written(part[c.PRICE])).sum())
         told += [f"{lost:,} prices can't be read"] * (lost > 0)
     further = {
-        further_name(name): reading.typed(frame[name]) for name in columns.others if name not in (LINE, FILE)
+        further_name(name, c.TAGS, c.PRICE): reading.typed(frame[name])
+        for name in columns.others
+        if name not in (LINE, FILE)
     }
     return pl.DataFrame(found | further | {name: frame[name] for name in (LINE, FILE)}), told
 

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from itemic import schema as c
+from itemic.cli.app import call
 from itemic.data import Dataset, detect_format, read
 from itemic.errors import ConfigError, DataError
 from tests.cases import case
@@ -223,6 +224,17 @@ class TestValues:
         dataset = self.read(tmp_path, text, columns=["user", "item", "rating", "timestamp"])
         assert events_of(dataset)[0] == ("196", "242", 881_250_949_000)
 
+    def test_one_flat_table_tells_its_items(self, tmp_path: Path) -> None:
+        text = "customer,sku,product_name,price,note\na,x,,1,n\na,y,Why,2,\nb,x,Ex &amp; Co,3,\nb,y,Wye,4,\n"
+        dataset = self.read(tmp_path, text)
+        assert dataset.items.select(c.ITEM_ID, c.TITLE).rows() == [("x", "Ex & Co"), ("y", "Why")]
+        assert dataset.interactions.columns == [*c.INTERACTION_COLUMNS, "price", "note"]
+        assert "items are told by the same rows" in told(dataset)
+        named = self.read(tmp_path, text, title="note", price="price").items
+        assert named.select(c.TITLE, c.PRICE).rows() == [("n", 1.0), ("", 2.0)]
+        with pytest.raises(ConfigError, match="lacks the column 'titel'"):
+            self.read(tmp_path, text, title="titel")
+
     def test_encodings(self, tmp_path: Path) -> None:
         text = "user;item;Größe\na;Crème;1\n"
         assert self.read(tmp_path, text, encoding="cp1252").interactions.row(0, named=True)["Größe"] == 1
@@ -309,8 +321,43 @@ class TestFaults:
         with pytest.raises(DataError, match=r"events\.csv\.gz .*"):
             read("table", tmp_path / "events.csv.gz")
 
+    def test_types_that_do_not_fit_together(self, tmp_path: Path) -> None:
+        (tmp_path / "e1.jsonl").write_text('{"user": 1, "item": 2, "page": [1]}\n', encoding="utf-8")
+        (tmp_path / "e2.jsonl").write_text('{"user": 1, "item": "x", "page": {"a": 1}}\n', encoding="utf-8")
+        with pytest.raises(DataError, match="types that don't fit together"):
+            read("table", tmp_path)
+
+    def test_empty_files(self, tmp_path: Path) -> None:
+        for text, message in (
+            ("", "it has none"),
+            ("user,item", "no interactions"),
+            ("user,item\n", "no interactions"),
+        ):
+            (tmp_path / "e.csv").write_text(text, encoding="utf-8")
+            with pytest.raises(DataError, match=message):
+                read("table", tmp_path / "e.csv")
+
     def test_parts_that_are_none(self, tmp_path: Path) -> None:
         (tmp_path / "e1.csv").write_text("user,item\n1,2\n", encoding="utf-8")
         (tmp_path / "e2.csv").write_text("user,thing\n1,2\n", encoding="utf-8")
         with pytest.raises(DataError, match=r"e2\.csv lacks the column 'item'"):
             read("table", tmp_path / "e*.csv")
+
+
+class TestImport:
+    def test_urls_and_patterns(self, tmp_path: Path) -> None:
+        memory = fsspec.filesystem("memory")
+        memory.put(str(case("own-csv")), f"/{tmp_path.name}", recursive=True)
+        assert call(["data", "import", f"memory://{tmp_path.name}", "-o", str(tmp_path / "a")]) == 0
+        pattern = str(case("own-csv") / "click*.csv")
+        assert call(["data", "import", pattern, "-o", str(tmp_path / "b"), "-s", "items=products.csv"]) == 0
+        first, second = (Dataset.load(tmp_path / name) for name in "ab")
+        assert first.interactions.equals(second.interactions)
+        assert first.items.equals(second.items)
+
+    def test_a_read_that_fails_leaves_nothing(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert call(["data", "import", str(case("own-csv")), "-o", str(tmp_path / "a"), "-s", "unit=ms"]) == 2
+        assert "set unit: iso" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
