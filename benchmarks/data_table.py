@@ -3,10 +3,10 @@
     python benchmarks/data_table.py [--quick] [--json FILE]
 
 The two files are made here by a seeded script (300,000 interactions in quick mode): users, items with Zipf's
-popularity, times in seconds in no order; titles, categories and prices. Ours is ``itemic.read("table", …)``, a 5-core,
-leave-one-out (training sequences and requests of both splits) and ``Dataset.save``. The peer is polars' bare ``read_csv``
-of the same files, which checks, sorts and filters nothing. Each side runs in a process of its own; wall seconds, and peak
-memory from the interpreter on.
+popularity, times in seconds in no order; titles, categories and prices. Ours is ``itemic.read("table", …)``, a
+5-core, leave-one-out (training sequences and requests of both splits) and ``Dataset.save``. The peer is polars' bare
+``read_csv`` of the same files, which checks, sorts and filters nothing. Each side runs in a process of its own; wall
+seconds, and peak memory from the interpreter on.
 """
 
 from __future__ import annotations

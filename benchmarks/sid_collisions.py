@@ -1,8 +1,8 @@
 """How often items of a real catalogue share a semantic ID, by quantizer, before anything is done about it.
 
-MiniOneRec's Industrial & Scientific (3,686 items) by LSA, from the folder that ITEMIC_SHARED names; three levels of 256,
-collisions kept, usual options, seeds 0, 1 and 2. The collision rate is the share of items beyond the first of each semantic
-ID; the error is what the codes leave of the vectors' variance.
+MiniOneRec's Industrial & Scientific (3,686 items) by LSA, from the folder that ITEMIC_SHARED names; three levels of
+256, collisions kept, usual options, seeds 0, 1 and 2. The collision rate is the share of items beyond the first of
+each semantic ID; the error is what the codes leave of the vectors' variance.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from common import Row, main, shared_data
 
-NAMES = ("rqkmeans", "balanced", "rqkmeans+", "rqvae")
+NAMES = ("rqkmeans", "balanced", "rqkmeans+")
 LEVELS = (256, 256, 256)
 
 

@@ -16,6 +16,7 @@ from itemic.data import Dataset
 from itemic.errors import ArtifactError
 from itemic.integrity import FileFault, file_faults, record_files
 from itemic.pipeline import Run, verify_folder
+from itemic.progress import log
 from itemic.recipe import load_recipe
 from itemic.sid.index import ItemIndex
 from tests.runs import STEPS, made, weights
@@ -137,6 +138,19 @@ def test_a_step_is_never_built_on_one_that_is_kept_damaged(
     assert "train.all is damaged: model.safetensors is missing" in error
     assert "Run without --from" in error
     assert changed(before, root) == []
+
+
+def test_a_long_comparison_is_told(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run.of(load_recipe(finished / "tiny.yaml"), finished / "run")
+    monkeypatch.setattr(log, "propagate", True)
+    with caplog.at_level("INFO", "itemic"):
+        run.plan()
+        assert not caplog.messages
+        monkeypatch.setattr("itemic.pipeline.plan.LARGE", 1000)
+        run.plan()
+    assert caplog.messages == ["0.0 GB of finished steps are read and compared first"]
 
 
 def test_an_added_file_is_told_and_harms_nothing(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -71,8 +71,8 @@ def import_(
 
     start_logging()
     options, rules = settings(option), settings(filter)
-    limits = {"limit_users": limit_users, "limit_items": limit_items, "limit_rows": limit_rows}
-    reading = {"on_bad_row": on_bad_row, "missing_text": missing_text} | limits
+    reading: dict[str, Any] = {"on_bad_row": on_bad_row, "missing_text": missing_text}
+    reading |= {"limit_users": limit_users, "limit_items": limit_items, "limit_rows": limit_rows}
     dataset = read(format, path, seed=seed, **reading, **options)
     if rules:
         dataset = apply_filters(dataset, _filter_rule(rules))

@@ -42,11 +42,16 @@ def rank(
     k: Annotated[int, typer.Option("-k", help="Items kept for each request.", min=1)] = 20,
     normalize: Annotated[str, typer.Option(help="What scores are over: vocab, level or legal.")] = "vocab",
     exclude_history: Annotated[bool, typer.Option(help="Leave out what the history has.")] = False,
-    thinking: Annotated[str | None, typer.Option(help="How prompts end: no_think or empty.")] = None,
+    thinking: Annotated[
+        str | None,
+        typer.Option(
+            help="How prompts end: no_think or empty.", show_default="as the model's template has it"
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Requests that are searched at once.", min=1)] = 32,
-    name: Annotated[str | None, typer.Option(help="In tables; the folder's by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="In tables.", show_default="the folder's")] = None,
 ) -> None:
-    """Let a model rank the whole catalogue for every request of a split, exactly, by constrained beams.
+    """Rank the whole catalogue for every request of a split, exactly, with a model and constrained beams.
 
     -s gives options of --task, which should be those that the model was trained with.
     """
@@ -87,7 +92,9 @@ def score(
     ranking: Annotated[Path, typer.Argument(help="The folder of a ranking.")],
     dataset: Annotated[Path | None, typer.Option("--dataset", help="What was ranked; adds slices.")] = None,
     k: Cuts = "1,5,10,20",
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.json")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="Keep the report.")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:

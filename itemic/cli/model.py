@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from itemic.model.model import Model
 
 app = typer.Typer(
-    help="Language models that speak items: new, expand, reindex, export, checkpoints, check, show, curves.",
+    help="Language models that speak items: make, check, export, checkpoints.",
     no_args_is_help=True,
 )
 Index = Annotated[Path, typer.Option("--index", help="The index whose tokens it gets.")]
@@ -75,7 +75,10 @@ def expand(
     init: Annotated[str, typer.Option(help="Of the new rows: moments, text or mean.")] = "moments",
     pad_to: Annotated[int, typer.Option(help="Rows are a multiple of this.", min=1)] = 256,
     tie: Annotated[
-        bool | None, typer.Option("--tie/--untie", help="Whether the head is the embedding matrix.")
+        bool | None,
+        typer.Option(
+            "--tie/--untie", help="Whether the head is the embedding matrix.", show_default="as in the base"
+        ),
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Of a model on the hub: a branch, a tag or a commit.")
@@ -126,7 +129,8 @@ def export(
         Path | None, typer.Option("--base", help="For a checkpoint: the model that its stage began from.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16; by default its own.")
+        str | None,
+        typer.Option(help="Of the weights: float32, bfloat16 or float16.", show_default="as they are"),
     ] = None,
     average: Annotated[
         bool,

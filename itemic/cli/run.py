@@ -99,9 +99,17 @@ def run(
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/<name>")
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="STEP", help="Do this step and all after it again.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STEP",
+            help="Do this step and all after it again.",
+            show_default="what is stale",
+        ),
     ] = None,
-    until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="STEP", help="Stop after this step.", show_default="the last")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Do again what is up to date.")] = False,
     rebuild: Annotated[
         bool, typer.Option("--rebuild/--no-rebuild", help="Make damaged steps again, or stop at them.")
@@ -130,9 +138,10 @@ def run(
         return
     if plan[-1].step.name == "report":
         from itemic.evaluate.compare import Comparison
-        from itemic.pipeline.work import COMPARISON
+        from itemic.pipeline.work import COMPARISON, PAGE
 
         print_table(Comparison.load(job.root / "report" / COMPARISON).table())
+        say(f"{job.root / 'report' / PAGE} shows the whole run")
     say(f"{job.root}: {plan[-1].step.name} is done")
 
 
@@ -181,7 +190,11 @@ def recommend(
     ] = None,
     exclude_history: Annotated[
         bool | None,
-        typer.Option("--exclude-history/--allow-history", help="Whether known items may come again."),
+        typer.Option(
+            "--exclude-history/--allow-history",
+            help="Whether known items may come again.",
+            show_default="the recipe's",
+        ),
     ] = None,
     dataset: Annotated[
         Path | None, typer.Option("--dataset", help="For a model's folder: the dataset that knows the user.")

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from itemic.sid.index import ItemIndex
     from itemic.sid.tokenizer import ItemTokenizer
 
-app = typer.Typer(
-    help="Semantic IDs: embed, build, assign, show, report, compare, convert, export.", no_args_is_help=True
-)
+app = typer.Typer(help="Semantic IDs: build, embed, judge, compare, take elsewhere.", no_args_is_help=True)
 
 
 @app.command()
@@ -41,7 +39,10 @@ def build(
     encoder: Annotated[
         str, typer.Option(help="Items to vectors; auto: lsa, or collaborative without texts.")
     ] = "auto",
-    encoder_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    encoder_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the encoder; the value is YAML."),
+    ] = None,
     quantizer: Annotated[str, typer.Option(help="Vectors to codes.")] = "rqkmeans",
     option: Set = None,
     levels: Annotated[str, typer.Option(help="Codes of each level.")] = "256,256,256,256",

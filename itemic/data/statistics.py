@@ -160,8 +160,8 @@ def description_rows(description: dict[str, Any]) -> list[tuple[str, str]]:
     split = description["split"]
     sizes = split.get("error") or ", ".join(f"{name} {split[name]:,}" for name in c.SPLITS)
     origin = " by the source" if split["method"] == "published" else ""
-    shown = f"last {split['history']}" if split["history"] else "all"
-    rows.append(("split", f"{split['method']}{origin}, {shown} items as history: {sizes}"))
+    length = f"last {split['history']}" if split["history"] else "all"
+    rows.append(("split", f"{split['method']}{origin}, {length} items as history: {sizes}"))
     return [*rows, *provenance_rows(description)]
 
 

@@ -24,7 +24,15 @@ from itemic.forest.rows import TokenRows
 from itemic.forest.support import check_supported
 from itemic.model.card import model_card
 from itemic.model.chat import ChatRenderer
-from itemic.model.folder import as_dtype, load_lm, load_tokenizer, move_in, quiet, read_config
+from itemic.model.folder import (
+    as_dtype,
+    load_lm,
+    load_tokenizer,
+    move_in,
+    quiet,
+    read_config,
+    without_deepspeed,
+)
 from itemic.model.shorten import HistoryMarks
 from itemic.sid.index import ItemIndex
 
@@ -206,7 +214,7 @@ class Model:
         lm = self.lm
         if dtype is not None and as_dtype(dtype) != lm.dtype:
             lm = torch.nn.Module.to(copy.deepcopy(lm), as_dtype(dtype))
-        with quiet():
+        with quiet(), without_deepspeed():
             lm.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.index.save(folder / SID)

@@ -21,10 +21,12 @@ from itemic.artifact import (
 from itemic.errors import ArtifactError, ConfigError
 from itemic.integrity import FileFault
 from itemic.pipeline.step import Step
+from itemic.progress import log
 from itemic.recipe.words import meant
 
 DIGESTS = ".digests.json"
 KEPT = "up to date"
+LARGE = 2e9  # bytes that take long enough to be told of
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def make_plan(
         raise ConfigError(
             f"--until {until} comes before --from {start}", "Name them in the order of the run."
         )
+    _tell_size([root / step.name for step in steps[: last + 1]])
     digests = FileDigests(root)
     known: dict[str, str] = {}
     renewed: set[str] = set()  # steps that are made again because of damage
@@ -102,6 +105,13 @@ def make_plan(
         plan.append(Planned(step, manifest, reason != KEPT, reason + added))
     digests.save()
     return plan
+
+
+def _tell_size(folders: list[Path]) -> None:
+    found = [manifest for folder in folders if (manifest := read_manifest(folder)) is not None]
+    size = sum(int(record[0]) for manifest in found for record in manifest.files.values())
+    if size > LARGE:
+        log.info("%.1f GB of finished steps are read and compared first", size / 1e9)
 
 
 def _broken(faults: list[FileFault]) -> str:

@@ -124,6 +124,8 @@ def make_conversations(tasks: list[dict[str, Any]], job: Job) -> None:
         load_dataset(job), load_index(job), tasks, seed=job.recipe.seed, output=job.output
     )
     merge_notes(job.manifest, {"rows": built.counts})
+    each = ", ".join(f"{source} {count:,}" for source, count in built.counts.items())
+    log.info("%s conversations: %s", f"{sum(built.counts.values()):,}", each)
 
 
 def make_model(job: Job) -> None:
@@ -160,7 +162,9 @@ def make_model(job: Job) -> None:
             **part.overrides.model_dump(exclude_none=True),
         )
     model.save(job.output)
-    merge_notes(job.manifest, {"parameters": model.lm.num_parameters(), "vocabulary": len(model.tokenizer)})
+    parameters, tokens = model.lm.num_parameters(), len(model.tokenizer)
+    merge_notes(job.manifest, {"parameters": parameters, "vocabulary": tokens})
+    log.info("%s parameters, %s tokens", f"{parameters:,}", f"{tokens:,}")
 
 
 def _vectors(job: Job, dataset: Dataset) -> Any:

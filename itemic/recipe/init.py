@@ -166,7 +166,7 @@ def _preset(train: int, gpu: bool) -> str:
 
 
 def _power_of_two(value: float, low: int, high: int) -> int:
-    return min(max(2 ** round(log2(max(value, 1))), low), high)
+    return int(min(max(2 ** round(log2(max(value, 1))), low), high))
 
 
 def draft_recipe(found: Found, machine: Machine, file: Path | None = None) -> str:

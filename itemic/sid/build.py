@@ -66,8 +66,7 @@ def build_tokenizer(
 
     Args:
         dataset: its items' texts are read, and of its interactions ``Dataset.train`` alone, if at all.
-        encoder: a key of :data:`itemic.sid.encoders.ENCODERS`; ``auto`` is ``lsa`` where at least half of the
-            items have text, else ``collaborative``.
+        encoder: a key of :data:`itemic.sid.encoders.ENCODERS`, or ``auto``: ``lsa``, without texts ``collaborative``.
         quantizer: a key of :data:`itemic.sid.quantizers.QUANTIZERS`.
         levels: codes of each level.
         collisions: a key of :data:`itemic.sid.collisions.COLLISIONS`.

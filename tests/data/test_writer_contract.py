@@ -157,10 +157,22 @@ def test_the_semantic_ids_come_back(form: str, tmp_path: Path) -> None:
 def test_it_says_what_is_lost(form: str, tmp_path: Path) -> None:
     wide = timed(replace(DATA, items=DATA.items.with_columns(pl.Series(c.PRICE, [1.5, None, 2.0, 3.0]))))
     lost = export_dataset(wide, tmp_path / "full", form, index=index_of())
-    assert c.PRICE in lost
+    assert (c.PRICE in lost) == (form != "recbole")
     assert ("times" in lost) == (form != "recbole") == ("ratings" in lost)
     assert ("semantic IDs" in lost) == (form == "recbole")
     assert ("brand" in lost) == (form in ("onerec-think", "openonerec"))
+
+
+def test_recbole_s_files_hold_tags_and_numbers(tmp_path: Path) -> None:
+    data = timed()
+    extra = [pl.Series(c.TAGS, [["a b", "it's"], [], ["c"], []]), pl.Series(c.PRICE, [1.5, None, 2.0, 3.0])]
+    clicks = pl.Series("clicks", list(range(len(data.interactions))))
+    wide = replace(
+        data, items=data.items.with_columns(extra), interactions=data.interactions.with_columns(clicks)
+    )
+    again = _written(wide, tmp_path / "made", "recbole")
+    assert again.items.select(c.TAGS, c.PRICE).equals(wide.items.select(c.TAGS, c.PRICE))
+    assert again.interactions["clicks"].to_list() == clicks.to_list()
 
 
 def test_minionerec_s_columns_are_the_system_s_own(tmp_path: Path) -> None:

@@ -113,14 +113,29 @@ def _ordered(table: pl.DataFrame, files: list[str], rows: BadRows) -> pl.DataFra
 
 def _order(table: pl.DataFrame) -> tuple[npt.NDArray[np.int64], int]:
     """Users by first event, then time, then file order; and how often the file went back in time."""
-    code = table.get_column(c.USER_ID).to_physical().to_numpy()
-    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int32)
-    rank[np.argsort(first, kind="stable")] = np.arange(len(first), dtype=np.int32)
-    user = rank[inverse]
+    user = _by_first_event(table.get_column(c.USER_ID).to_physical().to_numpy())
     times = table.get_column(c.TIMESTAMP)
     if times.null_count() == len(times):
         return np.argsort(user, kind="stable").astype(np.int64), 0
-    order = np.lexsort((times.to_numpy(), user)).astype(np.int64)
+    order = _by_user_and_time(user, times)
     back = (np.diff(order) < 0) & (np.diff(user[order]) == 0)
     return order, int(back.sum())
+
+
+def _by_first_event(code: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    """Each user's rank by first event, for codes that are small numbers."""
+    first = np.full(int(code.max()) + 1, len(code))
+    first[code[::-1]] = np.arange(len(code) - 1, -1, -1)  # of several values the last one written stays
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
+    return rank[code]
+
+
+def _by_user_and_time(user: npt.NDArray[np.int64], times: pl.Series) -> npt.NDArray[np.int64]:
+    """A stable order; one key of both is sorted twice as fast as two, where it fits into 63 bits."""
+    if times.null_count() == 0:
+        time = times.to_numpy()
+        span = int(time.max()) - int(time.min()) + 1
+        if span * (int(user.max()) + 1) < 1 << 63:
+            return np.argsort(user * span + (time - time.min()), kind="stable").astype(np.int64)
+    return np.lexsort((times.to_numpy(), user)).astype(np.int64)

@@ -90,8 +90,9 @@ def build(
         promise_order=promise_order,
         notes=notes,
     )
-    further = [tidy.reading.typed(dataset.interactions[name]) for name in tidy.further]
-    return replace(dataset, interactions=dataset.interactions.with_columns(further))
+    table = dataset.interactions
+    further = [tidy.reading.typed(table[name]) for name in tidy.further if name in table.columns]
+    return replace(dataset, interactions=table.with_columns(further))
 
 
 def _read_events(

@@ -56,6 +56,11 @@ ITEM_WORDS = (
     ),
     *("meta", "sku", "business", "recipe", "listing"),
 )
+TYPED: dict[str, Callable[[Source, str], Table]] = {
+    "parquet": ParquetTable,
+    "arrow": ArrowTable,
+    "lines": LinesTable,
+}
 _NUMBER_OF_PART = r"[0-9a-f]{8}-[0-9a-f-]{20,}|\d+"
 
 
@@ -77,7 +82,7 @@ def open_table(source: Source, file: str, layout: Layout) -> Table:
     kind = table_kind(file) or ("lines" if "".join(source.head(file)).startswith("{") else "text")
     if kind == "text":
         return TextTable(source, file, layout)
-    return {"parquet": ParquetTable, "arrow": ArrowTable, "lines": LinesTable}[kind](source, file)
+    return TYPED[kind](source, file)
 
 
 def find_tables(

@@ -50,7 +50,8 @@ class Table(Protocol):
     ``batches`` reports rows that are none to ``rows``; it raises DataError where the file is damaged.
     """
 
-    where: str
+    @property
+    def where(self) -> str: ...
 
     @property
     def header(self) -> tuple[str, ...]: ...

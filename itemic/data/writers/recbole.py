@@ -7,7 +7,7 @@ alone, a column ``position`` stands for it, which the settings name as the time'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,14 @@ ITEM_TYPES = {
     c.DESCRIPTION: "token_seq",
     c.BRAND: "token",
     c.CATEGORIES: "token_seq",
+    c.TAGS: "token_seq",
 }
+TEXTS = (c.TITLE, c.DESCRIPTION, c.BRAND)
 
 
 def write(dataset: Dataset, folder: Path, name: str, sids: Sequence[str] | None) -> list[str]:
-    """Times in seconds, or positions where not every interaction has one; ratings where there are some.
+    """Times in seconds, or positions where not every interaction has one; ratings where there are some, tags and
+    further columns of numbers. Texts of one's own columns are lost: RecBole's loader would stumble over their quotes.
 
     Raises:
         DataError: an id has tabs or line ends in it.
@@ -50,11 +53,13 @@ def write(dataset: Dataset, folder: Path, name: str, sids: Sequence[str] | None)
         part = events if whole else events.filter(dataset.labels == CODES[split])
         file = folder / f"{name}{split and '.'}{split}.inter"
         write_lines(file, "\t", [header, *part.iter_rows()])
-    write_lines(folder / f"{name}.item", "\t", _items(dataset.items))
-    settings = _settings(events.columns, None if whole else splits)
+    items = _items(dataset.items)
+    header = [f"{column}:{ITEM_TYPES.get(column, 'float')}" for column in items.columns]
+    write_lines(folder / f"{name}.item", "\t", [header, *items.iter_rows()])
+    settings = _settings(events.columns, items.columns, None if whole else splits)
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     kept = (*events.columns, c.SPLIT)
-    lost = [*lost_columns(dataset.interactions, kept), *lost_columns(dataset.items, c.ITEM_COLUMNS)]
+    lost = [*lost_columns(dataset.interactions, kept), *lost_columns(dataset.items, items.columns)]
     if dataset.rule.method == "leave-last-out":
         lost.append("the questions without an answer of leave-last-out")
     return lost + lost_history(dataset)
@@ -70,7 +75,13 @@ def _events(dataset: Dataset) -> pl.DataFrame:
         columns.append(pl.int_range(pl.len()).over(c.USER_ID).cast(pl.String).alias(POSITION))
     else:
         columns.append(_seconds(pl.col(c.TIMESTAMP)).alias(c.TIMESTAMP))
-    return table.select(columns)
+    return table.select(columns + _numbers(table, c.INTERACTION_COLUMNS))
+
+
+def _numbers(table: pl.DataFrame, known: Sequence[str]) -> list[pl.Expr]:
+    """Further columns of numbers as texts, empty where there is none."""
+    names = [name for name, dtype in table.schema.items() if dtype.is_numeric() and name not in known]
+    return [pl.col(name).cast(pl.String).fill_null("") for name in names]
 
 
 def _seconds(milliseconds: pl.Expr) -> pl.Expr:
@@ -81,11 +92,12 @@ def _seconds(milliseconds: pl.Expr) -> pl.Expr:
     return pl.concat_str(whole, pl.when(rest > 0).then(fraction).otherwise(pl.lit("")))
 
 
-def _items(items: pl.DataFrame) -> Iterator[list[str]]:
-    yield [f"{column}:{kind}" for column, kind in ITEM_TYPES.items()]
-    for item, title, description, brand, path in items.select(c.ITEM_COLUMNS).iter_rows():
-        names = ", ".join(_quoted(safe(name)) for name in path)
-        yield [item, _field(title), _field(description), _field(brand), names]
+def _items(items: pl.DataFrame) -> pl.DataFrame:
+    """All that is known of items, as texts."""
+    texts = [pl.Series(name, [_field(text) for text in items[name]]) for name in TEXTS]
+    lists = [_labels(items[name]) for name in (c.CATEGORIES, c.TAGS) if name in items.columns]
+    numbers = items.select(_numbers(items, c.ITEM_COLUMNS))
+    return pl.DataFrame([items[c.ITEM_ID], *texts, *lists, *numbers])
 
 
 def _field(text: str) -> str:
@@ -94,16 +106,23 @@ def _field(text: str) -> str:
     return f"&quot;{line[1:]}" if line.startswith('"') else line
 
 
+def _labels(lists: pl.Series) -> pl.Series:
+    """Lists of names as quoted names with commas between them."""
+    return pl.Series(
+        lists.name, [", ".join(_quoted(safe(name)) for name in names or []) for names in lists.to_list()]
+    )
+
+
 def _quoted(name: str) -> str:
     return "'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _settings(columns: Sequence[str], splits: Sequence[str] | None) -> dict[str, Any]:
+def _settings(columns: Sequence[str], items: Sequence[str], splits: Sequence[str] | None) -> dict[str, Any]:
     """RecBole's settings, in which files and evaluation are those of the dataset."""
     usual = {"group_by": "user", "order": "TO", "mode": "full"}
     settings: dict[str, Any] = {
         "field_separator": "\t",
-        "load_col": {"inter": list(columns), "item": list(ITEM_TYPES)},
+        "load_col": {"inter": list(columns), "item": list(items)},
     }
     if POSITION in columns:
         settings["TIME_FIELD"] = POSITION

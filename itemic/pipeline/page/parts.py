@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itemic.page import Cell, Figure, Grid, Row
 from itemic.pipeline.page.steps import Made, duration, seconds
 from itemic.pipeline.work import COMPARISON, DESCRIPTION, TRAINED
 from itemic.recipe import Recipe
+
+if TYPE_CHECKING:
+    from itemic.evaluate.compare import Comparison
+    from itemic.evaluate.report import Measure, Report
 
 Tiles = list[tuple[str, str]]
 
@@ -83,31 +87,37 @@ def comparison_part(results: Path) -> Part | None:
     return Part(_results_grid(table), table.title, table.verdict, table.notes, slices=_slices_grid(report))
 
 
-def _results_grid(table: Any) -> Grid:
-    """The rows of a comparison; the best of what was ranked here is bold."""
-    from itemic.evaluate.tables import short
-
+def _results_grid(table: Comparison) -> Grid:
+    """The rows of a comparison; the best of what was ranked here is bold, what others published stands apart."""
     ranked = [row for row in table.rows if not row.source and row.level == "item"]
-    rows = []
+    best = {
+        name: max(values)
+        for name in table.columns
+        if len(values := [row.metrics[name].value for row in ranked if name in row.metrics]) > 1
+    }
+    rows: list[Row] = []
     for row in table.rows:
-        cells = []
-        for name in table.columns:
-            measure = row.metrics.get(name)
-            if measure is None:
-                cells.append(Cell(""))
-                continue
-            best = (
-                row in ranked
-                and len(ranked) > 1
-                and all(measure.value >= r.metrics[name].value for r in ranked)
-            )
-            aside = f"{short(measure.low, 3)}–{short(measure.high, 3)}" if measure.low < measure.high else ""
-            cells.append(Cell(short(measure.value), aside if name in table.intervals else "", best))
-        rows.append(Row(table.label(row), cells, start=bool(row.source and rows and not rows[-1].start)))
+        cells = [
+            _result(row.metrics.get(name), name in table.intervals, row in ranked, best.get(name))
+            for name in table.columns
+        ]
+        apart = bool(row.source) and not any(one.start for one in rows)
+        rows.append(Row(table.label(row), cells, start=apart))
     return Grid(["", *(name.upper() for name in table.columns)], rows)
 
 
-def _slices_grid(report: Any) -> Grid | None:
+def _result(measure: Measure | None, interval: bool, ranked: bool, best: float | None) -> Cell:
+    from itemic.evaluate.tables import short
+
+    if measure is None:
+        return Cell("")
+    aside = (
+        f"{short(measure.low, 3)}–{short(measure.high, 3)}" if interval and measure.low < measure.high else ""
+    )
+    return Cell(short(measure.value), aside, ranked and measure.value == best)
+
+
+def _slices_grid(report: Report) -> Grid | None:
     from itemic.evaluate.tables import main_k, short
 
     if not report.slices:

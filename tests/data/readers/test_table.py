@@ -203,6 +203,10 @@ class TestValues:
         assert found.schema == {"qty": pl.Int64, "weight": pl.Float64, "zip": pl.String, "page": pl.String}
         assert found.rows() == [(1, 0.5, "01067", "p"), (2, 1.0, "99", None)]
 
+    def test_a_column_without_any_value_is_left_out(self, tmp_path: Path) -> None:
+        found = self.read(tmp_path, "user,item,page,note\na,x,p,\na,y,,\n").interactions
+        assert found.columns == [*c.INTERACTION_COLUMNS, "page"]
+
     def test_without_times_the_order_of_rows_counts(self, tmp_path: Path) -> None:
         dataset = self.read(tmp_path, "user,item\na,y\nb,x\na,x\n")
         assert dataset.sequences.timestamps is None
@@ -244,7 +248,7 @@ class TestValues:
             f"item{separator}price\na{separator}{written}\n", encoding="utf-8"
         )
         dataset = read("table", tmp_path)
-        assert dataset.items[c.PRICE].to_list() == [price]
+        assert dataset.items.get_column(c.PRICE, default=pl.Series([None])).to_list() == [price]
         assert ("1 prices can't be read" in told(dataset)) == (price is None)
 
     def test_paths_and_tags_are_two_things(self, tmp_path: Path) -> None:
