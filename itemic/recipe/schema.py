@@ -221,6 +221,7 @@ class EvaluatePart(Part):
         trackers: who is told the numbers, the table and some predictions; None for those of the last stage.
         samples: how many predictions trackers are shown, with titles.
         verbose: log each request as it is answered.
+        tf32: multiply float32 matrices in TensorFloat-32 where the GPU has it; without effect on a CPU.
     """
 
     split: Literal["valid", "test"] = "test"
