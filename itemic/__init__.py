@@ -1,6 +1,6 @@
 """itemic turns a catalogue and an interaction log into a language model that recommends.
 
-    dataset = itemic.read("onerec-think", "data/beauty")
+    dataset = itemic.read("onerec-think", "data/beauty")  # or itemic.dataset(interactions, items)
     index = itemic.build_index(dataset, encoder="lsa", quantizer="rqkmeans", levels=[256] * 4)
     model = itemic.new_model("qwen3-nano", index)
     conversations = itemic.build_conversations(dataset, index, tasks=[{"task": "C"}])
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
     from itemic.data.filters import apply_filters
+    from itemic.data.frames import dataset
     from itemic.data.readers import read
     from itemic.data.settings import FilterRule, SimulatorConfig
     from itemic.data.simulator import simulate
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from itemic.pipeline.run import Run
     from itemic.recipe.check import load_recipe
     from itemic.sid.build import build_index, build_tokenizer
+    from itemic.sid.export import export_dataset
     from itemic.sid.index import ItemIndex
     from itemic.sid.published import import_index
     from itemic.sid.tokenizer import ItemTokenizer
@@ -62,7 +64,9 @@ _HOMES = {
     "build_index": "itemic.sid.build",
     "build_tokenizer": "itemic.sid.build",
     "compare": "itemic.evaluate.compare",
+    "dataset": "itemic.data.frames",
     "expand": "itemic.model.expand",
+    "export_dataset": "itemic.sid.export",
     "import_index": "itemic.sid.published",
     "load_recipe": "itemic.recipe.check",
     "new_model": "itemic.model.build",
@@ -93,7 +97,9 @@ __all__ = [
     "build_index",
     "build_tokenizer",
     "compare",
+    "dataset",
     "expand",
+    "export_dataset",
     "import_index",
     "load_recipe",
     "new_model",

@@ -1,5 +1,5 @@
-"""The names of all table columns, once. Tables meet only through these. And what opens and closes thoughts in a
-conversation."""
+"""The names of all table columns, once. Tables meet only through these. And what conversations begin with, and what
+opens and closes thoughts in them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ SEGMENTS: Final = (
     "segments"  # [{"type": "text", "text": ...}], null where messages are given; "loss": false is ours
 )
 METADATA: Final = "metadata"
+SYSTEM: Final = "You are the recommender of an online shop. Every item of its catalogue has a semantic ID."
 THINK_START: Final = "<think>"
 THINK_END: Final = "</think>"
 CONVERSATION_COLUMNS: Final = (UUID, SOURCE, MESSAGES, SEGMENTS, METADATA)
@@ -41,6 +42,9 @@ CONVERSATION_COLUMNS: Final = (UUID, SOURCE, MESSAGES, SEGMENTS, METADATA)
 REQUEST: Final = "request"  # Int64, the request's number within its split
 TARGET_ID: Final = "target_id"  # null where the target is unknown
 HISTORY_LENGTH: Final = "history_length"  # Int32, how many items the request showed
+SHORTENED: Final = (
+    "shortened"  # Boolean, whether the oldest of them were left out, for the ranker reads no more
+)
 RANKED_ITEMS: Final = "items"  # list of item ids, best first
 RANKED_SCORES: Final = "scores"  # list of Float32, log-probabilities
 RANKED_SIDS: Final = "sids"  # list of SID texts, null without an item index
@@ -49,6 +53,7 @@ RANKING_COLUMNS: Final = (
     USER_ID,
     TARGET_ID,
     HISTORY_LENGTH,
+    SHORTENED,
     RANKED_ITEMS,
     RANKED_SCORES,
     RANKED_SIDS,

@@ -55,7 +55,7 @@ def test_a_sound_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path))
     assert recipe.name == "tiny"
     assert recipe.evaluate.k == [5, 10]
-    assert recipe.data.split.method == "leave-one-out"
+    assert recipe.data.split.method is None  # as the source has it
     assert recipe.stages == [{"name": "one", "epochs": 2}]
 
 
@@ -95,6 +95,16 @@ evaluate:
     [
         ({"name": "a/b"}, "1 name", "should match pattern"),
         ({"model": {}}, "2 model", "needs one of preset"),
+        (
+            {"data": {"format": "letter", "path": ".", "options": {"missing_text": "drop"}}},
+            "6 data.options.missing_text",
+            "in data itself",
+        ),
+        (
+            {"data": {"format": "letter", "path": ".", "options": {"seed": 1}}},
+            "6 data.options.seed",
+            "at the top of the recipe",
+        ),
         ({"model": {"preset": "qwen3-nan"}}, "3 model.preset", "did you mean 'qwen3-nano'?"),
         ({"model": {"preset": "qwen3-nano", "tie": True}}, "4 model.tie", "no meaning beside preset"),
         ({"model": {"preset": "qwen3-nano", "init": "moments"}}, "4 model.init", "unknown init"),
@@ -303,7 +313,7 @@ def test_names_are_those_of_the_rooms() -> None:
 
     assert set(schema.FORMATS) == {"auto", *READERS}
     assert schema.SPLIT_METHODS == METHODS
-    assert set(schema.ENCODERS) == set(ENCODERS)
+    assert set(schema.ENCODERS) == {"auto", *ENCODERS}
     assert set(schema.QUANTIZERS) == set(QUANTIZERS)
     assert set(schema.COLLISIONS) == set(COLLISIONS)
     assert set(schema.TOKEN_FORMATS) == set(TOKEN_FORMATS)
@@ -318,7 +328,7 @@ def test_the_split_s_keys_and_defaults_are_the_room_s() -> None:
     from itemic.data.split import SplitRule
 
     part = schema.SplitPart()
-    assert part.model_dump() == dataclasses.asdict(SplitRule())
+    assert part.model_dump() | {"method": "leave-one-out"} == dataclasses.asdict(SplitRule())
 
 
 def test_task_options_and_defaults_are_the_room_s() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +24,6 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="An option; the value is YAML.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-WIDE = 150  # columns where nobody's screen says how many
 
 
 def settings(pairs: list[str] | None) -> dict[str, Any]:
@@ -69,7 +67,11 @@ def artifact(
     plain = json.loads(json.dumps(dict(config), default=str))
     manifest = Manifest(kind, plain, digests, seed, versions=versions("polars", "torch", "transformers"))
     with building(output, manifest, resume=False) as folder:
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     typer.echo(f"wrote {output}")
 
 
@@ -90,13 +92,22 @@ def load_index(folder: Path) -> ItemIndex:
     )
 
 
+def say(text: str, *, err: bool = False, **style: Any) -> None:
+    """Lines that hold text of others, on stdout or stderr: control codes are made visible."""
+    from itemic.text import shown
+
+    typer.secho(shown(text, lines=True), err=err, **style)
+
+
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    say(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def print_table(table: Any) -> None:
     """A rich table on stdout."""
     from rich.console import Console
+
+    from itemic.screen import WIDE
 
     screen = Console()
     wide = screen if screen.is_terminal else Console(width=WIDE)

@@ -14,8 +14,10 @@ from itemic.cli.common import (
     Set,
     artifact,
     load_dataset,
+    load_index,
     print_json,
     print_table,
+    say,
     settings,
     start_logging,
 )
@@ -23,41 +25,75 @@ from itemic.cli.common import (
 if TYPE_CHECKING:
     from itemic.data.settings import FilterRule
 
-app = typer.Typer(help="Datasets: import, describe, simulate.", no_args_is_help=True)
-Split = Annotated[str, typer.Option(help="leave-one-out, leave-last-out, temporal or published.")]
+app = typer.Typer(help="Datasets: import, export, describe, simulate.", no_args_is_help=True)
+SPLITS = "leave-one-out, leave-last-out, temporal or published"
+Split = Annotated[str, typer.Option(help=f"{SPLITS}.")]
+Limit = Annotated[
+    int | None, typer.Option(help="At most so many, for a quick trial.", min=1, show_default="all")
+]
+MaybeSplit = Annotated[
+    str | None,
+    typer.Option(help=f"{SPLITS}.", show_default="published where the source has one, else leave-one-out"),
+]
 History = Annotated[int | None, typer.Option(help="The most items that a request shows.", min=1)]
+MaybeHistory = Annotated[
+    int | None,
+    typer.Option(help="The most items that a request shows.", min=1, show_default="50, or as published"),
+]
 
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="The folder of the raw files.")],
+    path: Annotated[str, typer.Argument(help="Raw files: a folder, a file, a pattern or a URL.")],
     output: Output,
     format: Annotated[str, typer.Option(help="The source's format; auto looks at the files.")] = "auto",
     on_bad_row: Annotated[
         str, typer.Option(help="error: stop at it; drop: leave it out and count.")
     ] = "error",
+    missing_text: Annotated[
+        str,
+        typer.Option(
+            help="Items without a title or metadata. keep: known by id; drop: with their interactions; error."
+        ),
+    ] = "keep",
     option: Set = None,
     filter: Annotated[
         list[str] | None,
         typer.Option("--filter", "-f", metavar="KEY=VALUE", help="A filter, e.g. user_k_core=5."),
     ] = None,
-    split: Split = "leave-one-out",
-    history: History = 50,
+    split: MaybeSplit = None,
+    history: MaybeHistory = None,
+    limit_users: Limit = None,
+    limit_items: Limit = None,
+    limit_rows: Limit = None,
+    seed: Seed = 0,
 ) -> None:
     """Read raw files into a dataset folder."""
-    from itemic.data import SplitRule, apply_filters, describe, description_table, read
+    from itemic.data import apply_filters, describe, description_table, read
+    from itemic.data.split import choose_split
+    from itemic.errors import ConfigError
 
     start_logging()
     options, rules = settings(option), settings(filter)
-    rule = SplitRule(split, history)
-    dataset = read(format, path, on_bad_row=on_bad_row, **options)
+    reading: dict[str, Any] = {"on_bad_row": on_bad_row, "missing_text": missing_text}
+    reading |= {
+        "seed": seed,
+        "limit_users": limit_users,
+        "limit_items": limit_items,
+        "limit_rows": limit_rows,
+    }
+    for key in reading.keys() & options.keys():
+        raise ConfigError(f"-s {key} is no option of a format", f"Give --{key.replace('_', '-')} instead.")
+    dataset = read(format, path, **reading, **options)
     if rules:
         dataset = apply_filters(dataset, _filter_rule(rules))
+    rule = choose_split(dataset.rule, method=split, **({"history": history} if history else {}))
     dataset = dataset.with_split(rule)
-    config = {"format": format, "on_bad_row": on_bad_row, "options": options, "filters": rules}
-    with artifact(output, "data", config | {"split": rule.to_json()}, {"path": path}) as folder:
+    found = describe(dataset)  # what can't be described leaves nothing behind
+    config = {"format": format, **reading, "options": options, "filters": rules, "split": rule.to_json()}
+    with artifact(output, "data", config, {"path": Path(path)}, seed) as folder:
         dataset.save(folder)
-    print_table(description_table(describe(dataset)))
+    print_table(description_table(found))
 
 
 def _filter_rule(rules: dict[str, Any]) -> FilterRule:
@@ -86,6 +122,29 @@ def describe(
     if plot is not None:
         plot_description(dataset, plot)
         typer.echo(f"wrote {plot}", err=as_json)
+
+
+@app.command()
+def export(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
+    output: Output,
+    format: Annotated[
+        str, typer.Option(help="minionerec, letter, recbole, onerec-think or openonerec.", show_default=False)
+    ],
+    index: Annotated[
+        Path | None,
+        typer.Option(help="Semantic IDs to write as well: an index folder, a run's or a model's."),
+    ] = None,
+) -> None:
+    """Write a dataset as the files of another system; they are called as the folder is."""
+    from itemic.sid.export import export_dataset
+
+    found = load_dataset(dataset)
+    sids = None if index is None else load_index(index)
+    with artifact(output, "export", {"format": format}, {"dataset": dataset}) as folder:
+        lost = export_dataset(found, folder, format, index=sids, name=output.resolve().name)
+    if lost:
+        say(f"not in these files: {'; '.join(lost)}")
 
 
 @app.command()

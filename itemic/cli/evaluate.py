@@ -14,6 +14,7 @@ from itemic.cli.common import (
     load_dataset,
     print_json,
     print_table,
+    say,
     settings,
     start_logging,
 )
@@ -31,25 +32,34 @@ def rank(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="The ranking; gone on with.")
     ],
-    task: Annotated[str, typer.Option(help="Whose prompt is asked.")] = "C",
+    task: Annotated[
+        str | None,
+        typer.Option(help="Whose prompt is asked.", show_default="what the model was trained with"),
+    ] = None,
     options: Set = None,
     split: Annotated[str, typer.Option(help="valid or test.")] = "test",
     beams: Annotated[int, typer.Option(help="Width of the search.", min=1)] = 50,
     k: Annotated[int, typer.Option("-k", help="Items kept for each request.", min=1)] = 20,
     normalize: Annotated[str, typer.Option(help="What scores are over: vocab, level or legal.")] = "vocab",
     exclude_history: Annotated[bool, typer.Option(help="Leave out what the history has.")] = False,
-    thinking: Annotated[str | None, typer.Option(help="How prompts end: no_think or empty.")] = None,
+    thinking: Annotated[
+        str | None,
+        typer.Option(
+            help="How prompts end: no_think or empty.", show_default="as the model's template has it"
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Requests that are searched at once.", min=1)] = 32,
-    name: Annotated[str | None, typer.Option(help="In tables; the folder's by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="In tables.", show_default="the folder's")] = None,
 ) -> None:
-    """Let a model rank the whole catalogue for every request of a split, exactly, by constrained beams.
+    """Rank the whole catalogue for every request of a split, exactly, with a model and constrained beams.
 
-    -s gives the task's options, which must be those that the model was trained with.
+    -s gives the task other options than those that the model was trained with.
     """
     from itemic.errors import ConfigError
     from itemic.evaluate.recommend import recommend
     from itemic.model import Model
-    from itemic.tasks import make_task
+    from itemic.tasks import task_of, task_options
+    from itemic.tasks.asking import task_to_ask
     from itemic.train.ranks import joined
 
     if split not in ("valid", "test"):
@@ -58,10 +68,12 @@ def rank(
     data = load_dataset(dataset)
     with joined() as ranks:
         device = ranks.device
+    asked = Model.load(model, device=device)
+    way = task_options(task_to_ask(asked, None)) if task is None else {"task": task}
     recommend(
-        Model.load(model, device=device),
+        asked,
         data.split(split),
-        task=make_task(task, **settings(options)),
+        task=task_of(way | settings(options)),
         dataset=data,
         beams=beams,
         k=k,
@@ -80,14 +92,16 @@ def score(
     ranking: Annotated[Path, typer.Argument(help="The folder of a ranking.")],
     dataset: Annotated[Path | None, typer.Option("--dataset", help="What was ranked; adds slices.")] = None,
     k: Cuts = "1,5,10,20",
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.json")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="Keep the report.")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Score a ranking: accuracy with intervals, exposure, and how slices of the requests fare."""
-    from itemic.evaluate.compare import compare, slice_table
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
+    from itemic.evaluate.tables import report_table, slice_table
 
     data = load_dataset(dataset) if dataset is not None else None
     report = score(Ranking.load(ranking), data, k=_cuts(k), seed=seed)
@@ -98,30 +112,37 @@ def score(
 
         print_json(asdict(report))
         return
-    print_table(compare([report]).table())
+    print_table(report_table(report))
     print_table(slice_table(report))
-    for name, value in report.exposure.items():
-        typer.echo(f"{name}: {value:.4f}")
 
 
 @app.command()
 def compare(
-    reports: Annotated[list[Path], typer.Argument(help="Reports of the same requests, JSON.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN|RANKING|REPORT…", help="Folders of runs or rankings, or reports (JSON)."),
+    ],
     metrics: Annotated[str, typer.Option(help="hr, ndcg, mrr.")] = "hr,ndcg",
+    k: Annotated[str, typer.Option("-k", help="Cuts of rankings that have no report.")] = "1,5,10,20",
+    seed: Seed = 0,
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option(help="Print Markdown.")] = False,
 ) -> None:
-    """Put reports side by side."""
-    from itemic.evaluate.compare import compare
-    from itemic.evaluate.report import Report
+    """Put rankings of the same requests side by side, with paired differences of the first from the others.
 
-    found = compare([Report.load(file) for file in reports], metrics=metrics.split(","))
+    Reports that stand in a run know their rankings; other reports alone give the table without differences.
+    """
+    from itemic.cli.sources import measured, side_by_side
+
+    found = side_by_side([measured(path, _cuts(k), seed) for path in sources], metrics.split(","), seed)
     if as_json:
         print_json(found.to_json())
     elif markdown:
-        typer.echo(found.markdown())
+        say(found.markdown())
     else:
         print_table(found.table())
+        if found.differences:
+            print_table(found.differences_table())
 
 
 @app.command()

@@ -17,6 +17,7 @@ from itemic.cli.common import (
     load_index,
     print_json,
     print_table,
+    say,
     settings,
     start_logging,
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from itemic.model.model import Model
 
 app = typer.Typer(
-    help="Language models that speak items: new, expand, reindex, export, checkpoints, check, show, curves.",
+    help="Language models that speak items: make, check, export, checkpoints.",
     no_args_is_help=True,
 )
 Index = Annotated[Path, typer.Option("--index", help="The index whose tokens it gets.")]
@@ -65,14 +66,22 @@ def new(
 
 @app.command()
 def expand(
-    base: Annotated[Path, typer.Argument(help="The folder of a Hugging Face causal language model.")],
+    base: Annotated[
+        str, typer.Argument(help="A Hugging Face causal language model: its folder, or its name on the hub.")
+    ],
     index: Index,
     output: Output,
     dataset: Annotated[Path | None, typer.Option("--dataset", help="Needed for --init text.")] = None,
     init: Annotated[str, typer.Option(help="Of the new rows: moments, text or mean.")] = "moments",
     pad_to: Annotated[int, typer.Option(help="Rows are a multiple of this.", min=1)] = 256,
     tie: Annotated[
-        bool | None, typer.Option("--tie/--untie", help="Whether the head is the embedding matrix.")
+        bool | None,
+        typer.Option(
+            "--tie/--untie", help="Whether the head is the embedding matrix.", show_default="as in the base"
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Of a model on the hub: a branch, a tag or a commit.")
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -81,9 +90,10 @@ def expand(
 
     start_logging()
     data = load_dataset(dataset) if dataset is not None else None
-    model = expand(base, load_index(index), init=init, pad_to=pad_to, tie=tie, dataset=data, seed=seed)
-    config = {"init": init, "pad_to": pad_to, "tie": tie}
-    with artifact(output, "model", config, {"base": base, "index": index}, seed) as folder:
+    ours = load_index(index)
+    model = expand(base, ours, init=init, pad_to=pad_to, tie=tie, dataset=data, seed=seed, revision=revision)
+    config = {"base": base, "revision": revision, "init": init, "pad_to": pad_to, "tie": tie}
+    with artifact(output, "model", config, {"base": Path(base), "index": index}, seed) as folder:
         model.save(folder)
     typer.echo(f"{model.lm.num_parameters():,} parameters, {len(model.tokenizer):,} tokens")
 
@@ -119,7 +129,8 @@ def export(
         Path | None, typer.Option("--base", help="For a checkpoint: the model that its stage began from.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16; by default its own.")
+        str | None,
+        typer.Option(help="Of the weights: float32, bfloat16 or float16.", show_default="as they are"),
     ] = None,
     average: Annotated[
         bool,
@@ -158,7 +169,7 @@ def checkpoints(
     if not found:
         typer.echo(f"{run} keeps no checkpoints")
         return
-    from rich.table import Table
+    from itemic.screen import Table
 
     metrics = list(dict.fromkeys(key for kept in found for key in kept.metrics if "@" in key))
     table = Table("stage", "step", "saved", "size", *metrics, "")
@@ -203,7 +214,7 @@ def check(
     else:
         for proof in proofs:
             mark = {True: "ok", False: "FAULT", None: "-"}[proof.ok]
-            typer.echo(f"{mark:>5}  {proof.name}: {proof.detail}")
+            say(f"{mark:>5}  {proof.name}: {proof.detail}")
     if not all(proof.ok for proof in proofs):
         raise typer.Exit(1)
 
@@ -233,7 +244,7 @@ def show(
         print_json(about)
         return
     for key, value in about.items():
-        typer.echo(f"{key}: {value}")
+        say(f"{key}: {value}")
 
 
 @app.command()

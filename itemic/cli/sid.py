@@ -17,6 +17,7 @@ from itemic.cli.common import (
     load_index,
     print_json,
     print_table,
+    say,
     settings,
     start_logging,
 )
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from itemic.sid.index import ItemIndex
     from itemic.sid.tokenizer import ItemTokenizer
 
-app = typer.Typer(
-    help="Semantic IDs: build, assign, show, report, compare, convert, export.", no_args_is_help=True
-)
+app = typer.Typer(help="Semantic IDs: build, embed, judge, compare, take elsewhere.", no_args_is_help=True)
+EncoderOptions = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the encoder; the value is YAML.")
+]
 
 
 @app.command()
@@ -37,8 +39,10 @@ def build(
     published: Annotated[
         Path | None, typer.Option("--import", metavar="FILE", help="Published semantic IDs instead.")
     ] = None,
-    encoder: Annotated[str, typer.Option(help="Text to vectors.")] = "lsa",
-    encoder_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    encoder: Annotated[
+        str, typer.Option(help="Items to vectors; auto: lsa, or collaborative without texts.")
+    ] = "auto",
+    encoder_option: EncoderOptions = None,
     quantizer: Annotated[str, typer.Option(help="Vectors to codes.")] = "rqkmeans",
     option: Set = None,
     levels: Annotated[str, typer.Option(help="Codes of each level.")] = "256,256,256,256",
@@ -83,6 +87,27 @@ def build(
 
 
 @app.command()
+def embed(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
+    output: Output,
+    encoder: Annotated[str, typer.Option(help="Text to vectors.")] = "lsa",
+    encoder_option: EncoderOptions = None,
+    seed: Seed = 0,
+) -> None:
+    """Write the items' vectors as X.emb-ENCODER.npy, with their ids beside it; the encoder precomputed reads them."""
+    from itemic.sid.build import encode_items
+    from itemic.sid.encoders.npy import write_npy
+
+    start_logging()
+    data = load_dataset(dataset)
+    vectors, record = encode_items(data, encoder, seed=seed, options=settings(encoder_option))
+    name = f"{data.name}.emb-{encoder}.npy"
+    with artifact(output, "vectors", record, {"dataset": dataset}, seed) as folder:
+        write_npy(folder / name, data.item_ids, vectors)
+    typer.echo(f"{output / name}: {len(vectors):,} vectors of {vectors.shape[1]} numbers")
+
+
+@app.command()
 def assign(
     folder: Annotated[Path, typer.Argument(help="What `itemic sid build` wrote, or a run's folder.")],
     dataset: Annotated[
@@ -109,7 +134,7 @@ def assign(
     if found.drift is not None:
         typer.echo(found.drift.line)
         worst = ", ".join(f"{name} ({value:.2f})" for name, value in found.drift.farthest[:5])
-        typer.echo(f"farthest from the codebooks: {worst}")
+        say(f"farthest from the codebooks: {worst}")
 
 
 def _sizes(text: str) -> list[int]:
@@ -129,9 +154,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """What an index holds: levels, collisions, digest, and semantic IDs of some items."""
-    from rich.table import Table
-
     from itemic.errors import DataError
+    from itemic.screen import Table
 
     index = load_index(folder)
     places = {name: row for row, name in enumerate(index.item_ids)}
@@ -154,7 +178,7 @@ def show(
         print_json(about | {"shown": {index.item_ids[row]: index.text(row) for row in rows}})
         return
     for key, value in about.items():
-        typer.echo(f"{key}: {value}")
+        say(f"{key}: {value}")
     table = Table("item", "semantic ID")
     for row in rows:
         table.add_row(index.item_ids[row], index.text(row))

@@ -16,6 +16,7 @@ from itemic.cli.common import (
     load_index,
     print_json,
     print_table,
+    say,
     start_logging,
 )
 from itemic.cli.sid import app
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-FALLBACK = "lsa"  # the encoder that judges indexes which name none
+FALLBACK = "auto"  # the encoder that judges indexes which name none
 Folder = Annotated[Path, typer.Argument(help="An index folder, or a run's or a model's.")]
 Vectors = Annotated[
     Path | None,
@@ -45,14 +46,17 @@ def report_(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The dataset; a run's own by default. Adds duplicates, categories, examples.",
+            help="The dataset; adds duplicates, categories, examples.",
+            show_default="a run's own",
         ),
     ] = None,
     vectors: Vectors = None,
     encode: Annotated[
         bool, typer.Option(help="Make the vectors again with the index's encoder, where none are given.")
     ] = True,
-    name: Annotated[str | None, typer.Option(help="What to call the index.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call the index.", show_default="by dataset and quantizer")
+    ] = None,
     html: Html = None,
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -147,7 +151,7 @@ def convert(
             replace(ItemTokenizer.load(source), index=index).save(target)
         else:
             index.save(target)
-    typer.echo(f"{len(index):,} items, such as {index.text(0)}; digest {index.digest}")
+    say(f"{len(index):,} items, such as {index.text(0)}; digest {index.digest}")
 
 
 @app.command()
@@ -158,7 +162,7 @@ def export(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="The dataset, a run's own by default: onerec-think writes its texts."
+            metavar="FOLDER", help="The dataset; onerec-think writes its texts.", show_default="a run's own"
         ),
     ] = None,
 ) -> None:

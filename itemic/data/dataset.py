@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +14,18 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.artifact import write_json
+from itemic.artifact import digest_of, verify, write_json
 from itemic.data.split import UNKNOWN, SplitRule, label_interactions, requests_of
-from itemic.errors import DataError
+from itemic.errors import DataError, IndexMismatchError
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Strings = npt.NDArray[np.object_]
+
+
+def catalogue_digest(item_ids: Sequence[str]) -> str:
+    """16 hex digits that name a catalogue: the item ids in their order, which rows are numbers of."""
+    return digest_of(list(item_ids))
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,9 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.users)
 
+    def __repr__(self) -> str:
+        return f"<Sequences: {len(self):,} users, {len(self.items):,} interactions>"
+
     def __getitem__(self, user: int) -> Int32:
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
@@ -54,15 +63,24 @@ class Requests:
         offsets: int64 ``[R + 1]``; request ``r`` has the history ``items[offsets[r]:offsets[r + 1]]``.
         items: int32, the histories' item rows one after the other, oldest first.
         targets: int32 ``[R]``, the row of the item to be found; -1 where it is unknown.
+        catalogue: digest of the catalogue whose rows these are, see :func:`catalogue_digest`; None for requests
+            made by hand, of which only the range of the rows can be checked.
     """
 
     users: Strings
     offsets: Int64
     items: Int32
     targets: Int32
+    catalogue: str | None = None
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def __repr__(self) -> str:
+        lengths = np.diff(self.offsets)
+        between = f"{lengths.min(initial=int(lengths.max(initial=0)))} to {lengths.max(initial=0)} items"
+        known = int((self.targets >= 0).sum())
+        return f"<Requests: {len(self):,}, histories of {between}, {known:,} with a target>"
 
     def history(self, request: int) -> Int32:
         return self.items[self.offsets[request] : self.offsets[request + 1]]
@@ -79,7 +97,37 @@ class Requests:
             offsets - offsets[0],
             self.items[offsets[0] : offsets[-1]],
             self.targets[start:stop],
+            self.catalogue,
         )
+
+    def check_catalogue(self, catalogue: str, size: int, owner: str) -> None:
+        """Make sure that the rows are rows of this catalogue.
+
+        Args:
+            catalogue: its digest.
+            size: how many items it has.
+            owner: whose catalogue it is, for the error.
+
+        Raises:
+            IndexMismatchError: they are another's; both digests are named.
+            DataError: a row is outside it.
+        """
+        if self.catalogue is not None and self.catalogue != catalogue:
+            raise IndexMismatchError(
+                f"the requests are of catalogue {self.catalogue}, {owner} is of catalogue {catalogue} "
+                f"({size} items)",
+                "Use the dataset that it was made with: the same source under the same filters.",
+            )
+        for rows, least in ((self.items, 0), (self.targets, -1)):
+            wrong = np.flatnonzero((rows < least) | (rows >= size))
+            if len(wrong):
+                at = int(wrong[0])
+                request = at if rows is self.targets else int(np.searchsorted(self.offsets, at, "right")) - 1
+                raise DataError(
+                    f"request {request} (user {str(self.users[request])!r}) names item row {int(rows[at])}, "
+                    f"and {owner} has {size} items",
+                    "Make requests with `Dataset.split`, or use rows of the same catalogue.",
+                )
 
 
 @dataclass(frozen=True)
@@ -102,9 +150,25 @@ class Dataset:
     rule: SplitRule = field(default_factory=SplitRule)
     notes: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        users = self.interactions[c.USER_ID].n_unique()
+        counts = f"{users:,} users, {len(self.items):,} items, {len(self.interactions):,} interactions"
+        return f"<Dataset {self.name!r}: {counts}; split {self.rule.method}>"
+
     @cached_property
     def item_ids(self) -> list[str]:
         return self.items[c.ITEM_ID].to_list()
+
+    @property
+    def titles(self) -> pl.Series:
+        """What to call each item on a screen: its title, or its id where it has none."""
+        title = pl.when(pl.col(c.TITLE) != "").then(pl.col(c.TITLE))
+        return self.items.select(pl.coalesce(title, c.ITEM_ID).alias(c.TITLE)).to_series()
+
+    @cached_property
+    def catalogue(self) -> str:
+        """The digest of the catalogue, see :func:`catalogue_digest`: equal where rows mean the same items."""
+        return catalogue_digest(self.item_ids)
 
     @cached_property
     def sequences(self) -> Sequences:
@@ -162,7 +226,7 @@ class Dataset:
         Raises:
             DataError: the split has no requests under the dataset's rule.
         """
-        return requests_of(self.sequences, self.labels, self.rule, name)
+        return replace(requests_of(self.sequences, self.labels, self.rule, name), catalogue=self.catalogue)
 
     def save(self, folder: str | Path) -> None:
         """Write ``items.parquet``, ``interactions.parquet`` and ``dataset.json``."""
@@ -180,8 +244,10 @@ class Dataset:
 
         Raises:
             DataError: a file is missing or has other columns.
+            ArtifactError: a file is not as it was when a command or a run wrote the folder.
         """
         root = Path(folder)
+        verify(root)
         try:
             head = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
             name, rule, notes = head["name"], SplitRule.from_json(head["split"]), head["notes"]
@@ -203,4 +269,4 @@ class Dataset:
         return cls(items, interactions, name, rule, notes)
 
 
-__all__ = ["UNKNOWN", "Dataset", "Requests", "Sequences"]
+__all__ = ["UNKNOWN", "Dataset", "Requests", "Sequences", "catalogue_digest"]

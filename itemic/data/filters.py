@@ -20,6 +20,7 @@ from itemic.data.dataset import Dataset
 from itemic.data.settings import FilterRule
 from itemic.errors import DataError
 
+USER_CODE, ITEM_CODE = "_user", "_item"  # of the interactions while they are filtered
 Codes = npt.NDArray[np.integer[Any]]
 
 
@@ -30,7 +31,7 @@ def apply_filters(dataset: Dataset, rule: FilterRule) -> Dataset:
     Raises:
         DataError: a rule needs ratings or times that are not there, or nothing is left.
     """
-    table = dataset.interactions
+    table = _coded(dataset.interactions)
     steps = [_count("before", table)]
     for name, step in (
         ("min_rating", _by_rating),
@@ -49,7 +50,7 @@ def apply_filters(dataset: Dataset, rule: FilterRule) -> Dataset:
             raise DataError(
                 f"the filters leave no interactions of {dataset.name} ({counts})", "Weaken the filters."
             )
-    items = dataset.items
+    table, items = table.drop(USER_CODE, ITEM_CODE), dataset.items
     if rule.drop_cold_items:
         items = items.join(table.select(c.ITEM_ID).unique(), on=c.ITEM_ID, how="semi", maintain_order="left")
     notes = {"rule": rule.to_json(), "steps": steps, "cold_items_dropped": len(dataset.items) - len(items)}
@@ -59,11 +60,17 @@ def apply_filters(dataset: Dataset, rule: FilterRule) -> Dataset:
     )
 
 
+def _coded(table: pl.DataFrame) -> pl.DataFrame:
+    """The interactions with small numbers of their users and items, which are compared and counted faster than ids."""
+    items = pl.col(c.ITEM_ID).cast(pl.Categorical(pl.Categories.random())).to_physical()
+    return table.with_columns(pl.col(c.USER_ID).rle_id().alias(USER_CODE), items.alias(ITEM_CODE))
+
+
 def _count(rule: str, table: pl.DataFrame) -> dict[str, Any]:
     return {
         "rule": rule,
-        "users": table[c.USER_ID].n_unique(),
-        "items": table[c.ITEM_ID].n_unique(),
+        "users": table[USER_CODE].n_unique(),
+        "items": table[ITEM_CODE].n_unique(),
         "interactions": len(table),
     }
 
@@ -91,16 +98,15 @@ def _by_time(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
 def _by_tie(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
     if rule.ties == "file-order" or table[c.TIMESTAMP].null_count():
         return table
-    number = pl.col(c.USER_ID).rle_id().alias("_user")
-    return table.with_columns(number).sort("_user", c.TIMESTAMP, c.ITEM_ID, maintain_order=True).drop("_user")
+    return table.sort(USER_CODE, c.TIMESTAMP, c.ITEM_ID, maintain_order=True)
 
 
 def _by_duplicate(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
     if rule.duplicates == "keep-all":
         return table
     if rule.duplicates == "drop-consecutive":
-        return table.filter(pl.struct(c.USER_ID, c.ITEM_ID).rle_id().diff().fill_null(1) != 0)
-    keys = [c.USER_ID, c.ITEM_ID]
+        return table.filter(pl.struct(USER_CODE, ITEM_CODE).rle_id().diff().fill_null(1) != 0)
+    keys = [USER_CODE, ITEM_CODE]
     return table.unique(
         keys, keep="first" if rule.duplicates == "keep-first" else "last", maintain_order=True
     )
@@ -109,8 +115,7 @@ def _by_duplicate(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
 def _by_k_core(table: pl.DataFrame, rule: FilterRule) -> pl.DataFrame:
     if rule.user_k_core <= 1 and rule.item_k_core <= 1:
         return table
-    users = table[c.USER_ID].rle_id().to_numpy()
-    items = table[c.ITEM_ID].cast(pl.Categorical(pl.Categories.random())).to_physical().to_numpy()
+    users, items = table[USER_CODE].to_numpy(), table[ITEM_CODE].to_numpy()
     return table.filter(k_core(users, items, rule.user_k_core, rule.item_k_core))
 
 

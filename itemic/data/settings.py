@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from itemic.data.marketplace import CATEGORIES, MOST_BRANDS
 from itemic.errors import ConfigError
+from itemic.text import settings_repr
 
 DUPLICATES = ("keep-all", "keep-first", "keep-last", "drop-consecutive")
 TIES = ("file-order", "item-id")
@@ -23,12 +25,12 @@ class FilterRule:
             (0: off).
         item_k_core: every item keeps at least so many interactions (0: off).
         min_rating: the least rating that counts as an interaction; unrated ones are dropped too.
-        start: the first moment kept, ISO 8601 (``"2016-10"``, ``"2016-10-01T12:00:00"``), UTC if no zone is
-            given.
+        start: the first moment kept: a year, a month, a date, ISO 8601 with or without a zone (UTC if there is none),
+            seconds or milliseconds since 1970, or a date of Python's. Kept as text.
         end: the first moment no longer kept.
-        duplicates: of a user's interactions with one item keep all, the first, or the last;
+        duplicates: of a user's interactions with one item ``keep-all``, ``keep-first`` or ``keep-last``;
             ``drop-consecutive`` keeps one of each run.
-        ties: the order of a user's events of one time: as the files have them, or by item id.
+        ties: the order of a user's events of one time: ``file-order``, as the files have them, or by ``item-id``.
         max_history: keep a user's last so many interactions (after the k-core, which is not repeated).
         drop_cold_items: take items without interactions out of the catalogue.
     """
@@ -36,12 +38,14 @@ class FilterRule:
     user_k_core: int = 0
     item_k_core: int = 0
     min_rating: float | None = None
-    start: str | None = None
-    end: str | None = None
+    start: str | datetime | date | int | None = None
+    end: str | datetime | date | int | None = None
     duplicates: str = "keep-all"
     ties: str = "file-order"
     max_history: int | None = None
     drop_cold_items: bool = True
+
+    __repr__ = settings_repr
 
     def __post_init__(self) -> None:
         if self.user_k_core < 0 or self.item_k_core < 0:
@@ -56,6 +60,8 @@ class FilterRule:
             raise ConfigError(
                 f"max_history is {self.max_history}", "Give a positive number, or none for all."
             )
+        for name in ("start", "end"):
+            object.__setattr__(self, name, _text(getattr(self, name)))
         start, end = self.window
         if start is not None and end is not None and start >= end:
             raise ConfigError(
@@ -71,13 +77,29 @@ class FilterRule:
         return asdict(self)
 
 
-def _moment(text: str | None, name: str) -> int | None:
+_DATE = re.compile(r"(\d{4})(?:[-/.](\d{1,2})(?:[-/.](\d{1,2})([T ].*)?)?)?")
+_SINCE_1970 = re.compile(r"\d{9,10}|\d{12,13}")  # seconds, or milliseconds
+
+
+def _text(moment: str | datetime | date | int | None) -> str | None:
+    if isinstance(moment, date):  # a datetime is one
+        return moment.isoformat()
+    return None if moment is None else str(moment).strip()
+
+
+def _moment(value: str | datetime | date | int | None, name: str) -> int | None:
+    text = _text(value)
     if text is None:
         return None
+    if _SINCE_1970.fullmatch(text):
+        return int(text) * (1000 if len(text) <= 10 else 1)
+    if parts := _DATE.fullmatch(text):
+        year, month, day, clock = (part or "" for part in parts.groups())
+        text = f"{year}-{month or '1':>02}-{day or '1':>02}{clock}"
     try:
-        moment = datetime.fromisoformat(f"{text}-01" if len(text) == len("2016-10") else text)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError(f"{name} {text!r} is no moment: {error}", "Write it like 2016-10-01.") from error
+        raise ConfigError(f"{name} {value!r} is no moment: {error}", "Write it like 2016-10-01.") from error
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
@@ -121,6 +143,8 @@ class SimulatorConfig:
     repeat: float = 0.05
     noise: float = 0.03
     memory: int = 8
+
+    __repr__ = settings_repr
 
     def __post_init__(self) -> None:
         faults = [

@@ -85,6 +85,9 @@ class Simulation:
     favourite: Int16
     _catalogue: _Catalogue
 
+    def __repr__(self) -> str:
+        return f"<Simulation of {self.dataset!r}, seed {self.seed}>"
+
     def next_item_probabilities(self, users: npt.ArrayLike, steps: npt.ArrayLike) -> Float64:
         """The true distribution that a user's item number ``step`` was drawn from, float64 ``[R, n]``.
 

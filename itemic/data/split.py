@@ -6,13 +6,14 @@ and a request's history is everything that came before its target.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from itemic.errors import ConfigError, DataError
+from itemic.progress import log
 
 if TYPE_CHECKING:
     from itemic.data.dataset import Requests, Sequences
@@ -59,6 +60,22 @@ class SplitRule:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SplitRule:
         return cls(**(value | {"ratios": tuple(value["ratios"])}))
+
+
+def choose_split(suggested: SplitRule, **given: Any) -> SplitRule:
+    """The rule of somebody who gave some of its fields, or none: the source's own split, where it has one, is the
+    default, and is told.
+
+    Args:
+        suggested: ``Dataset.rule`` as the reader left it.
+        given: fields of :class:`SplitRule`; a ``method`` of None is not given. With a method that isn't the suggested
+            one the other fields have their own defaults.
+    """
+    method = given.pop("method", None)
+    if method is None and suggested.method == "published":
+        log.info("split: published, the source's own; another one has to be asked for")
+    base = suggested if method in (None, suggested.method) else SplitRule(method)
+    return replace(base, **given)
 
 
 def label_interactions(

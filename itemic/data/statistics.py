@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from rich.table import Table
 
 from itemic import schema as c
 from itemic.data.dataset import Dataset
+from itemic.data.provenance import further_columns, history_of, provenance_rows
 from itemic.errors import DataError
+from itemic.screen import Table
+from itemic.text import plot_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,6 +59,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "repeats": {"interactions": events - pairs, "share": (events - pairs) / max(events, 1)},
         "time": _period(sequences.timestamps),
         "split": _split_sizes(dataset),
+        "further_columns": further_columns(dataset),
+        "history": history_of(dataset.notes),
     }
 
 
@@ -96,6 +100,7 @@ def _coverage(items: pl.DataFrame) -> dict[str, float]:
         (pl.col(c.DESCRIPTION) != "").mean(),
         (pl.col(c.BRAND) != "").mean(),
         (pl.col(c.CATEGORIES).list.len() > 0).mean(),
+        *((pl.col(name).list.len() > 0).mean() for name in (c.TAGS,) if name in items.columns),
     )
     return {name: float(share or 0.0) for name, share in shares.row(0, named=True).items()}
 
@@ -127,30 +132,37 @@ def description_table(description: dict[str, Any]) -> Table:
     table = Table(title=description["name"], show_header=False)
     table.add_column(style="bold")
     table.add_column()
-    for name in ("users", "items", "items_with_interactions", "interactions"):
-        table.add_row(name.replace("_", " "), f"{description[name]:,}")
-    table.add_row("sparsity", f"{description['sparsity']:.4%}")
+    for name, value in description_rows(description):
+        table.add_row(name, value)
+    return table
+
+
+def description_rows(description: dict[str, Any]) -> list[tuple[str, str]]:
+    """What :func:`describe` found, as names and figures."""
+    rows = [
+        (name.replace("_", " "), f"{description[name]:,}")
+        for name in ("users", "items", "items_with_interactions", "interactions")
+    ]
+    rows.append(("sparsity", f"{description['sparsity']:.4%}"))
     for name in ("sequence_length", "popularity"):
         shown = (f"{key} {description[name][key]:,.4g}" for key in ("mean", *QUANTILES))
-        table.add_row(name.replace("_", " "), ", ".join(shown))
-    popularity = description["popularity"]
-    table.add_row(
-        "concentration",
+        rows.append((name.replace("_", " "), ", ".join(shown)))
+    popularity, repeats = description["popularity"], description["repeats"]
+    concentration = (
         f"Gini {popularity['gini']:.3f}; most popular fifth {popularity['head_20_percent']:.1%}, "
-        f"least popular half {popularity['tail_50_percent']:.1%} of interactions",
+        f"least popular half {popularity['tail_50_percent']:.1%} of interactions"
     )
-    table.add_row(
-        "items with", ", ".join(f"{name} {share:.1%}" for name, share in description["text"].items())
-    )
-    table.add_row(
-        "repeats", f"{description['repeats']['interactions']:,} ({description['repeats']['share']:.1%})"
-    )
+    texts = ", ".join(f"{name} {share:.1%}" for name, share in description["text"].items())
+    rows += [("concentration", concentration), ("items with", texts)]
+    rows.append(("repeats", f"{repeats['interactions']:,} ({repeats['share']:.1%})"))
     if description["time"]:
-        table.add_row("time", f"{description['time']['first']} to {description['time']['last']}")
+        rows.append(("time", f"{description['time']['first']} to {description['time']['last']}"))
     split = description["split"]
     sizes = split.get("error") or ", ".join(f"{name} {split[name]:,}" for name in c.SPLITS)
-    table.add_row("split", f"{split['method']}: {sizes}")
-    return table
+    origin = " by the source" if split["method"] == "published" else ""
+    length = f"last {split['history']}" if split["history"] else "all"
+    rows.append(("split", f"{split['method']}{origin}, {length} items as history: {sizes}"))
+    return [*rows, *provenance_rows(description)]
 
 
 def plot_description(dataset: Dataset, png_path: str | Path) -> None:
@@ -166,7 +178,7 @@ def plot_description(dataset: Dataset, png_path: str | Path) -> None:
     _plot_time(time, dataset)
     _plot_categories(categories, dataset)
     figure.suptitle(
-        f"{dataset.name}: {len(dataset.sequences):,} users, {len(dataset.items):,} items, "
+        f"{plot_label(dataset.name)}: {len(dataset.sequences):,} users, {len(dataset.items):,} items, "
         f"{len(dataset.interactions):,} interactions"
     )
     path = Path(png_path)
@@ -215,7 +227,8 @@ def _plot_time(axes: Axes, dataset: Dataset) -> None:
 
 def _plot_categories(axes: Axes, dataset: Dataset) -> None:
     top = _top_categories(dataset.items).reverse()
-    labels = [name if len(name) <= 34 else f"{name[:33]}…" for name in top[c.CATEGORIES].to_list()]
+    names = top[c.CATEGORIES].to_list()
+    labels = [plot_label(name if len(name) <= 34 else f"{name[:33]}…") for name in names]
     axes.barh(labels, top["len"].to_list())
     axes.set(title=f"Items per category (the {TOP} largest)", xlabel="items")
     if not labels:
@@ -223,11 +236,13 @@ def _plot_categories(axes: Axes, dataset: Dataset) -> None:
 
 
 def _top_categories(items: pl.DataFrame) -> pl.DataFrame:
-    """How many items carry each name anywhere in their path; the largest ``TOP``.
+    """How many items carry each name anywhere in their path, or as a tag; the largest ``TOP``.
 
     A name that all items with categories share (the shop itself, at the root) tells nothing and is left out.
     """
-    paths = items.select(pl.col(c.CATEGORIES).list.unique()).filter(pl.col(c.CATEGORIES).list.len() > 0)
+    tags = [pl.col(c.TAGS).fill_null([])] if c.TAGS in items.columns else []
+    labels = pl.concat_list(c.CATEGORIES, *tags).list.unique()
+    paths = items.select(labels).filter(pl.col(c.CATEGORIES).list.len() > 0)
     counts = paths.explode(c.CATEGORIES).group_by(c.CATEGORIES).len()
     telling = counts.filter(pl.col("len") < len(paths))
     return telling.sort("len", c.CATEGORIES, descending=[True, False]).head(TOP)

@@ -134,10 +134,11 @@ class BeamSearch:
 
         Returns:
             ``(items, scores)``, int32 and float32 ``[R, k]``, best first; equal scores in the order of the trie, then
-            of the rows. -1 and -inf where fewer than ``k`` items can be reached.
+            of the rows. -1 and -inf where fewer than ``k`` items can be reached: a prompt that all items are excluded
+            for has nothing else, and the others have theirs.
 
         Raises:
-            ConstraintError: a prompt is empty or has unknown tokens, or nothing is left for it; it is named.
+            ConstraintError: a prompt is empty or has unknown tokens; it is named.
             ConfigError: ``k`` is out of range.
         """
         self._check(prompts, k, exclude)
@@ -154,13 +155,9 @@ class BeamSearch:
             keys, skip = self._template_for(prompts)
             own = _without(prompts, skip, self.forced.lead)
             for rows in batches(own.lengths, self.beams, self.max_batch_tokens):
-                banned = (
-                    Excluded(self.trie, [exclude[int(row)] for row in rows]) if exclude is not None else None
-                )
-                if banned is not None:
-                    self._check_open(banned, rows)
-                found = self._search(own.take(rows), keys, skip, banned)
-                for place, row in enumerate(rows):
+                asked, banned = self._with_something_left(rows, exclude)
+                found = self._search(own.take(asked), keys, skip, banned) if len(asked) else []
+                for place, row in enumerate(asked):
                     self._write(found[place], banned, place, items[row], scores[row])
                 bar.advance(len(rows))
         return items, scores
@@ -185,13 +182,18 @@ class BeamSearch:
                 "Encode prompts with the model's own tokenizer.",
             )
 
-    def _check_open(self, banned: Excluded, rows: Int64) -> None:
-        nothing = np.flatnonzero(~banned.open(np.arange(len(rows)), np.zeros(len(rows), np.int64)))
-        if len(nothing):
-            raise ConstraintError(
-                f"all items are excluded for prompt {rows[nothing[0]]}",
-                "Leave at least one item to recommend.",
-            )
+    def _with_something_left(
+        self, rows: Int64, exclude: Sequence[npt.NDArray[np.integer]] | None
+    ) -> tuple[Int64, Excluded | None]:
+        """The requests that not all items are excluded for, and what is excluded for them."""
+        if exclude is None:
+            return rows, None
+        banned = Excluded(self.trie, [exclude[int(row)] for row in rows])
+        open_ = banned.open(np.arange(len(rows)), np.zeros(len(rows), np.int64))
+        if open_.all():
+            return rows, banned
+        rows = rows[open_]
+        return rows, Excluded(self.trie, [exclude[int(row)] for row in rows])
 
     def _template_for(self, prompts: TokenRows) -> tuple[list[KeyValue], int]:
         """Keys of the template that all these prompts begin with, and its length (0 for none)."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from itemic.evaluate.baselines import Popularity, Transitions
-from itemic.evaluate.compare import Comparison, Published, compare, difference, slice_table
+from itemic.evaluate.compare import Comparison, Published, compare
+from itemic.evaluate.paired import Difference, difference, differences
 from itemic.evaluate.ranking import Ranking, RankingArrays, RankingWriter
 from itemic.evaluate.recommend import ModelRanker, recommend
 from itemic.evaluate.report import Measure, Report, Slice, score
 from itemic.evaluate.stream import Ranker, Watch, rank_all
+from itemic.evaluate.tables import report_table, slice_table
 
 __all__ = [
     "Comparison",
+    "Difference",
     "Measure",
     "ModelRanker",
     "Popularity",
@@ -25,8 +28,10 @@ __all__ = [
     "Watch",
     "compare",
     "difference",
+    "differences",
     "rank_all",
     "recommend",
+    "report_table",
     "score",
     "slice_table",
 ]

@@ -33,9 +33,13 @@ class Popularity:
     name = "popularity"
 
     def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
         counts = np.bincount(dataset.train.items, minlength=len(dataset.item_ids)) + 1.0
         self.share: Float64 = counts / counts.sum()
         self.order: Int32 = np.argsort(-self.share, kind="stable").astype(np.int32)
+
+    def __repr__(self) -> str:
+        return f"<Popularity: {len(self.order):,} items>"
 
     def rank(self, requests: Requests, k: int, exclude_history: bool = False) -> Ranked:
         """The best ``k`` items of each request.
@@ -45,9 +49,21 @@ class Popularity:
 
         Raises:
             ConfigError: k is below 1.
+            IndexMismatchError: the requests are of another catalogue.
+            DataError: they name items that aren't there.
         """
+        self.check(requests)
         nobody = np.zeros((len(requests), 0), np.int32)
         return self.complete(requests, k, exclude_history, nobody, np.zeros((len(requests), 0)), 1.0)
+
+    def check(self, requests: Requests) -> None:
+        """Make sure that the requests are about the items that were counted."""
+        dataset = self.dataset
+        requests.check_catalogue(dataset.catalogue, len(dataset.item_ids), f"the baseline {self.name!r}")
+
+    def shortened(self, requests: Requests) -> npt.NDArray[np.bool_]:
+        """bool ``[R]``: no history is too long for counting."""
+        return np.zeros(len(requests), bool)
 
     def complete(
         self,
@@ -124,7 +140,7 @@ class Transitions:
                 f"transitions with window {window}, decay {decay}, last {last}, prior {prior}",
                 "Give window and last from 1 up, decay in (0, 1] and a positive prior.",
             )
-        self.decay, self.last = decay, last
+        self.window, self.decay, self.last = window, decay, last
         items = len(dataset.item_ids)
         self.popularity = Popularity(dataset)
         counts = _count_transitions(dataset.train, items, window)
@@ -132,8 +148,13 @@ class Transitions:
         self.next = sparse.csr_array(sparse.diags_array(1.0 / totals) @ counts)
         self.backoff = prior / totals
 
+    def __repr__(self) -> str:
+        about = f"window {self.window}, decay {self.decay}, last {self.last}"
+        return f"<{type(self).__name__}: {self.next.shape[0]:,} items, {about}>"
+
     def rank(self, requests: Requests, k: int, exclude_history: bool = False) -> Ranked:
         """The best ``k`` items of each request; as :meth:`Popularity.rank`."""
+        self.popularity.check(requests)
         items = np.full((len(requests), k), -1, np.int32)
         scores = np.full((len(requests), k), -np.inf, np.float32)
         for start, stop in self._chunks(requests):
@@ -141,11 +162,16 @@ class Transitions:
             items[start:stop], scores[start:stop] = self._rank_chunk(part, k, exclude_history)
         return items, scores
 
+    def shortened(self, requests: Requests) -> npt.NDArray[np.bool_]:
+        """bool ``[R]``: no history is too long for counting."""
+        return self.popularity.shortened(requests)
+
     def _rank_chunk(self, requests: Requests, k: int, exclude_history: bool) -> Ranked:
         weights = self._weights(requests)
         scored = sparse.coo_array(weights @ self.next)
         request, item = scored.coords[0].astype(np.int64), scored.coords[1].astype(np.int64)
         backoff = np.asarray(weights @ self.backoff)
+        backoff[np.diff(requests.offsets) == 0] = 1.0  # without a history popularity is all there is
         share = self.popularity.share
         values = scored.data + backoff[request] * share[item]
         if exclude_history:

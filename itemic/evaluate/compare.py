@@ -1,23 +1,24 @@
-"""Reports side by side: on a screen, in a document, as JSON, and with the interval of a difference."""
+"""Reports side by side: on a screen, in a document, as JSON; and who is ahead of whom."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.table import Table
-
 from itemic.artifact import write_json
-from itemic.errors import ConfigError
+from itemic.errors import ConfigError, DataError
+from itemic.evaluate.paired import Difference, differences
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.report import METRICS, Measure, Report
-from itemic.metrics import bootstrap, ranks_of
+from itemic.evaluate.tables import interval, main_k, short
+from itemic.screen import Table, rendered
+from itemic.text import markdown
 
-MAIN_K = 10
 BEST = "best reachable"
+MARK = "*"
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,40 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows that answer the same requests, and what others have published."""
+    """Rows that answer the same requests, and what others have published.
+
+    Attributes:
+        title: of the table.
+        columns: metrics such as ``ndcg@10``.
+        rows: one a ranking or paper.
+        notes: what a reader has to know.
+        differences: the first row against each other ranking at the main k, where the rankings were at hand.
+    """
 
     title: str
     columns: list[str]
     rows: list[Row]
     notes: list[str]
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def rival(self) -> Difference | None:
+        """The first row against the strongest of the others, by NDCG at the main k (or the first metric there is)."""
+        if not self.differences:
+            return None
+        names = list(self.differences[0].metrics)
+        main = next((name for name in names if name.startswith("ndcg")), names[0])
+        return min(self.differences, key=lambda found: found.metrics[main].value)
+
+    @property
+    def verdict(self) -> str:
+        """Who is ahead, in a sentence; empty where nothing is known of it."""
+        return f"{MARK} {self.rival.words}" if self.rival else ""
 
     def table(self) -> Table:
-        """For the console: means, with intervals at the main k."""
-        table = Table(title=self.title, caption="\n".join(self.notes) or None)
+        """For the console: means, with intervals at the main k; a line below says who is ahead."""
+        below = "\n".join(filter(None, [self.verdict, *self.notes])) or None
+        table = Table(title=self.title, caption=below, caption_justify="left")
         table.add_column("")
         for name in self.columns:
             table.add_column(_label(name), justify="right")
@@ -58,19 +83,34 @@ class Comparison:
             table.add_row(*cells, style="dim" if row.source else None)
         return table
 
+    def differences_table(self) -> Table:
+        """For the console: the first row minus each other one, with paired intervals."""
+        first = self.differences[0]
+        table = Table(title=f"{first.first} minus the others, paired by request", title_justify="left")
+        table.add_column("")
+        for name in first.metrics:
+            table.add_column(_label(name), justify="right")
+        for found in self.differences:
+            table.add_row(found.second, *map(interval, found.metrics.values()))
+        return table
+
     def cells(self) -> list[list[str]]:
         """The rows as text: a name, then a cell for each of ``columns``."""
-        return [
-            [row.name if row.level == "item" else f"{row.name} · {row.level}", *self._cells(row)]
-            for row in self.rows
-        ]
+        return [[self.label(row), *self._cells(row)] for row in self.rows]
 
     def markdown(self) -> str:
         """The same for a document."""
         lines = ["| | " + " | ".join(_label(name) for name in self.columns) + " |"]
         lines.append("|---|" + "---:|" * len(self.columns))
-        lines += ["| " + " | ".join(cells) + " |" for cells in self.cells()]
-        return "\n".join([*lines, "", *self.notes]).rstrip() + "\n"
+        lines += [f"| {' | '.join([markdown(self.label(row)), *self._cells(row)])} |" for row in self.rows]
+        below = [markdown(text) for text in (self.verdict, *self.notes) if text]
+        return "\n\n".join(["\n".join(lines), *below]) + "\n"
+
+    def __repr__(self) -> str:
+        return f"<Comparison {self.title!r}: {', '.join(dict.fromkeys(row.name for row in self.rows))}>"
+
+    def __str__(self) -> str:
+        return rendered(self.table())
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,16 +119,46 @@ class Comparison:
         """Write the rows as JSON, whole or not at all."""
         write_json(Path(file), self.to_json())
 
+    @classmethod
+    def load(cls, file: str | Path) -> Comparison:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: the file is missing or is no comparison.
+        """
+        try:
+            value = json.loads(Path(file).read_text(encoding="utf-8"))
+            rows = [Row(**(row | {"metrics": _measures(row["metrics"])})) for row in value["rows"]]
+            found = [
+                Difference(**(one | {"metrics": _measures(one["metrics"])})) for one in value["differences"]
+            ]
+            return cls(**(value | {"rows": rows, "differences": found}))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{file} is not a comparison: {error}", "Make it again: `itemic run RECIPE --from report`."
+            ) from error
+
+    @property
+    def intervals(self) -> list[str]:
+        """The columns that show intervals: those at the main k."""
+        return [name for name in self.columns if name.endswith(f"@{_main_k(self.columns)}")]
+
+    def label(self, row: Row) -> str:
+        """What a row is called in tables."""
+        name = row.name if row.level == "item" else f"{row.name} · {row.level}"
+        rival = self.rival
+        return f"{name} {MARK}" if rival and row.name == rival.second and row.level == "item" else name
+
     def _cells(self, row: Row) -> list[str]:
         cells = []
         for name in self.columns:
             measure = row.metrics.get(name)
             if measure is None:
                 cells.append("")
-            elif measure.low < measure.high and name.endswith(f"@{_main_k(self.columns)}"):
-                cells.append(f"{_short(measure.value)} [{_short(measure.low, 3)}, {_short(measure.high, 3)}]")
+            elif measure.low < measure.high and name in self.intervals:
+                cells.append(interval(measure))
             else:
-                cells.append(_short(measure.value))
+                cells.append(short(measure.value))
         return cells
 
 
@@ -98,6 +168,8 @@ def compare(
     *,
     metrics: Sequence[str] = ("hr", "ndcg"),
     title: str = "",
+    rankings: Sequence[Ranking] = (),
+    seed: int = 0,
 ) -> Comparison:
     """Put reports of the same requests, the best reachable and published figures into one table.
 
@@ -109,24 +181,36 @@ def compare(
         published: figures of others.
         metrics: names of :data:`itemic.evaluate.report.METRICS`, one block of columns each.
         title: above the table.
+        rankings: what the reports measured, in their order, to tell the first one's differences from the others.
+        seed: of the differences' bootstrap.
 
     Raises:
-        ConfigError: no reports, reports of different requests, or an unknown metric.
+        ConfigError: no reports, reports or rankings of different requests, or an unknown metric.
     """
     if not reports:
         raise ConfigError("a comparison of nothing", "Give at least one report.")
-    if odd := next(
-        (r for r in reports if (r.split, r.requests) != (reports[0].split, reports[0].requests)), None
-    ):
+    first = reports[0]
+    if odd := next((r for r in reports if (r.asked, r.requests) != (first.asked, first.requests)), None):
         raise ConfigError(
-            f"{odd.name!r} ranked {odd.requests} {odd.split or ''} requests, "
-            f"{reports[0].name!r} {reports[0].requests} {reports[0].split or ''}",
-            "Compare reports of the same split.",
+            f"{odd.name!r} ranked {odd.requests} {odd.split or ''} requests ({odd.asked}), "
+            f"{first.name!r} {first.requests} {first.split or ''} ({first.asked}): not the same ones",
+            "Compare reports of the same split of the same dataset.",
         )
     if unknown := [name for name in metrics if name not in METRICS]:
         raise ConfigError(f"unknown metric {unknown[0]!r}", f"Use {', '.join(METRICS)}.")
     cuts = sorted(set().union(*(report.k for report in reports)))
     columns = [f"{name}@{k}" for name in metrics for k in cuts if (name, k) != ("ndcg", 1)]
+    rows = _rows(reports, published)
+    notes = [f"{row.name}: {row.source}" for row in rows if row.source]
+    notes += list(dict.fromkeys(note for report in reports for note in report.notes))
+    head = f"{reports[0].scored:,} requests, intervals at {reports[0].level:.0%}"
+    main = [name for name in columns if name.endswith(f"@{_main_k(columns)}")]
+    names = [report.name for report in reports]
+    found = differences(rankings, names, main, seed=seed, level=reports[0].level) if len(rankings) > 1 else []
+    return Comparison(f"{title} · {head}" if title else head, columns, rows, notes, found)
+
+
+def _rows(reports: Sequence[Report], published: Sequence[Published]) -> list[Row]:
     rows = []
     for report in reports:
         rows.append(Row(report.name, "item", report.item, ""))
@@ -134,67 +218,11 @@ def compare(
             rows.append(Row(report.name, "SID", report.sid, ""))
     if best := next((report.best for report in reports if report.best), None):
         rows.append(Row(BEST, "item", _plain(best), "the simulator's own next-item distribution"))
-    rows += [Row(paper.name, "item", _plain(paper.metrics), paper.source) for paper in published]
-    notes = [f"{row.name}: {row.source}" for row in rows if row.source]
-    notes += list(dict.fromkeys(note for report in reports for note in report.notes))
-    head = f"{reports[0].scored:,} requests, intervals at {reports[0].level:.0%}"
-    return Comparison(f"{title} · {head}" if title else head, columns, rows, notes)
+    return rows + [Row(paper.name, "item", _plain(paper.metrics), paper.source) for paper in published]
 
 
-def slice_table(report: Report, metrics: Sequence[str] = ("hr", "ndcg")) -> Table:
-    """A report's slices for the console: how long histories and rare targets fare, at the main k."""
-    main = _main_k([f"@{k}" for k in report.k])
-    names = [f"{name}@{main}" for name in metrics]
-    table = Table(title=f"{report.name} by slice")
-    for column in ("", "", "requests", *map(_label, names)):
-        table.add_column(column, justify="right" if column else "left")
-    for kind, slices in report.slices.items():
-        for part in slices:
-            cells = [_short(part.metrics[name]) for name in names]
-            table.add_row(kind, part.name, f"{part.requests:,}", *cells)
-        table.add_section()
-    return table
-
-
-def difference(
-    first: Ranking,
-    second: Ranking,
-    metric: str = "ndcg",
-    k: int = MAIN_K,
-    *,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Measure:
-    """By how much the first ranking is better than the second on the same requests, with its paired interval.
-
-    The interval of the difference is far narrower than those of the two means suggest, since both rankers
-    find the same requests hard.
-
-    Raises:
-        ConfigError: the rankings answer different requests, or the metric is unknown.
-    """
-    if first.head.digest != second.head.digest:
-        raise ConfigError("the rankings answer different requests", "Compare rankings of the same split.")
-    if metric not in METRICS or not 1 <= k <= min(first.head.k, second.head.k):
-        raise ConfigError(
-            f"can't compare {metric}@{k}", f"Use {', '.join(METRICS)} at a k within both lists."
-        )
-    values = [_values(ranking, metric, k) for ranking in (first, second)]
-    known = values[0] >= 0
-    gains = (values[0] - values[1])[known]
-    low, high = bootstrap(gains, seed, level=level, groups=first.users()[known])
-    return Measure(float(gains.mean()), low, high)
-
-
-def _values(ranking: Ranking, metric: str, k: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The metric of each request, -1 where the target is unknown."""
-    parts = []
-    for part in ranking.arrays():
-        known = part.targets >= 0
-        values = np.full(len(known), -1.0)
-        values[known] = METRICS[metric](ranks_of(part.items[known], part.targets[known]), k)
-        parts.append(values)
-    return np.concatenate(parts)
+def _measures(values: dict[str, Any]) -> dict[str, Measure]:
+    return {name: Measure(**value) for name, value in values.items()}
 
 
 def _plain(metrics: dict[str, float]) -> dict[str, Measure]:
@@ -204,13 +232,8 @@ def _plain(metrics: dict[str, float]) -> dict[str, Measure]:
 
 
 def _main_k(columns: list[str]) -> int:
-    cuts = {int(name.split("@")[1]) for name in columns}
-    return MAIN_K if MAIN_K in cuts else max(cuts)
+    return main_k([int(name.split("@")[1]) for name in columns])
 
 
 def _label(name: str) -> str:
     return name.upper()
-
-
-def _short(value: float, digits: int = 4) -> str:
-    return f"{value:.{digits}f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.{digits}f}"

@@ -22,13 +22,14 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.artifact import digest_of, write_json
-from itemic.data.dataset import Requests
+from itemic.data.dataset import Requests, catalogue_digest
 from itemic.errors import ArtifactError, DataError
 
 HEAD = "ranking.json"
 CATALOGUE = "catalogue.parquet"
 PARTS_WANTED = 100  # a run that dies loses about a hundredth of its work
 PART_SIZES = (64, 20_000)
+NAMED = 5  # users who are named where something was odd
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -44,7 +45,7 @@ class RankingHead:
         requests: how many there are.
         k: the longest list.
         part_size: requests in each part but the last.
-        digest: of the requests (users, histories, targets).
+        digest: of the requests (catalogue, users, histories, targets).
         catalogue: digest of the item ids and their SIDs.
         config: how the ranker was asked; plain JSON.
     """
@@ -74,6 +75,7 @@ class RankingArrays:
         requests: int64 ``[R]``, numbers within the split.
         targets: int32 ``[R]``, -1 where unknown.
         history_lengths: int32 ``[R]``.
+        shortened: bool ``[R]``, the ranker couldn't read the whole history and left out its oldest items.
         items: int32 ``[R, k]``, best first, -1 pads.
         scores: float32 ``[R, k]``, -inf pads.
     """
@@ -81,8 +83,17 @@ class RankingArrays:
     requests: Int64
     targets: Int32
     history_lengths: Int32
+    shortened: npt.NDArray[np.bool_]
     items: Int32
     scores: Float32
+
+    @property
+    def unanswered(self) -> npt.NDArray[np.bool_]:
+        """bool ``[R]``: nothing could be recommended."""
+        return np.asarray((self.items < 0).all(axis=1))
+
+    def __repr__(self) -> str:
+        return f"<RankingArrays: {self.items.shape[0]:,} requests, {self.items.shape[1]} items each>"
 
 
 class Ranking:
@@ -110,6 +121,11 @@ class Ranking:
 
     def __len__(self) -> int:
         return self.head.requests
+
+    def __repr__(self) -> str:
+        state = f", {len(self.missing)} of {self.head.parts} parts missing" if self.missing else ""
+        where = "a folder of its own" if self._keep else str(self.folder)
+        return f"<Ranking {self.head.name!r}: {len(self):,} requests, {self.head.k} items each, in {where}{state}>"
 
     @property
     def missing(self) -> list[int]:
@@ -166,6 +182,37 @@ class Ranking:
         return names.rank("dense").to_numpy().astype(np.int64)
 
 
+class OddRequests:
+    """Requests that a reader has to know of: nothing was left to recommend, or the history was too long."""
+
+    def __init__(self) -> None:
+        self.unanswered = self.shortened = 0
+        self.users: list[str] = []  # the first who got nothing
+
+    def add(self, part: RankingArrays, users: Any) -> None:
+        """Count a part; ``users`` names who asked, in order."""
+        nothing = np.flatnonzero(part.unanswered)
+        self.unanswered += len(nothing)
+        self.shortened += int(part.shortened.sum())
+        self.users += [str(users[int(row)]) for row in nothing[: NAMED - len(self.users)]]
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each kind that there is."""
+        found = []
+        if self.unanswered:
+            more = ", …" if self.unanswered > len(self.users) else ""
+            found.append(
+                f"Nothing was left to recommend for {self.unanswered:,} requests, which count as misses "
+                f"(users {', '.join(self.users)}{more})."
+            )
+        if self.shortened:
+            found.append(
+                f"{self.shortened:,} histories are longer than the model can read; their oldest items were left out."
+            )
+        return found
+
+
 class RankingWriter:
     """Writes the parts of a ranking, and knows which are there already.
 
@@ -199,16 +246,26 @@ class RankingWriter:
         self.folder = Path(keep.name if keep else str(folder))
         self.requests = requests
         size = part_size or int(np.clip(-(-len(requests) // PARTS_WANTED), *PART_SIZES))
-        head = RankingHead(
-            name, len(requests), k, size, digest_requests(requests), digest_of([item_ids, sids]), config or {}
-        )
+        asked = digest_requests(requests, catalogue_digest(item_ids))
+        head = RankingHead(name, len(requests), k, size, asked, digest_of([item_ids, sids]), config or {})
         self.head = _begin(self.folder, head, item_ids, sids)
         self.ranking = Ranking(self.folder, self.head, keep)
 
-    def write(self, part: int, items: Int32, scores: Float32) -> pl.DataFrame:
-        """Write one part: int32 and float32 ``[R, ≤ k]`` of its requests, best first, -1 pads."""
+    def write(
+        self, part: int, items: Int32, scores: Float32, shortened: npt.NDArray[np.bool_] | None = None
+    ) -> pl.DataFrame:
+        """Write one part.
+
+        Args:
+            part: its number.
+            items: int32 ``[R, ≤ k]`` of its requests, best first, -1 pads.
+            scores: float32 of the same shape.
+            shortened: bool ``[R]``, see :class:`RankingArrays`; None for none of them.
+        """
         start, stop = self.head.bounds(part)
         table = _to_table(self.requests[start:stop], start, items, scores, self.ranking.catalogue)
+        cut = np.zeros(stop - start, bool) if shortened is None else shortened
+        table = table.with_columns(pl.Series(c.SHORTENED, cut)).select(c.RANKING_COLUMNS)
         file = part_path(self.folder, part)
         scratch = file.with_name(f".{file.name}.{os.getpid()}")
         table.write_parquet(scratch)
@@ -232,9 +289,9 @@ def read_head(folder: Path) -> RankingHead:
         raise DataError(f"{folder} is not a ranking: {error}", "Run the evaluation again.") from error
 
 
-def digest_requests(requests: Requests) -> str:
-    """16 hex digits that tell requests apart by users, histories and targets."""
-    total = hashlib.sha256()
+def digest_requests(requests: Requests, catalogue: str) -> str:
+    """16 hex digits that tell requests apart by the catalogue (its digest), users, histories and targets."""
+    total = hashlib.sha256(catalogue.encode())
     for array in (requests.offsets, requests.items, requests.targets):
         total.update(np.ascontiguousarray(array).tobytes())
     total.update("\n".join(map(str, requests.users)).encode())
@@ -307,6 +364,7 @@ def _to_arrays(table: pl.DataFrame, rows: pl.DataFrame, k: int) -> RankingArrays
         table[c.REQUEST].to_numpy(),
         _rows_of(table[c.TARGET_ID], rows),
         table[c.HISTORY_LENGTH].to_numpy(),
+        table[c.SHORTENED].to_numpy(),
         items,
         scores,
     )

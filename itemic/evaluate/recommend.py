@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +15,14 @@ from itemic.data.dataset import Dataset, Requests
 from itemic.decode import BeamSearch
 from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
-from itemic.evaluate.stream import Watch, rank_all
+from itemic.evaluate.stream import Watch, check_requests, rank_all
 from itemic.forest.rows import TokenRows
 from itemic.model import precision
 from itemic.model.model import Model
 from itemic.model.think import check_thinking
 from itemic.sid.trie import Trie
-from itemic.tasks import TASKS, Task
+from itemic.tasks import Task
+from itemic.tasks.asking import Asked, Asker, task_to_ask
 
 PROMPT_TOKENS = 128  # of an ordinary prompt, after what it shares with all others
 
@@ -28,7 +31,7 @@ def recommend(
     model: Model,
     requests: Requests,
     *,
-    task: str | Task = "C",
+    task: str | Mapping[str, Any] | Task | None = None,
     beams: int = 50,
     k: int | None = None,
     normalize: str = "vocab",
@@ -43,13 +46,16 @@ def recommend(
 ) -> Ranking:
     """Rank the catalogue for each request with constrained beam search.
 
-    The prompt is the task's own, the one that training used. Parts that ``output`` holds already are kept,
-    provided that they come from the same weights, index, requests and settings.
+    The prompt is the task's own, the one that training used. Of a history that is longer than the model can
+    read the oldest items are left out; that is counted and told, and so are requests that nothing is left
+    for. Parts that ``output`` holds already are kept, provided that they come from the same weights, index,
+    requests and settings.
 
     Args:
         model: also says the index.
         requests: item rows of the model's index.
-        task: whose prompt is asked, a name of :data:`itemic.tasks.TASKS` or a task.
+        task: whose prompt is asked: a name of :data:`itemic.tasks.TASKS`, one with options
+            (``{"task": "C", …}``) or a task; None for the one that the model was trained with.
         beams: width of the search.
         k: how many items to keep; None for as many as there are beams, or items.
         normalize: what scores are normalised over: ``vocab`` (as ``generate`` does), ``level`` or ``legal``.
@@ -66,9 +72,11 @@ def recommend(
 
     Raises:
         ConfigError: an unknown task, or numbers that make no sense.
-        ConstraintError: nothing is left to recommend.
+        IndexMismatchError: the requests, or the dataset, are of another catalogue than the model.
+        DataError: the requests name items that the model doesn't know.
         ArtifactError: ``output`` holds another ranking.
     """
+    check_requests(requests)
     ranker = ModelRanker(
         model,
         task=task,
@@ -117,7 +125,7 @@ class ModelRanker:
         self,
         model: Model,
         *,
-        task: str | Task = "C",
+        task: str | Mapping[str, Any] | Task | None = None,
         beams: int = 50,
         normalize: str = "vocab",
         thinking: str | None = None,
@@ -126,8 +134,6 @@ class ModelRanker:
         dataset: Dataset | None = None,
         name: str = "model",
     ) -> None:
-        if isinstance(task, str) and task not in TASKS:
-            raise ConfigError(f"unknown task {task!r}", f"Use one of {', '.join(TASKS)}.")
         if thinking == "think":
             raise ConfigError(
                 "a ranking can't be asked with thinking `think`: thoughts would come before the items",
@@ -137,12 +143,17 @@ class ModelRanker:
         self.name = name
         self.model = model
         self.thinking = thinking
-        self.task = TASKS[task] if isinstance(task, str) else task
+        self.task = task_to_ask(model, task)
         self.beams, self.normalize, self.batch_size = beams, normalize, batch_size
-        self.tf32, self.dataset = tf32, dataset
+        self._asker = Asker(model, self.task, thinking, dataset)
+        self._asked: tuple[Requests, Asked] | None = None
+        self.tf32 = tf32
         self.trie = Trie.build(model.item_rows)
         self._search: BeamSearch | None = None
         self._template: list[int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ModelRanker {self.name!r}: task {self.task.name}, {self.beams} beams, {self.model!r}>"
 
     @property
     def config(self) -> dict[str, object]:
@@ -160,23 +171,32 @@ class ModelRanker:
     def rank(
         self, requests: Requests, k: int, exclude_history: bool = False
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        """The best items of each request, int32 and float32 ``[R, k]``; -1 and -inf where they run out."""
-        prompts = self.prompts(requests)
-        search = self._search_for(prompts)
-        exclude = [requests.history(row) for row in range(len(requests))] if exclude_history else None
-        training = self.model.lm.training
-        self.model.lm.train(False)
-        try:
-            with precision.tf32(self.tf32, self.model.lm.device):
-                return search.rank(prompts, k=k, exclude=exclude)
-        finally:
-            self.model.lm.train(training)
+        """The best items of each request, int32 and float32 ``[R, k]``; -1 and -inf where they run out.
 
-    def prompts(self, requests: Requests) -> TokenRows:
-        """The token ids of each request's prompt."""
-        asked = self.task.prompts(self.model.index, requests, self.dataset)
-        texts = [prompt.messages if prompt.messages is not None else str(prompt.text) for prompt in asked]
-        return self.model.chat.prompt_batch(texts, self.thinking)
+        Raises:
+            IndexMismatchError: the requests are of another catalogue.
+            DataError: they name items that the model doesn't know.
+        """
+        asked = self.ask(requests)
+        items = np.full((len(requests), k), -1, np.int32)
+        scores = np.full((len(requests), k), -np.inf, np.float32)
+        if len(asked.rows):
+            exclude = [requests.history(int(row)) for row in asked.rows] if exclude_history else None
+            with precision.tf32(self.tf32, self.model.lm.device):
+                found = self._search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
+            items[asked.rows], scores[asked.rows] = found
+        return items, scores
+
+    def shortened(self, requests: Requests) -> npt.NDArray[np.bool_]:
+        """bool ``[R]``: whose oldest items were left out, so that prompt and answer fit the model."""
+        return self.ask(requests).shortened
+
+    def ask(self, requests: Requests) -> Asked:
+        """The prompts of requests; those of the last call are kept."""
+        if self._asked is None or self._asked[0] is not requests:
+            self.model.index.check_requests(requests)
+            self._asked = (requests, self._asker.ask(requests))
+        return self._asked[1]
 
     def _search_for(self, prompts: TokenRows) -> BeamSearch:
         """A search whose cached template all these prompts begin with; made anew when that gets shorter."""

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from itemic import schema as c
 from itemic.artifact import write_json
-from itemic.data.dataset import Dataset
+from itemic.data.dataset import Dataset, catalogue_digest
 from itemic.errors import ConfigError, DataError, IndexMismatchError
-from itemic.evaluate.ranking import Ranking, digest_requests
+from itemic.evaluate.ranking import OddRequests, Ranking, digest_requests
+from itemic.evaluate.tables import main_k, report_table, short
 from itemic.metrics import (
     bootstrap,
     coverage,
@@ -29,6 +30,7 @@ from itemic.metrics import (
     sid_ranks_of,
     validity,
 )
+from itemic.screen import rendered
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -84,6 +86,7 @@ class Report:
             data.
         config: how the ranker was asked.
         notes: what a reader has to know.
+        asked: digest of the requests; reports are compared where it is the same.
     """
 
     name: str
@@ -99,6 +102,18 @@ class Report:
     best: dict[str, float] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    asked: str = ""
+
+    def __repr__(self) -> str:
+        main = main_k(self.k)
+        shown = (f"hr@{main}", f"ndcg@{main}") if self.item else ()
+        found = [f"{name.upper()} {short(self.item[name].value)}" for name in shown]
+        split = f"{self.split} " if self.split else ""
+        return f"<Report {self.name!r}: {', '.join([f'{self.requests:,} {split}requests', *found])}>"
+
+    def __str__(self) -> str:
+        """A table of metrics and cuts, with intervals."""
+        return rendered(report_table(self))
 
     def save(self, file: str | Path) -> None:
         """Write the report as JSON, whole or not at all."""
@@ -136,6 +151,7 @@ class _Tally:
     targets: list[Int32] = field(default_factory=list)
     lengths: list[Int32] = field(default_factory=list)
     shown: dict[int, Int64] = field(default_factory=dict)
+    odd: OddRequests = field(default_factory=OddRequests)
 
 
 def score(
@@ -171,8 +187,10 @@ def score(
             f"Choose k between 1 and {width}, or rank more items.",
         )
     if dataset is not None and dataset.item_ids != ranking.catalogue[c.ITEM_ID].to_list():
+        theirs = catalogue_digest(ranking.catalogue[c.ITEM_ID].to_list())
         raise IndexMismatchError(
-            f"the ranking in {ranking.folder} is of other items than dataset {dataset.name!r}",
+            f"the ranking in {ranking.folder} is of catalogue {theirs}, "
+            f"dataset {dataset.name!r} of {dataset.catalogue}",
             "Give the dataset that was ranked.",
         )
     tally = _tally(ranking, cuts)
@@ -187,6 +205,8 @@ def score(
         level,
         exposure=_exposure(tally, width),
         config=ranking.head.config,
+        asked=ranking.head.digest,
+        notes=tally.odd.notes,
     )
     if not scored:
         report.notes.append(UNLABELLED)
@@ -215,8 +235,10 @@ def _tally(ranking: Ranking, cuts: list[int]) -> _Tally:
     tally = _Tally(len(ranking.catalogue), cuts)
     texts = ranking.catalogue[c.RANKED_SIDS]
     sids = None if texts.null_count() else texts.rank("dense").to_numpy().astype(np.int32)
-    for part in ranking.arrays():
+    for number, part in enumerate(ranking.arrays()):
         known = part.targets >= 0
+        if part.unanswered.any() or part.shortened.any():
+            tally.odd.add(part, ranking.table(number)[c.USER_ID])
         items, targets = part.items[known], part.targets[known]
         tally.requests += len(known)
         tally.known.append(known)
@@ -274,7 +296,7 @@ def _cut(
 def _split_of(ranking: Ranking, dataset: Dataset) -> str | None:
     for name in (c.VALID, c.TEST):
         try:
-            if digest_requests(dataset.split(name)) == ranking.head.digest:
+            if digest_requests(dataset.split(name), dataset.catalogue) == ranking.head.digest:
                 return name
         except DataError:  # this split is empty
             continue

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from itemic.data.dataset import Requests
+from itemic.data.dataset import Requests, catalogue_digest
 from itemic.errors import ConfigError
-from itemic.evaluate.ranking import Ranking, RankingWriter
+from itemic.evaluate.ranking import OddRequests, Ranking, RankingWriter
 from itemic.metrics import hit_rate, ndcg, ranks_of
 from itemic.progress import log, progress_bar
 
@@ -32,6 +32,9 @@ class Ranker(Protocol):
 
     def rank(self, requests: Requests, k: int, exclude_history: bool = False) -> tuple[Items, Scores]:
         """Items int32 and scores float32, both ``[R, k]``, best first; -1 and -inf where items run out."""
+
+    def shortened(self, requests: Requests) -> npt.NDArray[np.bool_]:
+        """bool ``[R]``: whose history is longer than the ranker reads, so that its oldest items are left out."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def rank_all(
     """Rank all requests into a folder; parts that are there already are kept as they are.
 
     Hit rate and NDCG at 10 of what is done so far are logged every 10 % and shown beside the bar, where
-    targets are known.
+    targets are known. A request that nothing is left for (its user has had everything) gets an empty ranking, which
+    is a miss; such requests, and histories that were too long, are counted and told at the end.
 
     Args:
         ranker: who is asked.
@@ -78,14 +82,18 @@ def rank_all(
         watch: who else is told.
 
     Raises:
-        ConfigError: k is below 1.
+        ConfigError: k is below 1, or these are no requests.
+        IndexMismatchError: the requests are of another catalogue.
+        DataError: they name items that aren't there.
         ArtifactError: the folder holds another ranking.
     """
+    check_requests(requests)
+    requests.check_catalogue(catalogue_digest(item_ids), len(item_ids), "the list of items to rank")
     if k < 1:
         raise ConfigError(f"a ranking of {k} items", "Give a k of 1 or more.")
-    asked = {"exclude_history": exclude_history} | (config or {})
+    settings = {"exclude_history": exclude_history} | (config or {})
     writer = RankingWriter(
-        output, ranker.name, requests, item_ids, k, sids=sids, config=asked, part_size=part_size
+        output, ranker.name, requests, item_ids, k, sids=sids, config=settings, part_size=part_size
     )
     todo = set(writer.ranking.missing)
     if todo and len(todo) < writer.head.parts:
@@ -96,21 +104,37 @@ def rank_all(
             writer.head.parts,
         )
     watch = watch or Watch()
-    interim = _Interim(ranker.name, len(requests), watch)
+    interim, odd = _Interim(ranker.name, len(requests), watch), OddRequests()
     with progress_bar(f"ranking · {ranker.name}", len(requests)) as bar:
         for part in range(writer.head.parts):
             start, stop = writer.head.bounds(part)
             if part in todo:
-                items, scores = ranker.rank(requests[start:stop], k, exclude_history)
-                writer.write(part, items, scores)
+                asked = requests[start:stop]
+                items, scores = ranker.rank(asked, k, exclude_history)
+                writer.write(part, items, scores, ranker.shortened(asked))
                 if watch.answered is not None:
-                    watch.answered(requests[start:stop], items, scores)
-            else:
-                items = writer.ranking.part(part).items
-            interim.add(items, requests.targets[start:stop], quiet=part not in todo)
+                    watch.answered(asked, items, scores)
+            done = writer.ranking.part(part)
+            odd.add(done, requests.users[start:stop])
+            interim.add(done.items, done.targets, quiet=part not in todo)
             bar.describe(interim.text)
             bar.advance(stop - start)
+    for note in odd.notes:
+        log.warning("ranking · %s: %s", ranker.name, note)
     return writer.ranking
+
+
+def check_requests(requests: object) -> None:
+    """Tell requests from what people take for them.
+
+    Raises:
+        ConfigError: these are none.
+    """
+    if not isinstance(requests, Requests):
+        raise ConfigError(
+            f"requests are wanted, not a {type(requests).__name__}",
+            'Take those of a split, such as dataset.split("test").',
+        )
 
 
 class _Interim:

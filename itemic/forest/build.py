@@ -41,6 +41,9 @@ class TokenForest:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def __repr__(self) -> str:
+        return f"<TokenForest: {len(self.row_leaf):,} rows, {len(self):,} tokens ({self.row_tokens:,} row by row)>"
+
     @cached_property
     def row_tokens(self) -> int:
         """How many tokens the rows have one by one, before sharing."""

@@ -28,6 +28,10 @@ class TokenRows:
     offsets: Int64
     weights: Float32 | None = None
 
+    def __repr__(self) -> str:
+        weighted = "" if self.weights is None else ", with weights"
+        return f"<TokenRows: {len(self):,} rows, {len(self.tokens):,} tokens{weighted}>"
+
     @classmethod
     def of(cls, rows: Iterable[Sequence[int]], weights: Iterable[Sequence[float]] | None = None) -> TokenRows:
         """From Python sequences."""

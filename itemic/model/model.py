@@ -24,7 +24,15 @@ from itemic.forest.rows import TokenRows
 from itemic.forest.support import check_supported
 from itemic.model.card import model_card
 from itemic.model.chat import ChatRenderer
-from itemic.model.folder import as_dtype, load_lm, load_tokenizer, move_in, quiet, read_config
+from itemic.model.folder import (
+    as_dtype,
+    load_lm,
+    load_tokenizer,
+    move_in,
+    quiet,
+    read_config,
+    without_deepspeed,
+)
 from itemic.model.shorten import HistoryMarks
 from itemic.sid.index import ItemIndex
 
@@ -88,6 +96,11 @@ class Model:
             raise ModelError(f"the model has {rows} embeddings, too few for its tokenizer", MAKE)
         self.item_rows  # noqa: B018  (each token is read as one token, or this raises)
 
+    def __repr__(self) -> str:
+        dtype = str(self.lm.dtype).removeprefix("torch.")
+        about = f"{self.lm.num_parameters():,} parameters, {dtype} on {self.lm.device}"
+        return f"<Model {self.lm.config.model_type}: {about}, {len(self.index):,} items>"
+
     # ------------------------------------------------------------------ tokens
 
     @property
@@ -134,6 +147,21 @@ class Model:
     def think_pattern(self, wanted: bool) -> None:
         setattr(self.lm.config, RECORD, getattr(self.lm.config, RECORD) | {"think_pattern": wanted})
         self.__dict__.pop("chat", None)
+
+    @property
+    def asked(self) -> dict[str, Any] | None:
+        """How the model is asked for an item, as its training recorded it; None where nobody said.
+
+        Keys: ``task`` (name and options, see :func:`itemic.tasks.task_options`), ``head`` and ``tail`` (the text of a
+        prompt before and after the history), ``shows`` (how an item stands in it: ``sid``, ``sid+title`` or ``title``),
+        ``between`` (what separates two items) and ``most_items`` (how many of the latest are shown; None for all).
+        """
+        found = getattr(self.lm.config, RECORD).get("asked")
+        return None if found is None else dict(found)
+
+    @asked.setter
+    def asked(self, way: dict[str, Any]) -> None:
+        setattr(self.lm.config, RECORD, getattr(self.lm.config, RECORD) | {"asked": way})
 
     # ------------------------------------------------------------------- items
 
@@ -186,7 +214,7 @@ class Model:
         lm = self.lm
         if dtype is not None and as_dtype(dtype) != lm.dtype:
             lm = torch.nn.Module.to(copy.deepcopy(lm), as_dtype(dtype))
-        with quiet():
+        with quiet(), without_deepspeed():
             lm.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.index.save(folder / SID)

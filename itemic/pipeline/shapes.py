@@ -13,8 +13,7 @@ from itemic.recipe.schema import IndexPart
 from itemic.train.stage import Stage
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from itemic.screen import Table
     from itemic.train.shapes import StageShape
 
 # Ids that a family's tokenizer takes, where no tokenizer is at hand: Qwen3's last one is 151,668 (its model cards'
@@ -49,7 +48,7 @@ class Shapes:
 
     def table(self) -> Table:
         """For the console."""
-        from rich.table import Table
+        from itemic.screen import Table
 
         head = "tied" if self.tied else "untied"
         title = (

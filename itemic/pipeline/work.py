@@ -15,37 +15,37 @@ from itemic.progress import log
 
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
-    from itemic.evaluate.compare import Comparison
     from itemic.evaluate.stream import Ranker
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
     from itemic.sid.index import ItemIndex
-    from itemic.tasks import Task
     from itemic.train.stage import Stage
 
+PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
 
 
 def make_data(job: Job) -> None:
     """Read or simulate, filter, split."""
-    from itemic.data import SplitRule
     from itemic.data.filters import apply_filters
     from itemic.data.settings import FilterRule
+    from itemic.data.split import choose_split
     from itemic.data.statistics import describe
 
     part = _data_part(job)
     dataset = _simulated(job) if part.simulate is not None else _read(job)
     if part.filters:
         dataset = apply_filters(dataset, FilterRule(**part.filters))
-    dataset = dataset.with_split(SplitRule(**part.split.model_dump()))
+    dataset = dataset.with_split(choose_split(dataset.rule, **part.split.model_dump(exclude_unset=True)))
     dataset.split(job.recipe.evaluate.split)  # an empty split is told now, and not after the training
     dataset.save(job.output)
     description = describe(dataset)
-    write_json(job.output / "description.json", description)
+    write_json(job.output / DESCRIPTION, description)
     merge_notes(job.manifest, {"dataset": dataset.notes})
     log.info(
-        "%s: %d users, %d items, %d interactions",
-        *(description[key] for key in ("name", "users", "items", "interactions")),
+        "%s: %s users, %s items, %s interactions",
+        description["name"],
+        *(f"{description[key]:,}" for key in ("users", "items", "interactions")),
     )
 
 
@@ -65,7 +65,17 @@ def _read(job: Job) -> Dataset:
     from itemic.data import read
 
     part = _data_part(job)
-    return read(str(part.format), str(part.path), on_bad_row=part.on_bad_row, **part.options)
+    return read(
+        str(part.format),
+        str(part.path),
+        on_bad_row=part.on_bad_row,
+        missing_text=part.missing_text,
+        limit_users=part.limit_users,
+        limit_items=part.limit_items,
+        limit_rows=part.limit_rows,
+        seed=job.recipe.seed,
+        **part.options,
+    )
 
 
 def make_index(job: Job) -> None:
@@ -107,16 +117,17 @@ def make_index(job: Job) -> None:
     merge_notes(job.manifest, {"digest": index.digest, "items": stats.items, "sids": stats.sids})
 
 
-def make_conversations(job: Job) -> None:
+def make_conversations(tasks: list[dict[str, Any]], job: Job) -> None:
     """Build the mixture of all tasks."""
     from itemic.tasks import build_conversations
 
     shutil.rmtree(job.made("conversations.tokens"), ignore_errors=True)  # rows of what is replaced here
-    tasks = [{"task": task.task, **task.arguments} for task in job.recipe.tasks]
     built = build_conversations(
         load_dataset(job), load_index(job), tasks, seed=job.recipe.seed, output=job.output
     )
     merge_notes(job.manifest, {"rows": built.counts})
+    each = ", ".join(f"{source} {count:,}" for source, count in built.counts.items())
+    log.info("%s conversations: %s", f"{sum(built.counts.values()):,}", each)
 
 
 def make_model(job: Job) -> None:
@@ -136,6 +147,7 @@ def make_model(job: Job) -> None:
             tie=part.tie,
             dataset=dataset,
             seed=job.recipe.seed,
+            revision=part.revision,
         )
     else:
         init = part.init or "normal"
@@ -148,11 +160,13 @@ def make_model(job: Job) -> None:
             max_length=part.max_length,
             init=init,
             vectors=_vectors(job, dataset) if init == "vectors" and dataset is not None else None,
-            corpus=prompt_words(),
+            corpus=prompt_words(job.recipe.system),
             **part.overrides.model_dump(exclude_none=True),
         )
     model.save(job.output)
-    merge_notes(job.manifest, {"parameters": model.lm.num_parameters(), "vocabulary": len(model.tokenizer)})
+    parameters, tokens = model.lm.num_parameters(), len(model.tokenizer)
+    merge_notes(job.manifest, {"parameters": parameters, "vocabulary": tokens})
+    log.info("%s parameters, %s tokens", f"{parameters:,}", f"{tokens:,}")
 
 
 def _vectors(job: Job, dataset: Dataset) -> Any:
@@ -163,7 +177,7 @@ def _vectors(job: Job, dataset: Dataset) -> Any:
     return vectors
 
 
-def train_stage(stage: Stage, before: str, job: Job) -> None:
+def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Job) -> None:
     """One stage of training, from the model that the step before left, on what the tasks built and on the files that
     others made."""
     from itemic.train.run import train
@@ -179,6 +193,7 @@ def train_stage(stage: Stage, before: str, job: Job) -> None:
         output=job.output,
         seed=job.recipe.seed,
         distribution=job.recipe.distribution.model_dump(),
+        asked=asked,
     )
 
 
@@ -195,7 +210,7 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
         ranking = recommend(
             load_model(job, step),
             requests,
-            task=as_task(task),
+            task=task,
             dataset=dataset,
             beams=part.beams,
             k=longest,
@@ -221,31 +236,30 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
 
 
 def report(job: Job) -> None:
-    """Score all rankings and put them side by side."""
+    """Score all rankings, put them side by side, and write the page of the run."""
+    from itemic.evaluate.compare import Published, compare
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
+    from itemic.pipeline.page import run_page
 
-    dataset, reports = load_dataset(job), []
-    for name in [TRAINED, *job.recipe.evaluate.baselines]:
-        found = Ranking.load(job.made("evaluate") / name)
-        reports.append(score(found, dataset, k=job.recipe.evaluate.k, seed=job.recipe.seed))
-        reports[-1].save(job.output / f"{name}.json")
-    table = comparison(job)
-    table.save(job.output / "comparison.json")
-    write_text(job.output / "comparison.md", table.markdown())
-    publish(job, reports, table)
-
-
-def comparison(job: Job) -> Comparison:
-    """The table of a run, from the reports in ``job.output``."""
-    from itemic.evaluate.compare import Published, compare
-    from itemic.evaluate.report import Report
-
-    part = job.recipe.evaluate
-    reports = [Report.load(job.output / f"{name}.json") for name in [TRAINED, *part.baselines]]
+    dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
+    rankings = {name: Ranking.load(job.made("evaluate") / name) for name in (TRAINED, *part.baselines)}
+    reports = {name: score(found, dataset, k=part.k, seed=seed) for name, found in rankings.items()}
+    for name, found in reports.items():
+        found.save(job.output / f"{name}.json")
     papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in part.published]
-    table = compare(reports, papers, title=f"{job.recipe.name}, {part.split}")
-    return replace(table, notes=[*table.notes, *_left_out(job)])
+    table = compare(
+        list(reports.values()),
+        papers,
+        title=f"{job.recipe.name}, {part.split}",
+        rankings=list(rankings.values()),
+        seed=seed,
+    )
+    table = replace(table, notes=[*table.notes, *_left_out(job)])
+    table.save(job.output / COMPARISON)
+    write_text(job.output / "comparison.md", table.markdown())
+    write_text(job.output / PAGE, run_page(job.root, job.output))
+    publish(job, list(reports.values()), table)
 
 
 def _left_out(job: Job) -> list[str]:
@@ -259,13 +273,6 @@ def _left_out(job: Job) -> list[str]:
         if lost := lost_rows(record["rows"], stage.max_length):
             found.append(f"trained in {stage.name}: {lost}")
     return found
-
-
-def as_task(options: dict[str, Any]) -> Task:
-    """A task from ``{"task": "C", …}``."""
-    from itemic.tasks import make_task
-
-    return make_task(**{"name" if key == "task" else key: value for key, value in options.items()})
 
 
 def load_dataset(job: Job) -> Dataset:

@@ -82,10 +82,15 @@ def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
     yield from _one_of(("data", "split", "method"), data.split.method, names.SPLIT_METHODS)
     if abs(sum(data.split.ratios) - 1) > 1e-6:
         yield ("data", "split", "ratios"), f"add up to {sum(data.split.ratios):g}, not to 1"
+    for key in data.options:
+        if key in (*type(data).model_fields, "seed"):
+            where = "beside options, in data itself" if key != "seed" else "at the top of the recipe"
+            yield ("data", "options", key), f"is no option of a format: it stands {where}"
     if data.simulate is None and (data.format is None or data.path is None):
         yield ("data",), "needs a format and a path, or simulate"
     if data.simulate is not None:
-        for key in _given(data, ("format", "path", "options", "on_bad_row")):
+        vain = ("format", "path", "options", "on_bad_row", "missing_text")
+        for key in _given(data, (*vain, "limit_users", "limit_items", "limit_rows")):
             yield ("data", key), "has no meaning beside simulate"
 
 
@@ -114,7 +119,7 @@ def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
     if (model.preset is None) == (model.base is None):
         yield ("model",), "needs one of preset (random weights) and base (a model to expand)"
         return
-    strangers = ("vocab_size", "max_length", "overrides") if model.base else ("pad_to", "tie")
+    strangers = ("vocab_size", "max_length", "overrides") if model.base else ("pad_to", "tie", "revision")
     for key in _given(model, strangers):
         yield ("model", key), f"has no meaning beside {'base' if model.base else 'preset'}"
     known = names.EXPAND_INITS if model.base else names.NEW_INITS

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from itemic.recipe.schema import DataPart
 from itemic.recipe.source import KeyPath
 
 WILD = "*?["
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def missing_inputs(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
@@ -25,12 +28,17 @@ def missing_inputs(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     if (distribution := sections.get("distribution")) is not None:
         named.append((("distribution", "config"), distribution.config))
     for path, value in named:
-        if value is not None and not _remote(value) and not Path(value).expanduser().exists():
+        if value is not None and not _remote(value) and not local_files(value):
             yield path, f"there is nothing at {value}"
     if (conversations := sections.get("conversations")) is not None:
         for i, file in enumerate(conversations.files):
             for problem in _missing_conversations(file):
                 yield ("conversations", "files", i), problem
+
+
+def on_the_hub(name: str) -> bool:
+    """Whether a name that is no folder here may be a model's on the Hugging Face hub, ``owner/model``."""
+    return _HUB_NAME.fullmatch(name) is not None
 
 
 def _missing_conversations(value: str, above: tuple[str, ...] = ()) -> Iterator[str]:
@@ -83,6 +91,18 @@ def read_list(file: str | Path) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError('is no list of paths, ["a.parquet", …]')
     return names
+
+
+def data_inputs(data: DataPart) -> dict[str, str | list[str]]:
+    """What raw data are read from: a path or files, and the file of items that an option names beside a file."""
+    if data.path is None:
+        return {}
+    wild = any(mark in data.path for mark in WILD) and not _remote(data.path)
+    found: dict[str, str | list[str]] = {"path": local_files(data.path) if wild else data.path}
+    items = data.options.get("items")
+    if isinstance(items, str) and not _remote(data.path) and not Path(data.path).expanduser().is_dir():
+        found["items"] = items if _remote(items) else local_files(str(Path(data.path).parent / items))
+    return found
 
 
 def conversation_inputs(path: str) -> list[str]:

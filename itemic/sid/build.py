@@ -16,7 +16,7 @@ from itemic.sid.drift import misfit
 from itemic.sid.duplicates import DUPLICATES, duplicate_groups, text_digests
 from itemic.sid.format import token_format
 from itemic.sid.index import ItemIndex
-from itemic.sid.item_encoder import ItemEncoder, make_part
+from itemic.sid.item_encoder import ItemEncoder, chosen_encoder, make_part
 from itemic.sid.tokenizer import REFERENCE, ItemTokenizer
 from itemic.sid.vectors import Float32
 
@@ -24,7 +24,7 @@ from itemic.sid.vectors import Float32
 def build_index(
     dataset: Dataset,
     *,
-    encoder: str = "lsa",
+    encoder: str = "auto",
     quantizer: str = "rqkmeans",
     levels: Sequence[int] = (256,) * 4,
     collisions: str = "reassign",
@@ -52,7 +52,7 @@ def build_index(
 def build_tokenizer(
     dataset: Dataset,
     *,
-    encoder: str = "lsa",
+    encoder: str = "auto",
     quantizer: str = "rqkmeans",
     levels: Sequence[int] = (256,) * 4,
     collisions: str = "reassign",
@@ -66,7 +66,7 @@ def build_tokenizer(
 
     Args:
         dataset: its items' texts are read, and of its interactions ``Dataset.train`` alone, if at all.
-        encoder: a key of :data:`itemic.sid.encoders.ENCODERS`.
+        encoder: a key of :data:`itemic.sid.encoders.ENCODERS`, or ``auto``: ``lsa``, without texts ``collaborative``.
         quantizer: a key of :data:`itemic.sid.quantizers.QUANTIZERS`.
         levels: codes of each level.
         collisions: a key of :data:`itemic.sid.collisions.COLLISIONS`.
@@ -89,7 +89,7 @@ def build_tokenizer(
             raise ConfigError(f"unknown {what} {name!r}", f"Use one of {', '.join(table)}.")
     from itemic.sid.quantizers import QUANTIZERS
 
-    items = ItemEncoder(encoder, encoder_options, seed=seed)
+    items = ItemEncoder(chosen_encoder(encoder, dataset.items), encoder_options, seed=seed)
     maker = make_part("quantizer", QUANTIZERS, quantizer, quantizer_options or {}, seed)
     vectors = items.fit_transform(dataset)
     plain, books = maker.fit(vectors, levels)
@@ -105,21 +105,23 @@ def build_tokenizer(
         "seed": seed,
     }
     index = ItemIndex(dataset.item_ids, codes, sizes, format, _plain(origin), books.books)
+    index = index.with_titles(dataset.items)
     stats = index.collisions
-    log.info("%d items, %d semantic IDs, %d re-assigned", stats.items, stats.sids, changed)
+    moved = f"; {changed:,} items gave up their nearest codes to collide less" if changed else ""
+    log.info("%s items have %s semantic IDs%s", f"{stats.items:,}", f"{stats.sids:,}", moved)
     fits = np.sort(misfit(books, vectors, books.assign(vectors)))
     reference = fits[np.linspace(0, len(fits) - 1, min(len(fits), REFERENCE)).astype(np.int64)]
     return ItemTokenizer(index, items, books, collisions, duplicates, reference, text_digests(dataset.items))
 
 
 def encode_items(
-    dataset: Dataset, encoder: str = "lsa", *, seed: int = 0, options: Mapping[str, Any] | None = None
+    dataset: Dataset, encoder: str = "auto", *, seed: int = 0, options: Mapping[str, Any] | None = None
 ) -> tuple[Float32, dict[str, Any]]:
     """The items' vectors float32 ``[n, d]``, and a record of how they were made.
 
     ``options`` are those of ``build_index(encoder_options=…)``.
     """
-    items = ItemEncoder(encoder, options, seed=seed)
+    items = ItemEncoder(chosen_encoder(encoder, dataset.items), options, seed=seed)
     return items.fit_transform(dataset), items.record
 
 

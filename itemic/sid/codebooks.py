@@ -46,6 +46,9 @@ class Codebooks:
             )
         self.space: Space = Identity(self.books[0].shape[1]) if space is None else space
 
+    def __repr__(self) -> str:
+        return f"<Codebooks: {' × '.join(map(str, self.sizes))}, vectors of {self.width}>"
+
     @property
     def sizes(self) -> tuple[int, ...]:
         return tuple(len(book) for book in self.books)

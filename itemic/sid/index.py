@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.artifact import write_json
-from itemic.data.dataset import Dataset
+from itemic.artifact import verify, write_json
+from itemic.data.dataset import Dataset, Requests, catalogue_digest
 from itemic.errors import IndexMismatchError
 from itemic.forest.rows import TokenRows
 from itemic.sid.format import TokenFormat, token_format
@@ -68,6 +68,8 @@ class ItemIndex:
         origin: where the codes come from (encoder, quantizer, collision policy, seed, file …), plain JSON.
         codebooks: float32 ``[sizes[l], d]`` for the first levels, or None where they are unknown; a level
             that only counts items with equal codes has none.
+        titles: of the items, by row, so that a model's folder can say what it recommends; None where they
+            are unknown. They don't count in the digest.
 
     Raises:
         IndexMismatchError: the parts contradict each other.
@@ -79,6 +81,7 @@ class ItemIndex:
     format: str = "onerec"
     origin: dict[str, Any] = field(default_factory=dict)
     codebooks: list[Float32] | None = None
+    titles: list[str] | None = None
 
     def __post_init__(self) -> None:
         token_format(self.format)
@@ -100,6 +103,8 @@ class ItemIndex:
             yield f"{n} items with {levels} levels have codes of the shape {list(self.codes.shape)}"
         elif len(set(self.item_ids)) != n:
             yield "an item id comes twice"
+        elif self.titles is not None and len(self.titles) != n:
+            yield f"{n} items have {len(self.titles)} titles"
         elif (outside := (self.codes < 0) | (self.codes >= np.array(self.sizes))).any():
             row, level = (int(part[0]) for part in np.nonzero(outside))
             code, size = int(self.codes[row, level]), self.sizes[level]
@@ -122,6 +127,10 @@ class ItemIndex:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def __repr__(self) -> str:
+        sizes = " × ".join(f"{size:,}" for size in self.sizes)
+        return f"<ItemIndex: {len(self):,} items, {sizes} codes, format {self.format}>"
+
     @property
     def levels(self) -> int:
         """Codes per semantic ID."""
@@ -131,6 +140,10 @@ class ItemIndex:
     def token_format(self) -> TokenFormat:
         return token_format(self.format)
 
+    def with_titles(self, items: pl.DataFrame) -> ItemIndex:
+        """The same index with the titles of ``Dataset.items``, whose order must be its own."""
+        return replace(self, titles=items[c.TITLE].fill_null("").to_list())
+
     @cached_property
     def digest(self) -> str:
         """16 hex digits of the SHA-256 of format, sizes, ids and codes: what a model must agree with."""
@@ -138,6 +151,11 @@ class ItemIndex:
         total = hashlib.sha256(json.dumps(head, ensure_ascii=False).encode())
         total.update(self.codes.astype("<i4").tobytes())
         return total.hexdigest()[:16]
+
+    @cached_property
+    def catalogue(self) -> str:
+        """The digest of the items that it names, in their order; equal to the dataset's own."""
+        return catalogue_digest(self.item_ids)
 
     # ------------------------------------------------------------------ text
 
@@ -243,7 +261,20 @@ class ItemIndex:
             )
             counts = f"{len(mine - known)} items only in the index, {len(known - mine)} only in the dataset"
             fault = f"{counts} ({detail})"
-        raise IndexMismatchError(f"the item index does not fit dataset {dataset.name!r}: {fault}", REBUILD)
+        raise IndexMismatchError(
+            f"the item index (catalogue {self.catalogue}) does not fit dataset {dataset.name!r} "
+            f"(catalogue {dataset.catalogue}): {fault}",
+            REBUILD,
+        )
+
+    def check_requests(self, requests: Requests) -> None:
+        """Make sure that requests are about these items.
+
+        Raises:
+            IndexMismatchError: they are of another catalogue.
+            DataError: they name rows that the index doesn't have.
+        """
+        requests.check_catalogue(self.catalogue, len(self), "the model's item index")
 
     def token_rows(self, tokenizer: Callable[[list[str]], Sequence[int | None]] | Any) -> TokenRows:
         """The token ids that name each item: begin, codes, end.
@@ -271,10 +302,13 @@ class ItemIndex:
 
     @property
     def table(self) -> pl.DataFrame:
-        """``item_id``, ``semantic_id_0`` … and ``semantic_id`` (the text), one row an item."""
+        """``item_id``, ``semantic_id_0`` …, ``semantic_id`` (the text) and, if known, ``title``; one row an item."""
         columns = {f"semantic_id_{level}": self.codes[:, level] for level in range(self.levels)}
         ids, texts = pl.Series(self.item_ids, dtype=pl.String), pl.Series(self.texts, dtype=pl.String)
-        return pl.DataFrame({c.ITEM_ID: ids, **columns, "semantic_id": texts})
+        table = pl.DataFrame({c.ITEM_ID: ids, **columns, "semantic_id": texts})
+        return (
+            table if self.titles is None else table.with_columns(pl.Series(c.TITLE, self.titles, pl.String))
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write ``index.json``, ``items.parquet`` and, where there are codebooks, ``codebooks.safetensors``.
@@ -303,8 +337,10 @@ class ItemIndex:
 
         Raises:
             IndexMismatchError: a file is missing or broken, or the codes are not those that the digest names.
+            ArtifactError: a file is not as it was when a command or a run wrote the folder.
         """
         root = Path(folder)
+        verify(root)
         try:
             head = json.loads((root / HEAD).read_text(encoding="utf-8"))
             sizes = tuple(head["sizes"])
@@ -313,7 +349,8 @@ class ItemIndex:
             books = (
                 None if head["codebooks"] is None else _load_codebooks(root / CODEBOOKS, head["codebooks"])
             )
-            parts = (table[c.ITEM_ID].to_list(), codes, sizes, head["format"], head["origin"], books)
+            titles = table[c.TITLE].to_list() if c.TITLE in table.columns else None
+            parts = (table[c.ITEM_ID].to_list(), codes, sizes, head["format"], head["origin"], books, titles)
             digest = head["digest"]
         except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise IndexMismatchError(

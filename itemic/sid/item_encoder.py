@@ -11,22 +11,30 @@ import polars as pl
 
 from itemic.data.dataset import Dataset
 from itemic.errors import ConfigError
+from itemic.progress import log
 from itemic.sid.cooccurrence import cooccurrence_vectors, fuse
 from itemic.sid.encoders import ENCODERS, Encoder
+from itemic.sid.encoders.collaborative import CollaborativeEncoder
+from itemic.sid.text import item_texts
 from itemic.sid.vectors import Array, Float32, check_vectors
 
 Part = TypeVar("Part")
+AUTO = "auto"
 COLLABORATIVE = {"collaborative_weight": 0.0, "collaborative_dims": 64, "collaborative_window": 10}
 
 
 class ItemEncoder:
-    """A text encoder and, by a weight, collaborative vectors beside it.
+    """An encoder and, by a weight, collaborative vectors beside it.
 
     Args:
         name: a key of :data:`itemic.sid.encoders.ENCODERS`.
-        options: arguments of the encoder, and ``collaborative_weight`` (0 to 1, the share of co-occurrence
-            vectors in the items' vectors), ``collaborative_dims``, ``collaborative_window``.
+        options: arguments of the encoder, and those below.
         seed: for the encoder and the co-occurrence vectors.
+
+    Options:
+        collaborative_weight: 0 to 1, the share of co-occurrence vectors in the items' vectors.
+        collaborative_dims: length of the co-occurrence vectors.
+        collaborative_window: how far apart two events of a user may be to count as taken together.
 
     Raises:
         ConfigError: the encoder or an option is unknown.
@@ -37,6 +45,11 @@ class ItemEncoder:
         self.shared = {key: given.pop(key, default) for key, default in COLLABORATIVE.items()}
         self.name, self.options, self.seed = name, given, seed
         self.text: Encoder = make_part("encoder", ENCODERS, name, given, seed)
+        if isinstance(self.text, CollaborativeEncoder) and self.shared["collaborative_weight"]:
+            raise ConfigError(
+                f"collaborative_weight is {self.shared['collaborative_weight']} beside encoder {name!r}",
+                "Leave it out: all of these vectors is collaborative.",
+            )
         self.record: dict[str, Any] = {}
         self._collaborative_width = 0
 
@@ -47,6 +60,8 @@ class ItemEncoder:
 
     def fit_transform(self, dataset: Dataset) -> Float32:
         """The items' vectors float32 ``[n, d]``; of the interactions ``Dataset.train`` alone is read."""
+        if isinstance(self.text, CollaborativeEncoder):
+            self.text.observe(dataset.train)
         vectors = check_vectors(
             self.text.fit_transform(dataset.items), f"the vectors of encoder {self.name!r}"
         )
@@ -91,6 +106,19 @@ class ItemEncoder:
         """Take over what :attr:`state` held."""
         self._collaborative_width = int(state["collaborative_width"][0])
         self.text.restore({key: value for key, value in state.items() if key != "collaborative_width"})
+
+
+def chosen_encoder(name: str, items: pl.DataFrame) -> str:
+    """The name of an encoder; for ``"auto"`` the one that fits the items, which is logged.
+
+    ``lsa`` where at least half of the items have text, else ``collaborative``.
+    """
+    if name != AUTO:
+        return name
+    silent = sum(not text for text in item_texts(items))
+    chosen = "collaborative" if 2 * silent > len(items) else "lsa"
+    log.info("encoder %s: %d of %d items have text", chosen, len(items) - silent, len(items))
+    return chosen
 
 
 def make_part(

@@ -27,7 +27,7 @@ def clean(text: str) -> str:
 
 
 def field_texts(items: pl.DataFrame, field: str) -> list[str]:
-    """One field of every item as clean text; a category path is joined by `` > ``.
+    """One field of every item as clean text; a category path is joined by `` > ``, and tags by commas behind it.
 
     Raises:
         ConfigError: the catalogue has no such field.
@@ -39,9 +39,18 @@ def field_texts(items: pl.DataFrame, field: str) -> list[str]:
             f"the item table has no column {field!r}", "Leave the field out, or import the items again."
         )
     column = items[field]
-    if column.dtype == pl.List(pl.String):
-        column = column.list.drop_nulls().list.join(" > ")
+    if field == c.CATEGORIES:
+        column = _labels(items)
     return [clean(text or "") for text in column.to_list()]
+
+
+def _labels(items: pl.DataFrame) -> pl.Series:
+    """What an item is filed under: its category path, its tags, or both with a semicolon between them."""
+    parts = [pl.col(c.CATEGORIES).list.drop_nulls().list.join(" > ")]
+    if c.TAGS in items.columns:
+        parts.append(pl.col(c.TAGS).list.drop_nulls().list.join(", "))
+    filled = [pl.when(part != "").then(part) for part in parts]
+    return items.select(pl.concat_str(filled, separator="; ", ignore_nulls=True)).to_series()
 
 
 def item_texts(items: pl.DataFrame, fields: Sequence[str] = TEXT_FIELDS) -> list[str]:

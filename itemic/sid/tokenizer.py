@@ -53,6 +53,9 @@ class Assigned:
     moved: int
     drift: Drift | None
 
+    def __repr__(self) -> str:
+        return f"<Assigned: {len(self.new):,} new items, {len(self.known):,} known, {self.moved:,} moved>"
+
     @property
     def index(self) -> ItemIndex:
         """The semantic IDs of all items."""
@@ -80,6 +83,9 @@ class ItemTokenizer:
     duplicates: str = "apart"
     reference: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
     texts: UInt64 = field(default_factory=lambda: np.zeros(0, np.uint64))
+
+    def __repr__(self) -> str:
+        return f"<ItemTokenizer: {self.encoder.name} → {self.codebooks!r} → {self.index!r}>"
 
     def assign(
         self, items: pl.DataFrame, *, vectors: Float32 | None = None, encoder: ItemEncoder | None = None
@@ -119,7 +125,7 @@ class ItemTokenizer:
         codes, moved = self._place(unknown, table)
         after = replace(
             self,
-            index=self._with(new, codes),
+            index=self._with(unknown, codes),
             texts=np.concatenate([self.texts, text_digests(unknown)]),
         )
         plain = self.codebooks.assign(table)
@@ -160,8 +166,9 @@ class ItemTokenizer:
                 "Build the semantic IDs again, or with collisions 'reassign', which needs no such level.",
             )
 
-    def _with(self, new: list[str], codes: Int32) -> ItemIndex:
-        old = self.index
+    def _with(self, items: pl.DataFrame, codes: Int32) -> ItemIndex:
+        old, new = self.index, items[c.ITEM_ID].to_list()
+        titles = None if old.titles is None else [*old.titles, *items[c.TITLE].fill_null("").to_list()]
         history = [*old.origin.get("assigned", []), {"items": len(new), "after": old.digest}]
         return ItemIndex(
             [*old.item_ids, *new],
@@ -170,6 +177,7 @@ class ItemTokenizer:
             old.format,
             old.origin | {"assigned": history},
             old.codebooks,
+            titles,
         )
 
     # ------------------------------------------------------------------- files

@@ -46,6 +46,11 @@ class Trie:
     item_first: Int32
     items: Int32
 
+    def __repr__(self) -> str:
+        return (
+            f"<Trie: {len(self.items):,} items, {len(self.token):,} nodes, depth {self.depth.max(initial=0)}>"
+        )
+
     @classmethod
     def build(cls, rows: TokenRows) -> Trie:
         """The trie of ``rows``, one row an item.

@@ -48,23 +48,42 @@ class Catalogue:
 
     @cached_property
     def fields(self) -> pl.DataFrame:
-        """``title``, ``description``, ``brand``, ``path`` and ``leaf``, cleaned; empty where there is none.
+        """``title``, ``description``, ``brand``, ``path``, ``leaf`` and ``tags``, cleaned; empty where there is none.
+
+        Tags stand for the path, and for its leaf, of an item that has no path (``Comedy, Horror``); ``tags`` are those
+        beside a path.
 
         Raises:
             ConfigError: there is no item table.
         """
-        if self._items is None:
-            raise ConfigError("this prompt shows item texts, and none are at hand", "Pass the dataset along.")
-        names = pl.col(c.CATEGORIES).list.eval(pl.element().filter(pl.element() != ""))
-        raw = self._items.select(
-            pl.col(c.TITLE, c.DESCRIPTION, c.BRAND).fill_null(""),
-            path=names.list.join(" > ").fill_null(""),
-            leaf=names.list.last().fill_null(""),
+        texts = self._table.select(
+            self._clean(pl.col(name).fill_null("")) for name in (c.TITLE, c.DESCRIPTION, c.BRAND)
         )
-        clean = raw.with_columns(self._clean(pl.col(name)) for name in raw.columns)
-        return clean.with_columns(
+        path, tags = pl.col("names").list.join(" > "), pl.col("tags").list.join(", ")
+        alone = pl.col("names").list.len() == 0
+        joined = self.labels.select(
+            path=pl.when(alone).then(tags).otherwise(path),
+            leaf=pl.when(alone).then(tags).otherwise(pl.col("names").list.last()),
+            tags=pl.when(alone).then(pl.lit("")).otherwise(tags),
+        )
+        return texts.hstack(joined).with_columns(
             clip(pl.col(c.TITLE), MAX_TITLE), clip(pl.col(c.DESCRIPTION), MAX_DESCRIPTION)
         )
+
+    @cached_property
+    def labels(self) -> pl.DataFrame:
+        """``names``, the category path from general to specific, and ``tags``: lists of cleaned texts, maybe empty."""
+        tags = pl.col(c.TAGS) if c.TAGS in self._table.columns else pl.lit(None, pl.List(pl.String))
+        filled = pl.element().filter(pl.element() != "")
+        lists = self._table.select(names=pl.col(c.CATEGORIES), tags=tags).with_columns(pl.all().fill_null([]))
+        cleaned = lists.with_columns(pl.all().list.eval(self._clean(pl.element())))
+        return cleaned.with_columns(pl.all().list.eval(filled))
+
+    @property
+    def _table(self) -> pl.DataFrame:
+        if self._items is None:
+            raise ConfigError("this prompt shows item texts, and none are at hand", "Pass the dataset along.")
+        return self._items
 
     def _clean(self, text: pl.Expr) -> pl.Expr:
         for _ in range(2):  # taking a marker out may make another one from what stood around it
@@ -94,7 +113,8 @@ class Catalogue:
     @cached_property
     def contexts(self) -> pl.Series:
         """All that is known, a line a field."""
-        labels = {"Title": c.TITLE, "Brand": c.BRAND, "Category": "path", "Description": c.DESCRIPTION}
+        labels = {"Title": c.TITLE, "Brand": c.BRAND, "Category": "path", "Tags": "tags"}
+        labels |= {"Description": c.DESCRIPTION}
         lines = [
             pl.when(pl.col(name) != "").then(pl.format(f"{label}: {{}}", pl.col(name)))
             for label, name in labels.items()
@@ -102,13 +122,16 @@ class Catalogue:
         return self.fields.select(text=pl.concat_str(lines, separator="\n", ignore_nulls=True))["text"]
 
     def lines(self, kind: str) -> tuple[pl.Series, str]:
-        """How an item stands in a history (``sid``, ``sid+title``, ``title``), and what is between two."""
+        """How an item stands in a history (``sid``, ``sid+title``, ``title``), and what is between two.
+
+        An item without a name goes by its id.
+        """
         if kind == "sid":
             return self.sids, ""
-        short = self.names.to_frame("t").select(clip(pl.col("t"), HISTORY_TITLE))["t"]
-        if kind == "title":
-            return short.replace("", "(untitled)"), "\n"
-        return (self.sids + " " + short).str.strip_chars(), "\n"
+        table = pl.DataFrame({"name": self.names, "id": self.ids})
+        shown = table.select(_first(pl.col("name"), self._clean(pl.col("id")), pl.lit("(untitled)")))
+        short = shown.select(clip(pl.col("text"), HISTORY_TITLE))["text"]
+        return (short if kind == "title" else self.sids + " " + short), "\n"
 
     def prefixes(self, depth: int) -> pl.Series:
         """The first ``depth`` codes of every item's semantic ID, as text."""
@@ -122,7 +145,7 @@ class Catalogue:
     def shared_category(self, groups: Int64) -> pl.DataFrame:
         """For each group of items, the deepest category that more than half of them stand in.
 
-        Items without a category don't count.
+        Tags are categories beside each other, and the most frequent one counts. Items without any don't count.
 
         Args:
             groups: int64 ``[n]``, the group of each item.
@@ -130,18 +153,21 @@ class Catalogue:
         Returns:
             ``group`` and ``category`` (the path as text); groups without such a category are missing.
         """
-        paths = pl.DataFrame({"group": groups, "path": self.fields["path"]}).filter(pl.col("path") != "")
-        steps = paths.with_columns(name=pl.col("path").str.split(" > ")).with_columns(
-            depth=pl.int_ranges(1, pl.col("name").list.len() + 1)
+        members = self.labels.with_columns(group=pl.Series(groups)).filter(
+            (pl.col("names").list.len() > 0) | (pl.col("tags").list.len() > 0)
         )
-        heads = steps.explode("depth").select(
-            "group", "depth", category=pl.col("name").list.head(pl.col("depth")).list.join(" > ")
+        paths = members.filter(pl.col("names").list.len() > 0)
+        steps = paths.with_columns(depth=pl.int_ranges(1, pl.col("names").list.len() + 1)).explode("depth")
+        heads = steps.select(
+            "group", "depth", category=pl.col("names").list.head(pl.col("depth")).list.join(" > ")
         )
+        alone = members.filter(pl.col("names").list.len() == 0).explode("tags")
+        heads = heads.vstack(alone.select("group", depth=pl.lit(1, pl.Int64), category="tags"))
         counts = heads.group_by("group", "depth", "category").len()
-        members = paths.group_by("group").agg(of=pl.len())
-        common = counts.join(members, on="group").filter(pl.col("len") * 2 > pl.col("of"))
+        sizes = members.group_by("group").agg(of=pl.len())
+        common = counts.join(sizes, on="group").filter(pl.col("len") * 2 > pl.col("of"))
         return (
-            common.sort("group", "depth")
+            common.sort("group", "depth", "len", "category", descending=[False, False, False, True])
             .group_by("group", maintain_order=True)
             .last()
             .select("group", "category")

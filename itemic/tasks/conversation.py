@@ -101,6 +101,10 @@ class Conversations:
             return len(self._parts)
         return sum(count_rows(part) for part in self._parts)
 
+    def __repr__(self) -> str:
+        where = f"{len(self.parts):,} files" if self.parts else f"{len(self):,} rows in memory"
+        return f"<Conversations: {where}>"
+
     def __iter__(self) -> Iterator[Conversation]:
         for _, frame in self.frames():
             for row in frame.iter_rows(named=True):

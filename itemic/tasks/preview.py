@@ -12,6 +12,7 @@ from rich.text import Text
 
 from itemic import schema as c
 from itemic.errors import ConfigError
+from itemic.screen import plain
 from itemic.sid.index import ItemIndex
 from itemic.tasks.conversation import Conversation, Conversations, decode
 from itemic.tasks.sid_text import SidPatterns
@@ -72,8 +73,8 @@ def _panel(row: Conversation, pattern: str | None) -> RenderableType:
     body = Text()
     for number, turn in enumerate(turns):
         colour = COLOURS.get(turn["role"], "white")
-        body.append(("\n" if number else "") + f"{turn['role']}\n", style=f"bold {colour}")
-        content = Text(_shortened(turn["content"]), style=colour)
+        body.append("\n" if number else "").append_text(plain(f"{turn['role']}\n", f"bold {colour}"))
+        content = plain(_shortened(turn["content"]), colour)
         if pattern is not None:
             content.highlight_regex(pattern, "magenta")
         body.append_text(content).append("\n")
@@ -81,7 +82,7 @@ def _panel(row: Conversation, pattern: str | None) -> RenderableType:
     words = [
         f"{name} {value if isinstance(value, str) else ' '.join(value)}" for name, value in about.items()
     ]
-    title, notes = Text(f"{row.source} · {row.uuid}"), Text(", ".join(words))
+    title, notes = plain(f"{row.source} · {row.uuid}"), plain(", ".join(words))
     return Panel(body, title=title, subtitle=notes, title_align="left")
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
+
+from itemic.screen import Table, plain, rendered
 
 CHECKS = {
     "uuid": "every row has a uuid of its own, and a source",
@@ -76,6 +77,13 @@ class ValidationReport:
     def ok(self) -> bool:
         return self.rows > 0 and not self.counts
 
+    def __repr__(self) -> str:
+        faults = ", ".join(f"{check} {count:,}" for check, count in self.counts.items()) or "no faults"
+        return f"<ValidationReport: {self.rows:,} rows, {faults}>"
+
+    def __str__(self) -> str:
+        return rendered(self)
+
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""
         return {
@@ -93,7 +101,7 @@ class ValidationReport:
             checks.add_column(column, justify="right" if column == "faults" else "left")
         for check, meaning in CHECKS.items():
             count = self.counts[check]
-            checks.add_row(check, meaning, f"[red]{count:,}[/]" if count else "[green]0[/]")
+            checks.add_row(check, meaning, Text(f"{count:,}", style="red" if count else "green"))
         yield checks
         targets = Table(title="targets", title_justify="left")
         for column in ("source", "rows", "with target", "items", "most frequent", "its share", "evenness"):
@@ -108,6 +116,6 @@ class ValidationReport:
         yield targets
         for fault in self.faults:
             where = fault.part if fault.row < 0 else f"{fault.part} row {fault.row} ({fault.uuid})"
-            yield escape(f"{fault.check}: {where}: {fault.detail}")
+            yield plain(f"{fault.check}: {where}: {fault.detail}")
         more = sum(self.counts.values()) - len(self.faults)
         yield f"… and {more:,} more" if more else "all well" if self.ok else "not usable as it is"

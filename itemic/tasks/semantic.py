@@ -41,6 +41,7 @@ class Semantics(Task):
     examples: int = 5
 
     name: ClassVar[str] = "D"
+    least_items: ClassVar[int] = 1
     leads: ClassVar[dict[str, tuple[str, ...]]] = {
         "similar": (
             "Which items are most like this one? Answer with their semantic IDs. ",

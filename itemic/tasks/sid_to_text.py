@@ -24,6 +24,7 @@ class SidToText(Task):
     """What does the catalogue say of this item?"""
 
     name: ClassVar[str] = "A"
+    least_items: ClassVar[int] = 1
     leads: ClassVar[dict[str, tuple[str, ...]]] = {
         "title": (
             "What is the title of this item? ",

@@ -29,6 +29,7 @@ class TextToSid(Task):
     """Which item is this?"""
 
     name: ClassVar[str] = "B"
+    least_items: ClassVar[int] = 1
     leads: ClassVar[dict[str, tuple[str, ...]]] = {
         "title": (
             "Which item has this title? Answer with its semantic ID.\n",

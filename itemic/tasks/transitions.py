@@ -32,6 +32,7 @@ class Transitions(Task):
     per_item: int = 30
 
     name: ClassVar[str] = "E"
+    least_items: ClassVar[int] = 1
     leads: ClassVar[dict[str, tuple[str, ...]]] = {
         "next": (
             "Users take this item. Which one do they take right after it? ",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from itemic.errors import ConfigError
+from itemic.text import settings_repr
 from itemic.trackers import TRACKERS
 
 TRAIN = ("all", "embeddings", "last-layers", "lora", "qlora")
@@ -66,7 +67,7 @@ class Stage:
             answer has thoughts, and an answer without any begins with an empty block. The model remembers it and is
             asked that way. None leaves it as the model has it.
         minibatch_size: rows of the head computed at once, which bounds the memory of the logits.
-        normalizer: what a step's loss is the mean over: weighted ``token`` s, or ``row`` s (each row counts
+        normalizer: what a step's loss is the mean over: each weighted ``token`` or each ``row`` (which then counts
             the same, however many of its tokens are weighted).
         sources: how often an epoch sees the conversations of a source: 1 (also where a source isn't named)
             all of them once, .25 a fresh random quarter of their groups each epoch, 3 three times, 0 never.
@@ -101,7 +102,7 @@ class Stage:
             the device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
         tf32: whether GPUs that can multiply what stays float32 in TensorFloat-32; other devices don't change.
         validate_every: steps between validations, or ``epoch``; None validates never.
-        validate_task: the task whose prompts a validation asks; ``{task: C, history: 20}`` gives it options.
+        validate_task: the task whose prompts a validation asks; ``{task: C, max_items: 20}`` gives it options.
         validate_requests: how many requests of the validation split a validation asks, chosen once by the
             seed.
         validate_beams: beams of a validation's search.
@@ -115,7 +116,7 @@ class Stage:
             in the log and in the trackers.
         log_every: steps between log lines.
         trackers: where else the numbers go, beside ``log.jsonl``: ``tensorboard``, ``wandb``, ``swanlab`` and
-            ``trackio``, each set up by its own environment variables.
+            ``trackio``, each an extra of its name and set up by its own environment variables.
     """
 
     name: str = "train"
@@ -167,7 +168,9 @@ class Stage:
     checkpoints: dict[str, int | str] = field(default_factory=dict)
     samples: int = 0
     log_every: int = 10
-    trackers: tuple[str, ...] = ("tensorboard",)
+    trackers: tuple[str, ...] = ()
+
+    __repr__ = settings_repr
 
     def __post_init__(self) -> None:
         if self.epochs is None and self.steps is None:

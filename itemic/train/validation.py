@@ -14,7 +14,8 @@ from itemic.decode import BeamSearch
 from itemic.metrics import hit_rate, ndcg, ranks_of
 from itemic.model import Model
 from itemic.sid.trie import Trie
-from itemic.tasks import make_task
+from itemic.tasks import task_of
+from itemic.tasks.asking import Asker
 from itemic.train.stage import Stage
 
 K = 10
@@ -41,11 +42,9 @@ class Validation:
         model.index.check_dataset(dataset)
         self.stage = stage
         self.requests = sample_requests(dataset.split("valid"), stage.validate_requests, seed)
-        wanted = stage.validate_task
-        options = {"task": wanted} if isinstance(wanted, str) else dict(wanted)
-        task = make_task(options.pop("task"), **options)
-        prompts = task.prompts(model.index, self.requests, dataset)
-        self.prompts = model.chat.prompt_batch([prompt.messages or prompt.text or "" for prompt in prompts])
+        task = task_of(stage.validate_task)
+        asked = Asker(model, task, dataset=dataset).ask(self.requests)
+        self.prompts, self.targets = asked.prompts, self.requests.targets[asked.rows]
         self.trie = Trie.build(model.item_rows)
         self.names = names_of(dataset.items)
 
@@ -53,7 +52,7 @@ class Validation:
         """``hr@10``, ``ndcg@10`` and ``requests``, how many were asked."""
         search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
         items, _ = search.rank(self.prompts, k=K)
-        ranks = ranks_of(items, self.requests.targets)
+        ranks = ranks_of(items, self.targets)
         return {
             f"hr@{K}": float(hit_rate(ranks, K).mean()),
             f"ndcg@{K}": float(ndcg(ranks, K).mean()),
@@ -64,7 +63,7 @@ class Validation:
     def answers(self, model: Model) -> list[dict[str, str]]:
         """The first prompts with the model's greedy, unconstrained answer, the target, and what exact beams would
         recommend, to be read."""
-        count = min(self.stage.samples, len(self.requests))
+        count = min(self.stage.samples, len(self.targets))
         search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
         best, _ = search.rank(self.prompts.take(range(count)), k=SHOWN)
         found = []
@@ -74,7 +73,7 @@ class Validation:
             out = generate(
                 prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=ANSWER_TOKENS
             )
-            target = int(self.requests.targets[request])
+            target = int(self.targets[request])
             found.append(
                 {
                     "prompt": str(model.tokenizer.decode(prompt[0].tolist())),
@@ -95,4 +94,4 @@ def sample_requests(requests: Requests, count: int, seed: int) -> Requests:
     histories = [requests.history(int(request)) for request in known]
     offsets = np.concatenate([[0], np.cumsum([len(history) for history in histories])]).astype(np.int64)
     items = np.concatenate([*histories, np.zeros(0, np.int32)]).astype(np.int32)
-    return Requests(requests.users[known], offsets, items, requests.targets[known])
+    return Requests(requests.users[known], offsets, items, requests.targets[known], requests.catalogue)

@@ -46,7 +46,8 @@ class Fault:
     Attributes:
         name: what is wrong.
         break_it: does it to the folder.
-        kind: under which kind the drop is counted.
+        kind: under which kind the drop is counted; "unknown item" and "missing title" are gaps of the catalogue, which
+            ``missing_text`` is about.
         says: what the error message must name.
         left: the sequences that stay when bad rows are dropped.
         options: for ``read``.
@@ -62,13 +63,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Case:
-    """A format: how to write it, what its files say beside titles, and its faults."""
+    """A format: how to write it, what its files say beside titles, its faults, and the values of further columns."""
 
     format: str
     write: Callable[[Path], None]
     timed: bool
     categories: list[str]
     faults: tuple[Fault, ...]
+    items: dict[str, Any] = field(default_factory=dict)
+    interactions: dict[str, Any] = field(default_factory=dict)
 
 
 def edit_text(name: str, old: str, new: str, encoding: str = "utf-8") -> Callable[[Path], None]:
@@ -181,6 +184,7 @@ def write_movielens_dat(folder: Path) -> None:
 def write_amazon_2014(folder: Path) -> None:
     reviews: list[Any] = [
         {"reviewerID": user, "asin": item, "overall": 4.5, "unixReviewTime": time, "helpful": [0, 1]}
+        | {"reviewText": "Good.\nVery.", "summary": "good"}
         for user, item, time in events()
     ]
     write_text(folder / "reviews_Tiny_5.json.gz", _lines(reviews))
@@ -190,6 +194,7 @@ def write_amazon_2014(folder: Path) -> None:
             "title": title.replace("&", "&amp;"),
             "categories": [["Beauty"], CATEGORIES],
             "price": 1.5,
+            "salesRank": {"Beauty": 12},
         }
         for key, title in TITLES.items()
     ]
@@ -211,6 +216,7 @@ def write_amazon_2018(folder: Path) -> None:
     write_text(folder / "Tiny_5.json.gz", _lines(reviews))
     metas: list[Any] = [
         {"category": CATEGORIES, "description": ["<b>a</b>", "b"], "title": title, "brand": "", "asin": key}
+        | {"price": "$1,299.50 - $1,400", "main_cat": "All Beauty", "rank": ">#1,234 in Beauty (See top)"}
         for key, title in TITLES.items()
     ]
     write_text(folder / "meta_Tiny.json.gz", _lines(metas))
@@ -225,6 +231,7 @@ def write_amazon_2023(folder: Path) -> None:
             "parent_asin": item,
             "user_id": user,
             "timestamp": time * 1000,
+            "text": "fine",
         }
         for user, item, time in events()
     ]
@@ -235,6 +242,10 @@ def write_amazon_2023(folder: Path) -> None:
             "features": ["f"],
             "description": [],
             "store": "S",
+            "price": None,
+            "main_category": "All Beauty",
+            "average_rating": 4.4,
+            "rating_number": 7,
             "categories": CATEGORIES,
             "parent_asin": key,
         }
@@ -250,6 +261,25 @@ def write_recbole(folder: Path) -> None:
     names = ", ".join(f"'{name}'" for name in CATEGORIES)
     items = [f"{key}\t{title}\t{names}" for key, title in TITLES.items()]
     write_text(folder / "tiny.item", _lines(["item_id:token\ttitle:token_seq\tcategories:token_seq", *items]))
+
+
+def write_table(folder: Path) -> None:
+    rows = [f'"{user}";{item};4,5;{time}' for user, item, time in events()]
+    write_text(folder / "events.csv", _lines(["userId;itemId;rating;time", *rows]))
+    items = [f'{key};"{title}";{" > ".join(CATEGORIES)}' for key, title in TITLES.items()]
+    write_text(folder / "items.csv", _lines(["item-id;name;category", *items]))
+
+
+def write_table_lines(folder: Path) -> None:
+    rows: list[Any] = [
+        {"session": user, "product": int(item), "stars": 4.5, "ts": time * 1000}
+        for user, item, time in events()
+    ]
+    write_text(folder / "clicks.jsonl.gz", _lines(rows))
+    items: list[Any] = [
+        {"id": key, "title": title, "categories": CATEGORIES} for key, title in TITLES.items()
+    ]
+    write_text(folder / "items.jsonl", _lines(items))
 
 
 def _json_key(name: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
@@ -368,7 +398,7 @@ LETTER = Case(
             _json_key("Tiny.item.json", lambda items: items.update({"3": "Soap"})),
             "broken item",
             ("Tiny.item.json", "'3'"),
-            without("3"),
+            SEQUENCES,
         ),
     ),
 )
@@ -461,7 +491,7 @@ MOVIELENS_CSV = Case(
             edit_text("movies.csv", '3,"Soap",', "3,"),
             "broken line",
             ("movies.csv, line 4",),
-            without("3"),
+            SEQUENCES,
         ),
         Fault(
             "unordered",
@@ -472,6 +502,7 @@ MOVIELENS_CSV = Case(
             {"promise_order": True},
         ),
     ),
+    {"tags": CATEGORIES},
 )
 MOVIELENS_DAT = Case(
     "movielens",
@@ -498,9 +529,10 @@ MOVIELENS_DAT = Case(
             edit_text("movies.dat", "3::Soap::Beauty", "3::Soap", "latin-1"),
             "broken line",
             ("movies.dat, line 3", "2 fields"),
-            without("3"),
+            SEQUENCES,
         ),
     ),
+    {"tags": CATEGORIES},
 )
 
 
@@ -580,6 +612,8 @@ AMAZON_2014 = Case(
     True,
     CATEGORIES,
     _amazon("reviews_Tiny_5.json.gz", "meta_Tiny.json.gz", "reviewerID", "asin", "unixReviewTime", 1),
+    {"price": 1.5, "main_category": "Beauty", "sales_rank": 12},
+    {"review": "Good.\nVery.", "summary": "good"},
 )
 AMAZON_2018 = Case(
     "amazon-2018",
@@ -587,6 +621,8 @@ AMAZON_2018 = Case(
     True,
     CATEGORIES,
     _amazon("Tiny_5.json.gz", "meta_Tiny.json.gz", "reviewerID", "asin", "unixReviewTime", 1),
+    {"price": 1299.5, "main_category": "All Beauty", "sales_rank": 1234},
+    {"review": "ok"},
 )
 AMAZON_2023 = Case(
     "amazon-2023",
@@ -594,6 +630,8 @@ AMAZON_2023 = Case(
     True,
     CATEGORIES,
     _amazon("Tiny.jsonl.gz", "meta_Tiny.jsonl.gz", "user_id", "parent_asin", "timestamp", 1000),
+    {"main_category": "All Beauty", "average_rating": 4.4, "rating_number": 7},
+    {"review": "fine", "summary": "t"},
 )
 RECBOLE = Case(
     "recbole",
@@ -620,7 +658,7 @@ RECBOLE = Case(
             edit_text("tiny.item", "3\tSoap\t", "3\t"),
             "broken line",
             ("tiny.item, line 4", "2 fields"),
-            without("3"),
+            SEQUENCES,
         ),
         Fault(
             "unordered",
@@ -629,6 +667,128 @@ RECBOLE = Case(
             ("tiny.inter, line 12", "'9'"),
             SEQUENCES,
             {"promise_order": True},
+        ),
+    ),
+)
+TABLE = Case(
+    "table",
+    write_table,
+    True,
+    CATEGORIES,
+    (
+        Fault(
+            "unknown item",
+            append("events.csv", f"8;99;3;{START + 999}\n"),
+            "unknown item",
+            ("events.csv, line 12", "'99'", "'8'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no user",
+            append("events.csv", f" ;1;3;{START}\n"),
+            "missing user",
+            ("events.csv, line 12", "userId"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no time",
+            append("events.csv", "8;1;3;soon\n"),
+            "bad time",
+            ("events.csv, line 12", "time", "'soon'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no number",
+            append("events.csv", f"8;1;good;{START}\n"),
+            "bad rating",
+            ("events.csv, line 12", "rating", "'good'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "short line",
+            append("events.csv", "\n8;1\n"),
+            "broken line",
+            ("events.csv, line 13", "2 fields"),
+            SEQUENCES,
+        ),
+        Fault(
+            "long line after a title on two lines",
+            edit_text("items.csv", '3;"Soap";Beauty > Tapes, Glue & More', '3;"So\nap";a;b'),
+            "broken line",
+            ("items.csv, line 4", "4 fields"),
+            SEQUENCES,
+        ),
+        Fault(
+            "not UTF-8",
+            append("events.csv", f"\xff;3;3;{START}\n", "latin-1"),
+            "broken line",
+            ("events.csv, line 12", "utf-8"),
+            SEQUENCES,
+        ),
+        Fault(
+            "item without id",
+            append("items.csv", ";Sope;Horror\n"),
+            "missing item id",
+            ("items.csv, line 6",),
+            SEQUENCES,
+        ),
+        Fault(
+            "item twice",
+            append("items.csv", "3;Sope;Horror\n"),
+            "duplicate item",
+            ("items.csv, line 6", "'3'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no title",
+            edit_text("items.csv", '"Soap"', ""),
+            "missing title",
+            ("items.csv, line 4", "'3'"),
+            without("3"),
+        ),
+        Fault(
+            "unordered",
+            in_time_order("events.csv", f"9;2;3;{START}"),
+            "unordered time",
+            ("events.csv, line 12", "'9'"),
+            SEQUENCES,
+            {"promise_order": True},
+        ),
+    ),
+)
+TABLE_LINES = Case(
+    "table",
+    write_table_lines,
+    True,
+    CATEGORIES,
+    (
+        Fault(
+            "broken line",
+            append("clicks.jsonl.gz", '{"session": "8", "product": \n'),
+            "broken line",
+            ("clicks.jsonl.gz, line 11",),
+            SEQUENCES,
+        ),
+        Fault(
+            "not an object",
+            append("clicks.jsonl.gz", "[1, 2]\n"),
+            "broken line",
+            ("clicks.jsonl.gz, line 11", "object"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no time",
+            append("clicks.jsonl.gz", '{"session": "8", "product": 1}\n'),
+            "bad time",
+            ("clicks.jsonl.gz, line 11", "ts"),
+            SEQUENCES,
+        ),
+        Fault(
+            "item twice",
+            append("items.jsonl", '{"id": 3, "title": "Sope"}\n'),
+            "duplicate item",
+            ("items.jsonl, line 5", "'3'"),
+            SEQUENCES,
         ),
     ),
 )
@@ -642,4 +802,6 @@ CASES = {
     "amazon-2018": AMAZON_2018,
     "amazon-2023": AMAZON_2023,
     "recbole": RECBOLE,
+    "table": TABLE,
+    "table-lines": TABLE_LINES,
 }

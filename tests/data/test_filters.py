@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from itemic.cli.app import call
 from itemic.data import Dataset, FilterRule, SplitRule, apply_filters, read
 from itemic.data.filters import k_core
 from itemic.errors import ConfigError, DataError
+from itemic.recipe import dump_recipe, load_recipe, read_resolved
+from itemic.recipe.tables import table_faults
+from tests.runs import RECIPE
 
 from .test_split import make
 
@@ -114,6 +120,61 @@ def test_what_the_source_lacks_is_an_error() -> None:
 def test_rules_that_make_no_sense_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         FilterRule(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "moment"),
+    [
+        (2015, datetime(2015, 1, 1)),
+        ("2015", datetime(2015, 1, 1)),
+        ("2015-03", datetime(2015, 3, 1)),
+        ("2015-3-7", datetime(2015, 3, 7)),
+        ("2015/03/07", datetime(2015, 3, 7)),
+        (20150307, datetime(2015, 3, 7)),
+        ("2015-03-07", datetime(2015, 3, 7)),
+        (" 2015-03-07T10:20 ", datetime(2015, 3, 7, 10, 20)),
+        ("2015-03-07 10:20:30.5", datetime(2015, 3, 7, 10, 20, 30, 500_000)),
+        ("2015-03-07T10:20:30Z", datetime(2015, 3, 7, 10, 20, 30)),
+        ("2015-03-07T10:20:30+02:00", datetime(2015, 3, 7, 8, 20, 30)),
+        (date(2015, 3, 7), datetime(2015, 3, 7)),
+        (datetime(2015, 3, 7, 10, tzinfo=timezone(timedelta(hours=-1))), datetime(2015, 3, 7, 11)),
+        (1425686400, datetime(2015, 3, 7)),
+        (1425686400000, datetime(2015, 3, 7)),
+    ],
+)
+def test_every_form_of_a_date(given: object, moment: datetime) -> None:
+    expected = round(moment.replace(tzinfo=UTC).timestamp() * 1000)
+    rule = FilterRule(start=given)  # type: ignore[arg-type]
+    assert rule.window == (expected, None)
+    assert json.loads(json.dumps(rule.to_json())) == rule.to_json()
+    assert list(table_faults(FilterRule, {"start": given}, ())) == []
+
+
+@pytest.mark.parametrize(
+    "form", ["1996-10-01", "1996-10", "1996", "'1996-10-01'", "1996-10-01T00:00:00Z", "844128000"]
+)
+def test_every_form_of_a_date_on_the_command_line_and_in_recipes(form: str, tmp_path: Path) -> None:
+    rows = "".join(
+        f"u\t{item}\t{time}\n" for item, time in (("a", 800_000_000), ("b", 900_000_000), ("c", 900_000_001))
+    )
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "x.inter").write_text(f"user_id:token\titem_id:token\ttimestamp:float\n{rows}")
+    output = tmp_path / "made"
+    command = ["data", "import", str(tmp_path / "raw"), "-o", str(output), "-f", f"start={form}"]
+    assert call([*command, "--split", "leave-last-out"]) == 0
+    assert Dataset.load(output).interactions["item_id"].to_list() == ["b", "c"]
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(RECIPE.replace("  simulate", f"  filters: {{start: {form}}}\n  simulate"))
+    data = load_recipe(recipe).data
+    assert data is not None
+    rule = FilterRule(**(data.filters or {}))
+    assert rule.window[0] == FilterRule(start=form.strip("'")).window[0]
+    assert read_resolved_again(tmp_path, recipe) == data
+
+
+def read_resolved_again(folder: Path, recipe: Path) -> object:
+    (folder / "resolved.yaml").write_text(dump_recipe(load_recipe(recipe)))
+    return read_resolved(folder / "resolved.yaml").data
 
 
 def test_windows_are_in_utc() -> None:

@@ -12,16 +12,21 @@ import polars as pl
 import pytest
 
 from itemic import schema as c
-from itemic.data import READERS, Dataset, detect_format, read
+from itemic.data import READERS, Dataset, FilterRule, SplitRule, apply_filters, detect_format, read
 from itemic.errors import ConfigError, DataError
 
 from .sources import CASES, SEQUENCES, TITLES, Case, Fault, Sequences, seconds
 
-FAULTS = [
-    pytest.param(case, fault, id=f"{name}, {fault.name}")
-    for name, case in CASES.items()
-    for fault in case.faults
-]
+GAPS = ("unknown item", "missing title")
+
+
+def faults(gaps: bool) -> list[Any]:
+    return [
+        pytest.param(case, fault, id=f"{name}, {fault.name}")
+        for name, case in CASES.items()
+        for fault in case.faults
+        if (fault.kind in GAPS) == gaps
+    ]
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
@@ -46,21 +51,29 @@ def test_every_format_has_a_case() -> None:
 
 
 def test_the_catalogue_is_read(case: Case, dataset: Dataset) -> None:
-    assert dataset.items.columns == list(c.ITEM_COLUMNS)
+    assert dataset.items.columns == [*c.ITEM_COLUMNS, *case.items]
     assert dict(zip(dataset.items[c.ITEM_ID], dataset.items[c.TITLE], strict=True)) == TITLES
-    assert dataset.items[c.CATEGORIES].to_list() == [case.categories] * len(TITLES)
-    assert dataset.notes["read"]["empty_titles"] == 1
+    tagged = c.TAGS in case.items
+    assert dataset.items[c.TAGS if tagged else c.CATEGORIES].to_list() == [case.categories] * len(TITLES)
+    assert (dataset.items[c.CATEGORIES].list.len().sum() == 0) == (tagged or not case.categories)
+    assert dataset.notes["read"]["missing_text"] == {
+        "policy": "keep",
+        "unlisted": 0,
+        "untitled": 1,
+        "interactions": 2,
+    }
 
 
 def test_texts_are_never_null_and_ids_are_unique_strings(dataset: Dataset) -> None:
-    assert dataset.items.schema == {
+    texts = dataset.items.select(c.ITEM_COLUMNS)
+    assert texts.schema == {
         c.ITEM_ID: pl.String,
         c.TITLE: pl.String,
         c.DESCRIPTION: pl.String,
         c.BRAND: pl.String,
         c.CATEGORIES: pl.List(pl.String),
     }
-    assert sum(dataset.items.null_count().row(0)) == 0
+    assert sum(texts.null_count().row(0)) == 0
     assert dataset.items[c.ITEM_ID].is_unique().all()
     assert "Unknown" not in dataset.items[c.BRAND].to_list()
 
@@ -71,7 +84,8 @@ def test_the_sequences_are_read(dataset: Dataset) -> None:
 
 def test_interactions_have_their_columns_and_order(case: Case, dataset: Dataset) -> None:
     table = dataset.interactions
-    assert table.schema == {
+    assert table.columns == [*c.INTERACTION_COLUMNS, *case.interactions]
+    assert table.select(c.INTERACTION_COLUMNS).schema == {
         c.USER_ID: pl.String,
         c.ITEM_ID: pl.String,
         c.TIMESTAMP: pl.Int64,
@@ -88,6 +102,31 @@ def test_interactions_have_their_columns_and_order(case: Case, dataset: Dataset)
     ]
     assert table[c.TIMESTAMP].to_list() == expected
     assert table[c.RATING].to_list() == [4.5] * len(table)
+
+
+def test_further_columns_travel_along(case: Case, dataset: Dataset, tmp_path: Path) -> None:
+    for name, value in case.items.items():
+        assert dataset.items[name].to_list() == [value] * len(dataset.items)
+    rule = FilterRule(user_k_core=3, duplicates="keep-last", max_history=2)
+    kept = apply_filters(dataset, rule).with_split(SplitRule("leave-last-out"))
+    kept.save(tmp_path / "saved")
+    again = Dataset.load(tmp_path / "saved")
+    assert again.interactions.columns == [*c.INTERACTION_COLUMNS, *case.interactions]
+    assert again.items.columns == dataset.items.columns
+    for name, value in case.interactions.items():
+        assert again.interactions[name].to_list() == [value] * len(again.interactions)
+
+
+def test_categories_are_paths_or_tags_by_choice(case: Case, tmp_path: Path) -> None:
+    case.write(tmp_path)
+    tagged = read(case.format, tmp_path, categories_are="tags").items
+    assert tagged[c.TAGS].to_list() == [case.categories] * len(TITLES)
+    assert not tagged[c.CATEGORIES].list.len().sum()
+    paths = read(case.format, tmp_path, categories_are="path").items
+    assert paths[c.CATEGORIES].to_list() == [case.categories] * len(TITLES)
+    assert c.TAGS not in paths.columns
+    with pytest.raises(ConfigError, match="categories_are"):
+        read(case.format, tmp_path, categories_are="trees")
 
 
 def test_save_and_load(dataset: Dataset, tmp_path: Path) -> None:
@@ -136,7 +175,7 @@ def test_what_was_read_is_noted(dataset: Dataset) -> None:
     assert len(TITLES) in notes["files"].values()
 
 
-@pytest.mark.parametrize(("case", "fault"), FAULTS)
+@pytest.mark.parametrize(("case", "fault"), faults(gaps=False))
 def test_a_bad_row_is_an_error_that_names_it(case: Case, fault: Fault, tmp_path: Path) -> None:
     case.write(tmp_path)
     fault.break_it(tmp_path)
@@ -146,21 +185,55 @@ def test_a_bad_row_is_an_error_that_names_it(case: Case, fault: Fault, tmp_path:
     assert "on_bad_row" in caught.value.remedy
 
 
-@pytest.mark.parametrize(("case", "fault"), FAULTS)
+@pytest.mark.parametrize(("case", "fault"), faults(gaps=False))
 def test_a_bad_row_is_dropped_and_counted(case: Case, fault: Fault, tmp_path: Path) -> None:
     case.write(tmp_path)
     fault.break_it(tmp_path)
     dataset = read(case.format, tmp_path, on_bad_row="drop", **fault.options)
     assert sequences_of(dataset) == fault.left
     notes = dataset.notes["read"]
-    also = (
-        {"unknown item"}
-        if fault.left == {u: [i for i in s if i != "3"] for u, s in SEQUENCES.items()}
-        else set()
-    )
-    assert set(notes["dropped"]) - also == {fault.kind}
-    assert notes["dropped"][fault.kind] == 1
+    assert notes["dropped"] == {fault.kind: 1}
     assert all(any(word in example for example in notes["examples"]) for word in fault.says)
+
+
+@pytest.mark.parametrize(("case", "fault"), faults(gaps=True))
+class TestMissingText:
+    def test_error_names_the_first_item(self, case: Case, fault: Fault, tmp_path: Path) -> None:
+        case.write(tmp_path)
+        fault.break_it(tmp_path)
+        with pytest.raises(DataError) as caught:
+            read(case.format, tmp_path, missing_text="error", **fault.options)
+        assert not [word for word in fault.says if word not in caught.value.message], caught.value.message
+        assert "missing_text" in caught.value.remedy
+
+    def test_drop_takes_items_and_interactions(self, case: Case, fault: Fault, tmp_path: Path) -> None:
+        case.write(tmp_path)
+        fault.break_it(tmp_path)
+        dataset = read(case.format, tmp_path, missing_text="drop", on_bad_row="drop", **fault.options)
+        left = {user: [item for item in items if item != "4"] for user, items in fault.left.items()}
+        assert sequences_of(dataset) == left
+        assert (dataset.items[c.TITLE] != "").all()
+
+    def test_keep_leaves_them_known_by_id(self, case: Case, fault: Fault, tmp_path: Path) -> None:
+        case.write(tmp_path)
+        fault.break_it(tmp_path)
+        dataset = read(case.format, tmp_path, on_bad_row="drop", **fault.options)
+        lost = "99" if fault.kind == "unknown item" else "3"
+        row = dataset.items.row(by_predicate=pl.col(c.ITEM_ID) == lost, named=True)
+        assert row[c.TITLE] == ""
+        assert sum(dataset.items.select(c.ITEM_COLUMNS).null_count().row(0)) == 0
+        notes = dataset.notes["read"]["missing_text"]
+        assert (notes["unlisted"], notes["untitled"]) == ((1, 1) if lost == "99" else (0, 2))
+        events = [item for items in sequences_of(dataset).values() for item in items]
+        assert events.count(lost) == (1 if lost == "99" else 2)
+        assert notes["interactions"] == events.count(lost) + events.count("4")
+
+
+def test_metadata_of_another_catalogue_are_refused(case: Case, tmp_path: Path) -> None:
+    case.write(tmp_path)
+    renumber(tmp_path)
+    with pytest.raises(DataError, match="knows none of the 4 items"):
+        read(case.format, tmp_path)
 
 
 def test_a_good_source_reads_the_same_under_drop(case: Case, dataset: Dataset, tmp_path: Path) -> None:
@@ -169,11 +242,11 @@ def test_a_good_source_reads_the_same_under_drop(case: Case, dataset: Dataset, t
     assert again.notes["read"]["dropped"] == {}
 
 
-def test_a_source_of_bad_rows_only_is_an_error(case: Case, tmp_path: Path) -> None:
+def test_a_source_of_which_nothing_is_left_is_an_error(case: Case, tmp_path: Path) -> None:
     case.write(tmp_path)
     renumber(tmp_path)
     with pytest.raises(DataError, match="no interactions are left"):
-        read(case.format, tmp_path, on_bad_row="drop")
+        read(case.format, tmp_path, missing_text="drop")
 
 
 def renumber(folder: Path) -> None:
@@ -183,14 +256,16 @@ def renumber(folder: Path) -> None:
     changes: dict[str, Callable[[str], str]] = {
         "json": lambda text: text.replace('": {', 'x": {'),
         "table": lambda text: "\n".join(
-            line if line[:1] not in "1234" else f"x{line}" for line in text.split("\n")
+            line if line[:1] not in tuple("1234") else f"x{line}" for line in text.split("\n")
         ),
         "dump": lambda text: text.replace("asin': '", "asin': 'x").replace('asin": "', 'asin": "x'),
     }
     for path in folder.rglob("*"):
-        if path.name.startswith("meta_"):
+        if path.name == "items.jsonl":
+            write_text(path, read_text(path).replace('"id": "', '"id": "x'))
+        elif path.name.startswith("meta_"):
             write_text(path, changes["dump"](read_text(path)))
-        elif path.name.startswith(("movies", "tiny.item")):
+        elif path.name.startswith(("movies", "tiny.item", "items.csv")):
             write_text(path, changes["table"](read_text(path, "latin-1")), "latin-1")
         elif path.name.endswith((".item.json", ".pretrain.json")):
             write_text(path, changes["json"](read_text(path)))
@@ -201,6 +276,8 @@ def test_unknown_options_and_policies_are_refused(case: Case, dataset: Dataset, 
         read(case.format, tmp_path, colour="red")
     with pytest.raises(ConfigError, match="on_bad_row"):
         read(case.format, tmp_path, on_bad_row="ignore")
+    with pytest.raises(ConfigError, match="missing_text"):
+        read(case.format, tmp_path, missing_text="ignore")
 
 
 def test_a_missing_folder_file_or_format_is_named(tmp_path: Path) -> None:
@@ -267,7 +344,7 @@ def test_real_files_have_their_published_counts(
         "items": len(dataset.items),
         "used": dataset.interactions[c.ITEM_ID].n_unique(),
         "events": len(dataset.interactions),
-        "untitled": dataset.notes["read"]["empty_titles"],
+        "untitled": dataset.notes["read"]["missing_text"]["untitled"],
     } == counts
     assert dataset.interactions[c.USER_ID].rle().len() == counts["users"]
     times = dataset.sequences.timestamps

@@ -87,7 +87,7 @@ def test_the_table_shows_what_was_found(dataset: Dataset) -> None:
         "users",
         "46.6667%",
         "Gini",
-        "leave-one-out: train 5, valid 2, test 2",
+        "leave-one-out, last 50 items as history: train 5, valid 2, test 2",
         "title 80.0%",
     ):
         assert expected in text

@@ -206,11 +206,26 @@ def test_model_is_left_as_it_was() -> None:
     lm = tiny("qwen3").train()
     before = lm.config._attn_implementation
     search = BeamSearch(lm, Trie.build(TokenRows.of(catalogue())), beams=10)
-    with pytest.raises(ConstraintError, match="all items are excluded for prompt 0"):
-        search.rank(TokenRows.of([[1, 2]]), k=5, exclude=[np.arange(len(catalogue()))])
+    with pytest.raises(ConstraintError, match="item row 9999"):
+        search.rank(TokenRows.of([[1, 2]]), k=5, exclude=[np.array([9999])])
     search.rank(TokenRows.of([[1, 2]]), k=5)
     assert lm.training
     assert lm.config._attn_implementation == before
+
+
+def test_a_request_with_nothing_left_changes_nothing_for_the_others() -> None:
+    lm = tiny("qwen3").eval()
+    search = BeamSearch(lm, Trie.build(TokenRows.of(catalogue())), beams=10)
+    prompts, all_of_them = TokenRows.of(some_prompts((7, 5, 9))), np.arange(len(catalogue()))
+    some = [np.array([0, 3]), all_of_them, np.array([1])]
+    items, scores = search.rank(prompts, k=5, exclude=some)
+    assert (items[1] == -1).all()
+    assert (scores[1] == -np.inf).all()
+    alone = search.rank(prompts.take(np.array([0, 2])), k=5, exclude=[some[0], some[2]])
+    assert (items[[0, 2]] == alone[0]).all()
+    assert np.allclose(scores[[0, 2]], alone[1], atol=1e-5)
+    nothing, _ = search.rank(prompts, k=5, exclude=[all_of_them] * 3)
+    assert (nothing == -1).all()
 
 
 def test_constraints_that_cannot_be_met_are_errors() -> None:

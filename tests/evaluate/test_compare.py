@@ -12,10 +12,12 @@ from rich.console import Console
 from itemic.data.dataset import Dataset
 from itemic.errors import ConfigError
 from itemic.evaluate.baselines import Popularity, Transitions
-from itemic.evaluate.compare import BEST, Published, compare, difference, slice_table
+from itemic.evaluate.compare import BEST, Comparison, Published, compare
+from itemic.evaluate.paired import Difference, difference
 from itemic.evaluate.ranking import Ranking
-from itemic.evaluate.report import Report, score
+from itemic.evaluate.report import Measure, Report, score
 from itemic.evaluate.stream import rank_all
+from itemic.evaluate.tables import short, slice_table
 from itemic.metrics import ndcg, ranks_of
 from tests.evaluate.helpers import random_dataset
 
@@ -85,11 +87,55 @@ def test_a_difference_is_paired(rankings: list[Ranking], dataset: Dataset) -> No
     assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
 
 
+def test_a_table_says_who_is_ahead(
+    reports: list[Report], rankings: list[Ranking], dataset: Dataset, tmp_path: Path
+) -> None:
+    comparison = compare(reports[::-1], [TIGER], rankings=rankings[::-1])
+    loss = difference(*rankings[::-1])
+    assert loss.high < 0
+    found = comparison.rival
+    assert found is not None
+    assert found.metrics["ndcg@10"] == loss
+    shown = " ".join(screen(comparison.table()).split())
+    assert "│ transitions * │" in shown
+    assert "│ popularity │" in shown
+    text = f"NDCG@10 by {short(-loss.value)} [{short(-loss.high, 3)}, {short(-loss.low, 3)}]"
+    assert "* popularity is behind transitions on HR@10 by" in shown
+    assert f"and on {text}" in shown
+    assert r"| transitions \* |" in comparison.markdown()
+    comparison.save(tmp_path / "table.json")
+    assert Comparison.load(tmp_path / "table.json") == comparison
+    assert "ahead of popularity" in compare(reports, rankings=rankings).verdict
+    assert compare(reports).verdict == ""
+
+
+def test_the_rival_is_the_strongest_of_the_others(reports: list[Report], rankings: list[Ranking]) -> None:
+    three = [reports[1], *reports]
+    found = compare(three, rankings=[rankings[1], *rankings])
+    assert found.rival is found.differences[0]
+    assert found.differences[1].metrics["hr@10"] == Measure(0, 0, 0)
+
+
+def test_standings_in_words() -> None:
+    metrics = {
+        "hr@10": Measure(-0.012, -0.016, -0.008),
+        "mrr@10": Measure(-0.01, -0.02, -0.001),
+        "ndcg@10": Measure(-0.001, -0.004, 0.002),
+        "hr@20": Measure(0.5, 0.25, 1.0),
+    }
+    assert Difference("model", "last item", metrics).words == (
+        "model is behind last item on HR@10 by .0120 [.008, .016] and on MRR@10 by .0100 [.001, .020], "
+        "level on NDCG@10 (-.0010 [-.004, .002]), ahead on HR@20 by .5000 [.250, 1.000]"
+    )
+    level = Difference("a", "b", {"hr@10": Measure(0, 0, 0)}).words
+    assert level == "a is level with b on HR@10 (.0000 [.000, .000])"
+
+
 def test_what_cannot_be_compared_is_refused(
     reports: list[Report], rankings: list[Ranking], dataset: Dataset
 ) -> None:
-    with pytest.raises(ConfigError, match="Compare reports of the same split"):
-        compare([reports[0], replace(reports[1], split="valid")])
+    with pytest.raises(ConfigError, match="not the same ones"):
+        compare([reports[0], replace(reports[1], asked="0" * 16)])
     with pytest.raises(ConfigError):
         compare([])
     with pytest.raises(ConfigError, match="unknown metric"):

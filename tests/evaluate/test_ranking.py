@@ -38,6 +38,7 @@ def test_a_part_on_disk_reads_like_a_table(tmp_path: Path) -> None:
             c.USER_ID: "user 0",
             c.TARGET_ID: "item-3",
             c.HISTORY_LENGTH: 2,
+            c.SHORTENED: False,
             c.RANKED_ITEMS: ["item-3", "item-1"],
             c.RANKED_SCORES: [-1.0, -2.0],
             c.RANKED_SIDS: ["<3>", "<1>"],
@@ -47,6 +48,7 @@ def test_a_part_on_disk_reads_like_a_table(tmp_path: Path) -> None:
             c.USER_ID: "user 1",
             c.TARGET_ID: None,
             c.HISTORY_LENGTH: 2,
+            c.SHORTENED: False,
             c.RANKED_ITEMS: [],
             c.RANKED_SCORES: [],
             c.RANKED_SIDS: [],
@@ -116,7 +118,7 @@ def test_taking_up_a_folder_keeps_its_parts_and_clears_half_written_ones(tmp_pat
         ({"k": 2}, "k"),
         ({"config": {"beams": 3}}, "config"),
         ({"name": "other"}, "name"),
-        ({"item_ids": IDS[::-1]}, "catalogue"),
+        ({"item_ids": IDS[::-1]}, "catalogue, digest"),
     ],
 )
 def test_a_folder_of_another_ranking_is_refused(

@@ -49,7 +49,7 @@ def test_ranks_by_the_probability_of_the_whole_answer(model: Model, dataset: Dat
     test = dataset.split("test")[:3]
     ranker = ModelRanker(model, task=task, beams=40)
     items, scores = ranker.rank(test, 30)
-    prompts = ranker.prompts(test)
+    prompts = ranker.ask(test).prompts
     for request in range(3):
         assert sorted(items[request]) == list(range(30))
         slow = np.array([sequence_score(model, prompts[request], model.item_rows[row]) for row in range(30)])
@@ -60,12 +60,12 @@ def test_ranks_by_the_probability_of_the_whole_answer(model: Model, dataset: Dat
 
 def test_a_model_trained_in_the_think_pattern_is_asked_in_it(dataset: Dataset, model: Model) -> None:
     test = dataset.split("test")[:2]
-    plain = ModelRanker(model, beams=5).prompts(test)
+    plain = ModelRanker(model, beams=5).ask(test).prompts
     model.think_pattern = True
     try:
         asked = {way: ModelRanker(model, beams=5, thinking=way) for way in (None, "no_think", "empty")}
         texts = {
-            way: [model.tokenizer.decode(ranker.prompts(test)[row].tolist()) for row in range(2)]
+            way: [model.tokenizer.decode(ranker.ask(test).prompts[row].tolist()) for row in range(2)]
             for way, ranker in asked.items()
         }
         configs = [ranker.config for ranker in asked.values()]
@@ -74,7 +74,7 @@ def test_a_model_trained_in_the_think_pattern_is_asked_in_it(dataset: Dataset, m
     assert texts[None] == texts["empty"] == [text + EMPTY_THINK for text in texts["no_think"]]
     assert all("/no_think<|im_end|>" in text for text in texts["no_think"])
     assert ModelRanker(model, beams=5).config not in configs
-    assert ModelRanker(model, beams=5).prompts(test).tokens.tolist() == plain.tokens.tolist()
+    assert ModelRanker(model, beams=5).ask(test).prompts.tokens.tolist() == plain.tokens.tolist()
 
 
 def test_a_ranking_cannot_wait_for_thoughts(model: Model) -> None:

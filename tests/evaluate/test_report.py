@@ -137,7 +137,9 @@ def test_faults_say_what_to_do(ranking: Ranking, dataset: Dataset, tmp_path: Pat
     with pytest.raises(ConfigError, match="between 1 and 20"):
         score(ranking, k=[50])
     other = random_dataset(5, items=7)
-    with pytest.raises(IndexMismatchError, match="other items"):
+    with pytest.raises(
+        IndexMismatchError, match=f"of catalogue {dataset.catalogue}, .* of {other.catalogue}"
+    ):
         score(ranking, other)
     RankingWriter(tmp_path, "mine", dataset.split("test"), dataset.item_ids, 20)
     with pytest.raises(ArtifactError, match="lacks"):

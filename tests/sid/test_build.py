@@ -116,4 +116,4 @@ def test_arguments_that_cannot_work(options: dict[str, Any], fault: str) -> None
 
 def test_a_catalogue_without_text() -> None:
     with pytest.raises(DataError, match="none of the 2 items has text"):
-        build_index(make_dataset(["", ""]))
+        build_index(make_dataset(["", ""]), encoder="lsa")

@@ -250,7 +250,8 @@ def test_bfloat16_learns_like_float32(tmp_path: Path) -> None:
 def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    Trainer(tiny_lm(), toy_rows(), STAGE, folder=tmp_path).run()
+    stage = replace(STAGE, trackers=("tensorboard",))
+    Trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path).run()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(logged(tmp_path, "loss"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import io
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -21,7 +23,11 @@ from itemic.errors import DataError
 
 PATTERNS = ("*.json.gz", "*.jsonl.gz", "*.json", "*.jsonl", "*.json.zst", "*.jsonl.zst")
 LOOK_AT = 20
-Item = tuple[Any, Any, Any, str, list[str]]  # id, title, description, brand, categories
+Item = tuple[
+    Any, Any, Any, str, list[str], dict[str, Any]
+]  # id, title, description, brand, categories, further
+SUMMARY = "summary"  # the headline of a review
+_RANK = re.compile(r"([\d,]*\d)\s+in\s")
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,10 @@ class Dump:
         name: the format's name.
         user: the key of the user in a review; likewise ``item``, ``rating`` and ``time``.
         scale: milliseconds in the time's unit.
+        text: the key of what the user wrote; ``headline`` that of its summary.
         meta_key: a key that only this generation's metadata has.
         item_of: takes what is needed from a metadata object.
+        further: columns that ``item_of`` gives beyond those of every catalogue, and their polars types.
     """
 
     name: str
@@ -42,20 +50,30 @@ class Dump:
     rating: str
     time: str
     scale: int
+    text: str
+    headline: str
     meta_key: str
     item_of: Callable[[dict[str, Any]], Item]
+    further: Mapping[str, Any]
 
-    def fast(self, data: bytes) -> pl.DataFrame:
+    @property
+    def texts(self) -> dict[str, str]:
+        """The columns of what users wrote, and their keys."""
+        return {c.REVIEW: self.text, SUMMARY: self.headline}
+
+    def fast(self, data: bytes, texts: Mapping[str, str]) -> pl.DataFrame:
         """Many reviews at once; polars errors where a line is odd."""
         kinds = {self.user: pl.String, self.item: pl.String, self.rating: pl.Float64, self.time: pl.Int64}
+        kinds |= dict.fromkeys(texts.values(), pl.String)
         return pl.read_ndjson(io.BytesIO(data), schema=kinds).select(
             pl.col(self.user).alias(c.USER_ID),
             pl.col(self.item).alias(c.ITEM_ID),
             pl.col(self.rating).alias(c.RATING),
             (pl.col(self.time) * self.scale).alias(c.TIMESTAMP),
+            *(pl.col(key).alias(name) for name, key in texts.items()),
         )
 
-    def parse(self, line: str) -> Event:
+    def parse(self, line: str, texts: Mapping[str, str]) -> Event:
         """One review; a ValueError says what is wrong with it."""
         review = parse_object(line)
         for key in (self.user, self.item, self.time):
@@ -69,6 +87,7 @@ class Dump:
                 str(review[self.item]),
                 None if rating is None else float(rating),
                 time,
+                *(None if review.get(key) is None else str(review[key]) for key in texts.values()),
             )
         except (TypeError, OverflowError) as error:
             raise ValueError(f"{self.rating} or {self.time} is not a number") from error
@@ -86,30 +105,40 @@ class Dump:
         *,
         prefix: str | None = None,
         rated_only: bool = False,
+        reviews: bool = True,
         promise_order: bool = False,
     ) -> Dataset:
-        """Read reviews and metadata in batches; texts of reviews are never kept.
+        """Read reviews and metadata in batches.
 
         Args:
             source: the folder.
             rows: what to do with bad ones.
             prefix: which category, where the folder holds several (``"Gift_Cards"``).
             rated_only: leave out items without a review while reading, which saves memory.
+            reviews: keep what users wrote, as ``review`` and ``summary``; without it a dump takes far less memory.
             promise_order: an event earlier than one before it of the same user is a bad row, not one to be
                 sorted.
         """
-        reviews, meta = _pair(source, prefix)
-        events = Events()
-        lines = read_events(source, reviews, rows, events, fast=self.fast, parse=self.parse)
+        file, meta = _pair(source, prefix)
+        events, texts = Events(), self.texts if reviews else {}
+        lines = read_events(
+            source,
+            file,
+            rows,
+            events,
+            fast=partial(self.fast, texts=texts),
+            parse=partial(self.parse, texts=texts),
+            more=dict.fromkeys(texts, pl.String),
+        )
         wanted = events.item_ids() if rated_only else None
-        catalogue = Catalogue(rows, source.where(meta), wanted, markup=True)
+        catalogue = Catalogue(rows, source.where(meta), wanted, markup=True, more=self.further)
         self._read_items(source, meta, rows, catalogue)
         return assemble(
-            name=_stem(reviews),
+            name=_stem(file),
             catalogue=catalogue,
             events=events,
             rows=rows,
-            files={reviews: lines, meta: catalogue.taken + catalogue.passed_over},
+            files={file: lines, meta: catalogue.taken + catalogue.passed_over},
             promise_order=promise_order,
             notes={"format": self.name, "unrated_items_left_out": catalogue.passed_over},
         )
@@ -125,6 +154,18 @@ class Dump:
                     rows.report("broken line", f"{source.where(file)}, line {number}", str(error))
                     continue
                 catalogue.add(f"line {number}", *item)
+
+
+def rank_of(value: Any) -> int | None:
+    """The first sales rank of ``{"Beauty": 12}``, ``12``, ``"1,234 in Beauty ("`` or a list of such texts."""
+    if isinstance(value, dict):
+        value = next(iter(value.values()), None)
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    found = _RANK.search(value) if isinstance(value, str) else None
+    return int(found.group(1).replace(",", "")) if found else None
 
 
 def parse_object(line: str) -> dict[str, Any]:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import polars as pl
 
 from itemic import schema as c
 from itemic.data.readers.events import Event
+from itemic.data.readers.further import KINDS, number, own_name
 from itemic.data.readers.rows import BadRows
 from itemic.data.readers.source import AGAIN, Source
+from itemic.data.readers.times import milliseconds, tell_unit
 from itemic.errors import DataError
+from itemic.progress import log
+
+LOOK_AT = 1000  # lines from which the unit of times is told
 
 
 def require_columns(file: str, wanted: Sequence[str], header: Sequence[str]) -> None:
@@ -39,7 +45,9 @@ class Delimited:
         user: the column of users; likewise ``item``, ``rating`` and ``time`` (None where there is none).
         separator: one or more characters.
         quoted: fields may stand in double quotes.
-        scale: milliseconds in the time's unit.
+        unit: of times, see :func:`itemic.data.readers.times.milliseconds`.
+        more: further columns and the names of their kinds, see :data:`itemic.data.readers.further.KINDS`.
+        names: under which a further column travels, where that isn't its own.
     """
 
     columns: tuple[str, ...]
@@ -49,7 +57,23 @@ class Delimited:
     time: str | None
     separator: str = ","
     quoted: bool = True
-    scale: int = 1000
+    unit: str = "s"
+    more: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def more_types(self) -> dict[str, Any]:
+        """The further columns as they travel: name → polars type."""
+        return {self._name(name): KINDS[kind].dtype for name, kind in self.more.items()}
+
+    def _name(self, column: str) -> str:
+        return self.names.get(column) or own_name(column)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What :func:`itemic.data.readers.events.read_events` has to know of the layout."""
+        timed = self.time is not None
+        return {"fast": self.fast, "parse": self.parse, "timed": timed, "more": self.more_types}
 
     def fast(self, data: bytes) -> pl.DataFrame:
         """Many lines at once; polars errors where a line is odd."""
@@ -68,41 +92,56 @@ class Delimited:
             pl.col(self.user).alias(c.USER_ID),
             pl.col(self.item).alias(c.ITEM_ID),
             (pl.col(self.rating).cast(pl.Float64).fill_nan(None) if self.rating else nothing).alias(c.RATING),
-            (
-                (pl.col(self.time).cast(pl.Float64) * self.scale).round().cast(pl.Int64)
-                if self.time
-                else nothing
-            ).alias(c.TIMESTAMP),
+            (self._times(table[self.time]) if self.time else nothing).alias(c.TIMESTAMP),
+            *(KINDS[kind].column(pl.col(name)).alias(self._name(name)) for name, kind in self.more.items()),
         )
 
-    def parse(self, line: str) -> Event:
-        """One line; a ValueError says what is wrong with it."""
+    def _times(self, texts: pl.Series) -> pl.Series:
+        try:
+            return milliseconds(texts, self.unit)[0]
+        except DataError:  # what is wrong with them is told line by line
+            return pl.Series(texts.name, [None] * len(texts), pl.Int64)
+
+    def fields(self, line: str) -> dict[str, str]:
+        """The fields of a line by column; a ValueError says that there are too few or too many."""
         if self.quoted:
             values = next(csv.reader([line], delimiter=self.separator))
         else:
             values = line.split(self.separator)
         if len(values) != len(self.columns):
             raise ValueError(f"{len(values)} fields where there should be {len(self.columns)}")
-        row = dict(zip(self.columns, values, strict=True))
+        return dict(zip(self.columns, values, strict=True))
+
+    def parse(self, line: str) -> Event:
+        """One line; a ValueError says what is wrong with it."""
+        row = self.fields(line)
         for name in (self.user, self.item):
             if not row[name].strip():
                 raise ValueError(f"{name} is empty")
         rating = None
         if self.rating and row[self.rating].strip():
             rating = number(row[self.rating], self.rating)
-        time = round(number(row[self.time], self.time) * self.scale) if self.time else None
-        return row[self.user], row[self.item], rating, time
+        further = (KINDS[kind].parse(row[name], name) for name, kind in self.more.items())
+        return row[self.user], row[self.item], rating, self._time(row), *further
+
+    def _time(self, row: dict[str, str]) -> int | None:
+        if self.time is None:
+            return None
+        try:
+            return int(milliseconds(pl.Series(self.time, [row[self.time]]), self.unit)[0][0])
+        except DataError as error:
+            raise ValueError(error.message) from error
 
 
-def number(text: str, name: str) -> float:
-    """A finite number, or a ValueError that names the column."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {text!r}, not a number")
-    return value
+def with_unit(source: Source, file: str, layout: Delimited) -> Delimited:
+    """The layout with the unit of the file's times, told from its first lines and logged."""
+    found = []
+    for line in source.head(file, LOOK_AT + 1)[1:]:
+        with suppress(ValueError):
+            found.append(layout.fields(line)[str(layout.time)])
+    unit = tell_unit(pl.Series(layout.time, found, pl.String))
+    log.info("%s: times are in %s, by the size of the numbers", source.where(file), unit)
+    return replace(layout, unit=unit)
 
 
 def csv_rows(

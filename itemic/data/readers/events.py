@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ import polars as pl
 from itemic import schema as c
 from itemic.data.readers.rows import BadRows
 from itemic.data.readers.source import Lines, Source
+from itemic.errors import DataError
 
 LINE = "_line"  # UInt32, where the event stands in its file; 0 where lines mean nothing
-FILE = "_file"  # UInt8, number of the file
-Event = tuple[str, str, float | None, int | None]  # user, item, rating, time in milliseconds
+FILE = "_file"  # UInt16, number of the file
+Event = tuple[Any, ...]  # user, item, rating, time in milliseconds, then the further columns
 EVENT_SCHEMA: dict[str, Any] = {
     c.USER_ID: pl.String,
     c.ITEM_ID: pl.String,
@@ -34,7 +35,8 @@ class Events:
         self._parts: list[pl.DataFrame] = []
 
     def add(self, frame: pl.DataFrame, file: str) -> None:
-        """Take rows of ``EVENT_SCHEMA`` (and ``schema.SPLIT``, if the source has one) read from ``file``."""
+        """Take rows of ``EVENT_SCHEMA`` (and ``schema.SPLIT``, if the source has one) read from ``file``; further
+        columns travel along."""
         if file not in self.files:
             self.files.append(file)
         split = pl.col(c.SPLIT) if c.SPLIT in frame.columns else pl.lit(None)
@@ -46,7 +48,8 @@ class Events:
                 pl.col(c.RATING).cast(pl.Float32),
                 split.cast(pl.Enum(c.SPLITS)).alias(c.SPLIT),
                 pl.col(LINE).cast(pl.UInt32),
-                pl.lit(self.files.index(file), pl.UInt8).alias(FILE),
+                pl.lit(self.files.index(file), pl.UInt16).alias(FILE),
+                pl.exclude(*EVENT_SCHEMA, c.SPLIT),
             )
         )
 
@@ -58,7 +61,13 @@ class Events:
         """All rows, in the order they came."""
         if not self._parts:
             self.add(pl.DataFrame(schema=EVENT_SCHEMA), "")
-        whole = pl.concat(self._parts)
+        try:
+            whole = pl.concat(self._parts, how="diagonal_relaxed")
+        except pl.exceptions.PolarsError as error:
+            raise DataError(
+                f"{', '.join(self.files)}: a column has types that don't fit together: {error}",
+                "Give each column one type in all rows and files.",
+            ) from error
         self._parts = []
         return whole
 
@@ -75,6 +84,7 @@ def read_events(
     encoding: str = "utf-8",
     split: str | None = None,
     timed: bool = True,
+    more: Mapping[str, Any] | None = None,
 ) -> int:
     """Stream a file of one event per line into ``events``.
 
@@ -91,6 +101,7 @@ def read_events(
         encoding: of single lines; ``fast`` gets bytes.
         split: the split that all events of the file belong to.
         timed: every event must have a time.
+        more: names and polars types of the further columns that ``fast`` and ``parse`` give.
 
     Returns:
         How many lines of events the file has.
@@ -103,7 +114,7 @@ def read_events(
             continue
         frame = _parse_fast(fast, lines, timed)
         if frame is None:
-            frame = _parse_slow(parse, lines, source.where(file), rows, encoding)
+            frame = _parse_slow(parse, lines, source.where(file), rows, encoding, dict(more or {}))
         if split is not None:
             frame = frame.with_columns(pl.lit(split).alias(c.SPLIT))
         events.add(frame, source.where(file))
@@ -128,7 +139,12 @@ def _parse_fast(fast: Callable[[bytes], pl.DataFrame], lines: Lines, timed: bool
 
 
 def _parse_slow(
-    parse: Callable[[str], Event], lines: Lines, file: str, rows: BadRows, encoding: str
+    parse: Callable[[str], Event],
+    lines: Lines,
+    file: str,
+    rows: BadRows,
+    encoding: str,
+    more: dict[str, Any],
 ) -> pl.DataFrame:
     found: list[tuple[Any, ...]] = []
     for number, raw in lines:
@@ -138,4 +154,6 @@ def _parse_slow(
             found.append((*parse(raw.decode(encoding)), number))
         except ValueError as error:
             rows.report("broken line", f"{file}, line {number}", str(error))
-    return pl.DataFrame(found, schema=EVENT_SCHEMA, orient="row")
+    kinds = {name: kind for name, kind in EVENT_SCHEMA.items() if name != LINE}
+    whole = kinds | more | {LINE: EVENT_SCHEMA[LINE]}
+    return pl.DataFrame(found, schema=whole, orient="row")

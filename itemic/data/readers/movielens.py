@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+import polars as pl
+
+from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.data.readers.assemble import assemble
-from itemic.data.readers.delimited import Delimited, csv_rows, require_columns
+from itemic.data.readers.delimited import Delimited, csv_rows, require_columns, with_unit
 from itemic.data.readers.events import Events, read_events
 from itemic.data.readers.reader import Reader
 from itemic.data.readers.rows import BadRows, Catalogue
@@ -12,6 +18,8 @@ from itemic.data.readers.source import Source
 
 COLUMNS = ("userId", "movieId", "rating", "timestamp")
 NO_GENRES = "(no genres listed)"
+FURTHER = {c.TAGS: pl.List(pl.String), "year": pl.Int32}
+_YEAR = re.compile(r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$")  # Toy Story (1995), The Office (2005-2013)
 
 
 def finds(source: Source) -> bool:
@@ -19,7 +27,7 @@ def finds(source: Source) -> bool:
 
 
 def read(source: Source, rows: BadRows, *, promise_order: bool = False) -> Dataset:
-    """Read ratings and movies; genres become categories.
+    """Read ratings and movies; genres become tags, and the year of a title a column.
 
     Args:
         source: the folder.
@@ -37,9 +45,10 @@ def read(source: Source, rows: BadRows, *, promise_order: bool = False) -> Datas
         ratings, movies = source.one("ratings.dat"), source.one("movies.dat")
         layout = Delimited(COLUMNS, *COLUMNS, separator="::", quoted=False)
         catalogue = _movies_dat(source, movies, rows)
+    layout = with_unit(source, ratings, layout)
     events = Events()
     is_csv = ratings.endswith("csv")
-    lines = read_events(source, ratings, rows, events, fast=layout.fast, parse=layout.parse, header=is_csv)
+    lines = read_events(source, ratings, rows, events, header=is_csv, **layout.reading)
     return assemble(
         name=source.folder_name,
         catalogue=catalogue,
@@ -52,19 +61,21 @@ def read(source: Source, rows: BadRows, *, promise_order: bool = False) -> Datas
 
 
 def _movies_csv(source: Source, file: str, rows: BadRows) -> Catalogue:
-    catalogue = Catalogue(rows, source.where(file))
+    catalogue = Catalogue(rows, source.where(file), more=FURTHER)
     for line, row in csv_rows(source, file, ("movieId", "title", "genres"), rows):
-        catalogue.add(f"line {line}", row["movieId"], row["title"], categories=_genres(row["genres"]))
+        catalogue.add(
+            f"line {line}", row["movieId"], row["title"], more=_further(row["title"], row["genres"])
+        )
     return catalogue
 
 
 def _movies_dat(source: Source, file: str, rows: BadRows) -> Catalogue:
-    catalogue = Catalogue(rows, source.where(file))
+    catalogue = Catalogue(rows, source.where(file), more=FURTHER)
     for lines in source.batches(file):
         for number, raw in lines:
             fields = _decode(raw).split("::")
             if len(fields) == 3:
-                catalogue.add(f"line {number}", fields[0], fields[1], categories=_genres(fields[2]))
+                catalogue.add(f"line {number}", fields[0], fields[1], more=_further(*fields[1:]))
             elif raw.strip():
                 what = f"{len(fields)} fields where there should be 3"
                 rows.report("broken line", f"{source.where(file)}, line {number}", what)
@@ -79,8 +90,10 @@ def _decode(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-def _genres(text: str) -> list[str]:
-    return [] if text == NO_GENRES else [name for name in text.strip().split("|") if name]
+def _further(title: str, genres: str) -> dict[str, Any]:
+    year = _YEAR.search(title)
+    names = [] if genres == NO_GENRES else [name for name in genres.strip().split("|") if name]
+    return {c.TAGS: names, "year": int(year.group(1)) if year else None}
 
 
 READER = Reader("movielens", "ratings.csv and movies.csv, or ratings.dat and movies.dat", finds, read)

@@ -17,6 +17,7 @@ class Reader:
         name: the format's name.
         looks_for: the files by which it is recognised, for messages.
         finds: whether a folder holds this format; looks at names and first lines only.
+        general: whether it is asked only where no other format is found.
         read: ``(source, rows, **options) -> Dataset``; its keyword arguments are the format's options.
     """
 
@@ -24,3 +25,4 @@ class Reader:
     looks_for: str
     finds: Callable[[Source], bool]
     read: Callable[..., Dataset]
+    general: bool = False

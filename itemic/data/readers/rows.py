@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -30,12 +30,14 @@ class BadRows:
 
     Args:
         policy: ``"error"`` or ``"drop"``.
+        missing_text: what becomes of items without text, see :mod:`itemic.data.readers.missing`.
     """
 
-    def __init__(self, policy: str) -> None:
+    def __init__(self, policy: str, missing_text: str = "keep") -> None:
         if policy not in POLICIES:
             raise ConfigError(f"on_bad_row is {policy!r}", f"Use one of {', '.join(POLICIES)}.")
         self.policy = policy
+        self.missing_text = missing_text
         self.dropped: Counter[str] = Counter()
         self.examples: list[str] = []
 
@@ -56,36 +58,47 @@ class BadRows:
 
 
 class Catalogue:
-    """Collects items. Ids are unique; an item without a title *key* is a bad row, an empty title is counted.
+    """Collects items. Ids are unique; the first item without a title is remembered.
 
     Args:
+        rows: what to do with bad ones.
         file: the file's name for messages.
         wanted: if given, other items are passed over.
+        markup: texts may hold HTML, which is taken out.
+        more: names and polars types of the source's further columns.
     """
 
     def __init__(
-        self, rows: BadRows, file: str, wanted: Container[str] | None = None, *, markup: bool = False
+        self,
+        rows: BadRows,
+        file: str,
+        wanted: Container[str] | None = None,
+        *,
+        markup: bool = False,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         self.file = file
-        self.empty_titles = 0
+        self.first_untitled = ""
         self.passed_over = 0
         self._rows = rows
         self._wanted = wanted
         self._markup = markup
         self._seen: set[str] = set()
         self._chunks: list[pl.DataFrame] = []
-        self._open: list[tuple[str, str, str, str, list[str]]] = []
+        self._open: list[tuple[Any, ...]] = []
+        self._more = dict(more or {})
 
     def add(
         self,
         place: str,
         item_id: Any,
-        title: Any,
+        title: Any = "",
         description: Any = "",
         brand: str = "",
         categories: Sequence[str] = (),
+        more: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take one item that stands at ``place`` of the file ("line 3"); ``title`` is None if absent."""
+        """Take one item that stands at ``place`` of the file ("line 3"), with its values of the further columns."""
         where = f"{self.file}, {place}"
         key = "" if item_id is None else str(item_id).strip()
         if not key:
@@ -95,12 +108,13 @@ class Catalogue:
             return None
         if key in self._seen:
             return self._rows.report("duplicate item", where, f"item {key!r} is in the catalogue already")
-        if title is None:
-            return self._rows.report("missing title", where, f"item {key!r} has no title")
         text = clean(title, markup=self._markup)
-        self.empty_titles += not text
+        if not text and not self.first_untitled:
+            self.first_untitled = f"{where}: item {key!r}"
         self._seen.add(key)
-        self._open.append((key, text, clean(description, markup=self._markup), brand, list(categories)))
+        further = [(more or {}).get(name) for name in self._more]
+        about = clean(description, markup=self._markup)
+        self._open.append((key, text, about, brand, list(categories), *further))
         if len(self._open) >= CHUNK:
             self._flush()
         return None
@@ -111,11 +125,11 @@ class Catalogue:
         return len(self._seen)
 
     def _flush(self) -> None:
-        self._chunks.append(pl.DataFrame(self._open, schema=ITEM_SCHEMA, orient="row"))
+        self._chunks.append(pl.DataFrame(self._open, schema=ITEM_SCHEMA | self._more, orient="row"))
         self._open = []
 
     def frame(self) -> pl.DataFrame:
-        """The items in the order they came, columns ``schema.ITEM_COLUMNS``.
+        """The items in the order they came, columns ``schema.ITEM_COLUMNS`` and the further ones.
 
         Raises:
             DataError: there are none.

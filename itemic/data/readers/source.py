@@ -18,6 +18,7 @@ from itemic.errors import DataError
 
 BATCH_BYTES = 8 << 20
 HEAD_BYTES = 1 << 16
+WILD = "*?["
 AGAIN = "Fetch or make the file again."
 
 
@@ -46,31 +47,60 @@ class Lines:
 
 
 class Source:
-    """The files below a folder, two levels deep, by their relative names. ``path`` may be any URL that
-    fsspec knows.
+    """The files below a folder, two levels deep, by their relative names; or one file, or those that a pattern
+    (``logs/2024-*.csv``) names. ``path`` may be any URL that fsspec knows.
 
     Raises:
-        DataError: there is no such folder, or it is empty.
+        DataError: there is nothing there.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
         try:
-            self._fs, root = fsspec.core.url_to_fs(self.path)
-            self._root = cast(str, root).rstrip("/")
-            is_folder = self._fs.isdir(self._root)
-        except (OSError, ValueError, ImportError) as error:
+            self._fs, found = fsspec.core.url_to_fs(self.path)
+            place = cast(str, found).rstrip("/")
+            wild = any(mark in place for mark in WILD) and not self._fs.exists(place)
+            is_folder, is_file = self._fs.isdir(place), not wild and self._fs.isfile(place)
+        except ImportError as error:
+            remedy = 'Install what it takes: `pip install "itemic[http]"`, or s3, or gcs, in place of http.'
+            raise DataError(f"{self.path} can't be opened: {error}", remedy) from error
+        except (OSError, ValueError) as error:
             raise DataError(f"{self.path} can't be opened: {error}", "Check the path or URL.") from error
-        if not is_folder:
-            raise DataError(f"{self.path} is no folder", "Give the folder that holds the raw files.")
+        if not (is_folder or is_file or wild):
+            raise DataError(f"{self.path} is no folder and no file", "Give what holds the raw files.")
+        self.is_folder = is_folder
+        self._root = place if is_folder else _above(place)
+        self.folder = self.path.rstrip("/") if is_folder else _above(self.path)
+        self._named = None if is_folder else place
         if not self.files:
-            raise DataError(f"{self.path} holds no files", "Give the folder that holds the raw files.")
+            raise DataError(f"{self.path} holds no files", "Give what holds the raw files.")
 
     @cached_property
     def files(self) -> list[str]:
         """Names relative to the folder, sorted."""
-        found = cast(list[str], self._fs.find(self._root, maxdepth=2))
+        if self._named is None:
+            found = cast(list[str], self._fs.find(self._root, maxdepth=2))
+        elif self._fs.isfile(self._named):
+            found = [self._named]
+        else:
+            found = [file for file in self._fs.glob(self._named) if self._fs.isfile(file)]
         return sorted(file.removeprefix(self._root).lstrip("/") for file in found)
+
+    def beside(self, pattern: str) -> Source:
+        """The files that a path or pattern relative to the folder names.
+
+        Raises:
+            DataError: there are none.
+        """
+        alone = "://" in pattern or pattern.startswith(("/", "~"))
+        return Source(pattern if alone or not self.folder else f"{self.folder}/{pattern}")
+
+    @property
+    def name(self) -> str:
+        """Of the folder, or of the file without its endings."""
+        if self._named is None or len(self.files) > 1:
+            return self.folder_name
+        return self.files[0].rsplit("/", 1)[-1].split(".")[0] or "dataset"
 
     @property
     def folder_name(self) -> str:
@@ -110,14 +140,20 @@ class Source:
 
     def where(self, file: str) -> str:
         """The file's name for messages."""
-        return f"{self.path.rstrip('/')}/{file}"
+        return f"{self.folder}/{file}" if self.folder else file
+
+    def size(self, file: str) -> int:
+        """Bytes of a file, as they are stored."""
+        return int(self._fs.size(f"{self._root}/{file}") or 0)
 
     def open(self, file: str) -> IO[bytes]:
         """A binary stream, decompressed by the file's ending."""
+        zstd = file.endswith(".zst")  # fsspec needs a package for it that pyarrow brings along
         try:
-            return cast(IO[bytes], self._fs.open(f"{self._root}/{file}", "rb", compression="infer"))
+            stream = self._fs.open(f"{self._root}/{file}", "rb", compression=None if zstd else "infer")
         except (OSError, ValueError) as error:
             raise DataError(f"{self.where(file)} can't be opened: {error}", "Check the file.") from error
+        return cast(IO[bytes], _unzstd(stream) if zstd else stream)
 
     def batches(self, file: str, size: int = BATCH_BYTES) -> Iterator[Lines]:
         """The file in pieces of about ``size`` bytes that end at line ends; memory stays at a few pieces.
@@ -192,6 +228,20 @@ class Source:
             raise DataError(f"{self.where(file)} is no JSON: {error}", AGAIN) from error
         except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
             raise DataError(f"{self.where(file)} is damaged or cut short: {error}", AGAIN) from error
+
+
+def _above(path: str) -> str:
+    """The folder of a file, or the part of a pattern that has no wild cards."""
+    folder = path.rpartition("/")[0]
+    while any(mark in folder for mark in WILD):
+        folder = folder.rpartition("/")[0]
+    return folder
+
+
+def _unzstd(stream: Any) -> Any:
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(stream, "zstd")
 
 
 class RepeatedKeys(dict[str, Any]):

@@ -5,9 +5,10 @@
 name                     what it is                                              its own options
 =======================  ======================================================  =====================================
 ``lsa``                  TF-IDF and SVD over the catalogue's own words; needs    ``dims`` ``fields`` (weights)
-                         no model (the default)                                  ``max_features``
+                         no model                                                ``max_features``
+``collaborative``        what users of the training part met together, no texts  ``dims`` ``window``
 ``sentence-transformers``  a model of that library, with the pooling that it     ``prompt`` (by name) ``max_length``
-                         brings along; needs ``pip install itemic[encoders]``
+                         brings along; needs ``pip install "itemic[sentence-transformers]"``
 ``transformers``         any Hugging Face encoder or causal language model,      ``pooling`` (mean, last, cls)
                          pooled by us                                            ``max_length``
 ``openai``               a server with an OpenAI-compatible                      ``base_url`` ``key_env``
@@ -22,13 +23,15 @@ The three that hand texts to a model share ``model``, ``fields`` (a list, in the
 (text in front of each item's), ``batch_size``, ``dims`` (leading dimensions to keep), ``normalize`` and ``cache`` (a
 folder in which vectors are kept by content, so that a run that was killed goes on and only new texts are encoded).
 Those that run one here have ``device`` (``auto``), ``dtype`` (float32, bfloat16, float16) and ``revision`` as well.
-Every encoder takes a ``seed``. Collaborative vectors are added to any of them by ``collaborative_weight``, see
+Every encoder takes a ``seed``. ``auto``, the default, is ``lsa`` where at least half of the items have text, else
+``collaborative``. Collaborative vectors are added to any of them by ``collaborative_weight``, see
 :mod:`itemic.sid.cooccurrence`.
 """
 
 from __future__ import annotations
 
 from itemic.sid.encoders.base import Encoder
+from itemic.sid.encoders.collaborative import CollaborativeEncoder
 from itemic.sid.encoders.lsa import LSAEncoder
 from itemic.sid.encoders.openai import OpenAIEncoder
 from itemic.sid.encoders.precomputed import PrecomputedEncoder
@@ -39,6 +42,7 @@ __all__ = ["ENCODERS", "Encoder"]
 
 ENCODERS: dict[str, type[Encoder]] = {
     "lsa": LSAEncoder,
+    "collaborative": CollaborativeEncoder,
     "sentence-transformers": SentenceTransformersEncoder,
     "transformers": TransformersEncoder,
     "openai": OpenAIEncoder,

@@ -25,7 +25,7 @@ def require_text(known: Known, fields: Iterable[str]) -> None:
     if not known.any():
         raise DataError(
             f"none of the {len(known)} items has text in {', '.join(fields)}",
-            "Import the items' texts, or encode another field.",
+            "Use encoder collaborative, which looks at behaviour alone, import the texts, or encode another field.",
         )
 
 
@@ -35,11 +35,13 @@ def mean_vector(vectors: Float32, known: Known, unit: bool) -> Float32:
     return normalize(mean) if unit else mean.astype(np.float32)
 
 
-def fill_silent(vectors: Float32, known: Known, mean: Float32, items: pl.DataFrame) -> int:
-    """Write the mean into the rows of items without text; how many there are."""
+def fill_silent(
+    vectors: Float32, known: Known, mean: Float32, items: pl.DataFrame, why: str = "have no text"
+) -> int:
+    """Write the mean into the rows that nothing is known of; how many there are."""
     silent = np.flatnonzero(~known)
     if len(silent):
         vectors[silent] = mean
         first = items[c.ITEM_ID][int(silent[0])]
-        log.warning("%d items have no text (first %r) and get the mean vector", len(silent), first)
+        log.warning("%d items %s (first %r) and get the mean vector", len(silent), why, first)
     return len(silent)

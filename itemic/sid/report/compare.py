@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.text import Text
 
 from itemic.artifact import write_json
 from itemic.errors import ConfigError
+from itemic.page import Cell, Grid, Row, render
+from itemic.screen import Table, rendered
 from itemic.sid.report.figures import comparison_figures
-from itemic.sid.report.page import Cell, Grid, Row, render
+from itemic.sid.report.page import TEMPLATES
 from itemic.sid.report.records import SidReport
 
 NOTHING = "–"
@@ -50,7 +52,8 @@ class SidComparison:
                 table.add_section()
             cells = (f"{cell.text} ({cell.aside})" if cell.aside else cell.text for cell in row.cells)
             styled = (
-                f"[bold]{text}[/]" if cell.best else text for text, cell in zip(cells, row.cells, strict=True)
+                Text(text, style="bold") if cell.best else text
+                for text, cell in zip(cells, row.cells, strict=True)
             )
             table.add_row(row.name, *styled)
         return table
@@ -58,12 +61,18 @@ class SidComparison:
     def html(self) -> str:
         """One page that needs nothing else."""
         return render(
-            "compare.html",
+            TEMPLATES / "compare.html",
             title=self.title,
             comparison=self,
             table=comparison_grid(self),
             figures=comparison_figures(self.reports, self.names),
         )
+
+    def __repr__(self) -> str:
+        return f"<SidComparison {self.title!r}: {', '.join(self.names)}>"
+
+    def __str__(self) -> str:
+        return rendered(self.table())
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
-from itemic.sid.report.records import Purity, SidReport
-from itemic.sid.report.svg import (
+from itemic.page import Figure, Key
+from itemic.page.svg import (
     Line,
     count_axis,
     fade,
@@ -19,27 +19,10 @@ from itemic.sid.report.svg import (
     stacked_bars,
     thin_out,
 )
+from itemic.sid.report.records import Purity, SidReport
 
 DASHED, DOTTED = "6 4", "1.5 4"
 PREFIX = "length of the prefix"
-
-
-@dataclass(frozen=True)
-class Key:
-    """One entry of a legend: a line, or a filled box where ``opacity`` is given."""
-
-    name: str
-    colour: int = 1
-    dash: str = ""
-    opacity: float | None = None
-
-
-@dataclass(frozen=True)
-class Figure:
-    title: str
-    text: str
-    svg: str
-    legend: list[Key] = field(default_factory=list)
 
 
 def report_figures(report: SidReport) -> list[Figure]:

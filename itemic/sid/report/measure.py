@@ -196,9 +196,15 @@ def _crowding(index: ItemIndex, depth: int) -> tuple[int, int, float, list[tuple
 def _paths(dataset: Dataset) -> dict[int, tuple[Int64, Int64]]:
     """By depth of the category paths: the rows of items that deep, and the number of each one's path.
 
-    Depths at which all paths are one and the same tell nothing and are left out.
+    Depths at which all paths are one and the same tell nothing and are left out. Tags have no depth: an item that has
+    tags and no path stands for all of them together.
     """
-    paths = [tuple(path or ()) for path in dataset.items[c.CATEGORIES].to_list()]
+    items = dataset.items
+    tags = items[c.TAGS].to_list() if c.TAGS in items.columns else [None] * len(items)
+    paths = [
+        tuple(path) if path else (", ".join(labels),) if labels else ()
+        for path, labels in zip(items[c.CATEGORIES].to_list(), tags, strict=True)
+    ]
     found = {}
     for depth in range(1, min(max(map(len, paths), default=0), DEEPEST) + 1):
         rows = [row for row, path in enumerate(paths) if len(path) >= depth]

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from itemic.page import Cell, Grid, Row, render
 from itemic.sid.report.figures import report_figures
 from itemic.sid.report.records import SidReport
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 TERMS = (
@@ -44,32 +39,10 @@ TERMS = (
 )
 
 
-@dataclass(frozen=True)
-class Cell:
-    text: str
-    aside: str = ""
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a table; ``start`` draws a rule above it."""
-
-    name: str
-    cells: list[Cell]
-    start: bool = False
-
-
-@dataclass(frozen=True)
-class Grid:
-    head: list[str]
-    rows: list[Row] = field(default_factory=list)
-
-
 def report_page(report: SidReport) -> str:
     """The page of one report."""
     return render(
-        "report.html",
+        TEMPLATES / "report.html",
         title=report.name,
         report=report,
         sizes=" × ".join(f"{size:,}" for size in report.sizes),
@@ -79,18 +52,6 @@ def report_page(report: SidReport) -> str:
         terms=TERMS,
         origin=json.dumps(report.origin, indent=2, ensure_ascii=False),
     )
-
-
-def render(template: str, **values: Any) -> str:
-    """A template of this package, everything escaped."""
-    return _environment().get_template(template).render(**values)
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
 
 
 def _tiles(report: SidReport) -> list[tuple[str, str]]:

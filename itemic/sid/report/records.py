@@ -12,7 +12,7 @@ from itemic.errors import DataError
 from itemic.sid.report.metrics import CollisionCounts, Recall
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from itemic.screen import Table
 
 
 @dataclass(frozen=True)
@@ -212,6 +212,15 @@ class SidReport:
                 f"{file} is not a report on semantic IDs: {error}",
                 "Make one with `itemic sid report --json`.",
             ) from error
+
+    def __repr__(self) -> str:
+        found = self.collisions
+        return f"<SidReport {self.name!r}: {found.items:,} items, collision rate {found.rate:.2%}>"
+
+    def __str__(self) -> str:
+        from itemic.screen import rendered
+
+        return rendered(self.table())
 
     def table(self) -> Table:
         """For the console."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
+from itemic.screen import Table
 from itemic.sid.report.records import SidReport
 
 

@@ -8,9 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+from itemic.cli.app import call
 from itemic.data import Dataset, SplitRule, read
+from itemic.data.split import choose_split
 from itemic.errors import DataError
+from itemic.recipe.schema import SplitPart
 
 from ..sources import MINIONEREC
 
@@ -107,3 +111,34 @@ def test_without_the_train_table_the_histories_stand_for_it(tmp_path: Path) -> N
     dataset = read("minionerec", tmp_path)
     assert questions(dataset, "valid") == [("7", ["1", "2"], "3"), ("8", ["2", "1"], "2")]
     assert len(dataset.train.items) == 6
+
+
+def test_the_published_split_is_the_default_and_said(
+    tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, raw = tmp_path / "made", shared / "minionerec"
+    assert call(["data", "import", str(raw), "-o", str(output)]) == 0
+    assert "split: published, the source's own" in capsys.readouterr().err
+    dataset = Dataset.load(output)
+    assert dataset.rule == SplitRule("published", history=10)
+    assert len(dataset.split("test")) == 4_533
+    again = tmp_path / "again"
+    assert call(["data", "import", str(raw), "-o", str(again), "--split", "leave-one-out"]) == 0
+    assert Dataset.load(again).rule == SplitRule("leave-one-out", history=50)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("{}", SplitRule("published", 10)),
+        ("{history: 5}", SplitRule("published", 5)),
+        ("{method: published, history: null}", SplitRule("published", None)),
+        ("{method: leave-one-out}", SplitRule("leave-one-out", 50)),
+        ("{method: temporal, ratios: [.6, .2, .2]}", SplitRule("temporal", 50, (0.6, 0.2, 0.2))),
+    ],
+)
+def test_a_recipe_s_split_says_what_it_gives(text: str, rule: SplitRule) -> None:
+    part = SplitPart.model_validate(yaml.safe_load(text))
+    suggested = SplitRule("published", history=10)
+    assert choose_split(suggested, **part.model_dump(exclude_unset=True)) == rule
+    assert choose_split(SplitRule(), **SplitPart().model_dump(exclude_unset=True)) == SplitRule()

@@ -46,8 +46,15 @@ def test_no_genres_listed_is_no_category(shared: Path) -> None:
         movies = list(csv.DictReader(stream))
     items = read("movielens", folder).items
     expected = [[] if "no genres" in movie["genres"] else movie["genres"].split("|") for movie in movies]
-    assert items["categories"].to_list() == expected
+    assert items["tags"].to_list() == expected
+    assert items["categories"].list.len().sum() == 0
+    as_path = read("movielens", folder, categories_are="path").items
+    assert as_path["categories"].to_list() == expected
+    assert "tags" not in as_path.columns
     assert sum(not path for path in expected) == 34
+    assert items["year"].head(3).to_list() == [1995, 1995, 1995]
+    without = items.filter(items["year"].is_null())["title"]
+    assert not without.str.contains(r"\(\d{4}\)").any()
     assert items["title"].to_list() == [" ".join(movie["title"].split()) for movie in movies]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,9 +74,33 @@ def test_files_are_found_two_levels_deep(tmp_path: Path) -> None:
     assert source.match("*.csv") == ["a.csv", "train/b.csv"]
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("1", encoding="utf-8")
-    with pytest.raises(DataError, match="no folder"):
-        Source(tmp_path / "a.csv")
+def test_a_file_and_a_pattern_of_files_are_sources(tmp_path: Path) -> None:
+    for name in ("a1.csv", "a2.csv", "b.csv", "in/a3.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    one = Source(tmp_path / "b.csv")
+    assert (one.files, one.name, one.folder) == (["b.csv"], "b", str(tmp_path))
+    assert one.open("b.csv").read() == b"b.csv"
+    assert one.where("b.csv") == str(tmp_path / "b.csv")
+    assert one.beside("a*.csv").files == ["a1.csv", "a2.csv"]
+    assert Source(tmp_path / "a?.csv").files == ["a1.csv", "a2.csv"]
+    assert Source(f"{tmp_path}/*/a?.csv").files == ["in/a3.csv"]
+
+
+def test_zstandard_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.zst").write_bytes(pyarrow.compress(b"a,b\n1,2\n" * 9, codec="zstd", asbytes=True))
+    assert Source(tmp_path).open("a.csv.zst").read() == b"a,b\n1,2\n" * 9
+    assert sum(lines.count for lines in Source(tmp_path).batches("a.csv.zst", 10)) == 18
+    cut = (tmp_path / "a.csv.zst").read_bytes()[:-4]
+    (tmp_path / "a.csv.zst").write_bytes(cut)
+    with pytest.raises(DataError, match="cut short"):
+        list(Source(tmp_path).batches("a.csv.zst"))
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing"):
+        Source(tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"x\*\.csv holds no files"):
+        Source(tmp_path / "x*.csv")
     with pytest.raises(DataError, match="can't be opened"):
         Source("nosuchprotocol://x")

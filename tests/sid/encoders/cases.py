@@ -14,6 +14,7 @@ import pytest
 
 from itemic import schema as c
 from itemic.sid.encoders import ENCODERS, Encoder
+from itemic.sid.encoders.collaborative import CollaborativeEncoder
 from itemic.sid.text import item_texts
 from itemic.sid.vectors import normalize
 from tests.sid.encoders.server import Embedder, hash_words, serving
@@ -68,6 +69,7 @@ class Site:
 
 CASES: dict[str, tuple[str, Callable[[Site], dict[str, Any]]]] = {
     "lsa": ("lsa", lambda site: {}),
+    "collaborative": ("collaborative", lambda site: {}),
     "sentence-transformers": ("sentence-transformers", lambda site: {"model": str(site.sentence_model)}),
     "transformers-mean": ("transformers", lambda site: {"model": str(site.bert)}),
     "transformers-cls": ("transformers", lambda site: {"model": str(site.bert), "pooling": "cls"}),
@@ -77,7 +79,14 @@ CASES: dict[str, tuple[str, Callable[[Site], dict[str, Any]]]] = {
 }
 # what a case can't promise, and why
 GIVEN = "its vectors are given by item id, whatever the texts"
+BEHAVIOUR = "it looks at who met what, not at texts"
+# five users, each of whom had all items of one kind
+TRAIN = make_dataset(TITLES, {thing: range(k, len(TITLES), 5) for k, thing in enumerate(THINGS)}).sequences
 EXCUSED = {
+    ("collaborative", "texts"): BEHAVIOUR,
+    ("collaborative", "any order"): "its sequences name rows",
+    ("collaborative", "one item"): "an item alone has no neighbours",
+    ("collaborative", "meaning of new items"): "nobody has met them",
     ("precomputed-parquet", "texts"): GIVEN,
     (
         "transformers-last",
@@ -94,7 +103,10 @@ class Maker:
         self.name, self._options = CASES[case]
 
     def __call__(self, **options: Any) -> Encoder:
-        return ENCODERS[self.name](**self._options(self.site), **options)
+        encoder = ENCODERS[self.name](**self._options(self.site), **options)
+        if isinstance(encoder, CollaborativeEncoder):
+            encoder.observe(TRAIN)
+        return encoder
 
     def promises(self, what: str) -> None:
         """Skip a test that the case is excused from."""

@@ -69,6 +69,7 @@ class TestContract:
         assert np.mean(same) > 0.9
 
     def test_one_item(self, make: Maker) -> None:
+        make.promises("one item")
         vectors = make().fit_transform(ITEMS[:1])
         assert len(vectors) == 1
         assert np.isfinite(vectors).all()
@@ -98,6 +99,7 @@ class TestContract:
 
     def test_new_items_are_near_old_ones_like_them(self, make: Maker) -> None:
         make.promises("meaning")
+        make.promises("meaning of new items")
         encoder = make()
         vectors = encoder.fit_transform(ITEMS)
         assert things(encoder.transform(FRESH), vectors) == ["soap", "towel"]

@@ -1,0 +1,122 @@
+"""From requests to prompts that fit the model: what can't be read whole loses its oldest items, never in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from itemic.data.dataset import Dataset, Requests
+from itemic.forest.rows import TokenRows
+from itemic.model.model import Model
+from itemic.model.positions import most_positions
+from itemic.tasks.table import task_of, task_options
+from itemic.tasks.task import Task
+from itemic.tasks.windows import gather_windows
+
+Bool = npt.NDArray[np.bool_]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The prompts of some requests.
+
+    Attributes:
+        rows: int64 ``[P]``, the requests that can be asked; the others have too short a history for the task, or one
+            whose latest item alone is more than the model can read.
+        prompts: ``P`` rows.
+        shortened: bool ``[R]``, requests that the oldest items were left out of.
+    """
+
+    rows: Int64
+    prompts: TokenRows
+    shortened: Bool
+
+
+def task_to_ask(model: Model, task: str | Mapping[str, Any] | Task | None) -> Task:
+    """The task whose prompt a model is asked: the given one, else the one it was trained with, else ``C``.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if task is None:
+        task = "C" if model.asked is None else model.asked["task"]
+    return task_of(task)
+
+
+def remember_asked(model: Model, task: Task) -> None:
+    """Record in a model's folder how it is asked for the next item: the task, and the text around a history."""
+    mark = "\ue000history\ue001"  # no template strips or splits it
+    lead = task.wordings[0] + mark
+    turns = [("system", task.system), ("user", lead)]
+    said = [{"role": role, "content": content} for role, content in turns if content is not None]
+    head, _, tail = model.chat.prompt_text(lead if task.plain else said).partition(mark)
+    shows = getattr(task, "history_text", "sid")
+    model.asked = {
+        "task": task_options(task),
+        "head": head,
+        "tail": tail,
+        "shows": shows,
+        "between": "" if shows == "sid" else "\n",
+        "most_items": getattr(task, "max_items", None),
+    }
+
+
+class Asker:
+    """Asks a task's prompts of a model, and keeps them within the positions that it was made for.
+
+    Args:
+        model: its chat template, its index, its positions.
+        task: whose prompts.
+        thinking: how they end, see :meth:`ChatRenderer.prompt`.
+        dataset: for prompts that show item texts.
+    """
+
+    def __init__(
+        self, model: Model, task: Task, thinking: str | None = None, dataset: Dataset | None = None
+    ) -> None:
+        self.model, self.task, self.thinking, self.dataset = model, task, thinking, dataset
+        positions = most_positions(model.lm)
+        answer = int(model.item_rows.lengths.max(initial=0))
+        self.room = None if positions is None else positions - answer
+
+    def ask(self, requests: Requests) -> Asked:
+        """The prompts, each with as many of the latest items as fit together with the answer."""
+        rows = np.flatnonzero(np.diff(requests.offsets) >= self.task.least_items)
+        prompts = self._prompts(_latest(requests, rows, np.diff(requests.offsets)[rows]))
+        shortened = np.zeros(len(requests), bool)
+        if self.room is None or not (prompts.lengths > self.room).any():
+            return Asked(rows, prompts, shortened)
+        shown = self._fitting(requests, rows, prompts)
+        shortened[rows] = shown < np.diff(requests.offsets)[rows]
+        rows, shown = rows[shown > 0], shown[shown > 0]
+        return Asked(rows, self._prompts(_latest(requests, rows, shown)), shortened)
+
+    def _fitting(self, requests: Requests, rows: Int64, prompts: TokenRows) -> Int64:
+        """How many items of each history fit: int64 ``[P]``, by halving what is open, all requests side by side."""
+        assert self.room is not None
+        most = np.diff(requests.offsets)[rows].astype(np.int64)
+        fits = np.where(prompts.lengths <= self.room, most, 0)
+        fails = np.where(prompts.lengths <= self.room, most + 1, most)
+        while (open_ := np.flatnonzero(fails - fits > 1)).size:
+            half = (fits[open_] + fails[open_]) // 2
+            short = self._prompts(_latest(requests, rows[open_], half)).lengths <= self.room
+            fits[open_[short]] = half[short]
+            fails[open_[~short]] = half[~short]
+        return fits
+
+    def _prompts(self, requests: Requests) -> TokenRows:
+        asked = self.task.prompts(self.model.index, requests, self.dataset)
+        texts = [prompt.messages if prompt.messages is not None else str(prompt.text) for prompt in asked]
+        return self.model.chat.prompt_batch(texts, self.thinking)
+
+
+def _latest(requests: Requests, rows: Int64, shown: Int64) -> Requests:
+    """Some of the requests with the latest ``shown`` items of each history."""
+    stop = requests.offsets[1:][rows]
+    offsets, items = gather_windows(requests.items, stop - shown, stop)
+    return Requests(requests.users[rows], offsets, items, requests.targets[rows], requests.catalogue)
