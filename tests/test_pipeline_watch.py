@@ -13,7 +13,6 @@ from itemic.cli.app import call
 from itemic.data import Dataset
 from itemic.evaluate import Ranking
 from itemic.pipeline import Run, watch
-from itemic.pipeline.work import comparison
 from itemic.recipe import load_recipe
 from tests.runs import start, write_recipe
 
@@ -29,8 +28,10 @@ def text(found: EventAccumulator, name: str) -> str:
     return str(event.tensor_proto.string_val[0].decode())
 
 
-def test_numbers_tables_and_samples_of_an_evaluation(finished: Path) -> None:
-    root = finished / "run"
+def test_numbers_tables_and_samples_of_an_evaluation(copied: Path) -> None:
+    root = copied / "run"
+    recipe = load_recipe(copied / "tiny.yaml", ["evaluate.trackers=[tensorboard]"])
+    Run.of(recipe, root).execute(start="evaluate")
     report = json.loads((root / "report" / "model.json").read_text(encoding="utf-8"))
     interim = events(root / "evaluate")
     so_far = interim.Scalars("test so far/hr@10")
@@ -90,18 +91,16 @@ def test_trackers_are_checked_before_anything_is_computed(
 
 
 def test_the_table_says_what_training_left_out(copied: Path) -> None:
-    run = Run.of(load_recipe(copied / "tiny.yaml"), copied / "run")
-    report = next(planned for planned in run.plan() if planned.step.name == "report")
-    before = comparison(run.job(report, run.root / "report")).notes
-    file = run.root / "train.all" / "training.json"
-    record = json.loads(file.read_text(encoding="utf-8"))
-    assert record["rows"]["overlong"] == 0
-    record["rows"] |= {"conversations": 3335, "overlong": 1766, "shortened": 1700}
-    file.write_text(json.dumps(record), encoding="utf-8")
-    (told,) = comparison(run.job(report, run.root / "report")).notes[len(before) :]
-    assert told == (
-        "trained in all: 1700 of 3335 rows over 1024 tokens without their oldest items, "
-        "66 of 3335 rows over 1024 tokens cut to their last tokens"
+    recipe = load_recipe(copied / "tiny.yaml", ["stages.1.max_length=116", "stages.1.epochs=1"])
+    Run.of(recipe, copied / "run").execute()
+    record = json.loads((copied / "run" / "train.all" / "training.json").read_text(encoding="utf-8"))["rows"]
+    long, shortened = record["overlong"], record["shortened"]
+    assert 0 < shortened < long < record["conversations"]
+    table = json.loads((copied / "run" / "report" / "comparison.json").read_text(encoding="utf-8"))
+    of = f"of {record['conversations']} rows over 116 tokens"
+    assert table["notes"][-1] == (
+        f"trained in all: {shortened} {of} without their oldest items, "
+        f"{long - shortened} {of} cut to their last tokens"
     )
 
 
