@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import fsspec
 import numpy as np
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from itemic import schema as c
 from itemic.artifact import digest_of
