@@ -25,11 +25,11 @@ from common import Row, in_subprocess, main, median_alternating, peak_rss, share
 
 from itemic.data.dataset import Dataset
 from itemic.data.readers import read
+from itemic.schema import SYSTEM
 from itemic.sid.index import ItemIndex
 from itemic.sid.published import import_index
 from itemic.tasks import TASKS
 from itemic.tasks.build import build_conversations
-from itemic.tasks.task import SYSTEM
 
 SECONDS, GIGABYTES = 60.0, 2.0
 FIVE = ("A", "B", "C", "D", "E")

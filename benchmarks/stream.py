@@ -76,7 +76,12 @@ def stream_rate(feed: Feed) -> tuple[float, float, float]:
 
 def model_rate(model: Model, conversations: Path, steps: int) -> tuple[float, float]:
     """Row tokens and forest tokens a second of training."""
-    keys = STAGE.to_json() | {"steps": steps, "log_every": steps // 2, "trackers": [], "checkpoint_every": 0}
+    keys = STAGE.to_json() | {
+        "steps": steps,
+        "log_every": steps // 2,
+        "trackers": [],
+        "checkpoints": {"every": 0},
+    }
     with tempfile.TemporaryDirectory() as folder:
         itemic.train(model, conversations, stage=keys, output=folder)
         lines = (Path(folder) / "log.jsonl").read_text("utf-8").splitlines()

@@ -64,7 +64,7 @@ STAGE = Stage(
     warmup=0,
     weight_decay=0.0,  # TRL's decays embeddings, ours doesn't
     precision="float32",
-    checkpoint_every=0,
+    checkpoints={"every": 0},
     trackers=(),
 )
 

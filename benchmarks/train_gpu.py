@@ -113,7 +113,7 @@ def stage_of(count: int, compiled: bool, precision: str = "bfloat16") -> Stage:
         block_tokens=BLOCK,
         precision=precision,
         compile=compiled,
-        checkpoint_every=0,
+        checkpoints={"every": 0},
         log_every=1,
         trackers=(),
     )

@@ -59,7 +59,7 @@ def child(folder: Path, output: str, dies: bool) -> dict[str, int]:
     itemic.train(
         Model.load(folder / "start"),
         folder / "conversations.parquet",
-        stage=Stage(**STAGE, validate_every=EVERY, checkpoint_every=EVERY),
+        stage=Stage(**STAGE, validate_every=EVERY, checkpoints={"every": EVERY}),
         output=folder / output,
         validate=validate,
         distribution={"strategy": "fsdp"},
@@ -119,7 +119,7 @@ def blocking_seconds(model: Model, table: pl.DataFrame, repeats: int) -> float:
             model.lm.load_state_dict(start)
             with tempfile.TemporaryDirectory() as folder:
                 started = time.perf_counter()
-                itemic.train(model, table, stage=Stage(**STAGE, checkpoint_every=every), output=folder)
+                itemic.train(model, table, stage=Stage(**STAGE, checkpoints={"every": every}), output=folder)
                 taken.append(time.perf_counter() - started)
         extra.append((taken[0] - taken[1]) / STEPS)
     model.lm.load_state_dict(start)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from itemic.pipeline.run import Run
     from itemic.recipe.check import load_recipe
     from itemic.sid.build import build_index, build_tokenizer
+    from itemic.sid.export import export_dataset
     from itemic.sid.index import ItemIndex
     from itemic.sid.published import import_index
     from itemic.sid.tokenizer import ItemTokenizer
@@ -65,6 +66,7 @@ _HOMES = {
     "compare": "itemic.evaluate.compare",
     "dataset": "itemic.data.frames",
     "expand": "itemic.model.expand",
+    "export_dataset": "itemic.sid.export",
     "import_index": "itemic.sid.published",
     "load_recipe": "itemic.recipe.check",
     "new_model": "itemic.model.build",
@@ -97,6 +99,7 @@ __all__ = [
     "compare",
     "dataset",
     "expand",
+    "export_dataset",
     "import_index",
     "load_recipe",
     "new_model",

@@ -22,9 +22,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from itemic.errors import ArtifactError
+from itemic.integrity import FileFault, FileRecord, file_faults, record_files
 
 MANIFEST = "manifest.json"
 FINGERPRINT = "fingerprint.json"
+UNRECORDED = (MANIFEST, FINGERPRINT, "checkpoints")  # checkpoints name the digests of their own files
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Manifest:
 
     ``config`` is the plain (JSON) configuration of the step, ``inputs`` the digests of the artifacts and
     files read, ``versions`` what computed it, ``notes`` anything worth telling a reader (rules applied, rows
-    dropped).
+    dropped). ``files`` records the size and SHA-256 of each file when the folder was finished.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Manifest:
     notes: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     created: str = ""
+    files: dict[str, FileRecord] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -138,6 +141,27 @@ def staleness(path: str | Path, expected: Manifest) -> str | None:
     return None
 
 
+def damage(path: str | Path) -> list[FileFault]:
+    """The files of a finished artifact that are not as they were when it was finished; none where it holds, and where
+    there is no manifest to compare with."""
+    found = read_manifest(path)
+    return [] if found is None else file_faults(path, found.files, without=UNRECORDED)
+
+
+def verify(path: str | Path) -> None:
+    """Make sure that no recorded file of an artifact changed or went; a folder without a manifest is taken as it is.
+
+    Raises:
+        ArtifactError: naming each such file.
+    """
+    faults = [fault for fault in damage(path) if fault.problem != "added"]
+    if faults:
+        raise ArtifactError(
+            f"{path} is damaged: {', '.join(map(str, faults))}",
+            "Restore it from where it was copied, or make it again.",
+        )
+
+
 def _brief(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:37]}…"
@@ -190,6 +214,7 @@ def _commit(partial: Path, final: Path, manifest: Manifest, seconds: float) -> N
     record = asdict(manifest) | {
         "seconds": round(seconds, 3),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "files": record_files(partial, without=UNRECORDED),
     }
     write_json(partial / MANIFEST, record)
     (partial / FINGERPRINT).unlink(missing_ok=True)  # from here on the folder is finished, wherever it stands

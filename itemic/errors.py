@@ -45,3 +45,8 @@ class ArtifactError(ItemicError):
 
 class ConfigError(ItemicError):
     """An argument or a recipe key has a value that can't work."""
+
+
+def missing_extra(who: str, package: str, extra: str) -> ConfigError:
+    """The error of something that needs a package which comes with an extra of itemic alone."""
+    return ConfigError(f"{who} needs {package}", f'Install it with `pip install "itemic[{extra}]"`.')

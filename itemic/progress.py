@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -32,11 +33,29 @@ log = logging.getLogger("itemic")
 
 
 def setup_logging(verbose: bool = False) -> None:
-    """Send the package's log lines to the console; called once by the command line, never on import."""
-    handler = _Handler(console=console, show_path=False, markup=False, show_level=False)
-    log.handlers[:] = [handler]
+    """Send the package's log lines to the console; called once by the command line, never on import. On a terminal
+    they go around the bars, elsewhere each is one plain line."""
+    log.handlers[:] = [_fitting_handler()]
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     log.propagate = False
+
+
+@contextmanager
+def log_to(file: Path) -> Iterator[Callable[[str], None]]:
+    """Append the package's log lines to a file too, whatever the console shows of them; hands out what writes a line
+    into the file alone."""
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(_Line(datefmt="%Y-%m-%d %H:%M:%S"))
+    level = log.level
+    if not log.isEnabledFor(logging.INFO):
+        log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield lambda text: handler.emit(logging.LogRecord(log.name, logging.INFO, "", 0, "%s", (text,), None))
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        handler.close()
 
 
 def make_progress(*extra: TextColumn, shown: bool = True) -> Progress:
@@ -71,11 +90,39 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
             bar.advance()
 
 
+def _fitting_handler() -> logging.Handler:
+    if sys.stderr.isatty():
+        return _Handler(
+            console=console, show_path=False, markup=False, show_level=False, log_time_format="%H:%M:%S"
+        )
+    handler = _Stderr()
+    handler.setFormatter(_Line(datefmt="%H:%M:%S"))
+    return handler
+
+
 class _Handler(RichHandler):
     """Log lines may name items: their control codes are made visible."""
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record), lines=True)
+
+
+class _Line(logging.Formatter):
+    """Time and message, plain text; of a message of several lines the others are set in."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = self.formatTime(record, self.datefmt)
+        warning = "warning: " if record.levelno >= logging.WARNING else ""
+        text = visible(f"{warning}{record.getMessage()}", lines=True)
+        return f"{time} {text}".replace("\n", "\n" + " " * (len(time) + 1))
+
+
+class _Stderr(logging.Handler):
+    """Whatever stderr is when a line comes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.flush()
 
 
 class _Description(ProgressColumn):

@@ -1,5 +1,5 @@
-"""The names of all table columns, once. Tables meet only through these. And what opens and closes thoughts in a
-conversation."""
+"""The names of all table columns, once. Tables meet only through these. And what conversations begin with, and what
+opens and closes thoughts in them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ SEGMENTS: Final = (
     "segments"  # [{"type": "text", "text": ...}], null where messages are given; "loss": false is ours
 )
 METADATA: Final = "metadata"
+SYSTEM: Final = "You are the recommender of an online shop. Every item of its catalogue has a semantic ID."
 THINK_START: Final = "<think>"
 THINK_END: Final = "</think>"
 CONVERSATION_COLUMNS: Final = (UUID, SOURCE, MESSAGES, SEGMENTS, METADATA)

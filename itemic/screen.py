@@ -47,4 +47,4 @@ def rendered(*parts: RenderableType, width: int = WIDE) -> str:
     with screen.capture() as captured:
         for part in parts:
             screen.print(part)
-    return captured.get().rstrip("\n")
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())

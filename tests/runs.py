@@ -32,7 +32,7 @@ stages:
     validate_every: epoch
     validate_requests: 20
     validate_beams: 10
-    checkpoint_every: 2
+    checkpoints: {every: 2}
 evaluate:
   beams: 20
   k: [5, 10]

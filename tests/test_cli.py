@@ -131,7 +131,7 @@ def test_recommend_answers_as_the_evaluation_did(finished: Path, tried: Any) -> 
     table = pl.read_parquet(sorted((root / "evaluate/model").glob("part-*.parquet")))
     for request in (0, 17, 59):
         history = [dataset.item_ids[row] for row in requests.history(request)]
-        status, out, _ = tried("recommend", root, "--item-history", ",".join(history), "-k", "5", "--json")
+        status, out, _ = tried("recommend", root, "--history", ",".join(history), "-k", "5", "--json")
         assert status == 0
         answer = json.loads(out)
         assert [item["item_id"] for item in answer["history"]] == history
@@ -140,6 +140,27 @@ def test_recommend_answers_as_the_evaluation_did(finished: Path, tried: Any) -> 
         assert scores == pytest.approx(table["scores"][request].to_list()[:5], abs=1e-4)
         titles = dict(zip(dataset.item_ids, dataset.items["title"], strict=True))
         assert all(item["title"] == titles[item["item_id"]] for item in answer["items"])
+
+
+def test_a_model_s_own_folder_answers_as_its_run_does(finished: Path, tried: Any) -> None:
+    root = finished / "run"
+    dataset = Dataset.load(root / "data")
+    user = str(dataset.sequences.users[5])
+    history = ",".join(dataset.item_ids[row] for row in dataset.sequences[5])
+    asked = ["-k", "5", "--beams", "20", "--json"]
+    answers = []
+    for arguments in (
+        [root, "--user", user],
+        [root / "train.all", "--user", user, "--dataset", root / "data"],
+        [root / "train.all", "--history", history],
+    ):
+        status, out, _ = tried("recommend", *arguments, *asked)
+        assert status == 0
+        answers.append(json.loads(out) | {"user": None})
+    assert answers[0] == answers[1] == answers[2]
+    status, _, err = tried("recommend", root / "train.all", "--user", user)
+    assert status == 2
+    assert "is a model, which knows no users" in err
 
 
 def test_recommend_for_a_user_shows_history_and_ranking(finished: Path, tried: Any) -> None:
@@ -162,9 +183,9 @@ def test_recommend_refuses_what_it_can_t_answer(finished: Path, tmp_path: Path, 
     root = finished / "run"
     for arguments, message in [
         (["--user", "nobody"], "has no user 'nobody'"),
-        (["--item-history", "OUT000001,XYZ9"], "has no item 'XYZ9'"),
+        (["--history", "OUT000001,XYZ9"], "has no item 'XYZ9'"),
         ([], "needs a user or a history"),
-        (["--user", "u01", "--item-history", "a"], "needs a user or a history"),
+        (["--user", "u01", "--history", "a"], "needs a user or a history"),
     ]:
         status, _, err = tried("recommend", root, *arguments)
         assert status == 2
@@ -172,7 +193,7 @@ def test_recommend_refuses_what_it_can_t_answer(finished: Path, tmp_path: Path, 
         assert "→" in err
     status, _, err = tried("recommend", tmp_path, "--user", "u01")
     assert status == 2
-    assert "is not the folder of a run" in err
+    assert "is neither the folder of a run nor a model's" in err
 
 
 def test_an_index_of_another_digest_is_refused(copied: Path, tried: Any) -> None:
@@ -395,9 +416,17 @@ def test_a_csv_with_a_missing_column(tmp_path: Path, tried: Any) -> None:
 
 def test_an_item_that_is_not_in_the_catalogue(tmp_path: Path, tried: Any) -> None:
     raw = _letter(tmp_path / "raw", u9=["a", "zz", "b"])
-    refused(tried, raw, tmp_path / "data", "X.inter.json", "'zz'")
-    status, _, _ = tried("data", "import", raw, "-o", tmp_path / "data", "--on-bad-row", "drop")
-    assert status == 0
+    strict = ["data", "import", raw, "-o", tmp_path / "data", "--missing-text", "error"]
+    status, _, err = tried(*strict)
+    assert status == 2
+    assert "X.inter.json" in err
+    assert "'zz'" in err
+    assert not (tmp_path / "data").exists()
+    assert tried(*strict[:-2])[0] == 0
+    assert "zz" in Dataset.load(tmp_path / "data").item_ids
+    status, _, err = tried(*strict[:-2], "-s", "missing_text=drop")
+    assert status == 2
+    assert "--missing-text" in err
 
 
 def test_a_folder_of_no_known_format(tmp_path: Path, tried: Any) -> None:

@@ -167,3 +167,38 @@ def test_bad_input_is_told(made: Path, tmp_path: Path, tried: Any) -> None:
         assert message in err
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "x.json").exists()
+
+
+def test_a_dataset_is_exported_with_its_semantic_ids(made: Path, tmp_path: Path, tried: Any) -> None:
+    export = ("data", "export", made / "data", "--format")
+    status, out, _ = tried(*export, "minionerec", "-o", tmp_path / "Shop", "--index", made / "index")
+    assert (status, out.splitlines()[1:]) == (0, ["not in these files: times; ratings"])
+    data = Dataset.load(made / "data")
+    status, out, _ = tried(
+        "data", "import", tmp_path / "Shop", "-o", tmp_path / "again", "--split", "published"
+    )
+    assert status == 0
+    again = Dataset.load(tmp_path / "again")
+    assert again.items.equals(data.items)
+    assert len(again.split("test")) == len(data.split("test"))
+
+
+def test_an_export_that_fails_leaves_nothing(made: Path, tmp_path: Path, tried: Any) -> None:
+    export = ("data", "export", made / "data", "-o", tmp_path / "Shop", "--format")
+    status, _, err = tried(*export, "openonerec")
+    assert (status, list(tmp_path.iterdir())) == (2, [])
+    assert "Give the dataset's index" in err
+    status, _, err = tried(*export, "sqlite")
+    assert (status, list(tmp_path.iterdir())) == (2, [])
+    assert "minionerec, letter" in err
+
+
+def test_vectors_are_written_and_built_from_again(made: Path, tmp_path: Path, tried: Any) -> None:
+    status, out, _ = tried("sid", "embed", made / "data", "-o", tmp_path / "vectors")
+    (file,) = (tmp_path / "vectors").glob("*.emb-lsa.npy")
+    assert (status, np.load(file).dtype) == (0, np.float32)
+    assert f"{file}: {ITEMS} vectors" in out
+    build = ("sid", "build", made / "data", "-o", tmp_path / "again", "--levels", "8,8,8")
+    path = ("--encoder", "precomputed", "--encoder-option", f"path={file}")
+    assert tried(*build, *path)[0] == 0
+    assert ItemIndex.load(tmp_path / "again").digest == ItemIndex.load(made / "index").digest

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import typer.main
 
 import itemic
@@ -18,14 +21,18 @@ from itemic.cli.app import app, call
 from itemic.pipeline import Run
 from itemic.pipeline.run import check_tasks
 from itemic.recipe import check_recipe, load_recipe
+from itemic.recipe.shipped import SHIPPED, find_recipe
 from tests.conftest import SHARED
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+RECIPES = sorted(SHIPPED.glob("*.yaml"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 ELSEWHERE = ("git", "cd", "pip", "export", "source", "pytest", "tensorboard")  # commands that aren't ours
 UNCOMMENTED = re.compile(r"#.*")
+INLINE = re.compile(
+    r"(?<!`)`(itemic (?!COMMAND)[^`…]+)`(?!`)"
+)  # commands within a sentence; … leaves something out
 OTHERS = {  # what recipes read that users bring along, and what stands in for it here
     "QWEN3_8B": "qwen3-8b",
     "OPENONEREC_BASE": "qwen3-1.7b",
@@ -36,7 +43,7 @@ OTHERS = {  # what recipes read that users bring along, and what stands in for i
     "OPENONEREC_SFT": None,
 }
 # ours, but not for a test to run: they take long, or need a run that did
-LONG = (("run",), ("recommend",), ("model", "expand"), ("model", "curves"), ("evaluate",))
+LONG = (("run",), ("recommend",), ("report",), ("model", "expand"), ("model", "curves"), ("evaluate",))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -89,7 +96,13 @@ def test_every_command_is_known(document: Path, words: list[str]) -> None:
         makefile = (ROOT / "Makefile").read_text("utf-8")
         assert all(re.search(rf"^{target}:", makefile, re.M) for target in rest if "=" not in target)
     elif head in ("python", ".venv/bin/python"):
-        assert (ROOT / rest[0]).is_file(), f"{document.name} names {rest[0]}"
+        if rest[0] == "-c":
+            compile(rest[1], document.name, "exec")
+        elif rest[0] == "-m":
+            assert importlib.util.find_spec(rest[1]), f"{document.name} runs {rest[1]}"
+        else:
+            shown = f"# {rest[0]}\n" in document.read_text("utf-8")  # the document says what is in the file
+            assert shown or (ROOT / rest[0]).is_file(), f"{document.name} names {rest[0]}"
     elif head in ("torchrun", "deepspeed"):
         parse(rest[rest.index("itemic") + 1 :])  # test_launchers.py starts them
     elif head.startswith(".venv/bin/"):
@@ -98,12 +111,35 @@ def test_every_command_is_known(document: Path, words: list[str]) -> None:
         assert head in ELSEWHERE, f"{document.name} shows a command that no test knows: {head}"
 
 
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.is_file()], ids=lambda path: path.name)
+def test_commands_in_sentences_are_known(document: Path) -> None:
+    """Their names and options, that is: what has to be given besides may be missing."""
+    for text in INLINE.findall(document.read_text("utf-8")):
+        words = shlex.split(text.replace("\n", " "))[1:]
+        command: Any = typer.main.get_command(app)
+        while words and hasattr(command, "commands") and not words[0].startswith("-"):
+            assert words[0] in command.commands, f"{document.name} names {text!r}"
+            command = command.commands[words.pop(0)]
+        options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        unknown = {word for word in words if re.match(r"--?[a-z]", word)} - options - {"--help"}
+        assert not unknown, f"{document.name}: {text!r} has {', '.join(unknown)}"
+
+
+def test_the_extras_are_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    explained = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "install.md").read_text("utf-8"), re.M)
+    assert sorted(explained) == sorted(project["optional-dependencies"])
+
+
 def parse(arguments: list[str]) -> None:
     """Let the real command line read the arguments, without doing anything; a recipe is read too."""
     command: Any = typer.main.get_command(app)
     context = None
     while True:
-        context = command.make_context(command.name or "itemic", list(arguments), parent=context)
+        try:
+            context = command.make_context(command.name or "itemic", list(arguments), parent=context)
+        except typer.Exit:  # --help and --version have done what they do
+            return
         if not hasattr(command, "resolve_command") or not arguments:
             break
         rest = [*context._protected_args, *context.args]
@@ -112,8 +148,8 @@ def parse(arguments: list[str]) -> None:
         _, command, arguments = command.resolve_command(context, rest)
     values = context.params
     recipe = values.get("recipe")
-    if recipe is not None and (ROOT / recipe).is_file() and needs_nothing(ROOT / recipe):
-        names = [planned.step.name for planned in plan(ROOT / recipe, values.get("override") or [])]
+    if recipe is not None and find_recipe(recipe).is_file() and needs_nothing(find_recipe(recipe)):
+        names = [planned.step.name for planned in plan(recipe, values.get("override") or [])]
         assert values.get("start") in (None, *names)
         assert values.get("until") in (None, *names)
 
@@ -123,7 +159,7 @@ def needs_nothing(recipe: Path) -> bool:
     return "ITEMIC_SHARED" not in recipe.read_text("utf-8") or SHARED.is_dir()
 
 
-def plan(recipe: Path, overrides: list[str]) -> list[Any]:
+def plan(recipe: str | Path, overrides: list[str]) -> list[Any]:
     os.environ.setdefault("ITEMIC_SHARED", str(SHARED))
     found = load_recipe(recipe, overrides)
     check_tasks(found)
@@ -173,13 +209,14 @@ def test_short_commands_run(
     document: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the order of the document, in a folder that looks like a checkout."""
+    if document.name == "tutorial.md":
+        pytest.skip("test_tutorial.py runs all of it")
     todo = [words for words in commands(document) if runnable(words)]
     if not todo:
         pytest.skip("no commands to run")
     (tmp_path / "checkout").mkdir()
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "data").symlink_to(shared.resolve())
-    (tmp_path / "checkout" / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.chdir(tmp_path / "checkout")
     monkeypatch.delenv("ITEMIC_SHARED", raising=False)
     for words in todo:

@@ -14,8 +14,9 @@ import pytest
 import typer.main
 
 from itemic.cli.app import app
+from itemic.recipe.shipped import SHIPPED
 
-LAUNCH = Path(__file__).resolve().parents[1] / "recipes" / "launch"
+LAUNCH = SHIPPED / "launch"
 SHELLS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 
 
@@ -42,7 +43,7 @@ def test_it_starts_what_it_says(file: Path, tmp_path: Path) -> None:
         fake.chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "NODES": "2", "HEAD": "node0"}
     environment |= {"SLURM_JOB_NODELIST": "node[0-1]", "SLURM_NNODES": "2", "SLURM_JOB_ID": "7"}
-    line = ["bash", str(file), "recipes/some recipe.yaml", "-s", "seed=3"]
+    line = ["bash", str(file), "my recipes/some recipe.yaml", "-s", "seed=3"]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
     words = shlex.split(done.stdout)
     start = words.index("run") - 1
@@ -52,7 +53,7 @@ def test_it_starts_what_it_says(file: Path, tmp_path: Path) -> None:
     context = command.make_context("itemic", words[start + 1 :])
     _, run, rest = command.resolve_command(context, [*context._protected_args, *context.args])
     values = run.make_context("run", rest, parent=context).params
-    assert str(values["recipe"]) == "recipes/some recipe.yaml"
+    assert str(values["recipe"]) == "my recipes/some recipe.yaml"
     strategy = "deepspeed" if file.name == "deepspeed.sh" else "fsdp"
     assert values["override"][0] == f"distribution.strategy={strategy}"
     assert values["override"][-1] == "seed=3"

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 STEPS = [
     *("-s", "stages.0.block_tokens=256", "-s", "stages.0.precision=float32"),
     *("-s", "stages.1.block_tokens=128", "-s", "stages.1.precision=float32"),
-    *("-s", "stages.1.learning_rate=2e-4", "-s", "stages.1.checkpoint_every=10"),
+    *("-s", "stages.1.learning_rate=2e-4", "-s", "stages.1.checkpoints.every=10"),
 ]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "itemic"]
 

@@ -20,7 +20,6 @@ from itemic.recipe import load_recipe
 from itemic.sid.index import ItemIndex
 from tests.model.helpers import family_folder
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 ALONE = """\
 name: alone
 index: {levels: [8, 8]}
@@ -173,7 +172,7 @@ def test_the_shipped_stages_run_one_after_the_other(folder: Path, monkeypatch: p
     changes = [word for each in (*smaller, "index.levels=[8,8,8]") for word in ("-s", each)]
     models = {}
     for name in ("stage1", "stage2", "sft"):
-        recipe = RECIPES / f"openonerec-{name}.yaml"
+        recipe = f"openonerec-{name}"
         assert call(["run", str(recipe), *changes]) == 0
         models[name] = Model.load(folder / "runs" / f"openonerec-{name}" / f"train.{name}")
         begun = Model.load(folder / "runs" / f"openonerec-{name}" / "model")

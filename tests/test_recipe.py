@@ -95,6 +95,16 @@ evaluate:
     [
         ({"name": "a/b"}, "1 name", "should match pattern"),
         ({"model": {}}, "2 model", "needs one of preset"),
+        (
+            {"data": {"format": "letter", "path": ".", "options": {"missing_text": "drop"}}},
+            "6 data.options.missing_text",
+            "in data itself",
+        ),
+        (
+            {"data": {"format": "letter", "path": ".", "options": {"seed": 1}}},
+            "6 data.options.seed",
+            "at the top of the recipe",
+        ),
         ({"model": {"preset": "qwen3-nan"}}, "3 model.preset", "did you mean 'qwen3-nano'?"),
         ({"model": {"preset": "qwen3-nano", "tie": True}}, "4 model.tie", "no meaning beside preset"),
         ({"model": {"preset": "qwen3-nano", "init": "moments"}}, "4 model.init", "unknown init"),

@@ -102,7 +102,7 @@ def test_a_script_and_its_data_become_a_recipe_that_says_the_same(tmp_path: Path
         "supervise": "all",
         "think_pattern": False,
         "gradient_checkpointing": True,
-        "checkpoint_every": 50,
+        "checkpoints": {"every": 50},
         "log_every": 5,
         "precision": "bfloat16",
         "minibatch_size": 16384,

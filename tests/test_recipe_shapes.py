@@ -27,7 +27,7 @@ LAYERS_8B = 36 * (4096 * (4096 + 1024 + 1024) + 4096 * 4096 + 3 * 4096 * 12288)
 @pytest.mark.parametrize("size", WIDTH)
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "sft"])
 def test_openonerec(stage: str, size: str) -> None:
-    recipe, _ = check_recipe(ROOT / "recipes" / f"openonerec-{stage}.yaml")
+    recipe, _ = check_recipe(f"openonerec-{stage}")
     found = recipe_shapes(recipe, CONFIGS / f"qwen3-{size}.json")
     assert (found.vocabulary, found.first, found.last) == (176_384, 151_669, 176_246)
     (shape,) = found.stages
@@ -39,7 +39,7 @@ def test_openonerec(stage: str, size: str) -> None:
 @pytest.mark.parametrize("train", ["all", "lora", "qlora"])
 def test_onerec_think_8b(train: str, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ITEMIC_SHARED", str(shared))
-    recipe, _ = check_recipe(ROOT / "recipes" / "onerec-think-8b.yaml", [f"stages.1.train={train}"])
+    recipe, _ = check_recipe("onerec-think-8b", [f"stages.1.train={train}"])
     steps = [planned.step.name for planned in Run.of(recipe, "/nowhere/at/all").plan()]
     assert steps[3:6] == ["model", "train.embeddings", "train.all"]
     found = recipe_shapes(recipe, CONFIGS / "qwen3-8b.json")
@@ -129,7 +129,7 @@ stages: [{name: all}]
 def test_the_command_line(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENONEREC_BASE", "OPENONEREC_DATA"):
         monkeypatch.delenv(name, raising=False)
-    recipe, config = ROOT / "recipes" / "openonerec-stage1.yaml", CONFIGS / "qwen3-0.6b.json"
+    recipe, config = "openonerec-stage1", CONFIGS / "qwen3-0.6b.json"
     assert call(["check", str(recipe), "--shapes", "--config", str(config)]) == 0
     shown = capfd.readouterr().out
     assert "176,384 rows" in shown

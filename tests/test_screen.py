@@ -84,6 +84,16 @@ def test_the_page_of_semantic_ids_holds_titles_and_no_tags(run: Path, tmp_path: 
     assert "<script" not in page
 
 
+def test_the_page_of_a_run_does_too(run: Path, tmp_path: Path) -> None:
+    assert call(["report", str(run), "-o", str(tmp_path / "run.html")]) == 0
+    for page in ((tmp_path / "run.html").read_text(), (run / "report" / "report.html").read_text()):
+        for title in ("[bold]x[/bold] [/]", "␛[31mred␛[0m", "\\u202eright to left", "&lt;script&gt;alert(1)"):
+            assert title in page
+        assert "[/] &lt;b&gt;: [red]paper" in page
+        assert not {"\x1b", "\u202e"} & set(page)
+        assert "<script" not in page
+
+
 def test_errors_and_logs_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     _complain(DataError("no item '[/] \x1b[31m'", "Try [bold]\u202e[/]."))
     told = capsys.readouterr().err

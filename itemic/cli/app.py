@@ -7,28 +7,32 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import data, evaluate, init, model, recipe, run, sid_report, state, tasks
+from itemic.cli import data, evaluate, init, model, recipe, run, sid_report, state, tasks, train
 from itemic.cli.common import say
+from itemic.cli.help import Group, add_examples
 from itemic.errors import ItemicError
 
 app = typer.Typer(
     name="itemic",
     help="Turns a catalogue and an interaction log into a language model that recommends.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("init")(init.init)
-app.command("run")(run.run)
-app.command("check")(run.check)
-app.command("recommend")(run.recommend)
-app.add_typer(recipe.app, name="recipe")
-app.add_typer(data.app, name="data")
-app.add_typer(sid_report.app, name="sid")  # sid.app, and the commands that sid_report.py adds to it
-app.add_typer(model.app, name="model")
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(evaluate.app, name="evaluate")
+RUNS, ROOMS = "A run of a recipe", "Room by room"
+for command in (init.init, run.run, run.check, run.recommend, run.report):
+    app.command(command.__name__, rich_help_panel=RUNS)(command)
+app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
+app.add_typer(recipe.app, name="recipe", cls=Group, rich_help_panel=RUNS)
+app.add_typer(data.app, name="data", cls=Group, rich_help_panel=ROOMS)
+# sid.app, and the commands that sid_report.py adds to it
+app.add_typer(sid_report.app, name="sid", cls=Group, rich_help_panel=ROOMS)
+app.add_typer(tasks.app, name="tasks", cls=Group, rich_help_panel=ROOMS)
+app.add_typer(model.app, name="model", cls=Group, rich_help_panel=ROOMS)
+app.add_typer(evaluate.app, name="evaluate", cls=Group, rich_help_panel=ROOMS)
+add_examples(app)
 
 FAULT = 2
 INTERRUPTED = 130
@@ -62,6 +66,7 @@ def main() -> None:
 
 def call(arguments: list[str]) -> int:
     """Run one command line and give its exit status: 2 for what the user can mend, 130 for Ctrl-C."""
+    state.arguments = arguments
     try:
         result = app(arguments, standalone_mode=False)
         status = result if isinstance(result, int) else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,11 @@ def artifact(
     plain = json.loads(json.dumps(dict(config), default=str))
     manifest = Manifest(kind, plain, digests, seed, versions=versions("polars", "torch", "transformers"))
     with building(output, manifest, resume=False) as folder:
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     typer.echo(f"wrote {output}")
 
 

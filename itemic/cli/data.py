@@ -14,6 +14,7 @@ from itemic.cli.common import (
     Set,
     artifact,
     load_dataset,
+    load_index,
     print_json,
     print_table,
     settings,
@@ -23,7 +24,7 @@ from itemic.cli.common import (
 if TYPE_CHECKING:
     from itemic.data.settings import FilterRule
 
-app = typer.Typer(help="Datasets: import, describe, simulate.", no_args_is_help=True)
+app = typer.Typer(help="Datasets: import, export, describe, simulate.", no_args_is_help=True)
 SPLITS = "leave-one-out, leave-last-out, temporal or published"
 Split = Annotated[str, typer.Option(help=f"{SPLITS}.")]
 Limit = Annotated[int | None, typer.Option(min=1, rich_help_panel="A quick trial on a part")]
@@ -67,12 +68,20 @@ def import_(
     """Read raw files into a dataset folder."""
     from itemic.data import apply_filters, describe, description_table, read
     from itemic.data.split import choose_split
+    from itemic.errors import ConfigError
 
     start_logging()
     options, rules = settings(option), settings(filter)
-    limits = {"limit_users": limit_users, "limit_items": limit_items, "limit_rows": limit_rows}
-    reading = {"on_bad_row": on_bad_row, "missing_text": missing_text} | limits
-    dataset = read(format, path, seed=seed, **reading, **options)
+    reading: dict[str, Any] = {"on_bad_row": on_bad_row, "missing_text": missing_text}
+    reading |= {
+        "seed": seed,
+        "limit_users": limit_users,
+        "limit_items": limit_items,
+        "limit_rows": limit_rows,
+    }
+    for key in reading.keys() & options.keys():
+        raise ConfigError(f"-s {key} is no option of a format", f"Give --{key.replace('_', '-')} instead.")
+    dataset = read(format, path, **reading, **options)
     if rules:
         dataset = apply_filters(dataset, _filter_rule(rules))
     rule = choose_split(dataset.rule, method=split, **({"history": history} if history else {}))
@@ -110,6 +119,29 @@ def describe(
     if plot is not None:
         plot_description(dataset, plot)
         typer.echo(f"wrote {plot}", err=as_json)
+
+
+@app.command()
+def export(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
+    output: Output,
+    format: Annotated[
+        str, typer.Option(help="minionerec, letter, recbole, onerec-think or openonerec.", show_default=False)
+    ],
+    index: Annotated[
+        Path | None,
+        typer.Option(help="Semantic IDs to write as well: an index folder, a run's or a model's."),
+    ] = None,
+) -> None:
+    """Write a dataset as the files of another system; they are called as the folder is."""
+    from itemic.sid.export import export_dataset
+
+    found = load_dataset(dataset)
+    sids = None if index is None else load_index(index)
+    with artifact(output, "export", {"format": format}, {"dataset": dataset}) as folder:
+        lost = export_dataset(found, folder, format, index=sids, name=output.resolve().name)
+    if lost:
+        typer.echo(f"not in these files: {'; '.join(lost)}")
 
 
 @app.command()

@@ -19,7 +19,7 @@ from itemic.cli.common import (
     start_logging,
 )
 
-app = typer.Typer(help="Rankings: rank, score, compare.", no_args_is_help=True)
+app = typer.Typer(help="Rankings: rank, score, compare, export.", no_args_is_help=True)
 Cuts = Annotated[str, typer.Option("-k", help="Cuts of the metrics.")]
 
 
@@ -32,20 +32,28 @@ def rank(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="The ranking; gone on with.")
     ],
-    task: Annotated[str, typer.Option(help="Whose prompt is asked.")] = "C",
+    task: Annotated[
+        str | None,
+        typer.Option(help="Whose prompt is asked.", show_default="what the model was trained with"),
+    ] = None,
     options: Set = None,
     split: Annotated[str, typer.Option(help="valid or test.")] = "test",
     beams: Annotated[int, typer.Option(help="Width of the search.", min=1)] = 50,
     k: Annotated[int, typer.Option("-k", help="Items kept for each request.", min=1)] = 20,
     normalize: Annotated[str, typer.Option(help="What scores are over: vocab, level or legal.")] = "vocab",
     exclude_history: Annotated[bool, typer.Option(help="Leave out what the history has.")] = False,
-    thinking: Annotated[str | None, typer.Option(help="How prompts end: no_think or empty.")] = None,
+    thinking: Annotated[
+        str | None,
+        typer.Option(
+            help="How prompts end: no_think or empty.", show_default="as the model's template has it"
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Requests that are searched at once.", min=1)] = 32,
-    name: Annotated[str | None, typer.Option(help="In tables; the folder's by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="In tables.", show_default="the folder's")] = None,
 ) -> None:
-    """Let a model rank the whole catalogue for every request of a split, exactly, by constrained beams.
+    """Rank the whole catalogue for every request of a split, exactly, with a model and constrained beams.
 
-    -s gives the task's options, which must be those that the model was trained with.
+    -s gives options of --task, which should be those that the model was trained with.
     """
     from itemic.errors import ConfigError
     from itemic.evaluate.recommend import recommend
@@ -55,6 +63,9 @@ def rank(
 
     if split not in ("valid", "test"):
         raise ConfigError(f"--split is {split!r}", "Use valid or test.")
+    if options and task is None:
+        raise ConfigError("-s gives options of no task", "Name it with --task.")
+    asked = None if task is None else make_task(task, **settings(options))
     start_logging()
     data = load_dataset(dataset)
     with joined() as ranks:
@@ -62,7 +73,7 @@ def rank(
     recommend(
         Model.load(model, device=device),
         data.split(split),
-        task=make_task(task, **settings(options)),
+        task=asked,
         dataset=data,
         beams=beams,
         k=k,
@@ -81,7 +92,9 @@ def score(
     ranking: Annotated[Path, typer.Argument(help="The folder of a ranking.")],
     dataset: Annotated[Path | None, typer.Option("--dataset", help="What was ranked; adds slices.")] = None,
     k: Cuts = "1,5,10,20",
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.json")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="Keep the report.")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -130,6 +143,52 @@ def compare(
         print_table(found.table())
         if found.differences:
             print_table(found.differences_table())
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or that of a ranking.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Metrics and predictions, a request a line.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", metavar="FILE", help="Predictions; the metrics go beside it, to FILE.metrics.csv."
+        ),
+    ] = None,
+    ranker: Annotated[str, typer.Option(help="Of a run: model, or a baseline.")] = "model",
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="Of a ranking: whose titles it has.")
+    ] = None,
+    k: Cuts = "1,5,10,20",
+    seed: Seed = 0,
+) -> None:
+    """Write what was recommended to whom, and what that is worth, as plain files.
+
+    Each prediction has request, user, rank, item, title, score, semantic_id, target, target_title and hit; where
+    targets are not known there is no hit and nothing is measured.
+    """
+    from itemic.errors import ConfigError
+    from itemic.evaluate.predictions import export_csv, export_json, export_metrics
+    from itemic.evaluate.ranking import Ranking
+    from itemic.evaluate.report import score
+
+    if json_file is None and csv_file is None:
+        raise ConfigError("nothing to write", "Give --json FILE, --csv FILE or both.")
+    inside = run / "evaluate"
+    found = Ranking.load(inside / ranker if inside.is_dir() else run)
+    if dataset is None and inside.is_dir():
+        dataset = run
+    data = load_dataset(dataset) if dataset is not None else None
+    report = score(found, data, k=[cut for cut in _cuts(k) if cut <= found.head.k], seed=seed)
+    if json_file is not None:
+        export_json(found, report, data, json_file)
+        typer.echo(f"{json_file}: metrics and predictions of {len(found)} requests")
+    if csv_file is not None:
+        export_csv(found, data, csv_file)
+        export_metrics(report, metrics := csv_file.with_name(f"{csv_file.name}.metrics.csv"))
+        typer.echo(f"{csv_file}: predictions of {len(found)} requests, {metrics.name}: their metrics")
 
 
 def _cuts(text: str) -> list[int]:

@@ -16,6 +16,7 @@ from itemic.cli.common import (
     load_dataset,
     load_index,
     print_json,
+    print_table,
     say,
     settings,
     start_logging,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from itemic.model.model import Model
 
 app = typer.Typer(
-    help="Language models that speak items: new, expand, reindex, export, check, show, curves.",
+    help="Language models that speak items: make, check, export, checkpoints.",
     no_args_is_help=True,
 )
 Index = Annotated[Path, typer.Option("--index", help="The index whose tokens it gets.")]
@@ -65,14 +66,22 @@ def new(
 
 @app.command()
 def expand(
-    base: Annotated[Path, typer.Argument(help="The folder of a Hugging Face causal language model.")],
+    base: Annotated[
+        str, typer.Argument(help="A Hugging Face causal language model: its folder, or its name on the hub.")
+    ],
     index: Index,
     output: Output,
     dataset: Annotated[Path | None, typer.Option("--dataset", help="Needed for --init text.")] = None,
     init: Annotated[str, typer.Option(help="Of the new rows: moments, text or mean.")] = "moments",
     pad_to: Annotated[int, typer.Option(help="Rows are a multiple of this.", min=1)] = 256,
     tie: Annotated[
-        bool | None, typer.Option("--tie/--untie", help="Whether the head is the embedding matrix.")
+        bool | None,
+        typer.Option(
+            "--tie/--untie", help="Whether the head is the embedding matrix.", show_default="as in the base"
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Of a model on the hub: a branch, a tag or a commit.")
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -81,9 +90,10 @@ def expand(
 
     start_logging()
     data = load_dataset(dataset) if dataset is not None else None
-    model = expand(base, load_index(index), init=init, pad_to=pad_to, tie=tie, dataset=data, seed=seed)
-    config = {"init": init, "pad_to": pad_to, "tie": tie}
-    with artifact(output, "model", config, {"base": base, "index": index}, seed) as folder:
+    ours = load_index(index)
+    model = expand(base, ours, init=init, pad_to=pad_to, tie=tie, dataset=data, seed=seed, revision=revision)
+    config = {"base": base, "revision": revision, "init": init, "pad_to": pad_to, "tie": tie}
+    with artifact(output, "model", config, {"base": Path(base), "index": index}, seed) as folder:
         model.save(folder)
     typer.echo(f"{model.lm.num_parameters():,} parameters, {len(model.tokenizer):,} tokens")
 
@@ -107,13 +117,20 @@ def reindex(
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="A model folder, or a checkpoint of a training (step-…).")],
+    source: Annotated[
+        Path, typer.Argument(help="A model folder, a checkpoint (step-…), or a run with --checkpoint.")
+    ],
     output: Output,
+    checkpoint: Annotated[
+        int | None, typer.Option(metavar="STEP", help="Of a run: the checkpoint of this step.", min=1)
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="For --checkpoint: of this stage.")] = None,
     base: Annotated[
         Path | None, typer.Option("--base", help="For a checkpoint: the model that its stage began from.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16; by default its own.")
+        str | None,
+        typer.Option(help="Of the weights: float32, bfloat16 or float16.", show_default="as they are"),
     ] = None,
     average: Annotated[
         bool,
@@ -124,12 +141,43 @@ def export(
 ) -> None:
     """Write a plain Hugging Face folder with a model card."""
     start_logging()
+    if checkpoint is not None:
+        from itemic.pipeline.checkpoints import find_checkpoint
+
+        found = find_checkpoint(source, checkpoint, stage)
+        source, base = found.folder, base or found.base
     model = _folder_or_checkpoint(source, base, average)
     config = {"dtype": dtype, "average": average}
     inputs = {"source": source} | ({} if base is None else {"base": base})
     with artifact(output, "model", config, inputs) as folder:
         model.save(folder, dtype=dtype)
     typer.echo(f"{model.lm.num_parameters():,} parameters, {len(model.index):,} items")
+
+
+@app.command()
+def checkpoints(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or one of its train.STAGE.")],
+    as_json: AsJson = False,
+) -> None:
+    """List the checkpoints that are kept, with their validations (a stage's checkpoints: {keep: all} keeps them)."""
+    from itemic.pipeline.checkpoints import list_checkpoints
+
+    found = list_checkpoints(run)
+    if as_json:
+        print_json([kept.to_json() for kept in found])
+        return
+    if not found:
+        typer.echo(f"{run} keeps no checkpoints")
+        return
+    from rich.table import Table
+
+    metrics = list(dict.fromkeys(key for kept in found for key in kept.metrics if "@" in key))
+    table = Table("stage", "step", "saved", "size", *metrics, "")
+    for kept in found:
+        numbers = [f"{kept.metrics[key]:.4f}" if key in kept.metrics else "" for key in metrics]
+        size, saved = f"{kept.size / 1e6:,.1f} MB", f"{kept.saved:%Y-%m-%d %H:%M:%S}"
+        table.add_row(kept.stage, str(kept.step), saved, size, *numbers, "best" if kept.best else "")
+    print_table(table)
 
 
 def _folder_or_checkpoint(source: Path, base: Path | None, average: bool = True) -> Model:

@@ -1,4 +1,4 @@
-"""``itemic recipe``: recipes from other systems' settings."""
+"""``itemic recipe``: the recipes that come with the package, and recipes from other systems' settings."""
 
 from __future__ import annotations
 
@@ -7,14 +7,53 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli.common import say
+from itemic.cli.common import AsJson, print_json, say
 
-app = typer.Typer(help="Recipes: import other systems' settings.", no_args_is_help=True)
+app = typer.Typer(help="Recipes: list, show, copy, import other systems' settings.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="What `itemic recipe list` shows.")]
 
 
-@app.callback()
-def _recipe() -> None:
-    """Recipes: import other systems' settings."""
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """The recipes that come with itemic, and the files that go with them."""
+    from itemic.recipe.shipped import companion_names, describe_recipe, recipe_names
+
+    about = {name: describe_recipe(name) for name in recipe_names()}
+    if as_json:
+        print_json({"recipes": about, "files": companion_names()})
+        return
+    wide = max(map(len, about))
+    for name, text in about.items():
+        say(f"{name:<{wide}}  {text}")
+    say("\nFiles that go with them, copied one by one or folder by folder:")
+    for name in companion_names():
+        say(f"  {name}")
+
+
+@app.command()
+def show(name: Name) -> None:
+    """Print a shipped recipe or file."""
+    from itemic.errors import ConfigError
+    from itemic.recipe.shipped import find_shipped
+
+    file = find_shipped(name)
+    if file.is_dir():
+        raise ConfigError(f"{name} is a folder", f"`itemic recipe copy {name}` writes its files.")
+    typer.echo(file.read_text(encoding="utf-8"), nl=False)
+
+
+@app.command()
+def copy(
+    name: Name,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="What to write.", show_default="its own name in this folder"),
+    ] = None,
+) -> None:
+    """Copy a shipped recipe, file or folder, to change it."""
+    from itemic.recipe.shipped import copy_shipped
+
+    say(f"wrote {copy_shipped(name, output)}")
 
 
 @app.command("import")

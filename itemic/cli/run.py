@@ -1,18 +1,22 @@
-"""``itemic run``, ``itemic check`` and ``itemic recommend``."""
+"""``itemic run``, ``itemic check``, ``itemic recommend`` and ``itemic report``."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from itemic.cli import state
 from itemic.cli.common import AsJson, print_json, print_table, say, start_logging
 
 if TYPE_CHECKING:
     from itemic.pipeline import Planned, Run
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file, see recipes/.")]
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A YAML file, or a name that `itemic recipe list` shows.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, e.g. stages.0.epochs=2."),
@@ -20,7 +24,9 @@ Overrides = Annotated[
 
 
 def check(
-    recipe: RecipeFile,
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a folder that a run or command made.")
+    ],
     override: Overrides = None,
     shapes: Annotated[
         bool,
@@ -35,10 +41,20 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Report all faults of a recipe at once, with their lines, and the files that it waits for."""
-    from itemic.recipe import check_recipe
+    """Report all faults of a recipe at once, with their lines, and the files that it waits for.
 
+    Of a folder, read all files and name each that is damaged, missing or new; the exit status is 1 where it is damaged.
+    """
+    from itemic.recipe import check_recipe
+    from itemic.recipe.shipped import find_recipe
+    from itemic.recipe.trackers import trackers_of
+    from itemic.trackers import check_trackers
+
+    if recipe.is_dir() and find_recipe(recipe) == recipe:
+        _check_folder(recipe, as_json)
+        return
     found, waiting = check_recipe(recipe, override or [])
+    told = check_trackers(trackers_of(found))
     stages = [str(stage.get("name", "train")) for stage in found.stages]
     seen = None
     if shapes or config is not None or tokens is not None:
@@ -46,14 +62,34 @@ def check(
 
         seen = recipe_shapes(found, config, tokens)
     if as_json:
-        about = {"name": found.name, "stages": stages, "waits_for": [str(fault) for fault in waiting]}
+        about = {
+            "name": found.name,
+            "stages": stages,
+            "waits_for": [str(fault) for fault in waiting],
+            "notes": told,
+        }
         print_json(about | {"shapes": None if seen is None else seen.to_json()})
         return
     say(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
     for fault in waiting:
         say(f"  it waits for {fault}")
+    for line in told:
+        say(f"  {line}")
     if seen is not None:
         print_table(seen.table())
+
+
+def _check_folder(folder: Path, as_json: bool) -> None:
+    from itemic.pipeline import verify_folder
+
+    found = verify_folder(folder)
+    if as_json:
+        print_json([held.to_json() for held in found])
+    else:
+        for held in found:
+            say(str(held))
+    if not all(held.ok for held in found):
+        raise typer.Exit(1)
 
 
 def run(
@@ -63,10 +99,21 @@ def run(
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/<name>")
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="STEP", help="Do this step and all after it again.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STEP",
+            help="Do this step and all after it again.",
+            show_default="what is stale",
+        ),
     ] = None,
-    until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop after this step.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="STEP", help="Stop after this step.", show_default="the last")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Do again what is up to date.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild/--no-rebuild", help="Make damaged steps again, or stop at them.")
+    ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
 ) -> None:
     """Run a recipe: whatever isn't up to date, step after step, resumable at any moment.
@@ -82,17 +129,19 @@ def run(
         from itemic.pipeline.run import check_tasks
 
         check_tasks(job.recipe)
-        _show_plan(job.plan(start=start, until=until, force=force), job)
+        _show_plan(job.plan(start=start, until=until, force=force, rebuild=rebuild), job)
         return
     start_logging()
-    plan = job.execute(start=start, until=until, force=force)
+    command = shlex.join(["itemic", *state.arguments])
+    plan = job.execute(start=start, until=until, force=force, rebuild=rebuild, command=command)
     if not plan:  # another rank than the first
         return
     if plan[-1].step.name == "report":
         from itemic.evaluate.compare import Comparison
-        from itemic.pipeline.work import COMPARISON
+        from itemic.pipeline.work import COMPARISON, PAGE
 
         print_table(Comparison.load(job.root / "report" / COMPARISON).table())
+        say(f"{job.root / 'report' / PAGE} shows the whole run")
     say(f"{job.root}: {plan[-1].step.name} is done")
 
 
@@ -105,11 +154,35 @@ def _show_plan(plan: list[Planned], job: Run) -> None:
     print_table(table)
 
 
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, finished or not.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The page.", show_default="RUN/report.html"),
+    ] = None,
+) -> None:
+    """Write a run as one HTML page: table, predictions, curves, semantic IDs, data, steps and recipe.
+
+    The step report writes such a page too, as report/report.html; this is for runs that go on, or without one.
+    """
+    from itemic.artifact import write_text
+    from itemic.pipeline.page import run_page
+
+    start_logging()
+    file = output or folder / "report.html"
+    page = run_page(folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, page)
+    say(f"wrote {file}")
+
+
 def recommend(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL", help="The folder of a finished run, or a model's own.")
+    ],
     user: Annotated[str | None, typer.Option(help="A user of the dataset.")] = None,
     history: Annotated[
-        str | None, typer.Option("--item-history", metavar="ID,ID,…", help="Items instead of a user.")
+        str | None, typer.Option("--history", metavar="ID,ID,…", help="Items instead of a user.")
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.", min=1)] = 10,
     beams: Annotated[
@@ -117,7 +190,14 @@ def recommend(
     ] = None,
     exclude_history: Annotated[
         bool | None,
-        typer.Option("--exclude-history/--allow-history", help="Whether known items may come again."),
+        typer.Option(
+            "--exclude-history/--allow-history",
+            help="Whether known items may come again.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="For a model's folder: the dataset that knows the user.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -125,7 +205,15 @@ def recommend(
     from itemic.pipeline.recommend import recommend_one
 
     items = [item.strip() for item in history.split(",")] if history is not None else None
-    answer = recommend_one(folder, user=user, items=items, k=k, beams=beams, exclude_history=exclude_history)
+    answer = recommend_one(
+        folder,
+        user=user,
+        items=items,
+        k=k,
+        beams=beams,
+        exclude_history=exclude_history,
+        dataset=dataset,
+    )
     if as_json:
         print_json(answer.to_json())
     else:

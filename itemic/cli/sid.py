@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from itemic.sid.index import ItemIndex
     from itemic.sid.tokenizer import ItemTokenizer
 
-app = typer.Typer(
-    help="Semantic IDs: build, assign, show, report, compare, convert, export.", no_args_is_help=True
-)
+app = typer.Typer(help="Semantic IDs: build, embed, judge, compare, take elsewhere.", no_args_is_help=True)
 
 
 @app.command()
@@ -41,7 +39,10 @@ def build(
     encoder: Annotated[
         str, typer.Option(help="Items to vectors; auto: lsa, or collaborative without texts.")
     ] = "auto",
-    encoder_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    encoder_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the encoder; the value is YAML."),
+    ] = None,
     quantizer: Annotated[str, typer.Option(help="Vectors to codes.")] = "rqkmeans",
     option: Set = None,
     levels: Annotated[str, typer.Option(help="Codes of each level.")] = "256,256,256,256",
@@ -83,6 +84,27 @@ def build(
         made.save(folder)
     stats = index.collisions
     typer.echo(f"{stats.items:,} items, {stats.sids:,} semantic IDs, collision rate {stats.rate:.2%}")
+
+
+@app.command()
+def embed(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
+    output: Output,
+    encoder: Annotated[str, typer.Option(help="Text to vectors.")] = "lsa",
+    encoder_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write the items' vectors as X.emb-ENCODER.npy, with their ids beside it; the encoder precomputed reads them."""
+    from itemic.sid.build import encode_items
+    from itemic.sid.encoders.npy import write_npy
+
+    start_logging()
+    data = load_dataset(dataset)
+    vectors, record = encode_items(data, encoder, seed=seed, options=settings(encoder_option))
+    name = f"{data.name}.emb-{encoder}.npy"
+    with artifact(output, "vectors", record, {"dataset": dataset}, seed) as folder:
+        write_npy(folder / name, data.item_ids, vectors)
+    typer.echo(f"{output / name}: {len(vectors):,} vectors of {vectors.shape[1]} numbers")
 
 
 @app.command()

@@ -46,14 +46,17 @@ def report_(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The dataset; a run's own by default. Adds duplicates, categories, examples.",
+            help="The dataset; adds duplicates, categories, examples.",
+            show_default="a run's own",
         ),
     ] = None,
     vectors: Vectors = None,
     encode: Annotated[
         bool, typer.Option(help="Make the vectors again with the index's encoder, where none are given.")
     ] = True,
-    name: Annotated[str | None, typer.Option(help="What to call the index.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call the index.", show_default="by dataset and quantizer")
+    ] = None,
     html: Html = None,
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -159,7 +162,7 @@ def export(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="The dataset, a run's own by default: onerec-think writes its texts."
+            metavar="FOLDER", help="The dataset; onerec-think writes its texts.", show_default="a run's own"
         ),
     ] = None,
 ) -> None:

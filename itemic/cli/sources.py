@@ -61,9 +61,6 @@ def side_by_side(found: Sequence[Measured], metrics: Sequence[str], seed: int) -
     """
     reports = _named(found)
     rankings = [one.ranking for one in found if one.ranking is not None]
-    if len({ranking.head.digest for ranking in rankings}) == 1 and len(rankings) == len(found):
-        split = next((report.split for report in reports if report.split), None)
-        reports = [replace(report, split=split) for report in reports]  # the same requests are of one split
     paired = len(rankings) == len(found) > 1
     table = compare(reports, metrics=metrics, rankings=rankings if paired else (), seed=seed)
     return table if paired or len(found) == 1 else replace(table, notes=[*table.notes, ALONE])

@@ -3,3 +3,4 @@
 from __future__ import annotations
 
 verbose = False
+arguments: list[str] = []  # of the whole command line

@@ -33,8 +33,12 @@ def build(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
     index: Index,
     output: Output,
-    task: Annotated[list[str] | None, typer.Option("--task", "-t", help="A to E or sequence.")] = None,
-    limit: Annotated[int | None, typer.Option(help="The most rows of each task.", min=1)] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", "-t", help="A to E or sequence.", show_default="A to E")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="The most rows of each task.", min=1, show_default="all")
+    ] = None,
     option: Set = None,
     seed: Seed = 0,
 ) -> None:
@@ -74,7 +78,9 @@ def validate(
 def preview(
     conversations: Rows,
     count: Annotated[int, typer.Option("-n", help="How many.", min=1)] = 5,
-    task: Annotated[str | None, typer.Option(help="Of one task or source alone.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of one task or source alone.", show_default="of all")
+    ] = None,
     index: Annotated[Path | None, typer.Option("--index", help="Highlights its semantic IDs.")] = None,
     seed: Seed = 0,
 ) -> None:

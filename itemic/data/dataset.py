@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.artifact import digest_of, write_json
+from itemic.artifact import digest_of, verify, write_json
 from itemic.data.split import UNKNOWN, SplitRule, label_interactions, requests_of
 from itemic.errors import DataError, IndexMismatchError
 
@@ -244,8 +244,10 @@ class Dataset:
 
         Raises:
             DataError: a file is missing or has other columns.
+            ArtifactError: a file is not as it was when a command or a run wrote the folder.
         """
         root = Path(folder)
+        verify(root)
         try:
             head = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
             name, rule, notes = head["name"], SplitRule.from_json(head["split"]), head["notes"]

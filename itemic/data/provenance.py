@@ -19,7 +19,7 @@ def further_columns(dataset: Dataset) -> dict[str, dict[str, float]]:
     }
     return {
         name: {
-            column: float(has_value(table[column]).mean() or 0)
+            column: int(has_value(table[column]).sum()) / max(len(table), 1)
             for column in table.columns
             if column not in known
         }

@@ -28,9 +28,9 @@ class FilterRule:
         start: the first moment kept: a year, a month, a date, ISO 8601 with or without a zone (UTC if there is none),
             seconds or milliseconds since 1970, or a date of Python's. Kept as text.
         end: the first moment no longer kept.
-        duplicates: of a user's interactions with one item keep all, the first, or the last;
+        duplicates: of a user's interactions with one item ``keep-all``, ``keep-first`` or ``keep-last``;
             ``drop-consecutive`` keeps one of each run.
-        ties: the order of a user's events of one time: as the files have them, or by item id.
+        ties: the order of a user's events of one time: ``file-order``, as the files have them, or by ``item-id``.
         max_history: keep a user's last so many interactions (after the k-core, which is not repeated).
         drop_cold_items: take items without interactions out of the catalogue.
     """

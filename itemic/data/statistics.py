@@ -132,34 +132,37 @@ def description_table(description: dict[str, Any]) -> Table:
     table = Table(title=description["name"], show_header=False)
     table.add_column(style="bold")
     table.add_column()
-    for name in ("users", "items", "items_with_interactions", "interactions"):
-        table.add_row(name.replace("_", " "), f"{description[name]:,}")
-    table.add_row("sparsity", f"{description['sparsity']:.4%}")
+    for name, value in description_rows(description):
+        table.add_row(name, value)
+    return table
+
+
+def description_rows(description: dict[str, Any]) -> list[tuple[str, str]]:
+    """What :func:`describe` found, as names and figures."""
+    rows = [
+        (name.replace("_", " "), f"{description[name]:,}")
+        for name in ("users", "items", "items_with_interactions", "interactions")
+    ]
+    rows.append(("sparsity", f"{description['sparsity']:.4%}"))
     for name in ("sequence_length", "popularity"):
         shown = (f"{key} {description[name][key]:,.4g}" for key in ("mean", *QUANTILES))
-        table.add_row(name.replace("_", " "), ", ".join(shown))
-    popularity = description["popularity"]
-    table.add_row(
-        "concentration",
+        rows.append((name.replace("_", " "), ", ".join(shown)))
+    popularity, repeats = description["popularity"], description["repeats"]
+    concentration = (
         f"Gini {popularity['gini']:.3f}; most popular fifth {popularity['head_20_percent']:.1%}, "
-        f"least popular half {popularity['tail_50_percent']:.1%} of interactions",
+        f"least popular half {popularity['tail_50_percent']:.1%} of interactions"
     )
-    table.add_row(
-        "items with", ", ".join(f"{name} {share:.1%}" for name, share in description["text"].items())
-    )
-    table.add_row(
-        "repeats", f"{description['repeats']['interactions']:,} ({description['repeats']['share']:.1%})"
-    )
+    texts = ", ".join(f"{name} {share:.1%}" for name, share in description["text"].items())
+    rows += [("concentration", concentration), ("items with", texts)]
+    rows.append(("repeats", f"{repeats['interactions']:,} ({repeats['share']:.1%})"))
     if description["time"]:
-        table.add_row("time", f"{description['time']['first']} to {description['time']['last']}")
+        rows.append(("time", f"{description['time']['first']} to {description['time']['last']}"))
     split = description["split"]
     sizes = split.get("error") or ", ".join(f"{name} {split[name]:,}" for name in c.SPLITS)
     origin = " by the source" if split["method"] == "published" else ""
-    shown = f"last {split['history']}" if split["history"] else "all"
-    table.add_row("split", f"{split['method']}{origin}, {shown} items as history: {sizes}")
-    for name, value in provenance_rows(description):
-        table.add_row(name, value)
-    return table
+    length = f"last {split['history']}" if split["history"] else "all"
+    rows.append(("split", f"{split['method']}{origin}, {length} items as history: {sizes}"))
+    return [*rows, *provenance_rows(description)]
 
 
 def plot_description(dataset: Dataset, png_path: str | Path) -> None:

@@ -8,7 +8,7 @@ from itemic.evaluate.paired import Difference, difference, differences
 from itemic.evaluate.ranking import Ranking, RankingArrays, RankingWriter
 from itemic.evaluate.recommend import ModelRanker, recommend
 from itemic.evaluate.report import Measure, Report, Slice, score
-from itemic.evaluate.stream import Ranker, rank_all
+from itemic.evaluate.stream import Ranker, Watch, rank_all
 from itemic.evaluate.tables import report_table, slice_table
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Report",
     "Slice",
     "Transitions",
+    "Watch",
     "compare",
     "difference",
     "differences",

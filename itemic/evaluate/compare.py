@@ -79,8 +79,8 @@ class Comparison:
         table.add_column("")
         for name in self.columns:
             table.add_column(_label(name), justify="right")
-        for row in self.rows:
-            table.add_row(self._name(row), *self._cells(row), style="dim" if row.source else None)
+        for row, cells in zip(self.rows, self.cells(), strict=True):
+            table.add_row(*cells, style="dim" if row.source else None)
         return table
 
     def differences_table(self) -> Table:
@@ -94,11 +94,15 @@ class Comparison:
             table.add_row(found.second, *map(interval, found.metrics.values()))
         return table
 
+    def cells(self) -> list[list[str]]:
+        """The rows as text: a name, then a cell for each of ``columns``."""
+        return [[self.label(row), *self._cells(row)] for row in self.rows]
+
     def markdown(self) -> str:
         """The same for a document."""
         lines = ["| | " + " | ".join(_label(name) for name in self.columns) + " |"]
         lines.append("|---|" + "---:|" * len(self.columns))
-        lines += [f"| {' | '.join([markdown(self._name(row)), *self._cells(row)])} |" for row in self.rows]
+        lines += [f"| {' | '.join([markdown(self.label(row)), *self._cells(row)])} |" for row in self.rows]
         below = [markdown(text) for text in (self.verdict, *self.notes) if text]
         return "\n\n".join(["\n".join(lines), *below]) + "\n"
 
@@ -134,7 +138,13 @@ class Comparison:
                 f"{file} is not a comparison: {error}", "Make it again: `itemic run RECIPE --from report`."
             ) from error
 
-    def _name(self, row: Row) -> str:
+    @property
+    def intervals(self) -> list[str]:
+        """The columns that show intervals: those at the main k."""
+        return [name for name in self.columns if name.endswith(f"@{_main_k(self.columns)}")]
+
+    def label(self, row: Row) -> str:
+        """What a row is called in tables."""
         name = row.name if row.level == "item" else f"{row.name} · {row.level}"
         rival = self.rival
         return f"{name} {MARK}" if rival and row.name == rival.second and row.level == "item" else name
@@ -145,7 +155,7 @@ class Comparison:
             measure = row.metrics.get(name)
             if measure is None:
                 cells.append("")
-            elif measure.low < measure.high and name.endswith(f"@{_main_k(self.columns)}"):
+            elif measure.low < measure.high and name in self.intervals:
                 cells.append(interval(measure))
             else:
                 cells.append(short(measure.value))
@@ -190,14 +200,7 @@ def compare(
         raise ConfigError(f"unknown metric {unknown[0]!r}", f"Use {', '.join(METRICS)}.")
     cuts = sorted(set().union(*(report.k for report in reports)))
     columns = [f"{name}@{k}" for name in metrics for k in cuts if (name, k) != ("ndcg", 1)]
-    rows = []
-    for report in reports:
-        rows.append(Row(report.name, "item", report.item, ""))
-        if report.sid and report.sid != report.item:
-            rows.append(Row(report.name, "SID", report.sid, ""))
-    if best := next((report.best for report in reports if report.best), None):
-        rows.append(Row(BEST, "item", _plain(best), "the simulator's own next-item distribution"))
-    rows += [Row(paper.name, "item", _plain(paper.metrics), paper.source) for paper in published]
+    rows = _rows(reports, published)
     notes = [f"{row.name}: {row.source}" for row in rows if row.source]
     notes += list(dict.fromkeys(note for report in reports for note in report.notes))
     head = f"{reports[0].scored:,} requests, intervals at {reports[0].level:.0%}"
@@ -205,6 +208,17 @@ def compare(
     names = [report.name for report in reports]
     found = differences(rankings, names, main, seed=seed, level=reports[0].level) if len(rankings) > 1 else []
     return Comparison(f"{title} · {head}" if title else head, columns, rows, notes, found)
+
+
+def _rows(reports: Sequence[Report], published: Sequence[Published]) -> list[Row]:
+    rows = []
+    for report in reports:
+        rows.append(Row(report.name, "item", report.item, ""))
+        if report.sid and report.sid != report.item:
+            rows.append(Row(report.name, "SID", report.sid, ""))
+    if best := next((report.best for report in reports if report.best), None):
+        rows.append(Row(BEST, "item", _plain(best), "the simulator's own next-item distribution"))
+    return rows + [Row(paper.name, "item", _plain(paper.metrics), paper.source) for paper in published]
 
 
 def _measures(values: dict[str, Any]) -> dict[str, Measure]:

@@ -90,7 +90,7 @@ class RankingArrays:
     @property
     def unanswered(self) -> npt.NDArray[np.bool_]:
         """bool ``[R]``: nothing could be recommended."""
-        return ~(self.items >= 0).any(axis=1)
+        return np.asarray((self.items < 0).all(axis=1))
 
     def __repr__(self) -> str:
         return f"<RankingArrays: {self.items.shape[0]:,} requests, {self.items.shape[1]} items each>"

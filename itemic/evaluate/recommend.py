@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +15,14 @@ from itemic.data.dataset import Dataset, Requests
 from itemic.decode import BeamSearch
 from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
-from itemic.evaluate.stream import check_requests, rank_all
+from itemic.evaluate.stream import Watch, check_requests, rank_all
 from itemic.forest.rows import TokenRows
+from itemic.model import precision
 from itemic.model.model import Model
 from itemic.model.think import check_thinking
 from itemic.sid.trie import Trie
-from itemic.tasks import TASKS, Task
-from itemic.tasks.asking import Asked, Asker
+from itemic.tasks import Task
+from itemic.tasks.asking import Asked, Asker, task_to_ask
 
 PROMPT_TOKENS = 128  # of an ordinary prompt, after what it shares with all others
 
@@ -28,16 +31,18 @@ def recommend(
     model: Model,
     requests: Requests,
     *,
-    task: str | Task = "C",
+    task: str | Mapping[str, Any] | Task | None = None,
     beams: int = 50,
     k: int | None = None,
     normalize: str = "vocab",
     exclude_history: bool = False,
     thinking: str | None = None,
     batch_size: int = 32,
+    tf32: bool = True,
     dataset: Dataset | None = None,
     name: str = "model",
     output: str | Path | None = None,
+    watch: Watch | None = None,
 ) -> Ranking:
     """Rank the catalogue for each request with constrained beam search.
 
@@ -49,7 +54,8 @@ def recommend(
     Args:
         model: also says the index.
         requests: item rows of the model's index.
-        task: whose prompt is asked, a name of :data:`itemic.tasks.TASKS` or a task.
+        task: whose prompt is asked: a name of :data:`itemic.tasks.TASKS`, one with options
+            (``{"task": "C", …}``) or a task; None for the one that the model was trained with.
         beams: width of the search.
         k: how many items to keep; None for as many as there are beams, or items.
         normalize: what scores are normalised over: ``vocab`` (as ``generate`` does), ``level`` or ``legal``.
@@ -58,9 +64,11 @@ def recommend(
             model's own way.
         batch_size: prompts that are searched at once, where they have 128 tokens of their own or fewer; of
             longer ones as many as make the same number of tokens. Bounds the memory.
+        tf32: whether a GPU that can multiplies float32 weights in TensorFloat-32.
         dataset: needed for prompts that show item texts.
         name: for tables.
         output: the folder; None for one that lives as long as the ranking.
+        watch: who is told on the way, see :class:`itemic.evaluate.stream.Watch`.
 
     Raises:
         ConfigError: an unknown task, or numbers that make no sense.
@@ -76,6 +84,7 @@ def recommend(
         normalize=normalize,
         thinking=thinking,
         batch_size=batch_size,
+        tf32=tf32,
         dataset=dataset,
         name=name,
     )
@@ -88,6 +97,7 @@ def recommend(
         sids=model.index.texts,
         output=output,
         config=ranker.config,
+        watch=watch,
     )
 
 
@@ -103,6 +113,7 @@ class ModelRanker:
         normalize: as in :func:`recommend`.
         thinking: as in :func:`recommend`.
         batch_size: as in :func:`recommend`.
+        tf32: as in :func:`recommend`.
         dataset: for prompts that show item texts.
         name: for tables.
 
@@ -114,16 +125,15 @@ class ModelRanker:
         self,
         model: Model,
         *,
-        task: str | Task = "C",
+        task: str | Mapping[str, Any] | Task | None = None,
         beams: int = 50,
         normalize: str = "vocab",
         thinking: str | None = None,
         batch_size: int = 32,
+        tf32: bool = True,
         dataset: Dataset | None = None,
         name: str = "model",
     ) -> None:
-        if isinstance(task, str) and task not in TASKS:
-            raise ConfigError(f"unknown task {task!r}", f"Use one of {', '.join(TASKS)}.")
         if thinking == "think":
             raise ConfigError(
                 "a ranking can't be asked with thinking `think`: thoughts would come before the items",
@@ -133,10 +143,11 @@ class ModelRanker:
         self.name = name
         self.model = model
         self.thinking = thinking
-        self.task = TASKS[task] if isinstance(task, str) else task
+        self.task = task_to_ask(model, task)
         self.beams, self.normalize, self.batch_size = beams, normalize, batch_size
         self._asker = Asker(model, self.task, thinking, dataset)
         self._asked: tuple[Requests, Asked] | None = None
+        self.tf32 = tf32
         self.trie = Trie.build(model.item_rows)
         self._search: BeamSearch | None = None
         self._template: list[int] | None = None
@@ -151,6 +162,7 @@ class ModelRanker:
             "task": repr(self.task),
             "beams": self.beams,
             "normalize": self.normalize,
+            "tf32": self.tf32,
             "index": self.model.index.digest,
             "weights": fingerprint(self.model),
             "thinking": [self.thinking, self.model.think_pattern],
@@ -170,7 +182,8 @@ class ModelRanker:
         scores = np.full((len(requests), k), -np.inf, np.float32)
         if len(asked.rows):
             exclude = [requests.history(int(row)) for row in asked.rows] if exclude_history else None
-            found = self._search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
+            with precision.tf32(self.tf32, self.model.lm.device):
+                found = self._search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
             items[asked.rows], scores[asked.rows] = found
         return items, scores
 

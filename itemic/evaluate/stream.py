@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +19,9 @@ from itemic.progress import log, progress_bar
 
 INTERIM_EVERY = 0.05
 INTERIM_K = 10
+LINES_APART = 5.0  # seconds
+Items = npt.NDArray[np.int32]
+Scores = npt.NDArray[np.float32]
 
 
 class Ranker(Protocol):
@@ -24,13 +30,24 @@ class Ranker(Protocol):
     @property
     def name(self) -> str: ...
 
-    def rank(
-        self, requests: Requests, k: int, exclude_history: bool = False
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    def rank(self, requests: Requests, k: int, exclude_history: bool = False) -> tuple[Items, Scores]:
         """Items int32 and scores float32, both ``[R, k]``, best first; -1 and -inf where items run out."""
 
     def shortened(self, requests: Requests) -> npt.NDArray[np.bool_]:
         """bool ``[R]``: whose history is longer than the ranker reads, so that its oldest items are left out."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of a ranking that is being made.
+
+    Attributes:
+        interim: gets how many requests are done and ``hr@10`` and ``ndcg@10`` over these, every 5 %.
+        answered: gets requests, items and scores as soon as they are there, part by part.
+    """
+
+    interim: Callable[[int, dict[str, float]], None] | None = None
+    answered: Callable[[Requests, Items, Scores], None] | None = None
 
 
 def rank_all(
@@ -44,10 +61,11 @@ def rank_all(
     output: str | Path | None = None,
     part_size: int | None = None,
     config: dict[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> Ranking:
     """Rank all requests into a folder; parts that are there already are kept as they are.
 
-    Hit rate and NDCG at 10 of what is done so far are logged every 5 % and shown beside the bar, where
+    Hit rate and NDCG at 10 of what is done so far are logged every 10 % and shown beside the bar, where
     targets are known. A request that nothing is left for (its user has had everything) gets an empty ranking, which
     is a miss; such requests, and histories that were too long, are counted and told at the end.
 
@@ -61,6 +79,7 @@ def rank_all(
         output: the folder; None for one that lives as long as the ranking.
         part_size: requests a part.
         config: how the ranker is asked, kept in the ranking and compared on resuming.
+        watch: who else is told.
 
     Raises:
         ConfigError: k is below 1, or these are no requests.
@@ -84,7 +103,8 @@ def rank_all(
             writer.head.parts - len(todo),
             writer.head.parts,
         )
-    interim, odd = _Interim(ranker.name, len(requests)), OddRequests()
+    watch = watch or Watch()
+    interim, odd = _Interim(ranker.name, len(requests), watch), OddRequests()
     with progress_bar(f"ranking · {ranker.name}", len(requests)) as bar:
         for part in range(writer.head.parts):
             start, stop = writer.head.bounds(part)
@@ -92,6 +112,8 @@ def rank_all(
                 asked = requests[start:stop]
                 items, scores = ranker.rank(asked, k, exclude_history)
                 writer.write(part, items, scores, ranker.shortened(asked))
+                if watch.answered is not None:
+                    watch.answered(asked, items, scores)
             done = writer.ranking.part(part)
             odd.add(done, requests.users[start:stop])
             interim.add(done.items, done.targets, quiet=part not in todo)
@@ -118,21 +140,25 @@ def check_requests(requests: object) -> None:
 class _Interim:
     """Running means over what has been ranked."""
 
-    def __init__(self, name: str, total: int) -> None:
-        self.name = name
-        self.total = total
+    def __init__(self, name: str, total: int, watch: Watch) -> None:
+        self.name, self.total, self.watch = name, total, watch
         self.seen = self.known = 0
         self.hits = self.gain = 0.0
-        self.step = 0
+        self.step = self.logged = 0
+        self.told = time.monotonic()
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        return {f"hr@{INTERIM_K}": self.hits / self.known, f"ndcg@{INTERIM_K}": self.gain / self.known}
 
     @property
     def text(self) -> str:
         if not self.known:
             return f"ranking · {self.name}"
-        scores = f"HR@{INTERIM_K} {self.hits / self.known:.4f} NDCG@{INTERIM_K} {self.gain / self.known:.4f}"
+        scores = " ".join(f"{key.upper()} {value:.4f}" for key, value in self.numbers.items())
         return f"ranking · {self.name} · {scores}"
 
-    def add(self, items: npt.NDArray[np.int32], targets: npt.NDArray[np.int32], quiet: bool) -> None:
+    def add(self, items: Items, targets: npt.NDArray[np.int32], quiet: bool) -> None:
         known = targets >= 0
         ranks = ranks_of(items[known], targets[known])
         self.seen += len(targets)
@@ -140,6 +166,16 @@ class _Interim:
         self.hits += float(hit_rate(ranks, INTERIM_K).sum())
         self.gain += float(ndcg(ranks, INTERIM_K).sum())
         step = int(self.seen / self.total / INTERIM_EVERY + 1e-9)
-        if step > self.step and self.known and not quiet:
-            log.info("%s after %d of %d", self.text, self.seen, self.total)
+        if step > self.step and self.known:
+            if self.watch.interim is not None:
+                self.watch.interim(self.seen, self.numbers)
+            if not quiet:
+                self._log(step)
         self.step = step
+
+    def _log(self, step: int) -> None:
+        """A line every 10 %, of those that follow each other within seconds only the last of all."""
+        now, last = time.monotonic(), self.seen == self.total
+        if last or (step - self.logged >= 2 and now - self.told >= LINES_APART):
+            log.info("%s after %d of %d", self.text, self.seen, self.total)
+            self.logged, self.told = step, now

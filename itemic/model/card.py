@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import PreTrainedModel
 
 from itemic.sid.index import ItemIndex
@@ -28,7 +30,7 @@ has {tokens:,} tokens for semantic IDs. It names {items:,} items; the folder `si
 | index digest | `{digest}` |
 
 {example}
-
+{asked}
 ## Use
 
 ```python
@@ -49,6 +51,59 @@ or with transformers alone: `AutoModelForCausalLM.from_pretrained` and `AutoToke
   trained it.
 """
 
+_ASKED = """
+## How it is asked
+
+Training asked for the next item in these words, with the user's items in the place of `HISTORY`, oldest
+first{most}; each stands there as its {shows}.
+
+```text
+{prompt}
+```
+
+With transformers alone, and a trie of the items so that only they can come out:
+
+```python
+import polars as pl
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "this folder"
+model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+items, asked = pl.read_parquet(f"{{folder}}/sid/items.parquet"), model.config.itemic["asked"]
+trie, item_of = {{}}, {{}}
+for item, sid in items.select("item_id", "semantic_id").iter_rows():
+    tokens, node = tokenizer.encode(sid, add_special_tokens=False), trie
+    item_of.setdefault(tuple(tokens), item)
+    for token in tokens:
+        node = node.setdefault(token, {{}})
+lines = {lines}
+prompt = asked["head"] + asked["between"].join(lines[:3]) + asked["tail"]  # somebody had the first three items
+start = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
+
+
+def allowed(_, tokens):
+    node = trie
+    for token in tokens[start.input_ids.shape[1] :].tolist():
+        node = node.get(token, {{}})
+    return list(node) or [tokenizer.pad_token_id]
+
+
+found = model.generate(
+    **start, num_beams={beams}, num_return_sequences={beams}, max_new_tokens={length}, do_sample=False,
+    prefix_allowed_tokens_fn=allowed, length_penalty=0.0,
+)
+ranked = [item_of[tuple(row[start.input_ids.shape[1] :].tolist())] for row in found]
+```
+"""
+_SHOWS = {
+    "sid": ("semantic ID", 'items["semantic_id"]'),
+    "title": ("title", 'items["title"]'),
+    "sid+title": (
+        "semantic ID and title",
+        '(items["semantic_id"] + " " + items["title"]).str.strip_chars()',
+    ),
+}
+
 
 def model_card(lm: PreTrainedModel, vocabulary: int, index: ItemIndex) -> str:
     """Facts that can be read off the model and its index, and no others."""
@@ -68,6 +123,24 @@ def model_card(lm: PreTrainedModel, vocabulary: int, index: ItemIndex) -> str:
         unique=collisions.items - collisions.collided,
         digest=index.digest,
         example=_example(index),
+        asked=_asked(index, getattr(lm.config, "itemic", {}).get("asked")),
+    )
+
+
+def _asked(index: ItemIndex, way: dict[str, Any] | None) -> str:
+    """The prompt, and a program that asks it; nothing where nobody recorded one or there are no items."""
+    if way is None or not len(index) or (way["shows"] != "sid" and index.titles is None):
+        return ""
+    shows, lines = _SHOWS[way["shows"]]
+    most = f", the latest {way['most_items']} of them" if way["most_items"] else ""
+    form = index.token_format
+    return _ASKED.format(
+        most=most,
+        shows=shows,
+        prompt=f"{way['head']}HISTORY{way['tail']}".strip("\n").replace("```", "~~~"),
+        lines=lines,
+        beams=min(10, index.collisions.sids),
+        length=index.levels + (form.begin is not None) + (form.end is not None),
     )
 
 

@@ -85,6 +85,10 @@ class ChatRenderer:
         """
         return [int(token) for token in self.prompt_batch([messages], thinking).tokens]
 
+    def prompt_text(self, messages: Conversation, thinking: str | None = None) -> str:
+        """The text of :meth:`prompt`; the tokenizer reads it as the same tokens, without special tokens of its own."""
+        return "".join(text for text, _ in self._prompt_units(messages, thinking))
+
     # ---------------------------------------------------------------- batches
 
     def encode_batch(self, conversations: Iterable[Conversation], *, supervise: str = "all") -> TokenRows:

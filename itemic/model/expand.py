@@ -20,6 +20,7 @@ from itemic.model.model import RECORD, Model, embeddings, head, remember_index
 from itemic.model.template import CHAT_TEMPLATE, CHAT_TOKENS, TURN_END
 from itemic.model.tokenizer import add_index_tokens, plain_token, tokens_taken
 from itemic.progress import log
+from itemic.sid.encoders.huggingface import find_model
 from itemic.sid.index import ItemIndex
 from itemic.sid.text import item_texts
 
@@ -37,6 +38,7 @@ def expand(
     dataset: Dataset | None = None,
     seed: int = 0,
     dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
 ) -> Model:
     """Give a base model one token for each token of the index.
 
@@ -46,7 +48,8 @@ def expand(
     codes alone, see :meth:`ItemIndex.of_codes`), unless it was made by us for other items: then they start anew.
 
     Args:
-        base_folder: a local Hugging Face folder with safetensors weights; code in it is never run.
+        base_folder: a local Hugging Face folder with safetensors weights, or a model's name on the hub
+            (``Qwen/Qwen3-0.6B``), which is downloaded once; code in it is never run.
         index: the items' tokens.
         init: how new rows start, in the input matrix and in an untied head alike: ``moments`` (drawn with
             mean and full covariance of the old rows), ``text`` (from the mean row of the text of the items
@@ -57,7 +60,7 @@ def expand(
         dataset: the catalogue, for ``init="text"``.
         seed: of the random rows.
         dtype: of the weights; None for the one they are stored in.
-
+        revision: of a model on the hub: a branch, a tag or a commit.
     Raises:
         ModelError: no model folder, a kind of model that forests or the beam search can't run, or a tokenizer
             that has some of the tokens.
@@ -65,7 +68,7 @@ def expand(
         IndexMismatchError: the dataset is not the one that the index was made for.
     """
     _check_arguments(init, pad_to, dataset, index)
-    root = Path(base_folder)
+    root = find_model(str(base_folder), revision)
     config = read_config(root)
     check_kind(config)
     tokenizer, lm = load_tokenizer(root), load_lm(root, "cpu", dtype)
@@ -89,6 +92,7 @@ def expand(
     else:
         log.info("the base has all %d tokens of the index already; their rows are kept", len(index.tokens))
     remember_index(lm, index, first, stop - first)
+    _give_pad(tokenizer, lm)
     model = Model(lm, tokenizer, index)
     if record.get("think_pattern") and not fresh:
         model.think_pattern = True
@@ -209,6 +213,15 @@ def _give_template(tokenizer: PreTrainedTokenizerBase, lm: PreTrainedModel) -> l
         others = [] if ends is None else ends if isinstance(ends, list) else [ends]
         lm.generation_config.eos_token_id = [*dict.fromkeys([*others, end])]
     return missing
+
+
+def _give_pad(tokenizer: PreTrainedTokenizerBase, lm: PreTrainedModel) -> None:
+    """A token to pad with, for those who batch prompts: the base's own, else the one that ends a text."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or TURN_END
+    for config in (lm.config, lm.generation_config):
+        if config is not None and config.pad_token_id is None:
+            config.pad_token_id = tokenizer.pad_token_id
 
 
 def _check_arguments(init: str, pad_to: int, dataset: Dataset | None, index: ItemIndex) -> None:

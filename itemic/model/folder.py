@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,23 @@ def quiet() -> Iterator[None]:
     finally:
         if shown:
             hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def without_deepspeed() -> Iterator[None]:
+    """As if DeepSpeed weren't installed, unless it is at work already.
+
+    To unwrap what it saves transformers imports it, which takes seconds and, where there is no GPU, prints a warning; a
+    model of ours has nothing around it.
+    """
+    if "deepspeed" in sys.modules:
+        yield
+        return
+    sys.modules["deepspeed"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["deepspeed"]
 
 
 def as_dtype(dtype: torch.dtype | str) -> torch.dtype:

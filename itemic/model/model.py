@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from transformers import (
     PreTrainedModel,
@@ -22,11 +24,23 @@ from itemic.forest.rows import TokenRows
 from itemic.forest.support import check_supported
 from itemic.model.card import model_card
 from itemic.model.chat import ChatRenderer
-from itemic.model.folder import as_dtype, load_lm, load_tokenizer, move_in, quiet, read_config
+from itemic.model.folder import (
+    as_dtype,
+    load_lm,
+    load_tokenizer,
+    move_in,
+    quiet,
+    read_config,
+    without_deepspeed,
+)
+from itemic.model.shorten import HistoryMarks
 from itemic.sid.index import ItemIndex
 
 SID = "sid"
 RECORD = "itemic"  # the key of config.json that says which index the model was made for
+PLAIN = re.compile(
+    r"\s*|<0x[0-9A-F]{2}>"
+)  # added tokens of some families that are but text: blanks, line ends, bytes
 MAKE = "Make one with `itemic model new` or `itemic model expand`."
 
 
@@ -108,6 +122,15 @@ class Model:
         return self.index.token_rows(self.tokenizer)
 
     @cached_property
+    def history_marks(self) -> HistoryMarks:
+        """By which tokens histories are known, for :func:`itemic.model.shorten.shorten_histories`."""
+        items, begin = self.item_tokens, self.index.token_format.begin
+        starts = [items[self.index.tokens.index(begin)]] if begin else list(items[: self.index.sizes[0]])
+        added = self.tokenizer.get_added_vocab().items()
+        walls = sorted(number for text, number in added if number not in items and not PLAIN.fullmatch(text))
+        return HistoryMarks(np.array(starts, np.int32), np.array(walls, np.int32))
+
+    @cached_property
     def chat(self) -> ChatRenderer:
         """From conversations to token ids."""
         return ChatRenderer(self.tokenizer, self.item_tokens, pattern=self.think_pattern)
@@ -124,6 +147,21 @@ class Model:
     def think_pattern(self, wanted: bool) -> None:
         setattr(self.lm.config, RECORD, getattr(self.lm.config, RECORD) | {"think_pattern": wanted})
         self.__dict__.pop("chat", None)
+
+    @property
+    def asked(self) -> dict[str, Any] | None:
+        """How the model is asked for an item, as its training recorded it; None where nobody said.
+
+        Keys: ``task`` (name and options, see :func:`itemic.tasks.task_options`), ``head`` and ``tail`` (the text of a
+        prompt before and after the history), ``shows`` (how an item stands in it: ``sid``, ``sid+title`` or ``title``),
+        ``between`` (what separates two items) and ``most_items`` (how many of the latest are shown; None for all).
+        """
+        found = getattr(self.lm.config, RECORD).get("asked")
+        return None if found is None else dict(found)
+
+    @asked.setter
+    def asked(self, way: dict[str, Any]) -> None:
+        setattr(self.lm.config, RECORD, getattr(self.lm.config, RECORD) | {"asked": way})
 
     # ------------------------------------------------------------------- items
 
@@ -176,7 +214,7 @@ class Model:
         lm = self.lm
         if dtype is not None and as_dtype(dtype) != lm.dtype:
             lm = torch.nn.Module.to(copy.deepcopy(lm), as_dtype(dtype))
-        with quiet():
+        with quiet(), without_deepspeed():
             lm.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.index.save(folder / SID)

@@ -10,6 +10,7 @@ from pathlib import Path
 from itemic.artifact import (
     Manifest,
     begun,
+    damage,
     digest_files,
     digest_of,
     read_manifest,
@@ -17,12 +18,15 @@ from itemic.artifact import (
     versions,
     write_json,
 )
-from itemic.errors import ConfigError
+from itemic.errors import ArtifactError, ConfigError
+from itemic.integrity import FileFault
 from itemic.pipeline.step import Step
+from itemic.progress import log
 from itemic.recipe.words import meant
 
 DIGESTS = ".digests.json"
 KEPT = "up to date"
+LARGE = 2e9  # bytes that take long enough to be told of
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,10 @@ def make_plan(
     start: str | None = None,
     until: str | None = None,
     force: bool = False,
+    rebuild: bool = True,
 ) -> list[Planned]:
-    """Decide for every step.
+    """Decide for every step. A finished one is read and compared with what its manifest recorded: where it is damaged,
+    it is made again, and so is all that was made from it.
 
     Args:
         steps: in order.
@@ -53,9 +59,11 @@ def make_plan(
         start: do this step and all after it again; those before are taken as they are.
         until: do nothing after this step.
         force: do everything again.
+        rebuild: whether a damaged step is made again, or an error.
 
     Raises:
         ConfigError: there is no step of that name, or one before ``start`` was never made.
+        ArtifactError: a step is damaged that is not to be made again.
     """
     names = [step.name for step in steps]
     first, last = _place(start, names, 0), _place(until, names, len(names) - 1)
@@ -63,8 +71,10 @@ def make_plan(
         raise ConfigError(
             f"--until {until} comes before --from {start}", "Name them in the order of the run."
         )
+    _tell_size([root / step.name for step in steps[: last + 1]])
     digests = FileDigests(root)
     known: dict[str, str] = {}
+    renewed: set[str] = set()  # steps that are made again because of damage
     plan = []
     for place, step in enumerate(steps[: last + 1]):
         manifest = _expected(step, known, digests, seed)
@@ -77,16 +87,49 @@ def make_plan(
                     f"--from {start} needs the step {step.name}, which was never made", "Run without --from."
                 )
             known[step.name] = found.digest
+            _refuse(root / step.name, damage(root / step.name), "Run without --from: that makes it again.")
             reason = KEPT if stale is None else f"kept as it is (--from {start}) although {stale}"
             plan.append(Planned(step, found, False, reason))
             continue
         again = "--force" if force else f"--from {start}" if start else None
-        reason = stale or again or KEPT
+        faults = damage(root / step.name) if (stale or again) is None else []
+        if not rebuild:
+            _refuse(root / step.name, faults, "Run without --no-rebuild: that makes it again.")
+        harm = _harm(step, faults, renewed)
+        if harm:
+            renewed.add(step.name)
+        reason = stale or again or harm or KEPT
         if reason != KEPT and step.resumes and begun(root / step.name, manifest):
             reason += "; goes on where it stopped"
-        plan.append(Planned(step, manifest, reason != KEPT, reason))
+        added = f" ({', '.join(map(str, faults))})" if faults and reason == KEPT else ""
+        plan.append(Planned(step, manifest, reason != KEPT, reason + added))
     digests.save()
     return plan
+
+
+def _tell_size(folders: list[Path]) -> None:
+    found = [manifest for folder in folders if (manifest := read_manifest(folder)) is not None]
+    size = sum(int(record[0]) for manifest in found for record in manifest.files.values())
+    if size > LARGE:
+        log.info("%.1f GB of finished steps are read and compared first", size / 1e9)
+
+
+def _broken(faults: list[FileFault]) -> str:
+    """Changed and missing files in words; what was added is no damage."""
+    return ", ".join(str(fault) for fault in faults if fault.problem != "added")
+
+
+def _refuse(folder: Path, faults: list[FileFault], remedy: str) -> None:
+    if _broken(faults):
+        raise ArtifactError(f"{folder} is damaged: {_broken(faults)}", remedy)
+
+
+def _harm(step: Step, faults: list[FileFault], renewed: set[str]) -> str | None:
+    """Why damage makes a step run again."""
+    if _broken(faults):
+        return f"damaged: {_broken(faults)}"
+    need = next((need for need in step.needs if need in renewed), None)
+    return f"made from {need}, which was damaged" if need else None
 
 
 def _place(name: str | None, names: list[str], default: int) -> int:

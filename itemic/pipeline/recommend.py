@@ -1,4 +1,4 @@
-"""One question to a finished run: what would this user, or somebody with this history, want next?"""
+"""One question to a finished run, or to a model: what would this user, or somebody with this history, want next?"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from itemic import schema as c
 from itemic.artifact import Manifest
 from itemic.errors import ArtifactError, ConfigError, DataError
 from itemic.pipeline.run import RECIPE
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from itemic.data.dataset import Dataset
+    from itemic.model import Model
     from itemic.screen import Table
+    from itemic.sid.index import ItemIndex
 
 SHOWN = 15  # items of a history on the screen
 
@@ -50,11 +53,13 @@ class Answer:
         user: None where a history was given.
         history: what the model was shown, oldest first.
         items: best first.
+        notes: what a reader has to know.
     """
 
     user: str | None
     history: list[Item]
     items: list[Ranked]
+    notes: list[str]
 
     def __repr__(self) -> str:
         who = "a history" if self.user is None else f"user {self.user!r}"
@@ -79,7 +84,8 @@ class Answer:
             past.add_row("…", f"{hidden} earlier items")
         for item in self.history[-SHOWN:]:
             past.add_row(item.item_id, item.title)
-        ranked = Table(title=f"Recommended for {who}", title_justify="left")
+        caption = "\n".join(self.notes) or None
+        ranked = Table(title=f"Recommended for {who}", title_justify="left", caption=caption)
         for name in ("", "item", "title", "score", "semantic ID"):
             ranked.add_column(name, justify="right" if name in ("", "score") else "left")
         for place in self.items:
@@ -95,56 +101,148 @@ def recommend_one(
     k: int = 10,
     beams: int | None = None,
     exclude_history: bool | None = None,
+    dataset: str | Path | None = None,
 ) -> Answer:
-    """Ask the last model of a run.
+    """Ask the last model of a run, or a model's own folder.
 
-    A user is asked about with everything the dataset knows of them, cut to the split's history; task, beams
-    and normalisation are the recipe's.
+    A user is asked about with everything the dataset knows of them, cut to the split's history. A run is asked as
+    its recipe evaluates (task, beams, normalisation), a model's folder as its training recorded.
 
     Args:
-        folder: of the run.
+        folder: of the run, or of a model.
         user: an id of the dataset.
         items: item ids, oldest first, instead of a user.
         k: how many items to recommend.
-        beams: width of the search, at least ``k``; None for the recipe's.
-        exclude_history: leave out items of the history; None for what the recipe says.
+        beams: width of the search, at least ``k``; None for the recipe's, or 50.
+        exclude_history: leave out items of the history; None for what the recipe says, or not to.
+        dataset: of a model's folder: who its users are; without one it is asked with ``items``.
 
     Raises:
         ConfigError: neither or both of ``user`` and ``items``.
-        ArtifactError: the run has no trained model yet.
+        ArtifactError: the folder is neither, or the run has no trained model yet.
         DataError: an unknown user or item.
+        IndexMismatchError: the dataset is of another catalogue than the model.
     """
     if (user is None) == (items is None):
-        raise ConfigError("recommend needs a user or a history", "Give one of --user and --item-history.")
-    job = open_run(folder)
+        raise ConfigError("recommend needs a user or a history", "Give one of --user and --history.")
+    asked = _of_model(Path(folder), dataset) if is_model(folder) else _of_run(folder)
+    if user is not None and asked.users is None:
+        raise ConfigError(
+            f"{folder} is a model, which knows no users",
+            "Give --history, or --dataset with whoever they are.",
+        )
     from itemic.data.dataset import Requests
     from itemic.evaluate.recommend import ModelRanker
-    from itemic.pipeline.work import as_task, load_dataset, load_model
 
-    dataset, part = load_dataset(job), job.recipe.evaluate
-    rows = _rows_of_user(dataset, user) if user is not None else _rows_of_items(dataset, items or [])
-    if dataset.rule.history is not None:
-        rows = rows[-dataset.rule.history :]
-    model = load_model(job, last_stage(job.recipe))
-    model.index.check_dataset(dataset)
+    index = asked.model.index
+    if asked.users is not None and user is not None:
+        rows = _rows_of_user(asked.users, user)
+    else:
+        rows = _rows_of_items(index.item_ids, items or [])
+    if asked.history is not None:
+        rows = rows[-asked.history :]
+    width = max(k, beams or asked.beams)
     ranker = ModelRanker(
-        model,
-        task=as_task(task_of(job.recipe, part.task)),
-        beams=max(k, beams or part.beams),
-        normalize=part.normalize,
-        thinking=part.thinking,
-        dataset=dataset,
+        asked.model,
+        task=asked.task,
+        beams=width,
+        normalize=asked.normalize,
+        thinking=asked.thinking,
+        dataset=asked.texts,
     )
-    asked = Requests(*_alone(rows))
-    known = part.exclude_history if exclude_history is None else exclude_history
-    best, scores = ranker.rank(asked, k, known)
-    titles = dataset.titles
-    ids, sids = dataset.item_ids, model.index.texts
+    request = Requests(*_alone(rows), index.catalogue)
+    best, scores = ranker.rank(
+        request, k, asked.exclude_history if exclude_history is None else exclude_history
+    )
+    ids, sids = index.item_ids, index.texts
+    titles = [title or item for title, item in zip(index.titles or ids, ids, strict=True)]
+    if asked.users is not None:
+        titles = asked.users.titles.to_list()
     found = [(int(row), float(score)) for row, score in zip(best[0], scores[0], strict=True) if row >= 0]
+    notes = [] if found else ["Nothing was left to recommend: this history has all items."]
+    if ranker.shortened(request)[0]:
+        notes.append("The history is longer than the model can read; its oldest items were left out.")
     return Answer(
         user,
         [Item(ids[row], titles[row]) for row in rows.tolist()],
         [Ranked(ids[row], titles[row], i, score, sids[row]) for i, (row, score) in enumerate(found, 1)],
+        notes,
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Who is asked, and how. ``users`` is the dataset that knows them, ``texts`` what prompts show of items."""
+
+    model: Model
+    users: Dataset | None
+    texts: Dataset | None
+    task: dict[str, Any] | None
+    beams: int = 50
+    normalize: str = "vocab"
+    thinking: str | None = None
+    exclude_history: bool = False
+    history: int | None = None
+
+
+def is_model(folder: str | Path) -> bool:
+    """Whether a folder is a model's, and no run's."""
+    return (Path(folder) / "config.json").is_file() and not (Path(folder) / RECIPE).is_file()
+
+
+def _of_run(folder: str | Path) -> _Asked:
+    from itemic.pipeline.work import load_dataset, load_model
+
+    job = open_run(folder)
+    dataset, part = load_dataset(job), job.recipe.evaluate
+    model = load_model(job, last_stage(job.recipe))
+    model.index.check_dataset(dataset)
+    return _Asked(
+        model,
+        dataset,
+        dataset,
+        task_of(job.recipe, part.task),
+        part.beams,
+        part.normalize,
+        part.thinking,
+        part.exclude_history,
+        dataset.rule.history,
+    )
+
+
+def _of_model(folder: Path, dataset: str | Path | None) -> _Asked:
+    from itemic.data import Dataset
+    from itemic.model import Model
+    from itemic.train.ranks import joined
+
+    with joined() as ranks:
+        model = Model.load(folder, device=ranks.device)
+    if not len(model.index):
+        raise ArtifactError(
+            f"{folder} knows codes and no items",
+            "Give it items by `itemic model expand` with an index that has some.",
+        )
+    users = None if dataset is None else Dataset.load(dataset)
+    if users is not None:
+        model.index.check_dataset(users)
+    return _Asked(model, users, users or _texts_of(model.index), None)
+
+
+def _texts_of(index: ItemIndex) -> Dataset | None:
+    """What an index knows of its items, as a catalogue; None where it knows no titles."""
+    import polars as pl
+
+    from itemic.data import Dataset
+
+    if index.titles is None:
+        return None
+    items = pl.DataFrame({c.ITEM_ID: index.item_ids, c.TITLE: index.titles}).with_columns(
+        pl.lit("").alias(c.DESCRIPTION),
+        pl.lit("").alias(c.BRAND),
+        pl.lit([], pl.List(pl.String)).alias(c.CATEGORIES),
+    )
+    return Dataset(
+        items, pl.DataFrame(schema=dict.fromkeys(c.INTERACTION_COLUMNS, pl.String)), "the model's own items"
     )
 
 
@@ -156,7 +254,9 @@ def open_run(folder: str | Path) -> Job:
     """
     root = Path(folder)
     if not (root / RECIPE).is_file():
-        raise ArtifactError(f"{root} is not the folder of a run", "Make one with `itemic run RECIPE`.")
+        raise ArtifactError(
+            f"{root} is neither the folder of a run nor a model's", "Make one with `itemic run RECIPE`."
+        )
     recipe = read_resolved(root / RECIPE)
     if recipe.data is None:
         raise ArtifactError(
@@ -185,13 +285,13 @@ def _rows_of_user(dataset: Dataset, user: str) -> npt.NDArray[np.int32]:
     return sequences[int(places[0])]
 
 
-def _rows_of_items(dataset: Dataset, items: Sequence[str]) -> npt.NDArray[np.int32]:
+def _rows_of_items(known: list[str], items: Sequence[str]) -> npt.NDArray[np.int32]:
     import numpy as np
 
-    place = {item: row for row, item in enumerate(dataset.item_ids)}
+    place = {item: row for row, item in enumerate(known)}
     for item in items:
         if item not in place:
-            raise DataError(f"{dataset.name} has no item {item!r}", _near(item, dataset.item_ids))
+            raise DataError(f"the catalogue has no item {item!r}", _near(item, known))
     return np.array([place[item] for item in items], np.int32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from typing import Any
 
 from itemic.artifact import building, locked, recover, write_text
 from itemic.errors import ItemicError
+from itemic.pipeline.logbook import run_log
 from itemic.pipeline.plan import Planned, make_plan
 from itemic.pipeline.step import Job
 from itemic.pipeline.steps import steps_of
 from itemic.progress import log
 from itemic.recipe import Recipe, dump_recipe
+from itemic.recipe.trackers import trackers_of
+from itemic.trackers import check_trackers
 from itemic.train.ranks import Ranks, joined
 
 RECIPE = "recipe.yaml"
@@ -39,19 +43,32 @@ class Run:
         return cls(recipe, Path(output) if output else Path(RUNS) / recipe.name)
 
     def plan(
-        self, *, start: str | None = None, until: str | None = None, force: bool = False
+        self,
+        *,
+        start: str | None = None,
+        until: str | None = None,
+        force: bool = False,
+        rebuild: bool = True,
     ) -> list[Planned]:
         """What would be done, see :func:`itemic.pipeline.plan.make_plan`."""
         steps = steps_of(self.recipe)
-        return make_plan(steps, self.root, seed=self.recipe.seed, start=start, until=until, force=force)
+        return make_plan(
+            steps, self.root, seed=self.recipe.seed, start=start, until=until, force=force, rebuild=rebuild
+        )
 
     def execute(
-        self, *, start: str | None = None, until: str | None = None, force: bool = False
+        self,
+        *,
+        start: str | None = None,
+        until: str | None = None,
+        force: bool = False,
+        rebuild: bool = True,
+        command: str = "(from Python)",
     ) -> list[Planned]:
-        """Do it.
+        """Do it; ``run.log`` in the run's folder keeps what was said, under the ``command`` that asked for it.
 
         Raises:
-            ArtifactError: another process works on the folder.
+            ArtifactError: another process works on the folder, or a damaged step is not to be made again.
             ItemicError: whatever a step finds wrong; finished steps stay.
             KeyboardInterrupt: as it came; the same call goes on from there.
         """
@@ -59,13 +76,15 @@ class Run:
         with joined() as ranks:
             if not ranks.main:
                 return self._follow(ranks)
-            with locked(self.root), _telling(ranks):
+            with locked(self.root), run_log(self.root, self.recipe, command), _telling(ranks):
                 for step in steps_of(self.recipe):
                     recover(self.root / step.name)
-                plan = self.plan(start=start, until=until, force=force)
+                plan = self.plan(start=start, until=until, force=force, rebuild=rebuild)
+                for line in check_trackers(trackers_of(self.recipe, (p.step.name for p in plan if p.run))):
+                    log.info("%s", line)
                 write_text(self.root / RECIPE, dump_recipe(self.recipe))
-                for planned in plan:
-                    self._do(planned, ranks)
+                for number, planned in enumerate(plan, 1):
+                    self._do(planned, f"{number}/{len(plan)} {planned.step.name}", ranks)
             return plan
 
     def _follow(self, ranks: Ranks) -> list[Planned]:
@@ -88,12 +107,12 @@ class Run:
     def job(self, planned: Planned, output: Path) -> Job:
         return Job(self.recipe, self.root, output, planned.manifest)
 
-    def _do(self, planned: Planned, ranks: Ranks) -> None:
-        name = planned.step.name
+    def _do(self, planned: Planned, label: str, ranks: Ranks) -> None:
+        name, begun = planned.step.name, time.monotonic()
         if not planned.run:
-            log.info("%s: %s", name, planned.reason)
+            log.info("%s: %s", label, planned.reason)
             return
-        log.info("%s: runs (%s)", name, planned.reason)
+        log.info("%s: starts (%s)", label, planned.reason)
         with (
             _told(name),
             building(self.root / name, planned.manifest, resume=planned.step.resumes) as folder,
@@ -101,6 +120,7 @@ class Run:
             if planned.step.together:
                 ranks.share((name, str(folder), planned.manifest))
             planned.step.work(self.job(planned, folder))
+        log.info("%s: done in %s", label, f"{time.monotonic() - begun:,.1f} s")
 
 
 @contextmanager

@@ -14,10 +14,12 @@ from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
 from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
-from itemic.recipe.tasks import options_of
+from itemic.recipe.tasks import PLAIN, options_of
+from itemic.schema import SYSTEM
 from itemic.train.stage import SILENT, Stage
 
 TORCH = ("torch", "transformers")
+UNSEEN = ("batch_size", "trackers", "samples", "verbose")  # of an evaluation: no ranking depends on them
 
 
 def steps_of(recipe: Recipe) -> list[Step]:
@@ -37,9 +39,21 @@ def last_stage(recipe: Recipe) -> str:
 def task_of(recipe: Recipe, name: str) -> dict[str, Any]:
     """A task with the options that it is trained with; of several entries the first one counts. One that only others'
     conversations teach has its defaults."""
-    arguments = next((task.arguments for task in recipe.tasks if task.task == name), {})
-    options = {key: value for key, value in arguments.items() if key in options_of(name)}
-    return {"task": name, **options}
+    trained = (arguments for arguments in task_entries(recipe) if arguments["task"] == name)
+    arguments = next(trained, _with_system(recipe, {"task": name}))
+    return {key: value for key, value in arguments.items() if key == "task" or key in options_of(name)}
+
+
+def task_entries(recipe: Recipe) -> list[dict[str, Any]]:
+    """The mixture of a recipe's tasks, as :func:`itemic.tasks.build_conversations` takes it."""
+    return [_with_system(recipe, {"task": task.task, **task.arguments}) for task in recipe.tasks]
+
+
+def _with_system(recipe: Recipe, entry: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's first line, where the task has turns and none of its own."""
+    if entry["task"] in PLAIN or "system" in entry or recipe.system == SYSTEM:
+        return entry
+    return entry | {"system": recipe.system}
 
 
 def _dump(part: Any, *without: str) -> dict[str, Any]:
@@ -67,8 +81,9 @@ def _index(recipe: Recipe) -> Step:
 
 
 def _conversations(recipe: Recipe) -> Step:
-    config = {"tasks": [_dump(task) for task in recipe.tasks]}
-    return Step("conversations", config, ("data", "index"), work.make_conversations, packages=("polars",))
+    entries = task_entries(recipe)
+    job = partial(work.make_conversations, entries)
+    return Step("conversations", {"tasks": entries}, ("data", "index"), job, packages=("polars",))
 
 
 def _model(recipe: Recipe) -> Step:
@@ -89,17 +104,18 @@ def _stages(recipe: Recipe) -> list[Step]:
     steps: list[Step] = []
     given = [] if recipe.conversations is None else recipe.conversations.files
     files = {f"conversations {path}": conversation_inputs(path) for path in given}
-    asked = {} if recipe.data is None else {"validate_task": task_of(recipe, recipe.evaluate.task)}
+    task = None if recipe.data is None else task_of(recipe, recipe.evaluate.task)
+    asked = {} if task is None else {"validate_task": task}
     for value in recipe.stages:
         stage = Stage.of(asked | value)
         before = steps[-1].name if steps else "model"
-        config = {key: each for key, each in stage.to_json().items() if key not in SILENT}
+        config = {key: each for key, each in stage.to_json().items() if key not in SILENT} | {"asked": task}
         steps.append(
             Step(
                 f"train.{stage.name}",
                 config,
                 _needs(recipe, "data", "conversations", before),
-                partial(work.train_stage, stage, before),
+                partial(work.train_stage, stage, before, task),
                 files,
                 resumes=True,
                 together=True,
@@ -110,7 +126,7 @@ def _stages(recipe: Recipe) -> list[Step]:
 
 
 def _evaluate(recipe: Recipe, model: str) -> Step:
-    config = _dump(recipe.evaluate, "k", "published", "batch_size") | {"longest": max(recipe.evaluate.k)}
+    config = _dump(recipe.evaluate, "k", "published", *UNSEEN) | {"longest": max(recipe.evaluate.k)}
     config["task"] = task_of(recipe, recipe.evaluate.task)
     job = partial(work.rank, model, config["task"])
     return Step("evaluate", config, ("data", model), job, resumes=True, packages=TORCH)

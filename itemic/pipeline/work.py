@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import merge_notes, write_json, write_text
 from itemic.pipeline.step import Job
+from itemic.pipeline.watch import publish, watching
 from itemic.progress import log
 
 if TYPE_CHECKING:
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
     from itemic.sid.index import ItemIndex
-    from itemic.tasks import Task
     from itemic.train.stage import Stage
 
-COMPARISON = "comparison.json"
+PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
 
 
@@ -38,11 +38,12 @@ def make_data(job: Job) -> None:
     dataset.split(job.recipe.evaluate.split)  # an empty split is told now, and not after the training
     dataset.save(job.output)
     description = describe(dataset)
-    write_json(job.output / "description.json", description)
+    write_json(job.output / DESCRIPTION, description)
     merge_notes(job.manifest, {"dataset": dataset.notes})
     log.info(
-        "%s: %d users, %d items, %d interactions",
-        *(description[key] for key in ("name", "users", "items", "interactions")),
+        "%s: %s users, %s items, %s interactions",
+        description["name"],
+        *(f"{description[key]:,}" for key in ("users", "items", "interactions")),
     )
 
 
@@ -114,16 +115,17 @@ def make_index(job: Job) -> None:
     merge_notes(job.manifest, {"digest": index.digest, "items": stats.items, "sids": stats.sids})
 
 
-def make_conversations(job: Job) -> None:
+def make_conversations(tasks: list[dict[str, Any]], job: Job) -> None:
     """Build the mixture of all tasks."""
     from itemic.tasks import build_conversations
 
     shutil.rmtree(job.made("conversations.tokens"), ignore_errors=True)  # rows of what is replaced here
-    tasks = [{"task": task.task, **task.arguments} for task in job.recipe.tasks]
     built = build_conversations(
         load_dataset(job), load_index(job), tasks, seed=job.recipe.seed, output=job.output
     )
     merge_notes(job.manifest, {"rows": built.counts})
+    each = ", ".join(f"{source} {count:,}" for source, count in built.counts.items())
+    log.info("%s conversations: %s", f"{sum(built.counts.values()):,}", each)
 
 
 def make_model(job: Job) -> None:
@@ -143,6 +145,7 @@ def make_model(job: Job) -> None:
             tie=part.tie,
             dataset=dataset,
             seed=job.recipe.seed,
+            revision=part.revision,
         )
     else:
         init = part.init or "normal"
@@ -155,11 +158,13 @@ def make_model(job: Job) -> None:
             max_length=part.max_length,
             init=init,
             vectors=_vectors(job, dataset) if init == "vectors" and dataset is not None else None,
-            corpus=prompt_words(),
+            corpus=prompt_words(job.recipe.system),
             **part.overrides.model_dump(exclude_none=True),
         )
     model.save(job.output)
-    merge_notes(job.manifest, {"parameters": model.lm.num_parameters(), "vocabulary": len(model.tokenizer)})
+    parameters, tokens = model.lm.num_parameters(), len(model.tokenizer)
+    merge_notes(job.manifest, {"parameters": parameters, "vocabulary": tokens})
+    log.info("%s parameters, %s tokens", f"{parameters:,}", f"{tokens:,}")
 
 
 def _vectors(job: Job, dataset: Dataset) -> Any:
@@ -170,7 +175,7 @@ def _vectors(job: Job, dataset: Dataset) -> Any:
     return vectors
 
 
-def train_stage(stage: Stage, before: str, job: Job) -> None:
+def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Job) -> None:
     """One stage of training, from the model that the step before left, on what the tasks built and on the files that
     others made."""
     from itemic.train.run import train
@@ -186,6 +191,7 @@ def train_stage(stage: Stage, before: str, job: Job) -> None:
         output=job.output,
         seed=job.recipe.seed,
         distribution=job.recipe.distribution.model_dump(),
+        asked=asked,
     )
 
 
@@ -198,19 +204,23 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
     part, dataset = job.recipe.evaluate, load_dataset(job)
     requests = dataset.split(part.split)
     longest = max(part.k)
-    recommend(
-        load_model(job, step),
-        requests,
-        task=as_task(task),
-        dataset=dataset,
-        beams=part.beams,
-        k=longest,
-        normalize=part.normalize,
-        exclude_history=part.exclude_history,
-        thinking=part.thinking,
-        batch_size=part.batch_size,
-        output=job.output / TRAINED,
-    )
+    with watching(job, dataset, requests) as watched:
+        ranking = recommend(
+            load_model(job, step),
+            requests,
+            task=task,
+            dataset=dataset,
+            beams=part.beams,
+            k=longest,
+            normalize=part.normalize,
+            exclude_history=part.exclude_history,
+            thinking=part.thinking,
+            batch_size=part.batch_size,
+            tf32=part.tf32,
+            output=job.output / TRAINED,
+            watch=watched.watch,
+        )
+        watched.samples(ranking)
     for name in part.baselines:
         ranker: Ranker = BASELINES[name](dataset)
         rank_all(
@@ -224,10 +234,11 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
 
 
 def report(job: Job) -> None:
-    """Score all rankings and put them side by side."""
+    """Score all rankings, put them side by side, and write the page of the run."""
     from itemic.evaluate.compare import Published, compare
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import score
+    from itemic.pipeline.page import run_page
 
     dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
     rankings = {name: Ranking.load(job.made("evaluate") / name) for name in (TRAINED, *part.baselines)}
@@ -244,13 +255,8 @@ def report(job: Job) -> None:
     )
     table.save(job.output / COMPARISON)
     write_text(job.output / "comparison.md", table.markdown())
-
-
-def as_task(options: dict[str, Any]) -> Task:
-    """A task from ``{"task": "C", …}``."""
-    from itemic.tasks import make_task
-
-    return make_task(**{"name" if key == "task" else key: value for key, value in options.items()})
+    write_text(job.output / PAGE, run_page(job.root, job.output))
+    publish(job, list(reports.values()), table)
 
 
 def load_dataset(job: Job) -> Dataset:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from itemic.errors import ConfigError
 from itemic.recipe.fit import fit_faults
-from itemic.recipe.inputs import missing_inputs
+from itemic.recipe.inputs import missing_inputs, on_the_hub
 from itemic.recipe.schema import Recipe
 from itemic.recipe.source import Fault, KeyPath, Source, read_source
 from itemic.recipe.tables import settings_faults
@@ -36,7 +36,7 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe and check all of it.
 
     Args:
-        file: YAML.
+        file: YAML, or the name of a recipe that comes with the package, such as ``quickstart``.
         overrides: ``a.b=c`` texts; values are YAML, a number in the path is a place in a list.
 
     Raises:
@@ -73,7 +73,8 @@ def check_recipe(file: str | Path, overrides: Iterable[str] = ()) -> tuple[Recip
         named = (path, path[:-1])  # a list of one may be written as its only value
         variable = next((name for at, name in source.unset.items() if at in named), None)
         if variable is None:
-            source.fault(path, problem)
+            if path != ("model", "base") or not on_the_hub(sections["model"].base):
+                source.fault(path, problem)
         else:
             waiting.append(Fault(source.place(path), path, f"{problem}; set {variable} to where it is"))
     if source.faults or recipe is None:

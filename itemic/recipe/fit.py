@@ -13,6 +13,7 @@ from itemic.recipe.schema import DataPart, DistributionPart, EvaluatePart, Index
 from itemic.recipe.source import KeyPath
 from itemic.recipe.tasks import TASK_OPTIONS
 from itemic.recipe.words import meant
+from itemic.trackers import TRACKERS
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][\w\-]*")
 
@@ -81,6 +82,10 @@ def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
     yield from _one_of(("data", "split", "method"), data.split.method, names.SPLIT_METHODS)
     if abs(sum(data.split.ratios) - 1) > 1e-6:
         yield ("data", "split", "ratios"), f"add up to {sum(data.split.ratios):g}, not to 1"
+    for key in data.options:
+        if key in (*type(data).model_fields, "seed"):
+            where = "beside options, in data itself" if key != "seed" else "at the top of the recipe"
+            yield ("data", "options", key), f"is no option of a format: it stands {where}"
     if data.simulate is None and (data.format is None or data.path is None):
         yield ("data",), "needs a format and a path, or simulate"
     if data.simulate is not None:
@@ -114,7 +119,7 @@ def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
     if (model.preset is None) == (model.base is None):
         yield ("model",), "needs one of preset (random weights) and base (a model to expand)"
         return
-    strangers = ("vocab_size", "max_length", "overrides") if model.base else ("pad_to", "tie")
+    strangers = ("vocab_size", "max_length", "overrides") if model.base else ("pad_to", "tie", "revision")
     for key in _given(model, strangers):
         yield ("model", key), f"has no meaning beside {'base' if model.base else 'preset'}"
     known = names.EXPAND_INITS if model.base else names.NEW_INITS
@@ -133,6 +138,8 @@ def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:
         yield from (
             (("evaluate", "baselines", i), text) for _, text in _one_of(("baseline",), name, names.BASELINES)
         )
+    for i, name in enumerate(part.trackers or []):
+        yield from ((("evaluate", "trackers", i), text) for _, text in _one_of(("tracker",), name, TRACKERS))
     for i, paper in enumerate(part.published):
         for key in paper.metrics:
             if not re.fullmatch(r"(hr|recall|ndcg|mrr)@[1-9]\d*", key.lower()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from itemic.recipe.schema import DataPart
 from itemic.recipe.source import KeyPath
 
 WILD = "*?["
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def missing_inputs(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
@@ -32,6 +34,11 @@ def missing_inputs(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         for i, file in enumerate(conversations.files):
             for problem in _missing_conversations(file):
                 yield ("conversations", "files", i), problem
+
+
+def on_the_hub(name: str) -> bool:
+    """Whether a name that is no folder here may be a model's on the Hugging Face hub, ``owner/model``."""
+    return _HUB_NAME.fullmatch(name) is not None
 
 
 def _missing_conversations(value: str, above: tuple[str, ...] = ()) -> Iterator[str]:

@@ -230,7 +230,7 @@ def _training(draft: _Draft, data: dict[str, Any], values: dict[str, Any]) -> No
     draft.set("gradient_checkpointing", bool(values.get("enable_gradient_checkpointing")))
     draft.set("precision", "bfloat16")
     draft.set("minibatch_size", values["minibatch_size"])
-    draft.set("checkpoint_every", values["save_checkpoint_per_step"])
+    draft.set("checkpoints", {"every": values["save_checkpoint_per_step"]})
     draft.set("log_every", values["logging_per_step"])
     if "reshard_after_forward" in values:
         reshard = values["reshard_after_forward"]

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from itemic.schema import SYSTEM
+
 # The names that a recipe may use. They repeat the keys of the rooms' own tables (a test compares them),
 # because those tables can't be imported without torch and a recipe is checked in an instant.
 FORMATS = (
@@ -21,7 +23,7 @@ FORMATS = (
     "table",
 )
 ENCODERS = ("auto", "lsa", "collaborative", "sentence-transformers", "transformers", "openai", "precomputed")
-QUANTIZERS = ("rqkmeans", "balanced", "rqkmeans+", "rqvae", "rfsq", "opq", "opq-residual")
+QUANTIZERS = ("rqkmeans", "balanced", "constrained", "rqkmeans+", "rqvae", "rfsq", "opq", "opq-residual")
 COLLISIONS = ("keep", "rank", "reassign", "sinkhorn")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
 PRESETS = ("qwen3-pico", "qwen3-nano", "qwen3-micro", "qwen3-mini", "qwen3-small", "qwen3-0.6b")
@@ -53,10 +55,21 @@ class SplitPart(Part):
 class DataPart(Part):
     """Raw files of a ``format`` at a ``path``, or a marketplace to ``simulate``.
 
-    ``limit_users``, ``limit_items`` and ``limit_rows`` take a part for a quick trial, before the filters, see
-    :func:`itemic.data.limits.apply_limits`.
-    ``filters`` has the fields of :class:`itemic.data.settings.FilterRule`, ``simulate`` those of
-    :class:`itemic.data.settings.SimulatorConfig`, ``options`` whatever the format's reader takes.
+    Attributes:
+        format: what kind of files they are, a reader's name; ``auto`` finds it out.
+        path: the file or folder, or any URL that fsspec knows.
+        options: what the format's reader can be told.
+        on_bad_row: a bad row (a broken line, an unknown item) is an ``error`` that names it, or ``drop`` leaves it
+            out and counts it.
+        missing_text: an item without any title is kept (``keep``: known by its id), left out with its interactions
+            (``drop``), or an ``error``.
+        limit_users: for a quick trial, a random sample of so many users; limits come before the filters.
+        limit_items: the so many items with the most interactions.
+        limit_rows: so many users at random as have this many interactions together.
+        simulate: settings of a marketplace to make instead of reading files; ``{}`` for its defaults. They are the
+            fields of :class:`itemic.data.settings.SimulatorConfig`.
+        filters: what to keep of the interactions, the fields of :class:`itemic.data.settings.FilterRule`.
+        split: what is trained on, validated on and tested on.
     """
 
     format: str | None = None
@@ -77,6 +90,20 @@ class IndexPart(Part):
 
     Without ``data`` there is nothing to build from: ``import`` takes all items of its file, and ``levels`` without it
     makes the codes alone.
+
+    Attributes:
+        encoder: what turns an item into a vector; ``auto`` is ``lsa`` where at least half of the items have text, else
+            ``collaborative``.
+        encoder_options: of the encoder, and what adds behaviour to any of them (``collaborative_weight``).
+        quantizer: what turns vectors into codes.
+        quantizer_options: of the quantizer.
+        levels: how many codes there are at each level; None for four times 256, or for what ``import`` has.
+        collisions: what becomes of items with the same codes; None for ``reassign``, or for ``keep`` with ``import``.
+        duplicates: items with the very same text get semantic IDs of their own (``apart``) or ``share`` one.
+        format: how codes are written as tokens.
+        published: a file of semantic IDs that exist already: an ``X.index.json``, an item file with texts of them, or
+            a Parquet table.
+        unknown: items of ``import`` that the data doesn't have are an ``error``, or ``drop`` passes them over.
     """
 
     encoder: str = "auto"
@@ -106,13 +133,29 @@ class ShapePart(Part):
 
 
 class ModelPart(Part):
-    """A ``preset`` with random weights, or a ``base`` (a Hugging Face folder) to expand."""
+    """A ``preset`` with random weights, or a ``base`` to expand.
+
+    Attributes:
+        preset: the size of a model from scratch.
+        vocab_size: of a preset: tokens of the text part of its vocabulary, which is learnt from the catalogue; smaller
+            where the texts can't fill it.
+        max_length: of a preset: the longest row that the model is meant for, in tokens.
+        overrides: settings of the preset that are to be others.
+        base: a model to expand by the items' tokens: a Hugging Face folder, or a name on the hub.
+        revision: branch, tag or commit of a ``base`` on the hub.
+        init: how the rows of the items' tokens start. Of a preset: ``normal`` (as all others; the default), ``text``
+            (from the words of the items that carry the code) or ``vectors`` (from their vectors). Of a base:
+            ``moments`` (with mean and covariance of the old rows; the default), ``text`` or ``mean``.
+        pad_to: of a base: the embedding matrix gets a multiple of so many rows.
+        tie: of a base: whether the head is the embedding matrix; None leaves it as it is.
+    """
 
     preset: str | None = None
     vocab_size: PositiveInt = 4096
     max_length: PositiveInt = 1024
     overrides: ShapePart = ShapePart()
     base: str | None = None
+    revision: str | None = None
     init: str | None = None
     pad_to: PositiveInt = 256
     tie: bool | None = None
@@ -136,13 +179,23 @@ def _listed(value: Any) -> Any:
 
 class ConversationsPart(Part):
     """Conversation files that others made, to be trained on as they are: Parquet files, folders of them, globs, JSON
-    lists of files, local or remote; see :meth:`itemic.tasks.Conversations.open`."""
+    lists of files, local or remote; see :meth:`itemic.tasks.Conversations.open`.
+
+    Attributes:
+        files: their paths; one may stand without a list.
+    """
 
     files: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 
 
 class PublishedPart(Part):
-    """Somebody else's figures for the table, e.g. ``{hr@10: .0648}``."""
+    """Somebody else's figures for the table.
+
+    Attributes:
+        name: of the row.
+        metrics: the figures, e.g. ``{hr@10: .0648}``.
+        source: who published them where.
+    """
 
     name: str
     metrics: dict[str, float]
@@ -150,7 +203,25 @@ class PublishedPart(Part):
 
 
 class EvaluatePart(Part):
-    """What is asked of the trained model, and what it is compared with."""
+    """What is asked of the trained model, and what it is compared with.
+
+    Attributes:
+        split: whose targets are looked for, ``valid`` or ``test``.
+        task: whose prompt is asked, with the options that the model is trained with.
+        beams: width of the search, and so the most items of a ranking.
+        k: lengths of the list at which HR, NDCG and MRR are told.
+        normalize: what scores are normalised over: the whole vocabulary (``vocab``, what ``generate`` does), the codes
+            of a level (``level``) or what may follow (``legal``).
+        exclude_history: leave out the items that the user has had.
+        thinking: how prompts end, in a model of the think pattern: ``no_think`` (before the empty block) or ``empty``
+            (after it); None for the model's own way.
+        batch_size: prompts that are searched at once; bounds the memory.
+        baselines: what stands in the table beside the model.
+        published: rows of others for the table.
+        trackers: who is told the numbers, the table and some predictions; None for those of the last stage.
+        samples: how many predictions trackers are shown, with titles.
+        verbose: log each request as it is answered.
+    """
 
     split: Literal["valid", "test"] = "test"
     task: str = "C"
@@ -160,8 +231,12 @@ class EvaluatePart(Part):
     exclude_history: bool = False
     thinking: Literal["no_think", "empty"] | None = None
     batch_size: PositiveInt = 32
+    tf32: bool = True
     baselines: list[str] = list(BASELINES)
     published: list[PublishedPart] = []
+    trackers: list[str] | None = None
+    samples: NonNegativeInt = 10
+    verbose: bool = False
 
 
 class DistributionPart(Part):
@@ -176,10 +251,24 @@ class Recipe(Part):
     """A whole run. Its steps are data, index, conversations, model, one per stage, evaluate and report.
 
     Without ``data`` there are no data, evaluate and report, without ``tasks`` no conversations.
+
+    Attributes:
+        name: of the run, and of its folder below ``runs/``.
+        seed: of all random numbers; the same seed gives the same run.
+        data: what to read, what to keep of it, and how it is split.
+        index: the items' semantic IDs.
+        model: what is trained.
+        system: the first line of all conversations that tasks build and of what evaluation asks; null for none.
+        tasks: the kinds of conversation to build from the data.
+        conversations: conversations that others made, to be trained on as well, or alone.
+        stages: the stages of training, one after the other.
+        evaluate: what is asked of the trained model.
+        distribution: how several processes train together.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")]
     seed: NonNegativeInt = 0
+    system: str | None = SYSTEM
     data: DataPart | None = None
     index: IndexPart = IndexPart()
     model: ModelPart

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from itemic.recipe.shipped import find_recipe, shipped_hint
+
 KeyPath = tuple[str | int, ...]
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}")
@@ -80,12 +82,14 @@ class Source:
 
 
 def read_source(file: str | Path, overrides: Iterable[str] = ()) -> Source:
-    """Read a recipe's text; whatever is wrong with it is among the ``faults``."""
-    source = Source(str(file))
+    """Read a recipe's text, a file or a shipped one by its name; whatever is wrong is among the ``faults``."""
+    path = find_recipe(file)
+    source = Source(str(path))
     try:
-        text = Path(file).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        source.fault((), f"can't be read: {getattr(error, 'strerror', None) or error}")
+        hint = shipped_hint(path) if isinstance(error, FileNotFoundError) else ""
+        source.fault((), f"can't be read: {getattr(error, 'strerror', None) or error}{hint}")
         return source
     _parse(text, source)
     if not source.faults:

@@ -7,9 +7,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from itemic.schema import SYSTEM
+
 
 class TaskOptions(BaseModel):
-    """What every task takes: where its rows go in the mixture, and how many of its wordings are used."""
+    """What every task takes: where its rows go in the mixture, and how many of its wordings are used.
+
+    Attributes:
+        task: which one.
+        source: the name that its conversations carry, by which stages weigh them; the task's own unless given.
+        limit: the most conversations; None for all.
+        weight: its share of the conversations of all tasks with a weight; None keeps all of them.
+        seed: of its random choices; None for the recipe's.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -19,6 +29,7 @@ class TaskOptions(BaseModel):
     weight: Annotated[float, Field(gt=0)] | None = None
     seed: NonNegativeInt | None = None
     templates: PositiveInt | None = None
+    system: str | None = SYSTEM
 
 
 class Windowed(TaskOptions):
@@ -36,6 +47,14 @@ class Sequential(Windowed):
     history_text: Literal["sid", "sid+title", "title"] = "sid"
     split_points: Literal["every", "last"] = "every"
     thoughts: Literal["none", "categories"] = "none"
+
+
+class NextTitle(Windowed):
+    """Task F."""
+
+    templates: PositiveInt | None = 1
+    window: Literal["sliding", "blocks"] = "sliding"
+    split_points: Literal["every", "last"] = "every"
 
 
 class ItemSequence(Windowed):
@@ -63,8 +82,12 @@ TASK_OPTIONS: dict[str, type[TaskOptions]] = {
     "C": Sequential,
     "D": Semantic,
     "E": Transitions,
+    "F": NextTitle,
     "sequence": ItemSequence,
 }
+
+
+PLAIN = ("sequence",)  # tasks whose conversations are plain texts, without a system turn
 
 
 def options_of(name: str) -> dict[str, Any]:

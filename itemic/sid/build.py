@@ -66,8 +66,7 @@ def build_tokenizer(
 
     Args:
         dataset: its items' texts are read, and of its interactions ``Dataset.train`` alone, if at all.
-        encoder: a key of :data:`itemic.sid.encoders.ENCODERS`; ``auto`` is ``lsa`` where at least half of the
-            items have text, else ``collaborative``.
+        encoder: a key of :data:`itemic.sid.encoders.ENCODERS`, or ``auto``: ``lsa``, without texts ``collaborative``.
         quantizer: a key of :data:`itemic.sid.quantizers.QUANTIZERS`.
         levels: codes of each level.
         collisions: a key of :data:`itemic.sid.collisions.COLLISIONS`.
@@ -106,8 +105,10 @@ def build_tokenizer(
         "seed": seed,
     }
     index = ItemIndex(dataset.item_ids, codes, sizes, format, _plain(origin), books.books)
+    index = index.with_titles(dataset.items)
     stats = index.collisions
-    log.info("%d items, %d semantic IDs, %d re-assigned", stats.items, stats.sids, changed)
+    moved = f"; {changed:,} items gave up their nearest codes to collide less" if changed else ""
+    log.info("%s items have %s semantic IDs%s", f"{stats.items:,}", f"{stats.sids:,}", moved)
     fits = np.sort(misfit(books, vectors, books.assign(vectors)))
     reference = fits[np.linspace(0, len(fits) - 1, min(len(fits), REFERENCE)).astype(np.int64)]
     return ItemTokenizer(index, items, books, collisions, duplicates, reference, text_digests(dataset.items))

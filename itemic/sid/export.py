@@ -23,6 +23,7 @@ import polars as pl
 from itemic import schema as c
 from itemic.artifact import write_text
 from itemic.data.dataset import Dataset
+from itemic.data.writers import find_writer
 from itemic.errors import ConfigError
 from itemic.sid.format import TOKEN_FORMATS, token_format
 from itemic.sid.index import ItemIndex
@@ -60,6 +61,47 @@ def export_index(index: ItemIndex, file: str | Path, name: str, dataset: Dataset
     if dataset is not None:
         index.check_dataset(dataset)
     EXPORTS[name](index, Path(file), dataset)
+
+
+def export_dataset(
+    dataset: Dataset,
+    folder: str | Path,
+    format: str,
+    *,
+    index: ItemIndex | None = None,
+    name: str | None = None,
+) -> list[str]:
+    """Write a dataset, its split included, as the files of another system, which :func:`itemic.read` reads again.
+
+    Args:
+        dataset: with whatever split its rule says.
+        folder: where to; it is made, and must be empty if it is there.
+        format: a key of :data:`itemic.data.writers.WRITERS`.
+        index: the items' semantic IDs, written in the system's own token format.
+        name: what files are called; by default as the folder, which RecBole wants.
+
+    Returns:
+        What these files can't hold of the dataset, in a few words each.
+
+    Raises:
+        ConfigError: there is no such format, or it needs the index.
+        DataError: the folder isn't empty, or an id can't stand in these files.
+        IndexMismatchError: the index is of other items than the dataset.
+    """
+    writer, root = find_writer(format), Path(folder)
+    sids = None
+    if index is not None:
+        index.check_dataset(dataset)
+        sids = convert(index, writer.token_format).texts if writer.token_format else None
+    root.mkdir(parents=True, exist_ok=True)
+    stem = name or root.resolve().name
+    lost = writer.write(dataset, root, stem, sids)
+    if index is not None and writer.index_file is not None:
+        export, file = writer.index_file
+        export_index(index, root / file.format(name=stem), export)
+    if sids is None and (index is not None or writer.token_format):
+        lost.append("semantic IDs" + ("" if index is not None else " (no index was given)"))
+    return lost
 
 
 def _letter(index: ItemIndex, file: Path, dataset: Dataset | None) -> None:

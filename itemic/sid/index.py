@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.artifact import write_json
+from itemic.artifact import verify, write_json
 from itemic.data.dataset import Dataset, Requests, catalogue_digest
 from itemic.errors import IndexMismatchError
 from itemic.forest.rows import TokenRows
@@ -68,6 +68,8 @@ class ItemIndex:
         origin: where the codes come from (encoder, quantizer, collision policy, seed, file …), plain JSON.
         codebooks: float32 ``[sizes[l], d]`` for the first levels, or None where they are unknown; a level
             that only counts items with equal codes has none.
+        titles: of the items, by row, so that a model's folder can say what it recommends; None where they
+            are unknown. They don't count in the digest.
 
     Raises:
         IndexMismatchError: the parts contradict each other.
@@ -79,6 +81,7 @@ class ItemIndex:
     format: str = "onerec"
     origin: dict[str, Any] = field(default_factory=dict)
     codebooks: list[Float32] | None = None
+    titles: list[str] | None = None
 
     def __post_init__(self) -> None:
         token_format(self.format)
@@ -100,6 +103,8 @@ class ItemIndex:
             yield f"{n} items with {levels} levels have codes of the shape {list(self.codes.shape)}"
         elif len(set(self.item_ids)) != n:
             yield "an item id comes twice"
+        elif self.titles is not None and len(self.titles) != n:
+            yield f"{n} items have {len(self.titles)} titles"
         elif (outside := (self.codes < 0) | (self.codes >= np.array(self.sizes))).any():
             row, level = (int(part[0]) for part in np.nonzero(outside))
             code, size = int(self.codes[row, level]), self.sizes[level]
@@ -134,6 +139,10 @@ class ItemIndex:
     @property
     def token_format(self) -> TokenFormat:
         return token_format(self.format)
+
+    def with_titles(self, items: pl.DataFrame) -> ItemIndex:
+        """The same index with the titles of ``Dataset.items``, whose order must be its own."""
+        return replace(self, titles=items[c.TITLE].fill_null("").to_list())
 
     @cached_property
     def digest(self) -> str:
@@ -293,10 +302,13 @@ class ItemIndex:
 
     @property
     def table(self) -> pl.DataFrame:
-        """``item_id``, ``semantic_id_0`` … and ``semantic_id`` (the text), one row an item."""
+        """``item_id``, ``semantic_id_0`` …, ``semantic_id`` (the text) and, if known, ``title``; one row an item."""
         columns = {f"semantic_id_{level}": self.codes[:, level] for level in range(self.levels)}
         ids, texts = pl.Series(self.item_ids, dtype=pl.String), pl.Series(self.texts, dtype=pl.String)
-        return pl.DataFrame({c.ITEM_ID: ids, **columns, "semantic_id": texts})
+        table = pl.DataFrame({c.ITEM_ID: ids, **columns, "semantic_id": texts})
+        return (
+            table if self.titles is None else table.with_columns(pl.Series(c.TITLE, self.titles, pl.String))
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write ``index.json``, ``items.parquet`` and, where there are codebooks, ``codebooks.safetensors``.
@@ -325,8 +337,10 @@ class ItemIndex:
 
         Raises:
             IndexMismatchError: a file is missing or broken, or the codes are not those that the digest names.
+            ArtifactError: a file is not as it was when a command or a run wrote the folder.
         """
         root = Path(folder)
+        verify(root)
         try:
             head = json.loads((root / HEAD).read_text(encoding="utf-8"))
             sizes = tuple(head["sizes"])
@@ -335,7 +349,8 @@ class ItemIndex:
             books = (
                 None if head["codebooks"] is None else _load_codebooks(root / CODEBOOKS, head["codebooks"])
             )
-            parts = (table[c.ITEM_ID].to_list(), codes, sizes, head["format"], head["origin"], books)
+            titles = table[c.TITLE].to_list() if c.TITLE in table.columns else None
+            parts = (table[c.ITEM_ID].to_list(), codes, sizes, head["format"], head["origin"], books, titles)
             digest = head["digest"]
         except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise IndexMismatchError(

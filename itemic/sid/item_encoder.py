@@ -28,9 +28,13 @@ class ItemEncoder:
 
     Args:
         name: a key of :data:`itemic.sid.encoders.ENCODERS`.
-        options: arguments of the encoder, and ``collaborative_weight`` (0 to 1, the share of co-occurrence
-            vectors in the items' vectors), ``collaborative_dims``, ``collaborative_window``.
+        options: arguments of the encoder, and those below.
         seed: for the encoder and the co-occurrence vectors.
+
+    Options:
+        collaborative_weight: 0 to 1, the share of co-occurrence vectors in the items' vectors.
+        collaborative_dims: length of the co-occurrence vectors.
+        collaborative_window: how far apart two events of a user may be to count as taken together.
 
     Raises:
         ConfigError: the encoder or an option is unknown.

@@ -69,6 +69,8 @@ def import_index(
     codes, widened, _ = resolve(plain, collisions)
     origin = {"file": file.name, "file_digest": digest_files(file), "collisions": {"policy": collisions}}
     index = ItemIndex(ids, codes, widened, format, origin)
+    if dataset is not None:
+        index = index.with_titles(dataset.items)
     stats = index.collisions
     log.info("%s: %d items, %d semantic IDs", file.name, stats.items, stats.sids)
     return index

@@ -125,7 +125,7 @@ class ItemTokenizer:
         codes, moved = self._place(unknown, table)
         after = replace(
             self,
-            index=self._with(new, codes),
+            index=self._with(unknown, codes),
             texts=np.concatenate([self.texts, text_digests(unknown)]),
         )
         plain = self.codebooks.assign(table)
@@ -166,8 +166,9 @@ class ItemTokenizer:
                 "Build the semantic IDs again, or with collisions 'reassign', which needs no such level.",
             )
 
-    def _with(self, new: list[str], codes: Int32) -> ItemIndex:
-        old = self.index
+    def _with(self, items: pl.DataFrame, codes: Int32) -> ItemIndex:
+        old, new = self.index, items[c.ITEM_ID].to_list()
+        titles = None if old.titles is None else [*old.titles, *items[c.TITLE].fill_null("").to_list()]
         history = [*old.origin.get("assigned", []), {"items": len(new), "after": old.digest}]
         return ItemIndex(
             [*old.item_ids, *new],
@@ -176,6 +177,7 @@ class ItemTokenizer:
             old.format,
             old.origin | {"assigned": history},
             old.codebooks,
+            titles,
         )
 
     # ------------------------------------------------------------------- files

@@ -3,7 +3,7 @@
 from itemic.tasks.build import build_conversations
 from itemic.tasks.conversation import Conversation, Conversations
 from itemic.tasks.preview import preview
-from itemic.tasks.table import TASKS, make_task, prompt_words
+from itemic.tasks.table import TASKS, make_task, prompt_words, task_of, task_options
 from itemic.tasks.task import Prompt, Task
 from itemic.tasks.validate import validate
 
@@ -17,5 +17,7 @@ __all__ = [
     "make_task",
     "preview",
     "prompt_words",
+    "task_of",
+    "task_options",
     "validate",
 ]

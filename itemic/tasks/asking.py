@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,7 @@ from itemic.data.dataset import Dataset, Requests
 from itemic.forest.rows import TokenRows
 from itemic.model.model import Model
 from itemic.model.positions import most_positions
+from itemic.tasks.table import task_of, task_options
 from itemic.tasks.task import Task
 from itemic.tasks.windows import gather_windows
 
@@ -32,6 +35,35 @@ class Asked:
     rows: Int64
     prompts: TokenRows
     shortened: Bool
+
+
+def task_to_ask(model: Model, task: str | Mapping[str, Any] | Task | None) -> Task:
+    """The task whose prompt a model is asked: the given one, else the one it was trained with, else ``C``.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if task is None:
+        task = "C" if model.asked is None else model.asked["task"]
+    return task_of(task)
+
+
+def remember_asked(model: Model, task: Task) -> None:
+    """Record in a model's folder how it is asked for the next item: the task, and the text around a history."""
+    mark = "\ue000history\ue001"  # no template strips or splits it
+    lead = task.wordings[0] + mark
+    turns = [("system", task.system), ("user", lead)]
+    said = [{"role": role, "content": content} for role, content in turns if content is not None]
+    head, _, tail = model.chat.prompt_text(lead if task.plain else said).partition(mark)
+    shows = getattr(task, "history_text", "sid")
+    model.asked = {
+        "task": task_options(task),
+        "head": head,
+        "tail": tail,
+        "shows": shows,
+        "between": "" if shows == "sid" else "\n",
+        "most_items": getattr(task, "max_items", None),
+    }
 
 
 class Asker:

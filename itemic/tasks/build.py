@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from itemic.progress import log, progress_bar
 from itemic.sid.index import ItemIndex
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.conversation import ROWS_PER_PART, SCHEMA, Conversations, ConversationWriter
-from itemic.tasks.table import make_task
+from itemic.tasks.table import make_task, task_options
 from itemic.tasks.task import Task
 
 SUMMARY = "conversations.json"
@@ -44,19 +44,54 @@ class Entry:
     seed: int
 
 
+@dataclass(frozen=True)
+class Taught:
+    """What conversations teach, so that a model can be asked the same, and nothing in another index's words.
+
+    Attributes:
+        tasks: name and all options of each task, as :func:`itemic.tasks.table.task_options` gives them.
+        index: digest of the index that names the items.
+    """
+
+    tasks: list[dict[str, Any]]
+    index: str
+
+
+def taught_by(conversations: Any) -> Taught | None:
+    """What conversations teach; None where others made them and nobody says.
+
+    Args:
+        conversations: whatever :func:`itemic.train` takes.
+    """
+    if isinstance(conversations, Built):
+        return conversations.taught
+    if isinstance(conversations, str | Path):
+        return _read_summary(Path(conversations)).get("taught")
+    if isinstance(conversations, list | tuple):
+        found = (taught_by(part) for part in conversations)
+        return next((taught for taught in found if taught is not None), None)
+    return None
+
+
 class Built(Conversations):
     """Conversations just built.
 
     Attributes:
         counts: rows by source.
+        taught: what they teach.
         folder: where they are; None for a table in memory.
     """
 
     def __init__(
-        self, rows: Sequence[str] | pl.DataFrame, counts: dict[str, int], folder: Path | None
+        self,
+        rows: Sequence[str] | pl.DataFrame,
+        counts: dict[str, int],
+        taught: Taught,
+        folder: Path | None,
     ) -> None:
         super().__init__(rows)
         self.counts = counts
+        self.taught = taught
         self.folder = folder
 
     def __repr__(self) -> str:
@@ -68,7 +103,7 @@ class Built(Conversations):
 def build_conversations(
     dataset: Dataset,
     index: ItemIndex,
-    tasks: Sequence[Mapping[str, Any]],
+    tasks: Sequence[str | Mapping[str, Any]] | str | Mapping[str, Any],
     *,
     seed: int = 0,
     output: str | Path | None = None,
@@ -79,9 +114,9 @@ def build_conversations(
     Args:
         dataset: its catalogue and its training sequences are used, nothing else.
         index: names the items.
-        tasks: for each ``{"task": "C"}`` and, where wanted, ``source`` (the name of its rows), ``limit`` (the
-            most rows), ``weight`` (rows of the entries with weights stand in these proportions; the largest
-            such mixture without a repeated row is made), ``seed``, and the task's own options.
+        tasks: for each its name, or ``{"task": "C"}`` and, where wanted, ``source`` (the name of its rows),
+            ``limit`` (the most rows), ``weight`` (rows of the entries with weights stand in these proportions;
+            the largest such mixture without a repeated row is made), ``seed``, and the task's own options.
         seed: the same seed, the same rows.
         output: a folder; every source gets a folder of parts in it, and ``conversations.json`` the counts.
             What another build left there is replaced when all is done. None keeps the rows in memory.
@@ -102,6 +137,7 @@ def build_conversations(
         if not count:
             log.warning("task %s makes no conversation of this dataset", entry.source)
     summary = {entry.source: len(plan) for entry, plan in zip(entries, plans, strict=True)}
+    taught = Taught([task_options(entry.task) for entry in entries], index.digest)
     with progress_bar("conversations", sum(summary.values())) as bar:
         frames = [
             (entry.source, _rendered(entry, plan, catalogue, train, bar.advance))
@@ -109,11 +145,14 @@ def build_conversations(
         ]
         if output is None:
             rows = [frame for _, source in frames for frame in source]
-            return Built(pl.concat(rows) if rows else pl.DataFrame(schema=SCHEMA), summary, None)
-        return _write(frames, summary, Path(output), rows_per_part)
+            table = pl.concat(rows) if rows else pl.DataFrame(schema=SCHEMA)
+            return Built(table, summary, taught, None)
+        return _write(frames, summary, taught, Path(output), rows_per_part)
 
 
-def read_entries(tasks: Sequence[Mapping[str, Any]], seed: int) -> list[Entry]:
+def read_entries(
+    tasks: Sequence[str | Mapping[str, Any]] | str | Mapping[str, Any], seed: int
+) -> list[Entry]:
     """The mixture as entries.
 
     Raises:
@@ -121,9 +160,11 @@ def read_entries(tasks: Sequence[Mapping[str, Any]], seed: int) -> list[Entry]:
     """
     entries: list[Entry] = []
     faults: list[str] = []
+    if isinstance(tasks, str | Mapping):
+        tasks = [tasks]
     for number, task in enumerate(tasks):
         try:
-            entry = _read_entry(dict(task), seed)
+            entry = _read_entry(_as_mapping(task), seed)
             if any(entry.source == other.source for other in entries):
                 raise ConfigError(
                     f"source {entry.source!r} comes twice", "Give one of them another `source`."
@@ -136,6 +177,14 @@ def read_entries(tasks: Sequence[Mapping[str, Any]], seed: int) -> list[Entry]:
     if faults:
         raise ConfigError("these tasks can't be built:\n" + "\n".join(faults), "Correct the entries.")
     return entries
+
+
+def _as_mapping(task: Any) -> dict[str, Any]:
+    if isinstance(task, str):
+        return {"task": task}
+    if not isinstance(task, Mapping):
+        raise ConfigError(f"the entry is {task!r}", 'Write the name of a task, or e.g. {"task": "C"}.')
+    return dict(task)
 
 
 def _read_entry(value: dict[str, Any], seed: int) -> Entry:
@@ -178,7 +227,11 @@ def _rendered(
 
 
 def _write(
-    frames: list[tuple[str, Iterator[pl.DataFrame]]], counts: dict[str, int], folder: Path, rows_per_part: int
+    frames: list[tuple[str, Iterator[pl.DataFrame]]],
+    counts: dict[str, int],
+    taught: Taught,
+    folder: Path,
+    rows_per_part: int,
 ) -> Built:
     """Write into a hidden folder first and swap at the end; the summary is there when all parts are."""
     old = _old_sources(folder)
@@ -201,15 +254,23 @@ def _write(
             (scratch / source).replace(folder / source)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    write_json(folder / SUMMARY, {"rows": sum(counts.values()), "counts": counts})
+    write_json(folder / SUMMARY, {"rows": sum(counts.values()), "counts": counts} | asdict(taught))
     parts = [str(file) for source in counts for file in sorted((folder / source).glob("part-*.parquet"))]
-    return Built(parts, counts, folder)
+    return Built(parts, counts, taught, folder)
 
 
 def _old_sources(folder: Path) -> list[str]:
     """The sources that an earlier build left in a folder."""
+    return list(_read_summary(folder).get("counts", {}))
+
+
+def _read_summary(folder: Path) -> dict[str, Any]:
+    """``counts`` and ``taught`` of what was built into a folder; empty where nothing was."""
     file = folder / SUMMARY
+    if not file.is_file():
+        return {}
     try:
-        return list(json.loads(file.read_text(encoding="utf-8"))["counts"]) if file.exists() else []
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {"counts": dict(found["counts"]), "taught": Taught(found["tasks"], found["index"])}
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{file} is broken: {error}", "Remove the folder.") from error

@@ -6,7 +6,8 @@ a conversation leaks when
 1. it is about a user (``group`` is ``user:<id>``) and names an item, in its text or as its target, that this
    user has among the held-out events and not in training;
 2. it is about a user and names two items in a row of which the second is held out right after the first, and
-   which don't follow each other in this user's training part;
+   which don't follow each other in this user's training part; where the answer is the title of the next item
+   (task F), the target follows the last item named;
 3. it is about no user and comes from neither A, B nor D (which only read the catalogue), and leads from an
    item to another where that hop leads to a held-out event for some user and never occurs in training. For
    rows of the kind ``before`` the hop runs from the answer to the item asked about;
@@ -25,6 +26,7 @@ import polars as pl
 from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.sid.index import ItemIndex
+from itemic.tasks.next_title import NEXT_TITLE
 
 CATALOGUE_TASKS = ("A", "B", "D")
 
@@ -84,6 +86,7 @@ def find_leaks(rows: pl.DataFrame, mentions: pl.DataFrame, held: HeldOut) -> pl.
             known.select("row", "user", y="targets").explode("y").filter(pl.col("y").is_not_null()),
         ]
     ).filter(pl.col("user").is_not_null())
+    steps = pl.concat([pairs.select("row", "user", "x", "y"), _told_in_words(known, spoken)])
     free = pairs.filter(
         pl.col("user").is_null() & ~pl.col("task").fill_null("").is_in(CATALOGUE_TASKS)
     ).with_columns(
@@ -94,7 +97,7 @@ def find_leaks(rows: pl.DataFrame, mentions: pl.DataFrame, held: HeldOut) -> pl.
         "names an item that this user has as a target of validation or test only": named.join(
             held.met, on=["user", "y"], how="semi"
         ),
-        "lets an item follow another as it does in validation or test only": pairs.join(
+        "lets an item follow another as it does in validation or test only": steps.join(
             held.steps, on=["user", "x", "y"], how="semi"
         ),
         "leads from item to item as users do in validation or test only": free.join(
@@ -104,3 +107,12 @@ def find_leaks(rows: pl.DataFrame, mentions: pl.DataFrame, held: HeldOut) -> pl.
     }
     leaks = [table.select("row", detail=pl.lit(detail)) for detail, table in found.items()]
     return pl.concat(leaks).unique("row", keep="first", maintain_order=True).sort("row")
+
+
+def _told_in_words(known: pl.DataFrame, spoken: pl.DataFrame) -> pl.DataFrame:
+    """``row``, ``user``, ``x`` and ``y`` of the rows that answer with the next item's title: ``y`` is the target, ``x``
+    the last item of the text."""
+    last = spoken.group_by("row", maintain_order=True).agg(x=pl.col("y").last())
+    target = pl.col("targets").list.first().cast(spoken["y"].dtype)
+    answered = known.filter(pl.col("kind").eq_missing(NEXT_TITLE)).select("row", "user", y=target)
+    return answered.join(last, on="row", maintain_order="left").select("row", "user", "x", "y")

@@ -36,6 +36,7 @@ class ItemSequence(Task):
     cuts: int = 0
 
     name: ClassVar[str] = "sequence"
+    recommends: ClassVar[bool] = True
     leads: ClassVar[dict[str, tuple[str, ...]]] = {"history": ("",)}
     plain: ClassVar[bool] = True
 

@@ -30,8 +30,10 @@ class Sequential(Task):
         windows: how many of the latest items a row shows; "all" is what evaluation asks. A window that is no
             shorter than the history is the same row as "all" and comes once.
         max_items: the most that "all" shows; None for no bound.
-        window: how "all" is cut where a history is longer, see :func:`itemic.tasks.windows.window_starts`.
-        history_text: ``sid``, ``sid+title`` or ``title``.
+        window: how "all" is cut where a history is longer: ``sliding`` shows exactly the last ``max_items``,
+            ``blocks`` between half of them and all, so that neighbouring rows share their beginning; see
+            :func:`itemic.tasks.windows.window_starts`.
+        history_text: how a row shows the items of a history: ``sid``, ``sid+title`` or ``title``.
         split_points: ``every`` item of a sequence as a target, or the ``last`` one alone.
         thoughts: what the answer begins with, in a think block: ``none``, or the ``categories`` of the latest items
             and of the next one.
@@ -46,6 +48,7 @@ class Sequential(Task):
     thoughts: str = "none"
 
     name: ClassVar[str] = "C"
+    recommends: ClassVar[bool] = True
     leads: ClassVar[dict[str, tuple[str, ...]]] = {
         "next": (
             "Recommend the item that this user wants next. Answer with its semantic ID. "

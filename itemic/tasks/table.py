@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from itemic.errors import ConfigError
+from itemic.schema import SYSTEM
+from itemic.tasks.next_title import NextTitle
 from itemic.tasks.semantic import Semantics
 from itemic.tasks.sequence import ItemSequence
 from itemic.tasks.sequential import Sequential
 from itemic.tasks.sid_to_text import SidToText
-from itemic.tasks.task import SYSTEM, Task
+from itemic.tasks.task import Task
 from itemic.tasks.text_to_sid import TextToSid
 from itemic.tasks.transitions import Transitions
 
@@ -20,6 +23,7 @@ TASKS: dict[str, Task] = {
     "C": Sequential(),
     "D": Semantics(),
     "E": Transitions(),
+    "F": NextTitle(),
     "sequence": ItemSequence(),
 }
 
@@ -42,8 +46,34 @@ def make_task(name: str, **options: Any) -> Task:
         raise ConfigError(f"task {name}: {error}", "Correct the type of the option.") from error
 
 
-def prompt_words(times: int = 20) -> list[str]:
+def task_options(task: Task) -> dict[str, Any]:
+    """A task as plain JSON, ``{"task": "C", …}`` with all its options; :func:`make_task` makes the same again."""
+    options = {field.name: getattr(task, field.name) for field in fields(task)}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
+    return {"task": task.name, **plain}
+
+
+def task_of(value: str | Mapping[str, Any] | Task) -> Task:
+    """A task from its name, from ``{"task": "C", …}``, or as it is.
+
+    Raises:
+        ConfigError: none of them, or one that :func:`make_task` refuses.
+    """
+    if isinstance(value, Task):
+        return value
+    options = {"task": value} if isinstance(value, str) else value
+    if not isinstance(options, Mapping) or not isinstance(options.get("task"), str):
+        raise ConfigError(f"{value!r} is no task", 'Write the name of a task, or e.g. {"task": "C"}.')
+    return make_task(**{"name" if key == "task" else key: each for key, each in options.items()})
+
+
+def prompt_words(system: str | None = SYSTEM, times: int = 20) -> list[str]:
     """All wording of all tasks, ``times`` over: text for a tokenizer that is trained on the catalogue, so that it
-    doesn't spell the constant part of every prompt in single letters."""
-    leads = [lead for task in TASKS.values() for wordings in task.leads.values() for lead in wordings]
-    return [SYSTEM, *leads] * times
+    doesn't spell the constant part of every prompt in single letters.
+
+    Tasks that came later (F) stay out of it: with their words, every model from scratch would have other tokens than
+    before.
+    """
+    known = [task for name, task in TASKS.items() if name != "F"]
+    leads = [lead for task in known for wordings in task.leads.values() for lead in wordings]
+    return [*([] if system is None else [system]), *leads] * times

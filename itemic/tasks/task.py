@@ -29,8 +29,6 @@ from itemic.sid.index import ItemIndex
 from itemic.tasks.catalogue import Catalogue, join_rows
 from itemic.tasks.conversation import ROWS_PER_PART, SCHEMA, Message, json_strings, make_uuids
 
-SYSTEM = "You are the recommender of an online shop. Every item of its catalogue has a semantic ID."
-
 
 @dataclass(frozen=True)
 class Prompt:
@@ -47,13 +45,17 @@ class Task(ABC):
     Attributes:
         templates: how many of each kind's wordings training uses, the first ones; None for all. Evaluation
             always asks with the first.
+        system: the first line of every conversation, as its system turn; None for none. Plain texts have
+            no turns.
     """
 
     templates: int | None = None
+    system: str | None = c.SYSTEM
 
     name: ClassVar[str]
     leads: ClassVar[dict[str, tuple[str, ...]]]  # kind → wordings; what varies follows after them
     plain: ClassVar[bool] = False  # segments rather than messages
+    recommends: ClassVar[bool] = False  # asks for the next item of a history
     least_items: ClassVar[int] = 0  # that a history must have for evaluation to ask about it
 
     def __post_init__(self) -> None:
@@ -61,6 +63,11 @@ class Task(ABC):
         if self.templates is not None and not 1 <= self.templates <= most:
             raise ConfigError(
                 f"task {self.name}: templates is {self.templates}", f"Give a number from 1 to {most}."
+            )
+        if self.plain and self.system not in (None, c.SYSTEM):
+            raise ConfigError(
+                f"task {self.name}: system is {self.system!r}, and its plain texts have no system turn",
+                "Leave system out.",
             )
 
     # ------------------------------------------------------------- what a task says of itself
@@ -111,8 +118,8 @@ class Task(ABC):
         lead = self.wordings[0]
         if self.plain:
             return [Prompt(text=lead + value) for value in values]
-        head: Message = {"role": "system", "content": SYSTEM}
-        return [Prompt(messages=(head, {"role": "user", "content": lead + value})) for value in values]
+        head: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [Prompt(messages=(*head, {"role": "user", "content": lead + value})) for value in values]
 
     def prompt(
         self,
@@ -183,12 +190,19 @@ class Task(ABC):
             {
                 c.UUID: make_uuids(source, seed, start, len(plan)),
                 c.SOURCE: pl.Series([source]).new_from_index(0, len(plan)),
-                c.MESSAGES: None if self.plain else _messages(leads + texts["value"], texts["answer"]),
+                c.MESSAGES: None if self.plain else self._messages(leads + texts["value"], texts["answer"]),
                 c.SEGMENTS: _segments(leads, texts) if self.plain else None,
                 c.METADATA: self._metadata(kinds, texts, catalogue),
             },
             schema=SCHEMA,
         )
+
+    def _messages(self, asked: pl.Series, answers: pl.Series) -> pl.Series:
+        head = ""
+        if self.system is not None:
+            head = f'{{"role":"system","content":{json.dumps(self.system)}}},'
+        fixed = f'[{head}{{"role":"user","content":'
+        return fixed + json_strings(asked) + '},{"role":"assistant","content":' + json_strings(answers) + "}]"
 
     def _metadata(self, kinds: pl.Series, texts: pl.DataFrame, catalogue: Catalogue) -> pl.Series:
         target = texts["target"]
@@ -252,11 +266,6 @@ class Task(ABC):
         """All of the task's conversations, columns ``schema.CONVERSATION_COLUMNS``."""
         frames = list(self.frames(dataset, index, seed=seed, limit=limit, source=source))
         return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
-
-
-def _messages(asked: pl.Series, answers: pl.Series) -> pl.Series:
-    fixed = f'[{{"role":"system","content":{json.dumps(SYSTEM)}}},{{"role":"user","content":'
-    return fixed + json_strings(asked) + '},{"role":"assistant","content":' + json_strings(answers) + "}]"
 
 
 def _segments(leads: pl.Series, texts: pl.DataFrame) -> pl.Series:

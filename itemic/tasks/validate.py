@@ -16,6 +16,7 @@ from itemic.sid.index import ItemIndex
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.conversation import Conversations
 from itemic.tasks.leakage import HeldOut, find_leaks
+from itemic.tasks.next_title import NEXT_TITLE
 from itemic.tasks.report import Balance, Fault, ValidationReport
 from itemic.tasks.sid_text import SidPatterns
 from itemic.tasks.turns import TEXT, Turns, take_apart
@@ -160,7 +161,9 @@ class _Checker:
         )
         single = named.group_by("row").agg(pl.col("number").first(), pl.len()).filter(pl.col("len") == 1)
         thoughtless = pl.col("text").str.replace(THOUGHTS, "").str.strip_chars()
-        asked = answers.join(single, on="row").with_columns(sid=thoughtless)
+        in_words = parts.rows.filter(pl.col("kind").eq_missing(NEXT_TITLE))
+        asked = answers.join(single, on="row").join(in_words, on="row", how="anti")
+        asked = asked.with_columns(sid=thoughtless)
         wrong = asked.join(self.sids, on="sid", how="left").filter(~pl.col("y").eq_missing(pl.col("number")))
         self._add("target", wrong["row"].sort(), "the answer is not the target's semantic ID")
         targets = named.group_by("row").agg(targets=pl.col("number"))

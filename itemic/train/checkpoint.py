@@ -371,5 +371,5 @@ def _unwritable(path: Path, why: str, left: list[int]) -> ArtifactError:
     rest = f"the checkpoint of step {left[-1]} is intact" if left else "there is no earlier checkpoint"
     return ArtifactError(
         f"can't write the checkpoint {path}: {why}; {rest}",
-        "Free some space (or lower keep) and start the same command again: it goes on from there.",
+        "Free some space (or lower checkpoints.keep) and start the same command again: it goes on from there.",
     )

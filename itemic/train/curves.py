@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itemic.errors import ArtifactError
+from itemic.text import plot_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +128,13 @@ def _draw(axes: Axes, logs: Sequence[StageLog], keys: dict[str, str], title: str
             axes.axvline(begin / 1e6, color="#b0b0b0", linewidth=0.8, zorder=0)
         place = (begin + log.tokens / 2) / 1e6
         axes.text(
-            place, 1.01, log.name, transform=axes.get_xaxis_transform(), ha="center", color=TEXT, fontsize=8
+            place,
+            1.01,
+            plot_label(log.name),
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            color=TEXT,
+            fontsize=8,
         )
         begin += log.tokens
     _label(axes, ends)

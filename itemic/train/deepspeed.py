@@ -189,6 +189,6 @@ def _library() -> Any:
     except ImportError as error:
         raise ConfigError(
             "strategy deepspeed needs DeepSpeed",
-            "Install it when torch is there: `pip install --no-build-isolation deepspeed einops`.",
+            'Install it once torch is there: `pip install --no-build-isolation "itemic[deepspeed]"`.',
         ) from error
     return deepspeed

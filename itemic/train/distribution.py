@@ -73,7 +73,7 @@ def read_deepspeed(file: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{file} is no configuration of DeepSpeed with a zero_optimization.stage: {error!r}",
-            "Start from recipes/launch/zero2.json or zero3.json.",
+            "Start from zero2.json or zero3.json, which `itemic recipe copy launch` writes.",
         ) from error
     if stage not in (1, 2, 3):
         raise ConfigError(f"{file}: zero_optimization.stage is {stage!r}", "Use 1, 2 or 3.")

@@ -12,11 +12,12 @@ from typing import Any
 
 from itemic.artifact import digest_of
 from itemic.errors import ConfigError, DataError
+from itemic.model.shorten import HistoryMarks
 from itemic.progress import log
 from itemic.tasks.conversation import Conversations
 from itemic.train.crew import Crew, Key
-from itemic.train.lanes import Chunk, Counts, LanePlace, Lanes, Packet
-from itemic.train.rows import Encoder, Source
+from itemic.train.lanes import Chunk, LanePlace, Lanes, Packet
+from itemic.train.rows import Counts, Encoder, Source, lost_rows, nothing_to_learn
 from itemic.train.stage import Stage
 from itemic.train.stream import Ahead, Step, check_sources
 from itemic.train.units import RowGroups
@@ -34,6 +35,7 @@ class Feed:
         stage: what to do; ``stream``, ``shuffle_buffer`` and ``workers`` above all.
         encoder: names what ``encode`` does (a digest of tokenizer and template).
         seed: decides every order.
+        marks: by which tokens histories are known that are too long; None knows none.
 
     Attributes:
         digest: of the encoder, and of the files' names below what they share, bytes, rows and sources. A file
@@ -53,6 +55,7 @@ class Feed:
         *,
         encoder: str,
         seed: int = 0,
+        marks: HistoryMarks | None = None,
     ) -> None:
         files = Conversations.open(conversations).parts
         if not files:
@@ -65,7 +68,7 @@ class Feed:
         if not groups.total:
             raise DataError(f"there are no conversations in {self._where}", "Build some first.")
         check_sources(stage.sources, groups.sources)
-        self.lanes = Lanes(groups, encode, stage, seed)
+        self.lanes = Lanes(groups, encode, stage, seed, marks)
         self.stage = stage
         self.names = groups.sources
         self.digest = digest_of([groups.digest, encoder])
@@ -80,9 +83,7 @@ class Feed:
             "files": len(self.lanes.groups.files),
             "sources": list(self.names),
             "read": self.counts.read,
-            "overlong": self.counts.overlong,
-            "overlong_rule": self.stage.overlong,
-            "without_answer": self.counts.mute,
+            **self.counts.notes(self.stage.overlong),
         }
 
     def total_steps(self) -> int:
@@ -159,19 +160,11 @@ class Feed:
         return min((r.place.epoch for r in readers if r.chunks), default=self.stage.epochs or NEVER)
 
     def _nothing(self) -> DataError:
-        counts, length = self.counts, self.stage.max_length
-        return DataError(
-            f"nothing to learn from in {self._where}: of {counts.read} conversations {counts.overlong} are longer"
-            f" than {length} tokens and {counts.mute} have no answer",
-            "Raise max_length or the weights in sources, or look at the conversations with `itemic tasks preview`.",
-        )
+        return nothing_to_learn(self._where, self.counts, self.stage.max_length)
 
     def _tell(self) -> None:
-        counts = self.counts
-        if counts.overlong or counts.mute:
-            cut = {"drop": "dropped", "split": "split"}.get(self.stage.overlong, "cut")
-            lost = f"{counts.overlong} of {counts.read} rows over {self.stage.max_length} tokens {cut}"
-            log.warning("%s: %s, %d without an answer dropped", self._where, lost, counts.mute)
+        if lost := lost_rows(self.notes, self.stage.max_length):
+            log.warning("%s: %s", self._where, lost)
 
 
 class _Reader:

@@ -20,7 +20,8 @@ and either the numbers of training since the line before:
 - ``memory_gb``: the most memory in use so far, of the GPU or else of the process;
 
 or those of a validation, whose names begin with ``valid/`` (``valid/hr@10``, ``valid/ndcg@10``: hit rate and
-NDCG on the sampled requests; ``valid/seconds``), or ``samples``: prompts with the model's greedy answers.
+NDCG on the sampled requests; ``valid/seconds``), or ``samples``: prompts with the model's greedy answers, which
+trackers show as a table.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from itemic.artifact import write_text
 from itemic.progress import log, progress_bar
-from itemic.train.trackers import TRACKERS, Tracker
+from itemic.trackers import Trackers, open_trackers
 
 Config = Mapping[str, Any]
 
@@ -43,31 +44,18 @@ class Journal:
     """Where a run's numbers go. Lines later than the step it starts at are removed: they will come again."""
 
     def __init__(
-        self,
-        folder: Path | None,
-        step: int,
-        bar: Any,
-        trackers: Sequence[str] = (),
-        config: Config | None = None,
-        shown: bool = True,
+        self, folder: Path | None, step: int, bar: Any, trackers: Trackers | None = None, shown: bool = True
     ) -> None:
-        self._bar, self._shown = bar, shown
+        self._bar, self._shown, self._trackers = bar, shown, trackers or Trackers()
         self._file = None
-        self._trackers: list[Tracker] = []
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / "log.jsonl"
             _cut(path, step)
             self._file = path.open("a", encoding="utf-8")
-            try:
-                for name in trackers:
-                    self._trackers.append(TRACKERS[name](folder, config or {}, step))
-            except BaseException:
-                self.close()
-                raise
 
     def write(self, step: int, epoch: float, values: dict[str, Any]) -> None:
-        """One line; numbers go to the trackers too."""
+        """One line; numbers and samples go to the trackers too."""
         line = {"step": step, "epoch": round(epoch, 4), **values}
         if self._file is not None:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -77,8 +65,9 @@ class Journal:
             for key, value in values.items()
             if isinstance(value, int | float)
         }
-        for tracker in self._trackers:
-            tracker.write(step, numbers)
+        self._trackers.write(step, numbers)
+        if samples := values.get("samples"):
+            self._trackers.table(step, "samples", list(samples[0]), [list(each.values()) for each in samples])
         if self._shown and (not sys.stderr.isatty() or "loss" not in values):
             log.info("%s", _human(line))
 
@@ -91,8 +80,6 @@ class Journal:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-        for tracker in self._trackers:
-            tracker.close()
 
 
 @contextmanager
@@ -108,9 +95,13 @@ def journal(
 ) -> Iterator[Journal]:
     """A journal with a bar of ``total`` steps, ``step`` of them done; trackers are told ``config``. Where it isn't
     ``shown`` there is neither bar nor line."""
-    with progress_bar(name, total, shown) as bar:
+    with ExitStack() as stack:
+        opened = None
+        if folder is not None:
+            opened = stack.enter_context(open_trackers(trackers, folder, config, step=step))
+        bar = stack.enter_context(progress_bar(name, total, shown))
         bar.advance(step)
-        book = Journal(folder, step, bar, trackers, config, shown)
+        book = Journal(folder, step, bar, opened, shown)
         try:
             yield book
         finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -22,7 +22,8 @@ from itemic.errors import DataError, ItemicError
 from itemic.forest.build import TokenForest
 from itemic.forest.pack import plan_blocks, plan_rows
 from itemic.forest.rows import Int64, TokenRows
-from itemic.train.rows import BATCH, Encoder, labels_of, learnable, numbers_of
+from itemic.model.shorten import HistoryMarks
+from itemic.train.rows import BATCH, NONE_READ, Counts, Encoder, labels_of, learnable, numbers_of
 from itemic.train.stage import Stage
 from itemic.train.stream import TrainingRows, block_forest, draw_copies, repeat_rows
 from itemic.train.units import RowGroups, Span
@@ -31,18 +32,6 @@ UNITS_PER_LANE = 32  # at least, so that a lane is a mixture of the data even wh
 Packet = tuple[
     TokenForest, ...
 ]  # what a lane gives to a step: a block, or under ``packing: none`` its rows one by one
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What became of conversations."""
-
-    read: int = 0
-    overlong: int = 0
-    mute: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.read + other.read, self.overlong + other.overlong, self.mute + other.mute)
 
 
 @dataclass(frozen=True)
@@ -63,12 +52,14 @@ class Lanes:
         encode: the model's tokenizer and chat template at work.
         stage: ``blocks_per_step`` lanes; ``shuffle_buffer`` conversations in memory.
         seed: decides every order.
+        marks: by which tokens histories are known that are too long.
     """
 
     groups: RowGroups
     encode: Encoder
     stage: Stage
     seed: int
+    marks: HistoryMarks | None = None
 
     def __len__(self) -> int:
         return self.stage.blocks_per_step
@@ -135,16 +126,16 @@ class Lanes:
         groups, sources = numbers_of(labels, self.groups.sources)
         copies = draw_copies(groups, sources, self.groups.sources, self.stage.sources, rng)
         used = np.flatnonzero(copies)  # the others needn't be tokenised
-        rows, kept, long, mute = self._encoded(table, used, spans)
+        rows, kept, counts = self._encoded(table, used, spans)
         origin = used[kept]
         chosen, own = repeat_rows(copies[origin], groups[origin])
         data = TrainingRows(rows.take(chosen), own, sources[origin][chosen], self.groups.sources)
-        return Chunk(tuple(self._packets(data, rng)), len(table), Counts(len(used), long, mute))
+        return Chunk(tuple(self._packets(data, rng)), len(table), counts)
 
     def _encoded(
         self, table: pl.DataFrame, used: Int64, spans: Sequence[Span]
-    ) -> tuple[TokenRows, Int64, int, int]:
-        parts, origins, long, mute = [TokenRows(*_NOTHING)], [np.zeros(0, np.int64)], 0, 0
+    ) -> tuple[TokenRows, Int64, Counts]:
+        parts, origins, counts = [TokenRows(*_NOTHING)], [np.zeros(0, np.int64)], Counts()
         for at in range(0, len(used), BATCH):
             batch = table[used[at : at + BATCH]]
             try:
@@ -155,11 +146,11 @@ class Lanes:
                     f"the conversations {self.groups.describe(spans)} can't be tokenised: {error}",
                     "Run `itemic tasks validate` on the file.",
                 ) from error
-            rows, kept, over, silent = learnable(rows, self.stage.max_length, self.stage.overlong)
+            rows, kept, found = learnable(rows, self.stage.max_length, self.stage.overlong, self.marks)
             parts.append(rows)
             origins.append(kept + at)
-            long, mute = long + over, mute + silent
-        return TokenRows.concat(parts), np.concatenate(origins), long, mute
+            counts += found
+        return TokenRows.concat(parts), np.concatenate(origins), counts
 
     def _blame(self, batch: pl.DataFrame, rows: Int64, spans: Sequence[Span]) -> None:
         """Find the first conversation that can't be encoded, and name it."""
@@ -203,17 +194,17 @@ class LanePlace:
     epoch: int = 0
     chunk: int = 0
     packet: int = 0
-    counts: Counts = Counts()
+    counts: Counts = NONE_READ
 
     def to_json(self) -> list[int]:
-        return [self.epoch, self.chunk, self.packet, self.counts.read, self.counts.overlong, self.counts.mute]
+        return [self.epoch, self.chunk, self.packet, *astuple(self.counts)]
 
     @classmethod
     def of(cls, value: Sequence[int]) -> LanePlace:
         epoch, chunk, packet, *counts = value
         return cls(epoch, chunk, packet, Counts(*counts))
 
-    def next_chunk(self, chunks: int, counts: Counts = Counts()) -> LanePlace:
+    def next_chunk(self, chunks: int, counts: Counts = NONE_READ) -> LanePlace:
         """The beginning of the next chunk; ``chunks`` are in an epoch, ``counts`` are of this one."""
         last = self.chunk + 1 >= chunks
         return LanePlace(self.epoch + last, 0 if last else self.chunk + 1, 0, self.counts + counts)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from itemic.errors import ConfigError, ModelError
+from itemic.errors import ConfigError, ModelError, missing_extra
 from itemic.forest.run import NewRows
 from itemic.train.new_rows import learning_rows
 from itemic.train.optimizer import Named, decayed, trainable_parameters
@@ -112,8 +112,10 @@ def _layers(lm: PreTrainedModel) -> nn.ModuleList:
 
 @contextmanager
 def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | None) -> Iterator[Named]:
-    from peft import PeftModel
-
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise missing_extra(f"train {stage.train}", "peft", stage.train) from error
     linear = matrices_of_layers(lm)
     targets = _targets(stage, linear)
     own = {name: lm.get_submodule(name) for name in linear}
@@ -186,9 +188,7 @@ def _quantize(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:
     try:
         from bitsandbytes.nn import Linear4bit, Params4bit
     except ImportError as error:
-        raise ConfigError(
-            "train qlora needs bitsandbytes", "Install it with `pip install itemic[quantized]`."
-        ) from error
+        raise missing_extra("train qlora", "bitsandbytes", "qlora") from error
     for name, module in modules.items():
         assert isinstance(module, nn.Linear)
         small = Linear4bit(

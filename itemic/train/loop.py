@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.forest.attention import forest_attention
+from itemic.model.precision import tf32
 from itemic.progress import log
 from itemic.train.breakdown import LossParts, TokenKinds
 from itemic.train.checkpoint import Checkpoints, random_state, restore_random_state, step_of
@@ -107,6 +108,7 @@ class Trainer:
         computing = self.strategy.computing
         with (
             deterministic(self.lm.device),
+            tf32(self.stage.tf32, self.lm.device),
             residual_dropout(computing, self.stage.dropout, embeddings=self.embeds),
             lean_memory(computing, self.stage.gradient_checkpointing),
             lean_norms(computing, not self.stage.compile),
@@ -300,7 +302,7 @@ class Trainer:
         }
         best = self.place.best_step
         needs = [best] if best >= 0 else []
-        self.checkpoints.save(self.place.step, tensors, state, needs=needs, keep=self.stage.keep)
+        self.checkpoints.save(self.place.step, tensors, state, needs=needs, keep=self.stage.checkpoints_kept)
 
     def _restore(self, checkpoints: Checkpoints, step: int) -> None:
         state = checkpoints.state(step)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itemic.errors import ConfigError
+from itemic.errors import missing_extra
 from itemic.train.stage import Stage
 
 Named = dict[str, nn.Parameter]
@@ -133,9 +133,7 @@ def _adamw_8bit(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
-        raise ConfigError(
-            "optimizer adamw-8bit needs bitsandbytes", "Install it with `pip install itemic[quantized]`."
-        ) from error
+        raise missing_extra("optimizer adamw-8bit", "bitsandbytes", "adamw-8bit") from error
     made: torch.optim.Optimizer = AdamW8bit(_grouped(groups), lr=stage.learning_rate, betas=stage.betas)
     return made
 

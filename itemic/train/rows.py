@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from itemic import schema as c
 from itemic.artifact import digest_files, digest_of, write_json
 from itemic.errors import DataError
 from itemic.forest.rows import Int32, Int64, TokenRows
+from itemic.model.shorten import HistoryMarks, shorten_histories
 from itemic.progress import log, progress_bar
 from itemic.tasks.conversation import Conversations
 from itemic.train.stream import TrainingRows, row_weights
@@ -25,16 +27,70 @@ Encoder = Callable[[pl.DataFrame], TokenRows]  # conversations → rows with wei
 
 CACHE = ".tokens"  # beside "conversations" stands "conversations.tokens"
 BATCH = 20_000
+CUT = {"drop": "dropped", "split": "split"}
+Learnable = Callable[[pl.DataFrame], tuple[TokenRows, Int64, "Counts"]]
 _ARRAYS = ("tokens", "offsets", "weights", "groups", "sources")
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What became of conversations.
+
+    Attributes:
+        read: how many were encoded.
+        overlong: of these, longer than may be.
+        shortened: of the overlong, those that fit without the oldest items of their histories.
+        mute: without anything to learn from.
+    """
+
+    read: int = 0
+    overlong: int = 0
+    shortened: int = 0
+    mute: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def notes(self, rule: str) -> dict[str, Any]:
+        """For the record of a run."""
+        return {
+            "overlong": self.overlong,
+            "overlong_rule": rule,
+            "shortened": self.shortened,
+            "without_answer": self.mute,
+        }
+
+
+NONE_READ = Counts()
+
+
+def lost_rows(notes: Mapping[str, Any], max_length: int) -> str:
+    """The notes of training rows as a sentence of what was cut or dropped; empty where nothing was."""
+    total, done = notes.get("read", notes["conversations"]), CUT.get(notes["overlong_rule"], "cut")
+    shortened, others = notes["shortened"], notes["overlong"] - notes["shortened"]
+    parts = []
+    if shortened:
+        parts.append(f"{shortened} of {total} rows over {max_length} tokens without their oldest items")
+    if others:
+        parts.append(f"{others} of {total} rows over {max_length} tokens {done}")
+    if notes["without_answer"]:
+        parts.append(f"{notes['without_answer']} without an answer dropped")
+    return ", ".join(parts)
+
+
 def training_rows(
-    conversations: Source, encode: Encoder, *, encoder: str, max_length: int, overlong: str = "drop"
+    conversations: Source,
+    encode: Encoder,
+    *,
+    encoder: str,
+    max_length: int,
+    overlong: str = "keep-latest",
+    marks: HistoryMarks | None = None,
 ) -> TrainingRows:
     """Encode conversations for training.
 
     Rows of a local file or folder are kept in ``<path>.tokens/<digest>/`` and mapped from there the next
-    time; the digest covers the conversations' bytes, the encoder and the rule for long rows. Others are
+    time; the digest covers the conversations' bytes, the encoder and how long rows are treated. Others are
     encoded each time.
 
     Args:
@@ -44,6 +100,7 @@ def training_rows(
         encoder: names what ``encode`` does (a digest of tokenizer and template).
         max_length: the longest row, in tokens.
         overlong: what becomes of longer ones, see :class:`itemic.train.stage.Stage`.
+        marks: by which tokens ``keep-latest`` knows histories; None knows none.
 
     Raises:
         DataError: no conversations, a missing column, or nothing that can be learned from.
@@ -53,61 +110,68 @@ def training_rows(
     if isinstance(conversations, str | Path) and Path(conversations).exists():
         path = Path(conversations)
         folder = path.with_name(path.name + CACHE) / digest_of(
-            [digest_files(path), encoder, max_length, overlong]
+            [digest_files(path), encoder, max_length, overlong, marks and marks.digest]
         )
         if (found := _load(folder)) is not None:
             return found
     where = str(conversations) if source.parts else "the table of conversations"
-    rows = _encode(source, encode, max_length, overlong, where)
+
+    def learn(batch: pl.DataFrame) -> tuple[TokenRows, Int64, Counts]:
+        return learnable(encode(batch), max_length, overlong, marks)
+
+    rows = _encode(source, learn, where, max_length, overlong)
     return (_load(folder) or rows) if folder is not None and _store(rows, folder) else rows
 
 
 def _encode(
-    source: Conversations, encode: Encoder, max_length: int, overlong: str, where: str
+    source: Conversations, learn: Learnable, where: str, max_length: int, overlong: str
 ) -> TrainingRows:
     parts: list[TokenRows] = []
     labels: list[pl.DataFrame] = []
-    read = long = mute = 0
+    counts = Counts()
     with progress_bar("tokens", None) as bar:
         for _, table in source.frames():
             for batch in table.iter_slices(BATCH):
-                rows, kept, over, silent = learnable(encode(batch), max_length, overlong)
+                rows, kept, found = learn(batch)
                 parts.append(rows)
                 labels.append(labels_of(batch)[kept])
-                read, long, mute = read + len(batch), long + over, mute + silent
+                counts += found
                 bar.advance(len(batch))
     rows = TokenRows.concat(parts) if parts else TokenRows.of([], [])
     if not len(rows):
-        raise DataError(
-            f"nothing to learn from in {where}: of {read} conversations {long} are longer than {max_length}"
-            f" tokens and {mute} have no answer",
-            "Raise max_length, or look at the conversations with `itemic tasks preview`.",
-        )
-    if long or mute:
-        cut = {"drop": "dropped", "split": "split"}.get(overlong, "cut")
-        lost = f"{long} of {read} rows over {max_length} tokens {cut}, {mute} without an answer dropped"
+        raise nothing_to_learn(where, counts, max_length)
+    notes = {"conversations": counts.read, "rows": len(rows), **counts.notes(overlong)}
+    if lost := lost_rows(notes, max_length):
         log.warning("%s: %s", where, lost)
-    notes = {
-        "conversations": read,
-        "rows": len(rows),
-        "overlong": long,
-        "overlong_rule": overlong,
-        "without_answer": mute,
-    }
     return _finish(rows, pl.concat(labels), notes)
 
 
-def learnable(rows: TokenRows, max_length: int, overlong: str) -> tuple[TokenRows, Int64, int, int]:
+def nothing_to_learn(where: str, counts: Counts, max_length: int) -> DataError:
+    """What is said where no row is left."""
+    return DataError(
+        f"nothing to learn from in {where}: of {counts.read} conversations {counts.overlong} are longer than"
+        f" {max_length} tokens and {counts.mute} have no answer",
+        "Raise max_length or the weights in sources, or look at the conversations with `itemic tasks preview`.",
+    )
+
+
+def learnable(
+    rows: TokenRows, max_length: int, overlong: str, marks: HistoryMarks | None = None
+) -> tuple[TokenRows, Int64, Counts]:
     """Rows of at most ``max_length`` tokens with something to learn from.
 
     Returns:
-        the rows, the numbers int64 of those they come from, how many of those were too long (by rule ``overlong``,
-        see :func:`shorten`), and how many others have no answer.
+        the rows, the numbers int64 of those they come from, and what became of the others. Long ones go the way of
+        ``overlong``, see :func:`shorten`; under ``keep-latest`` the oldest items of histories go first.
     """
+    read, removed = len(rows), np.zeros(0, np.int64)
+    if overlong == "keep-latest" and marks is not None:
+        rows, removed = shorten_histories(rows, max_length, marks)
+    shortened = int(np.count_nonzero(removed))
     rows, kept, long = shorten(rows, max_length, overlong)
     loud = np.flatnonzero(_any(row_weights(rows).astype(bool), rows))
     mute = len(np.unique(kept)) - len(np.unique(kept[loud]))
-    return rows.take(loud), kept[loud], long, mute
+    return rows.take(loud), kept[loud], Counts(read, long + shortened, shortened, mute)
 
 
 def _any(flags: np.ndarray[Any, np.dtype[np.bool_]], rows: TokenRows) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -116,7 +180,8 @@ def _any(flags: np.ndarray[Any, np.dtype[np.bool_]], rows: TokenRows) -> np.ndar
 
 
 def shorten(rows: TokenRows, max_length: int, overlong: str) -> tuple[TokenRows, Int64, int]:
-    """Bring rows to ``max_length`` tokens by rule ``drop``, ``keep-end``, ``keep-start`` or ``split``.
+    """Bring rows to ``max_length`` tokens by rule: ``drop``, ``keep-latest`` and ``keep-end`` (the last tokens),
+    ``keep-start`` or ``split``.
 
     Under ``split`` a row becomes as many as it takes, one after the other, all but the last of ``max_length`` tokens.
 
@@ -135,7 +200,7 @@ def shorten(rows: TokenRows, max_length: int, overlong: str) -> tuple[TokenRows,
     source = np.repeat(np.arange(len(rows)), pieces)
     number = np.arange(len(source)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     start = rows.offsets[source] + number * max_length
-    if overlong == "keep-end":
+    if overlong in ("keep-latest", "keep-end"):
         start += np.maximum(lengths - max_length, 0)
     size = np.minimum(rows.offsets[source + 1] - start, max_length)
     offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)

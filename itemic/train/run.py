@@ -18,10 +18,14 @@ from transformers import PreTrainedModel
 
 from itemic.artifact import digest_of, locked, versions, write_json
 from itemic.data.dataset import Dataset
-from itemic.errors import ArtifactError, ConfigError
+from itemic.errors import ArtifactError, ConfigError, IndexMismatchError
 from itemic.model import Model
 from itemic.model.model import embeddings
 from itemic.progress import log
+from itemic.tasks.asking import remember_asked
+from itemic.tasks.build import taught_by
+from itemic.tasks.table import task_of
+from itemic.trackers import check_trackers
 from itemic.train.breakdown import TokenKinds
 from itemic.train.distribution import Distribution
 from itemic.train.export import RECORD
@@ -45,13 +49,14 @@ def train(
     seed: int = 0,
     validate: Callable[[Model], dict[str, float]] | None = None,
     distribution: Distribution | Mapping[str, Any] | None = None,
+    asked: str | Mapping[str, Any] | None = None,
 ) -> Model:
     """Train ``model`` in place on conversations and hand it back.
 
     With ``output`` a run that was killed goes on from its last checkpoint and ends, on CPU with the same
     number of threads, with the very weights of a run that wasn't; a finished one is loaded. The folder
     becomes a plain Hugging Face folder with ``sid/``, ``training.json`` (what was done), ``log.jsonl`` and
-    ``tensorboard/``; its ``checkpoints/`` go when the model is there.
+    ``tensorboard/``; its ``checkpoints/`` go when the model is there, unless ``stage.checkpoints`` keeps them.
 
     Under ``torchrun`` or ``deepspeed`` every process calls this with the same arguments and an ``output`` that all of
     them see; each hands back the same trained model, and a run goes on on another number of processes.
@@ -65,16 +70,52 @@ def train(
         seed: decides the order of the data, the dropout and the validation sample.
         validate: measures the model; must give ``stage.metric``.
         distribution: how several processes share the work.
+        asked: the task whose prompt the model will be asked, with its options, for its folder to say; None for the
+            first one among the conversations that recommends.
 
     Raises:
         ConfigError: the stage asks for what can't be.
+        IndexMismatchError: conversations or dataset were made with another index or catalogue than the model.
         ArtifactError: the folder holds another run, is in use, or the disk is full.
         KeyboardInterrupt: after a checkpoint; the same call goes on from it.
     """
     stage, distribution = Stage.of(stage), Distribution.of(distribution)
+    _check_meeting(model, conversations, dataset)
+    if output is not None:
+        for line in check_trackers(stage.trackers):
+            log.info("%s", line)
     keep_buffers()
     with joined() as ranks:
+        if stage.think_pattern is not None:
+            model.think_pattern = stage.think_pattern
+        _remember_asked(model, conversations, asked)
         return _train(model, conversations, stage, dataset, output, seed, validate, ranks, distribution)
+
+
+def _check_meeting(model: Model, conversations: Source, dataset: Dataset | None) -> None:
+    """Model, conversations and dataset must speak of the same items in the same words."""
+    if dataset is not None and len(model.index):
+        model.index.check_dataset(dataset)
+    taught = taught_by(conversations)
+    if taught is not None and len(model.index) and taught.index != model.index.digest:
+        raise IndexMismatchError(
+            f"the conversations speak item index {taught.index}, the model {model.index.digest}",
+            "Build the conversations with the model's own index, or expand the base model by theirs.",
+        )
+
+
+def _remember_asked(model: Model, conversations: Source, asked: str | Mapping[str, Any] | None) -> None:
+    """Record how the model will be asked; an earlier stage's word stands where this one teaches nothing of the kind."""
+    taught = taught_by(conversations)
+    tasks = (
+        [task_of(asked)]
+        if asked is not None
+        else [task_of(options) for options in taught.tasks]
+        if taught
+        else []
+    )
+    if (task := next((task for task in tasks if task.recommends), None)) is not None:
+        remember_asked(model, task)
 
 
 def _train(
@@ -88,8 +129,6 @@ def _train(
     ranks: Ranks,
     distribution: Distribution,
 ) -> Model:
-    if stage.think_pattern is not None:
-        model.think_pattern = stage.think_pattern
     data = ranks.first(lambda: _source(model, conversations, stage, seed))
     measure, samples = _validation(model, stage, dataset, seed, validate)
     with ExitStack() as stack:
@@ -130,7 +169,8 @@ def _train(
     if folder is not None and ranks.main:
         _save(model, folder)
         _record(folder, identity, data, model.lm, stage, ranks, distribution, asdict(place))
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        if "keep" not in stage.checkpoints:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     ranks.wait()
     return model
 
@@ -138,14 +178,16 @@ def _train(
 def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> StepSource:
     """The conversations as steps: all encoded at once, or as a stream."""
     encode = partial(model.chat.encode_table, supervise=stage.supervise)
-    encoder = f"{model.chat.digest} {stage.supervise}"
+    encoder, marks = f"{model.chat.digest} {stage.supervise}", model.history_marks
     if not stage.stream:
         length, rule = stage.max_length, stage.overlong
-        rows = training_rows(conversations, encode, encoder=encoder, max_length=length, overlong=rule)
+        rows = training_rows(
+            conversations, encode, encoder=encoder, max_length=length, overlong=rule, marks=marks
+        )
         return KeptRows(rows, stage, seed)
     from itemic.train.feed import Feed  # torchdata and pyarrow, for those who ask
 
-    return Feed(conversations, encode, stage, encoder=encoder, seed=seed)
+    return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
 
 
 def _save(model: Model, folder: Path) -> None:

@@ -9,21 +9,21 @@ from typing import Any
 
 from itemic.errors import ConfigError
 from itemic.text import settings_repr
+from itemic.trackers import TRACKERS
 
 TRAIN = ("all", "embeddings", "last-layers", "lora", "qlora")
 PACKING = ("forest", "blocks", "none")
 OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor", "muon")
 SCHEDULES = ("cosine", "linear", "constant", "wsd")
-TRACKERS = ("tensorboard", "wandb", "swanlab", "trackio")
 PRECISIONS = ("auto", "float32", "bfloat16")
 NORMALIZERS = ("token", "row")
 SUPERVISE = ("all", "itemic", "everything")
-OVERLONG = ("drop", "keep-end", "keep-start", "split")
+OVERLONG = ("keep-latest", "drop", "keep-end", "keep-start", "split")
 EPOCH = "epoch"
+ALL = "all"
 SILENT = (
     "name",
-    "checkpoint_every",
-    "keep",
+    "checkpoints",
     "log_every",
     "samples",
     "trackers",
@@ -57,8 +57,9 @@ class Stage:
         packing: ``forest`` (rows that share a beginning are computed once), ``blocks`` (rows side by side), or
             ``none`` (row after row): the same loss, for less and less speed.
         max_length: the longest row, in tokens.
-        overlong: what becomes of a longer row: ``drop``, ``keep-end`` (its last tokens), ``keep-start``, or
-            ``split`` (several rows; what begins a later one is predicted from nothing before it).
+        overlong: what becomes of a longer row: ``keep-latest`` (the oldest items of its history go until it fits;
+            of a row without a history the last tokens stay), ``drop``, ``keep-end`` (its last tokens),
+            ``keep-start``, or ``split`` (several rows; what begins a later one is predicted from nothing before it).
         supervise: which tokens carry loss: ``all`` of the assistant's (of a plain text's: all), ``itemic`` for the
             index's tokens among these alone, or ``everything``: all tokens of a conversation, whoever's, headers
             of turns included.
@@ -66,7 +67,7 @@ class Stage:
             answer has thoughts, and an answer without any begins with an empty block. The model remembers it and is
             asked that way. None leaves it as the model has it.
         minibatch_size: rows of the head computed at once, which bounds the memory of the logits.
-        normalizer: what a step's loss is the mean over: weighted ``token`` s, or ``row`` s (each row counts
+        normalizer: what a step's loss is the mean over: each weighted ``token`` or each ``row`` (which then counts
             the same, however many of its tokens are weighted).
         sources: how often an epoch sees the conversations of a source: 1 (also where a source isn't named)
             all of them once, .25 a fresh random quarter of their groups each epoch, 3 three times, 0 never.
@@ -99,21 +100,23 @@ class Stage:
         compile: let torch.compile fuse the feed-forward layers and norms; the first steps wait for it.
         precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where
             the device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
+        tf32: whether GPUs that can multiply what stays float32 in TensorFloat-32; other devices don't change.
         validate_every: steps between validations, or ``epoch``; None validates never.
-        validate_task: the task whose prompts a validation asks; ``{task: C, history: 20}`` gives it options.
+        validate_task: the task whose prompts a validation asks; ``{task: C, max_items: 20}`` gives it options.
         validate_requests: how many requests of the validation split a validation asks, chosen once by the
             seed.
         validate_beams: beams of a validation's search.
         metric: the validated number by which the best checkpoint is chosen and training stops early; more is
             better.
         patience: validations without a better one before training stops; 0 never stops.
-        checkpoint_every: steps between checkpoints; 0 writes none but those of a better validation.
-        keep: how many of the latest checkpoints stay, beside the best.
+        checkpoints: ``{every: 500, keep: …}``: steps between checkpoints (0 writes none but those of a better
+            validation), and how many of the latest stay, beside the best: a number or ``all``, which then stay when
+            the stage is done as well. Without ``keep`` there are two, which go when the model is there.
         samples: how many prompts are answered at each validation, or at the end where there is none, to be
             read.
         log_every: steps between log lines.
         trackers: where else the numbers go, beside ``log.jsonl``: ``tensorboard``, ``wandb``, ``swanlab`` and
-            ``trackio``, each set up by its own environment variables.
+            ``trackio``, each an extra of its name and set up by its own environment variables.
     """
 
     name: str = "train"
@@ -130,7 +133,7 @@ class Stage:
     block_tokens: int = 4096
     packing: str = "forest"
     max_length: int = 1024
-    overlong: str = "drop"
+    overlong: str = "keep-latest"
     supervise: str = "all"
     think_pattern: bool | None = None
     minibatch_size: int = 2048
@@ -155,17 +158,17 @@ class Stage:
     gradient_checkpointing: bool = False
     compile: bool = False
     precision: str = "auto"
+    tf32: bool = True
     validate_every: int | str | None = None
     validate_task: str | dict[str, Any] = "C"
     validate_requests: int = 1000
     validate_beams: int = 20
     metric: str = "ndcg@10"
     patience: int = 0
-    checkpoint_every: int = 500
-    keep: int = 2
+    checkpoints: dict[str, int | str] = field(default_factory=dict)
     samples: int = 0
     log_every: int = 10
-    trackers: tuple[str, ...] = ("tensorboard",)
+    trackers: tuple[str, ...] = ()
 
     __repr__ = settings_repr
 
@@ -205,6 +208,17 @@ class Stage:
     def learns_rows(self) -> bool:
         """Whether of the embeddings only the rows of the index's tokens learn."""
         return self.train != "all"
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints; 0 for none but the best."""
+        return int(self.checkpoints.get("every", 500))
+
+    @property
+    def checkpoints_kept(self) -> int | None:
+        """How many of the latest checkpoints stay; None for all."""
+        keep = self.checkpoints.get("keep", 2)
+        return None if keep == ALL else int(keep)
 
     @property
     def blocks_per_step(self) -> int:
@@ -257,7 +271,6 @@ def _faults(stage: Stage) -> list[str]:
         "minibatch_size",
         "max_length",
         "validate_requests",
-        "keep",
         "log_every",
         "lora_rank",
         "schedule_steps",
@@ -274,7 +287,6 @@ def _faults(stage: Stage) -> list[str]:
         "weight_decay",
         "clip",
         "patience",
-        "checkpoint_every",
         "samples",
         "last_layers",
         "workers",
@@ -302,6 +314,7 @@ def _other_faults(stage: Stage) -> list[str]:
         faults.append(f"trackers {', '.join(unknown)} are unknown; known are {', '.join(TRACKERS)}")
     if len(stage.betas) != 2 or not all(isinstance(b, int | float) and 0 <= b < 1 for b in stage.betas):
         faults.append(f"betas are {stage.betas}, they must be two numbers in [0, 1)")
+    faults += _checkpoint_faults(stage.checkpoints)
     every = stage.validate_every
     if isinstance(every, str) and every != EPOCH:
         faults.append(f"validate_every is {every!r}, neither a number of steps nor {EPOCH!r}")
@@ -322,6 +335,17 @@ def _other_faults(stage: Stage) -> list[str]:
     return faults
 
 
+def _checkpoint_faults(rule: Mapping[str, Any]) -> list[str]:
+    known = ["every", "keep"]
+    faults = [f"checkpoints has no {_hint(str(key), known)}" for key in rule if key not in known]
+    for key, least, word in (("every", 0, None), ("keep", 1, ALL)):
+        value = rule.get(key, least)
+        if value != word and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            choice = f" or {word}" if word else ""
+            faults.append(f"checkpoints.{key} is {value!r}, it must be a number from {least} on{choice}")
+    return faults
+
+
 _KINDS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "train": (str,),
@@ -333,6 +357,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "precision": (str,),
     "metric": (str,),
     "sources": (dict,),
+    "checkpoints": (dict,),
     "betas": (tuple, list),
     "lora_targets": (tuple, list),
     "trackers": (tuple, list),
@@ -340,6 +365,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "packing": (str,),
     "gradient_checkpointing": (bool,),
     "compile": (bool,),
+    "tf32": (bool,),
     "stream": (bool,),
     "think_pattern": (bool, type(None)),
     "schedule_steps": (int, type(None)),

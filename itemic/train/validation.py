@@ -13,7 +13,7 @@ from itemic.decode import BeamSearch
 from itemic.metrics import hit_rate, ndcg, ranks_of
 from itemic.model import Model
 from itemic.sid.trie import Trie
-from itemic.tasks import make_task
+from itemic.tasks import task_of
 from itemic.tasks.asking import Asker
 from itemic.train.stage import Stage
 
@@ -40,9 +40,7 @@ class Validation:
         model.index.check_dataset(dataset)
         self.stage = stage
         self.requests = sample_requests(dataset.split("valid"), stage.validate_requests, seed)
-        wanted = stage.validate_task
-        options = {"task": wanted} if isinstance(wanted, str) else dict(wanted)
-        task = make_task(options.pop("task"), **options)
+        task = task_of(stage.validate_task)
         asked = Asker(model, task, dataset=dataset).ask(self.requests)
         self.prompts, self.targets = asked.prompts, self.requests.targets[asked.rows]
         self.trie = Trie.build(model.item_rows)

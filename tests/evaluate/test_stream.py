@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -13,9 +12,10 @@ import pytest
 
 from itemic.data.dataset import Requests
 from itemic.errors import ConfigError
+from itemic.evaluate import stream
 from itemic.evaluate.baselines import Popularity, Ranked, Transitions
 from itemic.evaluate.ranking import Ranking
-from itemic.evaluate.stream import rank_all
+from itemic.evaluate.stream import Watch, rank_all
 from itemic.metrics import hit_rate, ranks_of
 from tests.evaluate.helpers import make_dataset, random_dataset
 
@@ -79,18 +79,20 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     )
 
 
-def test_interim_metrics_every_twentieth(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("itemic"), "propagate", True)
+def test_interim_metrics_every_twentieth(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = random_dataset(200)
     test = dataset.split("test")
     ranker = Popularity(dataset)
-    with caplog.at_level(logging.INFO, logger="itemic"):
-        rank_all(ranker, test, dataset.item_ids, k=10, part_size=2)
-    lines = [record.message for record in caplog.records]
-    assert len(lines) == 20
+    monkeypatch.setattr(stream, "LINES_APART", 0.0)
+    told: list[tuple[int, dict[str, float]]] = []
+    watch = Watch(lambda done, numbers: told.append((done, numbers)))
+    lines: list[str] = []
+    monkeypatch.setattr(stream.log, "info", lambda text, *values: lines.append(text % values))
+    rank_all(ranker, test, dataset.item_ids, k=10, part_size=2, watch=watch)
+    assert [done for done, _ in told] == list(range(10, 201, 10))
+    assert len(lines) == 10
     exact = hit_rate(ranks_of(ranker.rank(test, 10)[0], test.targets), 10).mean()
+    assert told[-1][1]["hr@10"] == pytest.approx(exact)
     assert f"HR@10 {exact:.4f}" in lines[-1]
     assert "200 of 200" in lines[-1]
 

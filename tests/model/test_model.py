@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +189,14 @@ def test_a_folder_without_an_index_says_how_to_get_one(folder: Path) -> None:
 
 def test_the_index_travels_along(saved: Path) -> None:
     assert ItemIndex.load(saved / "sid").digest == INDEX.digest
+
+
+def test_saving_imports_no_deepspeed(tmp_path: Path) -> None:
+    """transformers would, which takes seconds and warns on a machine without a GPU."""
+    pytest.importorskip("deepspeed", reason="nothing to import")
+    code = (
+        "import sys; from pathlib import Path; from tests.model.test_build import tiny\n"
+        f"tiny().save(Path({str(tmp_path)!r})); print('deepspeed' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")

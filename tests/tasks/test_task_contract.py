@@ -10,9 +10,9 @@ import pytest
 
 from itemic import schema as c
 from itemic.errors import ConfigError, IndexMismatchError
+from itemic.schema import SYSTEM
 from itemic.tasks import TASKS, build_conversations, make_task, validate
 from itemic.tasks.catalogue import Catalogue
-from itemic.tasks.task import SYSTEM
 from tests.tasks.helpers import make_dataset, make_index, make_sequences, messages, metadata, small
 
 ALL = list(TASKS)
@@ -157,7 +157,7 @@ def test_a_planted_target_is_found_nowhere_in_behaviour() -> None:
     dataset, index = make_dataset(sequences), make_index()
     assert set(dataset.split("test").targets.tolist()) == set(dataset.split("valid").targets.tolist()) == {39}
     built = build_conversations(dataset, index, [{"task": name} for name in ALL]).read()
-    rows = built.filter(built[c.SOURCE].is_in(["C", "E", "sequence"]))
+    rows = built.filter(built[c.SOURCE].is_in(["C", "E", "F", "sequence"]))
     texts = "\n".join(str(row) for row in rows.iter_rows())
     assert len(rows) > 100
     assert index.text(39) not in texts
@@ -172,7 +172,7 @@ def test_a_catalogue_without_users_and_users_without_past(name: str) -> None:
     dataset, index = make_dataset({"u": [3], "v": [4]}), make_index()
     frame = TASKS[name].build(dataset, index)
     assert frame.columns == list(c.CONVERSATION_COLUMNS)
-    assert (len(frame) == 0) == (name in ("C", "E"))
+    assert (len(frame) == 0) == (name in ("C", "E", "F"))
 
 
 def test_an_index_of_other_items_is_refused() -> None:
@@ -198,6 +198,8 @@ def test_options_are_checked() -> None:
         ("C", {"thoughts": "deep"}, "thoughts 'deep'"),
         ("D", {"examples": 0}, "examples is 0"),
         ("E", {"per_item": 0}, "per_item is 0"),
+        ("F", {"max_items": 0}, "max_items is 0"),
+        ("F", {"split_points": "few"}, "split_points 'few'"),
         ("sequence", {"max_items": 1}, "max_items is 1"),
         ("C", {"max_items": "ten"}, "task C"),
     ):

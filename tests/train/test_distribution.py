@@ -32,8 +32,7 @@ STAGE = Stage(
     learning_rate=1e-2,
     precision="float32",
     log_every=1,
-    checkpoint_every=2,
-    keep=10,
+    checkpoints={"every": 2, "keep": 10},
     validate_every=4,
     trackers=(),
 )
@@ -221,8 +220,7 @@ FEED = Stage(
     learning_rate=3e-4,  # forty steps at a high rate blow float noise up
     precision="float32",
     log_every=1,
-    checkpoint_every=2,
-    keep=100,
+    checkpoints={"every": 2, "keep": 100},
     trackers=(),
 )
 

@@ -30,7 +30,7 @@ def interrupted(folder: Path, **keys: Any) -> dict[str, Path]:
             raise KeyboardInterrupt
         return {"ndcg@10": 0.1}
 
-    stage = STAGE | {"validate_every": 2, "keep": 5} | keys
+    stage = STAGE | {"validate_every": 2, "checkpoints": {"every": 2, "keep": 5}} | keys
     with pytest.raises(KeyboardInterrupt):
         train(
             Model.load(folder / "base"),

@@ -120,7 +120,7 @@ def test_going_on_after_every_step_also_on_other_ranks(tmp_path: Path) -> None:
 def test_blocks_and_counts_go_on_bit_for_bit(tmp_path: Path) -> None:
     write(tmp_path, [60], row_group=9)
     table(["aB", "mute", "x" * 20 + "Y"] * 10).write_parquet(tmp_path / "part-001.parquet")
-    keys = {"max_length": 12, "steps": 30, "epochs": None, "sources": {"all": 1.5}}
+    keys = {"max_length": 12, "overlong": "drop", "steps": 30, "epochs": None, "sources": {"all": 1.5}}
     feed = feed_of(tmp_path, **keys)
     steps = list(islice(feed.steps(), 30))
     whole = [(fingerprint(step), step.state) for step in steps]
@@ -286,14 +286,14 @@ def test_nothing_to_learn_from(tmp_path: Path) -> None:
         with pytest.raises(
             DataError, match=r"nothing to learn from .* \d+ are longer than 12 tokens and \d+ have no"
         ):
-            next(feed_of(tmp_path, max_length=12, **keys).steps())
+            next(feed_of(tmp_path, max_length=12, overlong="drop", **keys).steps())
     with pytest.raises(ConfigError, match="sources names zzz"):
         feed_of(tmp_path, sources={"zzz": 2})
 
 
 def test_what_was_lost_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     table(["aB", "mute", "x" * 20 + "Y"] * 10).write_parquet(tmp_path / "a.parquet")
-    feed = feed_of(tmp_path, max_length=12, epochs=1)
+    feed = feed_of(tmp_path, max_length=12, overlong="drop", epochs=1)
     with caplog.at_level(logging.WARNING, "itemic"):
         assert sum(len(step.forests) for step in feed.steps()) > 0
     assert "10 of 30 rows over 12 tokens dropped, 10 without an answer dropped" in caplog.text
@@ -311,7 +311,13 @@ def small_letters(batch: pl.DataFrame) -> TokenRows:
     return TokenRows(rows.tokens % VOCABULARY, rows.offsets, rows.weights)
 
 
-LEARN = {"learning_rate": 1e-2, "dropout": 0.2, "checkpoint_every": 2, "log_every": 1, "precision": "float32"}
+LEARN = {
+    "learning_rate": 1e-2,
+    "dropout": 0.2,
+    "checkpoints": {"every": 2},
+    "log_every": 1,
+    "precision": "float32",
+}
 
 
 def learn(data: str, folder: str, die_at: int | None) -> None:

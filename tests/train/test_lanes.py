@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from itemic.errors import DataError
 from itemic.forest.rows import TokenRows
-from itemic.train.lanes import Counts, LanePlace, Lanes
-from itemic.train.rows import training_rows
-from itemic.train.stage import PACKING, Stage
+from itemic.train.lanes import LanePlace, Lanes
+from itemic.train.rows import Counts, training_rows
+from itemic.train.stage import OVERLONG, PACKING, Stage
 from itemic.train.stream import Step
 from itemic.train.units import RowGroups, Span
 from tests.train.letters import by_letters, fingerprint, rows_of, table, write
@@ -143,7 +143,7 @@ def test_source_weights(tmp_path: Path) -> None:
     assert read == (times > 0).sum()  # the others aren't even tokenised
 
 
-@pytest.mark.parametrize("overlong", ["drop", "keep-end", "keep-start", "split"])
+@pytest.mark.parametrize("overlong", OVERLONG)
 def test_counts_and_weights_are_those_of_kept_rows(overlong: str, tmp_path: Path) -> None:
     texts = ["abC", "zzzz", "abcdefGHIJ", "x" * 30 + "Y", "aB"] * 20
     table(texts, sources=["one", "two"] * 50).write_parquet(tmp_path / "a.parquet")
@@ -198,8 +198,8 @@ def test_an_error_of_no_row_names_the_rows_at_hand(tmp_path: Path) -> None:
 
 
 def test_places() -> None:
-    place = LanePlace(0, 1, 5, Counts(3, 2, 1))
+    place = LanePlace(0, 1, 5, Counts(4, 3, 2, 1))
     assert LanePlace.of(place.to_json()) == place
-    assert place.next_chunk(3, Counts(1, 1, 1)) == LanePlace(0, 2, 0, Counts(4, 3, 2))
-    assert place.next_chunk(2) == LanePlace(1, 0, 0, Counts(3, 2, 1))
+    assert place.next_chunk(3, Counts(1, 1, 1, 1)) == LanePlace(0, 2, 0, Counts(5, 4, 3, 2))
+    assert place.next_chunk(2) == LanePlace(1, 0, 0, Counts(4, 3, 2, 1))
     assert Span(1, 2, 3) < Span(2, 0, 1)

@@ -160,11 +160,17 @@ def test_what_the_model_does_not_have(stage: Stage, message: str) -> None:
         pass
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bitsandbytes.nn", None)
+@pytest.mark.parametrize(
+    ("train", "module", "package"), [("qlora", "bitsandbytes.nn", "bitsandbytes"), ("lora", "peft", "peft")]
+)
+def test_a_missing_library_is_named(
+    train: str, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
     lm = tiny_lm()
     before = copy_of(lm)
-    with pytest.raises(ConfigError, match="needs bitsandbytes"), learning(lm, Stage(train="qlora"), NEW):
+    fault = rf'train {train} needs {package}\n.*pip install "itemic\[{train}\]"'
+    with pytest.raises(ConfigError, match=fault), learning(lm, Stage(train=train), NEW):
         pass
     assert changed(lm, before) == set()
 

@@ -159,7 +159,9 @@ def test_the_best_validation_wins_and_patience_ends_it(on_disk: bool, ema: float
         seen.append(copy_of(lm))
         return {"ndcg@10": next(scores), "hr@10": 0.0}
 
-    stage = replace(STAGE, steps=20, validate_every=2, patience=2, ema=ema, checkpoint_every=3, keep=1)
+    stage = replace(
+        STAGE, steps=20, validate_every=2, patience=2, ema=ema, checkpoints={"every": 3, "keep": 1}
+    )
     trainer = Trainer(lm, toy_rows(), stage, folder=tmp_path if on_disk else None, validate=validate)
     place = trainer.run()
     assert (place.step, place.best_step, place.best, place.stopped) == (8, 4, 0.3, True)
@@ -194,7 +196,7 @@ def test_a_loss_that_is_no_number_stops_at_once() -> None:
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    stage = replace(STAGE, steps=9, checkpoint_every=100, validate_every=4, dropout=0.1)
+    stage = replace(STAGE, steps=9, checkpoints={"every": 100}, validate_every=4, dropout=0.1)
     straight = tiny_lm()
     torch.manual_seed(0)
     Trainer(straight, toy_rows(), stage, validate=lambda: {"ndcg@10": 0.0}).run()
@@ -218,7 +220,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_end(tmp_path
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    stage = replace(STAGE, steps=2, checkpoint_every=1)
+    stage = replace(STAGE, steps=2, checkpoints={"every": 1})
     Trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path, identity="one").run()
     with pytest.raises(ArtifactError, match="another run"):
         Trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path, identity="two").run()
@@ -248,14 +250,15 @@ def test_bfloat16_learns_like_float32(tmp_path: Path) -> None:
 def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    Trainer(tiny_lm(), toy_rows(), STAGE, folder=tmp_path).run()
+    stage = replace(STAGE, trackers=("tensorboard",))
+    Trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path).run()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(logged(tmp_path, "loss"))
 
 
 def test_a_disk_that_fills_while_training(small_disk: Path) -> None:
-    stage = replace(STAGE, steps=8, checkpoint_every=1, keep=1, ema=0.5)
+    stage = replace(STAGE, steps=8, checkpoints={"every": 1, "keep": 1}, ema=0.5)
     ballast = small_disk / "ballast"
     first = tiny_lm()
     torch.manual_seed(0)
@@ -281,7 +284,7 @@ def test_a_disk_that_fills_while_training(small_disk: Path) -> None:
 
 
 def test_the_weights_of_another_run_alone(tmp_path: Path) -> None:
-    data, first = toy_rows(), replace(STAGE, checkpoint_every=3, ema=0.5)
+    data, first = toy_rows(), replace(STAGE, checkpoints={"every": 3}, ema=0.5)
     Trainer(tiny_lm(), data, first, folder=tmp_path / "first").run()
     taken = tmp_path / "first" / "checkpoints" / "step-00000003"
     average = {
@@ -305,7 +308,7 @@ def test_the_weights_of_another_run_alone(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_or_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is no checkpoint"):
         Trainer(tiny_lm(), toy_rows(), replace(STAGE, weights=str(tmp_path / "step-7"))).run()
-    Trainer(tiny_lm(), toy_rows(), replace(STAGE, checkpoint_every=3), folder=tmp_path).run()
+    Trainer(tiny_lm(), toy_rows(), replace(STAGE, checkpoints={"every": 3}), folder=tmp_path).run()
     taken = str(tmp_path / "checkpoints" / "step-00000003")
     with pytest.raises(ArtifactError, match=r"nothing for weights/lm_head\.weight"):
         Trainer(tiny_lm(tied=False), toy_rows(), replace(STAGE, weights=taken)).run()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from itemic.errors import DataError
 from itemic.forest.rows import TokenRows
+from itemic.model.shorten import HistoryMarks
 from itemic.train.rows import shorten, training_rows
 from itemic.train.stage import OVERLONG
 
@@ -47,7 +48,7 @@ TABLE = conversations(
 
 def test_rows_weights_groups_and_sources(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "itemic"):
-        data = training_rows(TABLE, by_letters, encoder="letters", max_length=5)
+        data = training_rows(TABLE, by_letters, encoder="letters", max_length=5, overlong="drop")
     texts = ["".join(map(chr, data.rows[row])) for row in range(len(data.rows))]
     assert texts == ["abC", "abD", "zZ", "abE"]
     assert data.rows.weights is not None
@@ -71,6 +72,24 @@ def test_long_rows_are_cut_by_rule() -> None:
     assert all(length <= 3 for length in split.rows.lengths)
 
 
+def test_the_oldest_items_go_first(caplog: pytest.LogCaptureFixture) -> None:
+    marks = HistoryMarks(np.array([ord("i")], np.int32), np.array([ord("|")], np.int32))
+    table = conversations(["next?i1i2i3|I4", "next?i1|I4", "quitealongtexT"], ["u"] * 3, ["C"] * 3)
+    with caplog.at_level(logging.WARNING, "itemic"):
+        data = training_rows(table, by_letters, encoder="letters", max_length=10, marks=marks)
+    assert ["".join(map(chr, data.rows[row])) for row in range(3)] == [
+        "next?i3|I4",
+        "next?i1|I4",
+        "ealongtexT",
+    ]
+    assert (data.notes["overlong"], data.notes["shortened"]) == (2, 1)
+    told = "1 of 3 rows over 10 tokens without their oldest items, 1 of 3 rows over 10 tokens cut"
+    assert told in caplog.text
+    short = training_rows(table[1:2], by_letters, encoder="letters", max_length=10, marks=marks)
+    dropping = training_rows(table[1:2], by_letters, encoder="letters", max_length=10, overlong="drop")
+    assert short.digest == dropping.digest  # where nothing is too long the rule changes nothing
+
+
 @given(
     st.lists(st.lists(st.integers(0, 9), max_size=7), max_size=6),
     st.integers(1, 6),
@@ -88,7 +107,9 @@ def test_shorten_like_slices(lists: list[list[int]], length: int, rule: str) -> 
         pieces = [(i, at) for i, row in enumerate(lists) for at in range(0, max(len(row), 1), length)]
         expected = [(i, lists[i][at : at + length]) for i, at in pieces]
     else:
-        expected = [(i, row[-length:] if rule == "keep-end" else row[:length]) for i, row in enumerate(lists)]
+        expected = [
+            (i, row[:length] if rule == "keep-start" else row[-length:]) for i, row in enumerate(lists)
+        ]
     assert [(int(n), rows[i].tolist()) for i, n in enumerate(numbers)] == expected
     assert rows.weights is not None
     assert rows.weights.tolist() == [float(t) for t in rows.tokens]
@@ -105,11 +126,11 @@ def test_a_folder_is_encoded_once(tmp_path: Path) -> None:
         calls.append(len(batch))
         return by_letters(batch)
 
-    first = training_rows(folder, encode, encoder="letters", max_length=5)
+    first = training_rows(folder, encode, encoder="letters", max_length=5, overlong="drop")
     assert calls == [3, 3]
-    second = training_rows(folder, encode, encoder="letters", max_length=5)
+    second = training_rows(folder, encode, encoder="letters", max_length=5, overlong="drop")
     assert calls == [3, 3]
-    memory = training_rows(TABLE, by_letters, encoder="letters", max_length=5)
+    memory = training_rows(TABLE, by_letters, encoder="letters", max_length=5, overlong="drop")
     assert first.digest == second.digest == memory.digest
     assert isinstance(second.rows.tokens, np.memmap)
     for one, two in ((first, memory), (second, memory)):
@@ -117,28 +138,32 @@ def test_a_folder_is_encoded_once(tmp_path: Path) -> None:
         assert (one.groups == two.groups).all()
         assert one.notes == two.notes
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conversations", "conversations.tokens"]
-    training_rows(folder, encode, encoder="other letters", max_length=5)
-    training_rows(folder, encode, encoder="letters", max_length=6)
+    training_rows(folder, encode, encoder="other letters", max_length=5, overlong="drop")
+    training_rows(folder, encode, encoder="letters", max_length=6, overlong="drop")
     assert len(calls) == 6
     TABLE[3:5].write_parquet(folder / "part-1.parquet")
-    assert len(training_rows(folder, encode, encoder="letters", max_length=5).rows) == 3
+    assert len(training_rows(folder, encode, encoder="letters", max_length=5, overlong="drop").rows) == 3
 
 
 def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
     TABLE.write_parquet(tmp_path / "c.parquet")
-    whole = training_rows(tmp_path / "c.parquet", by_letters, encoder="letters", max_length=5)
+    whole = training_rows(
+        tmp_path / "c.parquet", by_letters, encoder="letters", max_length=5, overlong="drop"
+    )
     (folder,) = (tmp_path / "c.parquet.tokens").iterdir()
     (folder / "tokens.npy").write_bytes((folder / "tokens.npy").read_bytes()[:40])
-    again = training_rows(tmp_path / "c.parquet", by_letters, encoder="letters", max_length=5)
+    again = training_rows(
+        tmp_path / "c.parquet", by_letters, encoder="letters", max_length=5, overlong="drop"
+    )
     assert again.digest == whole.digest
     shutil.rmtree(folder.parent)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no conversations at"):
-        training_rows(tmp_path, by_letters, encoder="letters", max_length=5)
+        training_rows(tmp_path, by_letters, encoder="letters", max_length=5, overlong="drop")
     with pytest.raises(DataError, match="lacks the columns source"):
-        training_rows(TABLE.drop("source"), by_letters, encoder="letters", max_length=5)
+        training_rows(TABLE.drop("source"), by_letters, encoder="letters", max_length=5, overlong="drop")
     (tmp_path / "x.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(DataError, match=r"x\.parquet"):
-        training_rows(tmp_path, by_letters, encoder="letters", max_length=5)
+        training_rows(tmp_path, by_letters, encoder="letters", max_length=5, overlong="drop")

@@ -25,7 +25,7 @@ STAGE: dict[str, Any] = {
     "steps": 6,
     "tokens_per_step": 200,
     "learning_rate": 1e-2,
-    "checkpoint_every": 2,
+    "checkpoints": {"every": 2},
     "precision": "float32",
     "log_every": 1,
 }

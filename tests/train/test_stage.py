@@ -27,9 +27,19 @@ def test_unknown_keys_are_refused_with_a_hint() -> None:
 
 
 def test_all_faults_are_told_at_once() -> None:
+    rule: dict[str, int | str] = {"keep": 0, "evry": 1}
     with pytest.raises(ConfigError) as caught:
-        Stage(train="head", epochs=1, steps=1, learning_rate=0, ema=1.0, validate_every="week", keep=0)
-    for part in ("train is 'head'", "epochs and steps", "learning_rate", "ema is 1.0", "'week'", "keep is 0"):
+        Stage(
+            train="head",
+            epochs=1,
+            steps=1,
+            learning_rate=0,
+            ema=1.0,
+            validate_every="week",
+            checkpoints=rule,
+        )
+    parts = ("train is 'head'", "epochs and steps", "learning_rate", "ema is 1.0", "'week'")
+    for part in (*parts, "checkpoints.keep is 0", "checkpoints has no evry (did you mean every?)"):
         assert part in caught.value.message
 
 
@@ -48,6 +58,9 @@ def test_all_faults_are_told_at_once() -> None:
         ("validate_every", 0),
         ("dropout", -0.1),
         ("overlong", "cut"),
+        ("checkpoints", {"keep": "some"}),
+        ("checkpoints", {"every": -1}),
+        ("checkpoints", {"every": "all"}),
     ],
 )
 def test_a_value_that_cannot_work(key: str, value: object) -> None:

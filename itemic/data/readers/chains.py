@@ -37,9 +37,14 @@ class Chains:
         self.lines.append(line)
         self.files.append(file)
 
+    @property
+    def window(self) -> int:
+        """The length of the longest history."""
+        return max((len(history) for history in self.histories), default=0)
+
     def frames(self) -> dict[str, pl.DataFrame]:
         """Events by file: ``EVENT_SCHEMA`` and the split whose target each event is."""
-        window = max((len(history) for history in self.histories), default=0)
+        window = self.window
         so_far: dict[str, list[str]] = {}
         found: dict[str, list[tuple[str, str, str, int]]] = {file: [] for file in self.files}
         columns = (self.users, self.histories, self.targets, self.splits, self.lines, self.files)

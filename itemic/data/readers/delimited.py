@@ -69,6 +69,12 @@ class Delimited:
     def _name(self, column: str) -> str:
         return self.names.get(column) or own_name(column)
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What :func:`itemic.data.readers.events.read_events` has to know of the layout."""
+        timed = self.time is not None
+        return {"fast": self.fast, "parse": self.parse, "timed": timed, "more": self.more_types}
+
     def fast(self, data: bytes) -> pl.DataFrame:
         """Many lines at once; polars errors where a line is odd."""
         separator = self.separator

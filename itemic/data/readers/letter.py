@@ -27,7 +27,13 @@ def finds(source: Source) -> bool:
 
 
 def read(source: Source, rows: BadRows, *, prefix: str | None = None) -> Dataset:
-    """Read a pair of files; ``prefix`` chooses one of several (``"Beauty"``)."""
+    """Read a pair of files.
+
+    Args:
+        source: the folder.
+        rows: what to do with bad ones.
+        prefix: which data set, where the folder holds several (``"Beauty"``).
+    """
     inter_file = source.one(INTERACTIONS, prefix=prefix)
     item_file = source.one(ITEMS, prefix=prefix)
     catalogue = read_catalogue(source, item_file, rows)

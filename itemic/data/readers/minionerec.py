@@ -3,7 +3,7 @@
 
 Lists in the CSV files are Python literals. The users' sequences are rebuilt from the rows, and every event
 carries the split whose target it was, so that the split rule ``published`` gives the source's own requests
-back (with history 10).
+back, with the longest history that a row shows (10 in the files that MiniOneRec publishes).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from itemic.errors import DataError
 
 ITEMS = "*.item.json"
 USER, HISTORY, TARGET = COLUMNS = ("user_id", "history_item_id", "item_id")
-HISTORY_LENGTH = 10
 
 
 def finds(source: Source) -> bool:
@@ -51,7 +50,13 @@ def _tables(source: Source, prefix: str | None) -> dict[str, str]:
 
 
 def read(source: Source, rows: BadRows, *, prefix: str | None = None) -> Dataset:
-    """Read the tables that are there; ``prefix`` chooses one of several data sets in the folder."""
+    """Read the tables that are there.
+
+    Args:
+        source: the folder.
+        rows: what to do with bad ones.
+        prefix: which data set, where the folder holds several (``"Beauty"``).
+    """
     tables = _tables(source, prefix)
     if not tables:
         raise DataError(
@@ -70,7 +75,7 @@ def read(source: Source, rows: BadRows, *, prefix: str | None = None) -> Dataset
         events=events,
         rows=rows,
         files={**counts, item_file: catalogue.taken},
-        rule=SplitRule("published", history=HISTORY_LENGTH),
+        rule=SplitRule("published", history=chains.window),
         notes={"format": "minionerec"},
     )
 

@@ -48,7 +48,7 @@ def read(source: Source, rows: BadRows, *, promise_order: bool = False) -> Datas
     layout = with_unit(source, ratings, layout)
     events = Events()
     is_csv = ratings.endswith("csv")
-    lines = read_events(source, ratings, rows, events, fast=layout.fast, parse=layout.parse, header=is_csv)
+    lines = read_events(source, ratings, rows, events, header=is_csv, **layout.reading)
     return assemble(
         name=source.folder_name,
         catalogue=catalogue,
@@ -75,7 +75,7 @@ def _movies_dat(source: Source, file: str, rows: BadRows) -> Catalogue:
         for number, raw in lines:
             fields = _decode(raw).split("::")
             if len(fields) == 3:
-                catalogue.add(f"line {number}", *fields[:2], more=_further(*fields[1:]))
+                catalogue.add(f"line {number}", fields[0], fields[1], more=_further(*fields[1:]))
             elif raw.strip():
                 what = f"{len(fields)} fields where there should be 3"
                 rows.report("broken line", f"{source.where(file)}, line {number}", what)

@@ -26,7 +26,13 @@ def finds(source: Source) -> bool:
 
 
 def read(source: Source, rows: BadRows, *, prefix: str | None = None) -> Dataset:
-    """Read the pair; ``prefix`` chooses one of several item files."""
+    """Read the pair.
+
+    Args:
+        source: the folder.
+        rows: what to do with bad ones.
+        prefix: which data set, where the folder holds several (``"Beauty"``).
+    """
     item_file = source.one(ITEMS, prefix=prefix)
     sequence_file = source.one(SEQUENCES)
     catalogue = read_catalogue(source, item_file, rows)

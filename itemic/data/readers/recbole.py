@@ -8,6 +8,7 @@ no meaning here travel along by their types.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ from itemic.errors import ConfigError, DataError
 from itemic.progress import log
 
 USER, ITEM, HISTORY, RATING, TIME = "user_id", "item_id", "item_id_list", "rating", "timestamp"
+_ENDING = re.compile(r"(\.(train|valid|test))?\.(inter|item)$")
 REVIEWS = ("review", "review_text", "reviewText")
 NAMES = {
     c.TITLE: ("title", "item_title", "movie_title", "book_title", "item_name", "name"),
@@ -80,26 +82,17 @@ def read(
             continue
         layout = _layout(source, file, header, unit)
         units[file] = layout.unit if layout.time is not None else "order of the rows"
-        counts[file] = read_events(
-            source,
-            file,
-            rows,
-            events,
-            fast=layout.fast,
-            parse=layout.parse,
-            header=True,
-            split=split,
-            timed=layout.time is not None,
-            more=layout.more_types,
-        )
+        counts[file] = read_events(source, file, rows, events, header=True, split=split, **layout.reading)
     for file, frame in chains.frames().items():
         events.add(frame, file)
+    if item_file is not None and catalogue is not None:
+        counts[item_file] = catalogue.taken
     return assemble(
-        name=(item_file or next(iter(files.values()))).rsplit("/", 1)[-1].split(".")[0],
+        name=_ENDING.sub("", (item_file or next(iter(files.values()))).rsplit("/", 1)[-1]),
         catalogue=catalogue,
         events=events,
         rows=rows,
-        files=counts | ({item_file: catalogue.taken} if catalogue is not None else {}),
+        files=counts,
         promise_order=promise_order,
         rule=SplitRule() if None in files else SplitRule("published"),
         notes={"format": "recbole", "times": units, "item_file": item_file},

@@ -61,7 +61,10 @@ class Source:
             place = cast(str, found).rstrip("/")
             wild = any(mark in place for mark in WILD) and not self._fs.exists(place)
             is_folder, is_file = self._fs.isdir(place), not wild and self._fs.isfile(place)
-        except (OSError, ValueError, ImportError) as error:
+        except ImportError as error:
+            remedy = 'Install what it takes: `pip install "itemic[http]"`, or s3, or gcs, in place of http.'
+            raise DataError(f"{self.path} can't be opened: {error}", remedy) from error
+        except (OSError, ValueError) as error:
             raise DataError(f"{self.path} can't be opened: {error}", "Check the path or URL.") from error
         if not (is_folder or is_file or wild):
             raise DataError(f"{self.path} is no folder and no file", "Give what holds the raw files.")

@@ -8,7 +8,7 @@ name                     what it is                                             
                          no model                                                ``max_features``
 ``collaborative``        what users of the training part met together, no texts  ``dims`` ``window``
 ``sentence-transformers``  a model of that library, with the pooling that it     ``prompt`` (by name) ``max_length``
-                         brings along; needs ``pip install itemic[encoders]``
+                         brings along; needs ``pip install "itemic[sentence-transformers]"``
 ``transformers``         any Hugging Face encoder or causal language model,      ``pooling`` (mean, last, cls)
                          pooled by us                                            ``max_length``
 ``openai``               a server with an OpenAI-compatible                      ``base_url`` ``key_env``

@@ -14,7 +14,7 @@ from itemic import schema as c
 from itemic.data.dataset import Sequences
 from itemic.errors import ConfigError, DataError
 from itemic.sid.cooccurrence import cooccurrence_vectors
-from itemic.sid.encoders.silent import fill_silent, mean_vector
+from itemic.sid.encoders.silent import Known, fill_silent, mean_vector
 from itemic.sid.vectors import Array, Float32
 
 ALONE = "stand beside no other item in training"
@@ -64,7 +64,7 @@ class CollaborativeEncoder:
                 "Encode a dataset, or call observe first.",
             )
         vectors = cooccurrence_vectors(self._train, len(items), self.dims, window=self.window, seed=self.seed)
-        known = vectors.any(axis=1)
+        known: Known = np.asarray(vectors.any(axis=1))
         if not known.any():
             raise DataError(
                 "no two items stand beside each other in the training part of any user",

@@ -1,4 +1,4 @@
-"""Vectors that were made elsewhere: a ``.npy`` file in catalogue order, or Parquet by item id."""
+"""Vectors that were made elsewhere: a ``.npy`` file in catalogue order or with ids, or Parquet by item id."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ import polars as pl
 from itemic import schema as c
 from itemic.errors import ConfigError, DataError
 from itemic.progress import log
+from itemic.sid.encoders.npy import read_ids
 from itemic.sid.vectors import Array, Float32, normalize
 
 SAMPLE = 64  # items by which a later file is compared with the one that was fitted
 SAME_MODEL = "Encode the new items with the model that made the first vectors."
-NEW_ITEMS = "Give Parquet with the columns item_id and vector that has the new items."
+NEW_ITEMS = (
+    "Give Parquet with the columns item_id and vector, or a list of ids beside the .npy, for new items."
+)
 
 
 class PrecomputedEncoder:
     """Reads vectors from a file; the items' texts are not looked at.
 
-    A ``.npy`` file holds numbers ``[n, d]``, one row an item of the catalogue and in its order. Parquet, a file or a
-    folder of ``*.parquet``, has a column of ids and one of vectors (lists or arrays of numbers), in any order; only
-    it can tell vectors of items that come later, in the same file or in another one. Which model made a file can't
-    be seen, but items that are in both files must have equal vectors there: 64 are remembered and compared.
+    A ``.npy`` file holds numbers ``[n, d]``, one row an item of the catalogue and in its order, or, where
+    ``X.ids.json`` stands beside ``X.npy``, the items of that list. Parquet, a file or a folder of ``*.parquet``, has a
+    column of ids and one of vectors (lists or arrays of numbers), in any order. Only files with ids can tell vectors of
+    items that come later, in the same file or in another one. Which model made a file can't be seen, but items that are
+    in both files must have equal vectors there: 64 are remembered and compared.
 
     Args:
         path: the file.
         id_column: of Parquet.
         vector_column: of Parquet.
-        unknown: items in Parquet that the catalogue doesn't have are an ``error``, or ``drop`` passes them over. In
+        unknown: items of the file that the catalogue doesn't have are an ``error``, or ``drop`` passes them over. In
             :meth:`transform` they always are passed over.
         normalize: whether vectors get length 1; by default they stay as they are.
         seed: not used.
@@ -88,11 +92,11 @@ class PrecomputedEncoder:
                 names file and item.
         """
         ids = items[c.ITEM_ID].to_list()
-        if self.path.suffix == ".npy":
+        table = self._read_table()
+        if table is None:
             vectors = self._read_npy(ids)
             self._rows = {item: row for row, item in enumerate(ids)}
         else:
-            table = self._read_parquet()
             self._check_unknown(table, ids)
             vectors = self._pick(table, ids)
         some = np.unique(np.linspace(0, len(ids) - 1, SAMPLE).astype(np.int64))
@@ -100,19 +104,19 @@ class PrecomputedEncoder:
         return self._finished(vectors)
 
     def transform(self, items: pl.DataFrame) -> Float32:
-        """Vectors of other items, float32 ``[m, d]``, from Parquet that has them.
+        """Vectors of other items, float32 ``[m, d]``, from a file with ids that has them.
 
         Raises:
-            ConfigError: the file is a ``.npy`` and an item wasn't in the catalogue that it was read for.
+            ConfigError: the file is a ``.npy`` without ids and an item wasn't in the catalogue that it was read for.
             DataError: as :meth:`fit_transform`, or the file's vectors aren't those that were fitted.
         """
         ids = items[c.ITEM_ID].to_list()
-        if self.path.suffix == ".npy":
+        table = self._read_table()
+        if table is None:
             new = [item for item in ids if item not in self._rows]
             if new:
                 raise ConfigError(f"{self.path} has rows without ids, so none for item {new[0]!r}", NEW_ITEMS)
             return self._finished(self._read_npy(list(self._rows))[[self._rows[item] for item in ids]])
-        table = self._read_parquet()
         vectors = self._pick(table, ids)
         if self._sample.shape[1] not in (0, vectors.shape[1]):
             raise DataError(
@@ -127,7 +131,17 @@ class PrecomputedEncoder:
         self.notes = {"dims": vectors.shape[1]}
         return normalize(vectors) if self.normalize else vectors
 
-    def _read_npy(self, ids: Sequence[str]) -> Float32:
+    def _read_table(self) -> pl.DataFrame | None:
+        """Ids (strings, each once) and vectors of the file; None of a ``.npy`` without ids."""
+        if self.path.suffix != ".npy":
+            return self._check_once(self._read_parquet())
+        ids = read_ids(self.path)
+        if ids is None:
+            return None
+        vectors = pl.Series(self.vector_column, self._read_npy(ids, "its list of ids"))
+        return self._check_once(pl.DataFrame([pl.Series(self.id_column, ids, pl.String), vectors]))
+
+    def _read_npy(self, ids: Sequence[str], whose: str = "the catalogue") -> Float32:
         try:
             table = np.load(self.path, allow_pickle=False, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:
@@ -141,13 +155,12 @@ class PrecomputedEncoder:
             or table.dtype.kind not in "fiu"
         ):
             raise DataError(
-                f"{self.path} holds {table.dtype} of the shape {list(table.shape)}, the catalogue {len(ids)} items",
-                "Give one row of numbers per item in the catalogue's order, or Parquet with item ids.",
+                f"{self.path} holds {table.dtype} of the shape {list(table.shape)}, {whose} {len(ids)} items",
+                "Give one row of numbers per item in the catalogue's order, or a file with item ids.",
             )
         return self._finite(np.array(table, np.float32), ids)
 
     def _read_parquet(self) -> pl.DataFrame:
-        """Ids (strings, each once) and vectors of the file."""
         source = self.path / "*.parquet" if self.path.is_dir() else self.path
         names = (self.id_column, self.vector_column)
         try:
@@ -164,7 +177,9 @@ class PrecomputedEncoder:
                 f"{self.path} has no column {', '.join(map(repr, lacking))}, but {', '.join(columns)}",
                 "Name its columns with id_column and vector_column.",
             )
-        table = table.with_columns(pl.col(self.id_column).cast(pl.String))
+        return table.with_columns(pl.col(self.id_column).cast(pl.String))
+
+    def _check_once(self, table: pl.DataFrame) -> pl.DataFrame:
         repeated = table[self.id_column].filter(table[self.id_column].is_duplicated())
         if len(repeated):
             raise DataError(

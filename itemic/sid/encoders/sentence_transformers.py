@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from itemic.errors import ConfigError, ModelError
+from itemic.errors import ConfigError, ModelError, missing_extra
 from itemic.sid.encoders.huggingface import (
     check_dtype,
     find_model,
@@ -29,7 +29,7 @@ from itemic.sid.vectors import Float32
 class SentenceTransformersEncoder(TextEncoder):
     """A sentence-transformers model (Reimers and Gurevych, "Sentence-BERT", 2019).
 
-    Needs ``pip install itemic[encoders]``.
+    Needs ``pip install "itemic[sentence-transformers]"``.
 
     Args:
         model: a folder, or a name on the Hugging Face hub; one without an owner is of ``sentence-transformers/``.
@@ -138,10 +138,8 @@ class SentenceTransformersEncoder(TextEncoder):
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise ConfigError(
-                "encoder 'sentence-transformers' needs the package of that name",
-                "Run `pip install 'itemic[encoders]'`, or use encoder transformers.",
-            ) from error
+            who = "encoder sentence-transformers"
+            raise missing_extra(who, "the package of that name", "sentence-transformers") from error
         require_tokenizer(self._folder)
         try:
             with quiet():

@@ -14,6 +14,7 @@ __all__ = ["QUANTIZERS", "Quantizer"]
 QUANTIZERS: dict[str, type[Quantizer]] = {
     "rqkmeans": RQKMeans,
     "balanced": Balanced,
+    "constrained": Balanced,  # MiniOneRec's name of it
     "rqkmeans+": RQKMeansPlus,
     "rqvae": RQVAE,
     "rfsq": RFSQ,

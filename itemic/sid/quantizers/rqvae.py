@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from itemic.errors import ConfigError
 from itemic.sid.codebooks import Codebooks, Int32
 from itemic.sid.quantizers.autoencoder import Autoencoder, Schedule, train, warm_up
+from itemic.sid.quantizers.balanced import Balanced
 from itemic.sid.quantizers.fitting import (
     ROWS_PER_CODE,
     check_levels,
@@ -26,6 +28,7 @@ from itemic.sid.vectors import ROWS, check_vectors
 
 CODEBOOKS = ("gradient", "ema")
 WARM_UP = 0.2  # of the steps
+DISTANCES = 1 << 28  # numbers in a table of distances, 1 GiB
 
 
 class RQVAE:
@@ -112,13 +115,15 @@ class RQVAE:
 
 
 class RQKMeansPlus:
-    """RQ-KMeans, refined by gradient behind networks that begin as the identity.
+    """Balanced RQ-KMeans, refined by gradient behind networks that begin as the identity.
 
     RQ-KMeans+ of GPR ("GPR: towards a generative pre-trained one-model paradigm for large-scale advertising
     recommendation", 2025) takes RQ-KMeans's codebooks as the start of an RQ-VAE's and gives its encoder a residual
-    connection, ``z = x + MLP(x)``, so that codes and vectors fit together from the first step. Here the decoder has
-    one as well, both networks begin as the identity (their last layers at zero), and the best state seen is kept, the
-    first among them: the training vectors are never rebuilt worse than by RQ-KMeans itself.
+    connection, ``z = x + MLP(x)``, so that codes and vectors fit together from the first step. MiniOneRec begins with
+    the codebooks of constrained k-means, and so does this one (:mod:`itemic.sid.quantizers.balanced`): books that were
+    learnt by even groups collide less, and keep some of that. Here the decoder has a residual connection as well, both
+    networks begin as the identity (their last layers at zero), and the best state seen is kept, the first among them:
+    the training vectors are never rebuilt worse than by the nearest codes of the balanced books.
 
     Args:
         hidden: widths of the hidden layers.
@@ -190,8 +195,18 @@ def _fit(
         warm_up(model, x, early, draws)
     with torch.no_grad():
         latent = torch.cat([model.encode(part) for part in torch.split(x, ROWS)])
-        model.books, _ = residual_books(latent.clone(), sizes, seed=owner.seed)
+        if skip:
+            model.books = _even_books(latent, sizes, owner.seed)
+        else:
+            model.books, _ = residual_books(latent, sizes, seed=owner.seed)
     train(model, x, owner.schedule, draws, owner.name)
     books = Codebooks([book.cpu().numpy() for book in model.books], model.space(mean, scale))
     codes, owner.notes = finish(table, books, owner.device)
     return codes, books
+
+
+def _even_books(latent: Tensor, sizes: Sequence[int], seed: int) -> list[Tensor]:
+    """Codebooks of balanced residual k-means, from as many rows as its table of distances has room for."""
+    rows = training_rows(latent.cpu().numpy(), max(DISTANCES // max(sizes), 1), seed)
+    _, even = Balanced(seed=seed, device=str(latent.device)).fit(rows, sizes)
+    return [torch.from_numpy(np.array(book)).to(latent.device) for book in even.books]

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from itemic.errors import ConfigError, DataError
+from itemic.sid.encoders.npy import write_npy
 from itemic.sid.encoders.precomputed import PrecomputedEncoder
 from tests.sid.helpers import make_dataset
 
@@ -152,3 +153,32 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str) -> None:
 def test_options_that_cannot_work(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         PrecomputedEncoder(**{"path": "some.npy", **options})
+
+
+def test_npy_with_ids_goes_by_them(tmp_path: Path) -> None:
+    """As ``itemic sid embed`` writes it: any order, and items that come later."""
+    file = tmp_path / "X.emb-lsa.npy"
+    rows = GOOD | {"new": [7.0, 8.0]}
+    write_npy(file, list(rows), np.array(list(rows.values()), np.float32))
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["X.emb-lsa.ids.json", "X.emb-lsa.npy"]
+    with pytest.raises(DataError, match=r"1 items that the catalogue doesn't have, first 'new'"):
+        PrecomputedEncoder(path=str(file)).fit_transform(ITEMS)
+    encoder = PrecomputedEncoder(path=str(file), unknown="drop")
+    assert encoder.fit_transform(ITEMS).tolist() == VECTORS.tolist()
+    assert encoder.transform(NEW).tolist() == [[7.0, 8.0]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ('["z", "x"]', r"X\.npy holds float64 of the shape \[3, 2\], its list of ids 2 items"),
+        ('["z", "x", "x"]', "has item 'x' more than once"),
+        ('{"z": 0}', r"X\.ids\.json holds no list of item ids"),
+        ('["z"', r"X\.ids\.json is no JSON"),
+    ],
+)
+def test_ids_that_don_t_fit_their_rows(tmp_path: Path, ids: str, said: str) -> None:
+    np.save(tmp_path / "X.npy", VECTORS)
+    (tmp_path / "X.ids.json").write_text(ids, encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        PrecomputedEncoder(path=str(tmp_path / "X.npy")).fit_transform(ITEMS)

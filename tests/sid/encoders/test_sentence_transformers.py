@@ -68,4 +68,4 @@ def test_without_the_library_the_extra_is_named(site: Site, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ConfigError, match="needs the package") as caught:
         SentenceTransformersEncoder(model=str(site.bert)).fit_transform(ITEMS)
-    assert "itemic[encoders]" in caught.value.remedy
+    assert "itemic[sentence-transformers]" in caught.value.remedy

@@ -80,7 +80,12 @@ def rebuilt(codes: np.ndarray, books: Codebooks) -> np.ndarray:
     return books.rebuild(codes)
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+def test_balanced_goes_by_two_names() -> None:
+    assert [name for name, maker in QUANTIZERS.items() if maker.name != name] == ["constrained"]
+    assert QUANTIZERS["constrained"] is QUANTIZERS["balanced"]
+
+
+@pytest.mark.parametrize("name", [name for name, maker in QUANTIZERS.items() if maker.name == name])
 class TestContract:
     @pytest.mark.parametrize("levels", [(16,), (8, 8, 8), (20, 5, 3, 2), (1, 7)])
     def test_shapes_and_ranges(self, name: str, levels: tuple[int, ...]) -> None:

@@ -1,0 +1,186 @@
+"""Writes docs/reference.md: every key of a recipe and every option of its parts, as the code itself describes them.
+
+python docs/tools/reference.py
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from commands import commands
+from meanings import Setting, introduction, meanings, options_of, settings_of, summary, written
+
+from itemic.data.readers import READERS, read
+from itemic.data.settings import FilterRule, SimulatorConfig
+from itemic.data.split import SplitRule
+from itemic.evaluate.baselines import BASELINES
+from itemic.model.presets import PRESETS, Preset
+from itemic.recipe import schema
+from itemic.recipe.tasks import TaskOptions
+from itemic.sid.collisions import COLLISIONS
+from itemic.sid.encoders import ENCODERS
+from itemic.sid.format import TOKEN_FORMATS
+from itemic.sid.item_encoder import COLLABORATIVE, ItemEncoder
+from itemic.sid.quantizers import QUANTIZERS
+from itemic.tasks import TASKS, Task
+from itemic.train.distribution import Distribution
+from itemic.train.stage import TRACKERS, Stage
+
+PAGE = Path(__file__).resolve().parents[1] / "reference.md"
+INTRODUCTION = """# Reference
+
+Every key of a recipe, and every option of what a recipe can name. This page is written by `make reference` from the
+code; the [guide](guide.md) says what is good for what. Keys may be given on the command line as well: `itemic run
+RECIPE -s stages.0.epochs=3`. A default of *none* means that the key may be left out or be `null`."""
+SECTIONS: Mapping[
+    str, tuple[type[Any], type[Any] | None, str]
+] = {  # keys, who else explains them, what is added
+    "Recipe": (schema.Recipe, None, ""),
+    "data": (schema.DataPart, None, ""),
+    "data.filters": (FilterRule, None, ""),
+    "data.split": (schema.SplitPart, SplitRule, ""),
+    "data.simulate": (SimulatorConfig, None, ""),
+    "index": (schema.IndexPart, None, ""),
+    "model": (schema.ModelPart, None, ""),
+    "model.overrides": (schema.ShapePart, Preset, "The preset's own value counts where none is given."),
+    "tasks": (TaskOptions, Task, "A list; a task's [own options](#task-options) come on top."),
+    "conversations": (schema.ConversationsPart, None, ""),
+    "stages": (Stage, None, "A list; each stage goes on with the model that the one before it left."),
+    "evaluate": (schema.EvaluatePart, None, ""),
+    "evaluate.published": (schema.PublishedPart, None, "A list."),
+    "distribution": (schema.DistributionPart, Distribution, ""),
+}
+NAMED = {  # keys whose values are names of parts that this page lists
+    "data": {
+        "format": "`auto` or a [reader](#readers)",
+        "options": "the reader's options",
+        "simulate": "[section](#datasimulate) or none",
+        "filters": "[section](#datafilters) or none",
+        "split": "[section](#datasplit)",
+    },
+    "index": {
+        "encoder": "an [encoder](#encoders)",
+        "encoder_options": "the encoder's options",
+        "quantizer": "a [quantizer](#quantizers)",
+        "quantizer_options": "the quantizer's options",
+        "collisions": "a [policy](#collisions) or none",
+        "format": "a [token format](#token-formats)",
+    },
+    "model": {"preset": "a [preset](#presets) or none", "overrides": "[section](#modeloverrides)"},
+    "tasks": {"task": "a [task](#task-options)"},
+    "stages": {"trackers": "list of " + ", ".join(f"`{name}`" for name in TRACKERS)},
+    "evaluate": {
+        "task": "a [task](#task-options)",
+        "baselines": "list of [baselines](#baselines)",
+        "published": "[list](#evaluatepublished)",
+    },
+    "Recipe": {
+        **{
+            key: f"[section](#{key})"
+            for key in ("data", "index", "model", "conversations", "evaluate", "distribution")
+        },
+        "tasks": "[list](#tasks)",
+        "stages": "[list](#stages)",
+    },
+}
+
+
+def sections() -> Iterator[tuple[str, str, list[Setting]]]:
+    """Title, what stands above, and the settings, of everything that can be set."""
+    for title, (table, mirrored, more) in SECTIONS.items():
+        named = NAMED.get(title, {})
+        rows = [replace(row, kind=named.get(row.name, row.kind)) for row in settings_of(table, mirrored)]
+        above = " ".join(filter(None, [introduction(table), more]))
+        yield f"## `{title}`" if title != "Recipe" else "## Recipe", above, rows
+    yield "## Readers", "What `data.format` can be, with the keys of `data.options`.", []
+    common = options_of(read, without=(*schema.DataPart.model_fields, "seed"))
+    if common:
+        yield "### Any reader", "", common
+    for name, reader in READERS.items():
+        yield f"### `{name}`", f"Looks for {reader.looks_for}.", options_of(reader.read)
+    yield "## Encoders", "What `index.encoder` can be, with the keys of `index.encoder_options`.", []
+    both = [row for row in settings_of_encoders() if row.name in COLLABORATIVE]
+    yield "### Any encoder", "Behaviour beside the text: what the training split's users took together.", both
+    yield from parts(ENCODERS)
+    yield "## Quantizers", "What `index.quantizer` can be, with the keys of `index.quantizer_options`.", []
+    yield from parts(QUANTIZERS)
+    yield "## Task options", "What `tasks` can name, with the options of each.", []
+    every = settings_of(Task)
+    for name, task in TASKS.items():
+        own = [row for row in settings_of(type(task)) if row not in every]
+        yield f"### `{name}`", summary(inspect.getmodule(type(task))), own
+
+
+def settings_of_encoders() -> list[Setting]:
+    """What can be told to any encoder."""
+    said = meanings(ItemEncoder, {})
+    return [
+        Setting(
+            name, "number" if isinstance(default, float) else "whole number", written(default), said[name]
+        )
+        for name, default in COLLABORATIVE.items()
+    ]
+
+
+def parts(table: Mapping[str, type[Any]]) -> Iterator[tuple[str, str, list[Setting]]]:
+    """A section for each part of a table; the seed is the recipe's and doesn't count."""
+    for name, part in table.items():
+        yield f"### `{name}`", introduction(part), options_of(part, table, without=("seed",))
+
+
+def choices() -> Iterator[str]:
+    """Tables of names that have no options."""
+    yield "## Presets\n\nWhat `model.preset` can be; parameters are those of all but the embeddings."
+    names = [name for name in Preset.__dataclass_fields__ if name not in ("dropout", "tie")]
+    head = ["preset", *(name.replace("_", " ") for name in names)]
+    yield table_of(head, [[f"`{key}`", *(f"{getattr(p, n):,}" for n in names)] for key, p in PRESETS.items()])
+    for title, above, table in (
+        ("Collisions", "What `index.collisions` can be.", COLLISIONS),
+        ("Baselines", "What `evaluate.baselines` can name.", BASELINES),
+    ):
+        yield f"## {title}\n\n{above}"
+        yield table_of(["name", "what it is"], [[f"`{name}`", summary(each)] for name, each in table.items()])
+    yield "## Token formats\n\nWhat `index.format` can be."
+    yield "\n".join(f"- `{name}`: {summary(type(each))}" for name, each in TOKEN_FORMATS.items())
+
+
+def table_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def page() -> str:
+    """The whole page."""
+    blocks = [INTRODUCTION]
+    for title, above, rows in sections():
+        blocks += [title, *([above] if above else [])]
+        if rows:
+            cells = [[f"`{row.name}`", row.kind, row.default, row.meaning] for row in rows]
+            blocks.append(table_of(["key", "value", "default", "meaning"], cells))
+        elif title.startswith("### "):
+            blocks.append("It has no options of its own.")
+    blocks += [*choices(), *commands()]
+    return "\n\n".join(blocks) + "\n"
+
+
+def unexplained() -> list[str]:
+    """Keys of which the code doesn't say what they mean."""
+    return [
+        f"{title.strip('# `')}: {row.name}"
+        for title, _, rows in sections()
+        for row in rows
+        if not row.meaning
+    ]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"{PAGE} written", *(f"nobody says what it means: {key}" for key in unexplained()), sep="\n")

@@ -1,0 +1,100 @@
+"""How help looks: groups of commands, a line for each, and examples of most of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "init": ("itemic init my-shop -o my-shop.yaml", "itemic init clicks.csv -o clicks.yaml --yes"),
+    "run": (
+        "itemic run scientific",
+        "itemic run beauty --from evaluate -s evaluate.beams=100",
+        "itemic run quickstart -o runs/trial -s stages.0.epochs=1 --dry-run",
+    ),
+    "check": (
+        "itemic check scientific",
+        "itemic check quickstart -s seed=1 --shapes",
+    ),
+    "recommend": (
+        "itemic recommend runs/quickstart --user u1 -k 10",
+        "itemic recommend runs/quickstart/train.all --history i1,i2",
+    ),
+    "train": (
+        "itemic train models/new --conversations talks -o models/trained -s epochs=3 -s learning_rate=2e-3",
+    ),
+    "report": ("itemic report runs/quickstart -o quickstart.html",),
+    "data import": (
+        "itemic data import raw/beauty -o data/beauty --format amazon-2014 -f user_k_core=5 -f item_k_core=5",
+    ),
+    "data describe": ("itemic data describe runs/quickstart --plot data.png",),
+    "data simulate": ("itemic data simulate -o data/shop -s users=1000 -s items=300",),
+    "sid build": (
+        "itemic sid build data/shop -o index/shop --levels 64,64,64",
+        "itemic sid build data/shop -o index/shop --quantizer rqvae -s epochs=20",
+    ),
+    "sid assign": ("itemic sid assign index/shop data/new -o index/more",),
+    "sid show": ("itemic sid show runs/quickstart --first 20",),
+    "sid report": ("itemic sid report runs/quickstart --html sid.html",),
+    "sid compare": ("itemic sid compare index/a index/b --data data/shop --html compare.html",),
+    "tasks build": ("itemic tasks build data/shop --index index/shop -o talks -t C -t A --limit 1000",),
+    "tasks preview": ("itemic tasks preview runs/quickstart/conversations -n 3 --index runs/quickstart",),
+    "model new": ("itemic model new qwen3-pico --index index/shop --dataset data/shop -o models/new",),
+    "model expand": ("itemic model expand models/Qwen3-0.6B --index index/shop -o models/expanded",),
+    "model check": ("itemic model check runs/quickstart/train.all",),
+    "model curves": ("itemic model curves runs/quickstart -o curves.png",),
+    "evaluate rank": (
+        "itemic evaluate rank models/mine --dataset data/shop -o rankings/mine --task C --beams 50",
+    ),
+    "evaluate score": ("itemic evaluate score rankings/mine --dataset data/shop -k 1,5,10",),
+    "evaluate compare": (
+        "itemic evaluate compare runs/a runs/b",
+        "itemic evaluate compare rankings/mine runs/a/report/popularity.json --markdown",
+    ),
+}
+_CLAUSE = re.compile(r"[,;:] |\. | \(")
+
+
+class Group(TyperGroup):
+    """A group whose help shows its commands under their headings, a whole line for each."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        shown = [(name, command) for name, command in commands if command is not None and not command.hidden]
+        width = formatter.width - 6 - max((len(name) for name, _ in shown), default=0)
+        for name, command in shown:
+            heading = getattr(command, "rich_help_panel", None)
+            row = (name, one_line(command.short_help or command.help or "", width))
+            sections.setdefault(heading if isinstance(heading, str) else "Commands", []).append(row)
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+def one_line(text: str, width: int) -> str:
+    """The first sentence of a help text, or as many whole clauses of it as fit."""
+    sentence = re.split(r"(?<=\.)\s", " ".join(text.split("\n\n")[0].split()), maxsplit=1)[0]
+    if len(sentence) <= width:
+        return sentence
+    ends = [found.start() for found in _CLAUSE.finditer(sentence) if found.start() < width]
+    return f"{sentence[: ends[-1]]}." if ends else f"{sentence[: width - 1].rsplit(' ', 1)[0]}…"
+
+
+def add_examples(
+    app: typer.Typer, examples: Mapping[str, tuple[str, ...]] = EXAMPLES, path: str = ""
+) -> None:
+    """Show examples below the help of commands; the keys are their paths, such as ``"sid build"``."""
+    for command in app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "")
+        lines = examples.get(f"{path} {name}".strip(), ())
+        if lines:
+            # \b keeps the lines as they are
+            command.epilog = "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            add_examples(group.typer_instance, examples, f"{path} {group.name or ''}".strip())
