@@ -20,8 +20,8 @@ and either the numbers of training since the line before:
 - ``memory_gb``: the most memory in use so far, of the GPU or else of the process;
 
 or those of a validation, whose names begin with ``valid/`` (``valid/hr@10``, ``valid/ndcg@10``: hit rate and
-NDCG on the sampled requests; ``valid/seconds``), or ``samples``: prompts with the model's greedy answers, which
-trackers show as a table.
+NDCG on the sampled requests; ``valid/seconds``), or ``samples``: prompts with the model's greedy answers and
+what it recommends, which trackers show as a table.
 """
 
 from __future__ import annotations
