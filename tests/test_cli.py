@@ -383,9 +383,9 @@ def _letter(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def refused(tried: Any, raw: Path, output: Path, *words: str) -> None:
+def refused(tried: Any, raw: Path, output: Path, *words: str, options: tuple[str, ...] = ()) -> None:
     """The import fails with these words and a remedy, and leaves nothing behind."""
-    status, _, err = tried("data", "import", raw, "-o", output)
+    status, _, err = tried("data", "import", raw, "-o", output, *options)
     assert status == 2, err
     for word in words:
         assert word in err
@@ -416,8 +416,8 @@ def test_a_csv_with_a_missing_column(tmp_path: Path, tried: Any) -> None:
 
 def test_an_item_that_is_not_in_the_catalogue(tmp_path: Path, tried: Any) -> None:
     raw = _letter(tmp_path / "raw", u9=["a", "zz", "b"])
-    refused(tried, raw, tmp_path / "data", "X.inter.json", "'zz'")
-    status, _, _ = tried("data", "import", raw, "-o", tmp_path / "data", "--on-bad-row", "drop")
+    refused(tried, raw, tmp_path / "data", "X.inter.json", "'zz'", options=("--missing-text", "error"))
+    status, _, _ = tried("data", "import", raw, "-o", tmp_path / "data", "--missing-text", "drop")
     assert status == 0
 
 
