@@ -58,7 +58,6 @@ reference: $(READY)
 	$(BIN)/python docs/tools/reference.py
 
 docs: $(READY)
-	$(PIP) -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
 clean:

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 
 import itemic
+from itemic.progress import setup_logging
 
 
 def main(arguments: Sequence[str] | None = None) -> itemic.Ranking:
@@ -20,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> itemic.Ranking:
     parser.add_argument("folder", help="where the tables are")
     parser.add_argument("--epochs", type=int, default=16)
     options = parser.parse_args(arguments)
+
+    setup_logging()  # shows what was guessed, and how far things are
 
     # Who has too short a history, or nobody bought often enough, is left out: there is nothing to learn from.
     dataset = itemic.read("table", options.folder)

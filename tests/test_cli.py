@@ -317,7 +317,7 @@ def test_rank_is_what_a_run_ranks(finished: Path, tmp_path: Path, tried: Any) ->
         "-k",
         "10",
     ]
-    options = ["-s", "windows=[all]"]
+    options = ["--task", "C", "-s", "windows=[all]"]
     status, out, _ = tried(*asked, *options)
     assert status == 0
     assert "60 requests" in out
@@ -383,9 +383,9 @@ def _letter(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def refused(tried: Any, raw: Path, output: Path, *words: str) -> None:
+def refused(tried: Any, raw: Path, output: Path, *words: str, options: tuple[str, ...] = ()) -> None:
     """The import fails with these words and a remedy, and leaves nothing behind."""
-    status, _, err = tried("data", "import", raw, "-o", output)
+    status, _, err = tried("data", "import", raw, "-o", output, *options)
     assert status == 2, err
     for word in words:
         assert word in err

@@ -17,6 +17,11 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 KNOWN = ("own_csv", "own_model", "movielens")
 
 
+@pytest.fixture(autouse=True)
+def log_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("itemic.progress.setup_logging", lambda: None)
+
+
 def load(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"examples_{name}", EXAMPLES / f"{name}.py")
     assert spec is not None

@@ -13,8 +13,9 @@ from itemic.cli.app import call
 from itemic.data import Dataset
 from itemic.evaluate import Ranking
 from itemic.pipeline import Run, watch
+from itemic.pipeline.work import comparison
 from itemic.recipe import load_recipe
-from tests.runs import write_recipe
+from tests.runs import start, write_recipe
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -86,3 +87,27 @@ def test_trackers_are_checked_before_anything_is_computed(
         assert call([command, str(file), "-s", "evaluate.trackers=[trackio]"]) == 2
         assert "itemic[trackio]" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_table_says_what_training_left_out(copied: Path) -> None:
+    run = Run.of(load_recipe(copied / "tiny.yaml"), copied / "run")
+    report = next(planned for planned in run.plan() if planned.step.name == "report")
+    before = comparison(run.job(report, run.root / "report")).notes
+    file = run.root / "train.all" / "training.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["rows"]["overlong"] == 0
+    record["rows"] |= {"conversations": 3335, "overlong": 1766, "shortened": 1700}
+    file.write_text(json.dumps(record), encoding="utf-8")
+    (told,) = comparison(run.job(report, run.root / "report")).notes[len(before) :]
+    assert told == (
+        "trained in all: 1700 of 3335 rows over 1024 tokens without their oldest items, "
+        "66 of 3335 rows over 1024 tokens cut to their last tokens"
+    )
+
+
+def test_commands_that_do_not_train_say_nothing_of_accelerators(finished: Path) -> None:
+    process = start("recommend", finished / "run", "--user", "u00", "-k", "3")
+    out, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert "Recommended for user u00" in out
+    assert "accelerator" not in out + told

@@ -5,7 +5,9 @@ python docs/tools/reference.py
 
 from __future__ import annotations
 
+import html
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -154,7 +156,13 @@ def choices() -> Iterator[str]:
 def table_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A text whose bars part no columns, neither on the site nor elsewhere."""
+    coded = re.sub(r"`([^`]*[|][^`]*)`", lambda found: f"<code>{html.escape(found[1])}</code>", text)
+    return coded.replace("|", "&#124;")
 
 
 def page() -> str:

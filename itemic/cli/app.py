@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated
 
@@ -57,6 +58,12 @@ def _options(
     ] = None,
 ) -> None:
     state.verbose = verbose
+    logging.getLogger("DeepSpeed").addFilter(_worth_reading)
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    """Not what DeepSpeed says where there is no GPU: transformers imports it wherever it is installed."""
+    return record.levelno > logging.WARNING or "Setting accelerator to CPU" not in record.getMessage()
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from itemic.cli.common import (
     load_index,
     print_json,
     print_table,
+    say,
     settings,
     start_logging,
 )
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Datasets: import, export, describe, simulate.", no_args_is_help=True)
 SPLITS = "leave-one-out, leave-last-out, temporal or published"
 Split = Annotated[str, typer.Option(help=f"{SPLITS}.")]
-Limit = Annotated[int | None, typer.Option(min=1, rich_help_panel="A quick trial on a part")]
+Limit = Annotated[
+    int | None, typer.Option(help="At most so many, for a quick trial.", min=1, show_default="all")
+]
 MaybeSplit = Annotated[
     str | None,
     typer.Option(help=f"{SPLITS}.", show_default="published where the source has one, else leave-one-out"),
@@ -141,7 +144,7 @@ def export(
     with artifact(output, "export", {"format": format}, {"dataset": dataset}) as folder:
         lost = export_dataset(found, folder, format, index=sids, name=output.resolve().name)
     if lost:
-        typer.echo(f"not in these files: {'; '.join(lost)}")
+        say(f"not in these files: {'; '.join(lost)}")
 
 
 @app.command()

@@ -53,27 +53,27 @@ def rank(
 ) -> None:
     """Rank the whole catalogue for every request of a split, exactly, with a model and constrained beams.
 
-    -s gives options of --task, which should be those that the model was trained with.
+    -s gives the task other options than those that the model was trained with.
     """
     from itemic.errors import ConfigError
     from itemic.evaluate.recommend import recommend
     from itemic.model import Model
-    from itemic.tasks import make_task
+    from itemic.tasks import task_of, task_options
+    from itemic.tasks.asking import task_to_ask
     from itemic.train.ranks import joined
 
     if split not in ("valid", "test"):
         raise ConfigError(f"--split is {split!r}", "Use valid or test.")
-    if options and task is None:
-        raise ConfigError("-s gives options of no task", "Name it with --task.")
-    asked = None if task is None else make_task(task, **settings(options))
     start_logging()
     data = load_dataset(dataset)
     with joined() as ranks:
         device = ranks.device
+    asked = Model.load(model, device=device)
+    way = task_options(task_to_ask(asked, None)) if task is None else {"task": task}
     recommend(
-        Model.load(model, device=device),
+        asked,
         data.split(split),
-        task=asked,
+        task=task_of(way | settings(options)),
         dataset=data,
         beams=beams,
         k=k,

@@ -28,15 +28,19 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "itemic train models/new --conversations talks -o models/trained -s epochs=3 -s learning_rate=2e-3",
     ),
     "report": ("itemic report runs/quickstart -o quickstart.html",),
+    "recipe show": ("itemic recipe show quickstart",),
+    "recipe copy": ("itemic recipe copy quickstart",),
     "data import": (
         "itemic data import raw/beauty -o data/beauty --format amazon-2014 -f user_k_core=5 -f item_k_core=5",
     ),
+    "data export": ("itemic data export data/shop --format recbole -o data/shop-recbole",),
     "data describe": ("itemic data describe runs/quickstart --plot data.png",),
     "data simulate": ("itemic data simulate -o data/shop -s users=1000 -s items=300",),
     "sid build": (
         "itemic sid build data/shop -o index/shop --levels 64,64,64",
         "itemic sid build data/shop -o index/shop --quantizer rqvae -s epochs=20",
     ),
+    "sid embed": ("itemic sid embed data/shop -o vectors/shop",),
     "sid assign": ("itemic sid assign index/shop data/new -o index/more",),
     "sid show": ("itemic sid show runs/quickstart --first 20",),
     "sid report": ("itemic sid report runs/quickstart --html sid.html",),
@@ -46,11 +50,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "model new": ("itemic model new qwen3-pico --index index/shop --dataset data/shop -o models/new",),
     "model expand": ("itemic model expand models/Qwen3-0.6B --index index/shop -o models/expanded",),
     "model check": ("itemic model check runs/quickstart/train.all",),
+    "model checkpoints": ("itemic model checkpoints runs/quickstart",),
     "model curves": ("itemic model curves runs/quickstart -o curves.png",),
     "evaluate rank": (
         "itemic evaluate rank models/mine --dataset data/shop -o rankings/mine --task C --beams 50",
     ),
     "evaluate score": ("itemic evaluate score rankings/mine --dataset data/shop -k 1,5,10",),
+    "evaluate export": ("itemic evaluate export runs/quickstart --json answers.json --csv answers.csv",),
     "evaluate compare": (
         "itemic evaluate compare runs/a runs/b",
         "itemic evaluate compare rankings/mine runs/a/report/popularity.json --markdown",
@@ -93,8 +99,10 @@ def add_examples(
         name = command.name or getattr(command.callback, "__name__", "")
         lines = examples.get(f"{path} {name}".strip(), ())
         if lines:
-            # \b keeps the lines as they are
-            command.epilog = "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+            shown = "\n".join(
+                ["\b", "Examples:", *(f"  {line}" for line in lines)]
+            )  # \b keeps lines as they are
+            command.epilog = f"{shown}\n\n{command.epilog}" if command.epilog else shown
     for group in app.registered_groups:
         if group.typer_instance is not None:
             add_examples(group.typer_instance, examples, f"{path} {group.name or ''}".strip())

@@ -28,7 +28,7 @@ def init(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, take what is proposed.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the recipe if it is there.")] = False,
 ) -> None:
-    """Say what raw files hold, and write a recipe sized to them and to this machine."""
+    """Look at raw files and write a recipe sized to them and this machine."""
     from itemic.artifact import write_text
     from itemic.recipe.init import Machine, draft_recipe
 
@@ -73,10 +73,13 @@ def _show(found: Found) -> None:
 
 def _ask_columns(found: Found) -> dict[str, str]:
     """The columns that play other parts than was guessed."""
+    from itemic.text import shown
+
     given = {}
     for columns in found.dataset.notes["read"]["columns"].values():
         for role, column in columns.items():
-            answer = typer.prompt(f"The column of each {role}", column)
+            asked = f"The column of each {role} [{shown(column)}]"
+            answer = typer.prompt(asked, column, show_default=False)
             if answer != column:
                 given[role] = answer
     return given

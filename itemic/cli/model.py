@@ -169,7 +169,7 @@ def checkpoints(
     if not found:
         typer.echo(f"{run} keeps no checkpoints")
         return
-    from rich.table import Table
+    from itemic.screen import Table
 
     metrics = list(dict.fromkeys(key for kept in found for key in kept.metrics if "@" in key))
     table = Table("stage", "step", "saved", "size", *metrics, "")

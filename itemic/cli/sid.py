@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from itemic.sid.tokenizer import ItemTokenizer
 
 app = typer.Typer(help="Semantic IDs: build, embed, judge, compare, take elsewhere.", no_args_is_help=True)
+EncoderOptions = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the encoder; the value is YAML.")
+]
 
 
 @app.command()
@@ -39,10 +42,7 @@ def build(
     encoder: Annotated[
         str, typer.Option(help="Items to vectors; auto: lsa, or collaborative without texts.")
     ] = "auto",
-    encoder_option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="An option of the encoder; the value is YAML."),
-    ] = None,
+    encoder_option: EncoderOptions = None,
     quantizer: Annotated[str, typer.Option(help="Vectors to codes.")] = "rqkmeans",
     option: Set = None,
     levels: Annotated[str, typer.Option(help="Codes of each level.")] = "256,256,256,256",
@@ -91,7 +91,7 @@ def embed(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
     output: Output,
     encoder: Annotated[str, typer.Option(help="Text to vectors.")] = "lsa",
-    encoder_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE")] = None,
+    encoder_option: EncoderOptions = None,
     seed: Seed = 0,
 ) -> None:
     """Write the items' vectors as X.emb-ENCODER.npy, with their ids beside it; the encoder precomputed reads them."""

@@ -24,11 +24,6 @@ SHOWN = 5  # items of a history, and of a ranking, where a person reads
 SAMPLE_COLUMNS = ("user", "history", "target", "rank of the target", "recommended")
 
 
-def names_of(items: pl.DataFrame) -> list[str]:
-    """What a reader knows each item by: its title, or its id where it has none."""
-    return items.select(pl.when(pl.col(c.TITLE) != "").then(c.TITLE).otherwise(c.ITEM_ID))[c.TITLE].to_list()
-
-
 def sample_predictions(
     ranking: Ranking, requests: Requests, names: Sequence[str], count: int
 ) -> list[tuple[str, str, str, str, str]]:

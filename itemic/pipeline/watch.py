@@ -59,7 +59,7 @@ class Watching:
 @contextmanager
 def watching(job: Job, dataset: Dataset, requests: Requests) -> Iterator[Watching]:
     """Watch the step ``evaluate``."""
-    from itemic.evaluate.predictions import names_of
+    from itemic.data.names import names_of
 
     config = job.recipe.evaluate.model_dump(mode="json", exclude={"published", "trackers"})
     with open_trackers(evaluation_trackers(job.recipe), job.output, config) as trackers:

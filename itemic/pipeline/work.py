@@ -3,7 +3,9 @@ them."""
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import merge_notes, write_json, write_text
@@ -253,10 +255,24 @@ def report(job: Job) -> None:
         rankings=list(rankings.values()),
         seed=seed,
     )
+    table = replace(table, notes=[*table.notes, *_left_out(job)])
     table.save(job.output / COMPARISON)
     write_text(job.output / "comparison.md", table.markdown())
     write_text(job.output / PAGE, run_page(job.root, job.output))
     publish(job, list(reports.values()), table)
+
+
+def _left_out(job: Job) -> list[str]:
+    """For each stage what it had to cut or drop, in words."""
+    from itemic.train.counts import lost_rows
+    from itemic.train.stage import Stage
+
+    found = []
+    for stage in map(Stage.of, job.recipe.stages):
+        record = json.loads((job.made(f"train.{stage.name}") / "training.json").read_text(encoding="utf-8"))
+        if lost := lost_rows(record["rows"], stage.max_length):
+            found.append(f"trained in {stage.name}: {lost}")
+    return found
 
 
 def load_dataset(job: Job) -> Dataset:

@@ -15,9 +15,10 @@ from itemic.errors import ConfigError, DataError
 from itemic.model.shorten import HistoryMarks
 from itemic.progress import log
 from itemic.tasks.conversation import Conversations
+from itemic.train.counts import Counts, lost_rows
 from itemic.train.crew import Crew, Key
 from itemic.train.lanes import Chunk, LanePlace, Lanes, Packet
-from itemic.train.rows import Counts, Encoder, Source, lost_rows, nothing_to_learn
+from itemic.train.rows import Encoder, Source, nothing_to_learn
 from itemic.train.stage import Stage
 from itemic.train.stream import Ahead, Step, check_sources
 from itemic.train.units import RowGroups

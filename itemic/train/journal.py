@@ -20,8 +20,8 @@ and either the numbers of training since the line before:
 - ``memory_gb``: the most memory in use so far, of the GPU or else of the process;
 
 or those of a validation, whose names begin with ``valid/`` (``valid/hr@10``, ``valid/ndcg@10``: hit rate and
-NDCG on the sampled requests; ``valid/seconds``), or ``samples``: prompts with the model's greedy answers, which
-trackers show as a table.
+NDCG on the sampled requests; ``valid/seconds``), or ``samples``: prompts with the model's greedy answers and
+what it recommends, which trackers show as a table.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from itemic.artifact import write_text
 from itemic.progress import log, progress_bar
 from itemic.trackers import Trackers, open_trackers
 
+LINES = 10  # that a stage shows of its losses at most, and of its validations
+READ = ("step", "epoch", "loss", "lr", "tokens_per_second", "memory_gb")
 Config = Mapping[str, Any]
 
 
@@ -44,9 +46,17 @@ class Journal:
     """Where a run's numbers go. Lines later than the step it starts at are removed: they will come again."""
 
     def __init__(
-        self, folder: Path | None, step: int, bar: Any, trackers: Trackers | None = None, shown: bool = True
+        self,
+        folder: Path | None,
+        step: int,
+        bar: Any,
+        trackers: Trackers | None = None,
+        total: int = 0,
+        shown: bool = True,
     ) -> None:
         self._bar, self._shown, self._trackers = bar, shown, trackers or Trackers()
+        self._total = total
+        self._told = dict.fromkeys(("loss", "valid"), self._tenth(step))  # up to where lines were shown
         self._file = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -68,8 +78,15 @@ class Journal:
         self._trackers.write(step, numbers)
         if samples := values.get("samples"):
             self._trackers.table(step, "samples", list(samples[0]), [list(each.values()) for each in samples])
-        if self._shown and (not sys.stderr.isatty() or "loss" not in values):
+        kind = "loss" if "loss" in values else "valid"
+        bar = sys.stderr.isatty() and kind == "loss"  # which shows the loss anyhow
+        if self._shown and not bar and self._tenth(step) > self._told[kind]:
+            self._told[kind] = self._tenth(step)
             log.info("%s", _human(line))
+
+    def _tenth(self, step: int) -> int:
+        """Which tenth of all steps a step ends; where their number isn't known each counts as one."""
+        return step * LINES // self._total if self._total else step
 
     def show(self, text: str) -> None:
         self._bar.describe(text)
@@ -101,7 +118,7 @@ def journal(
             opened = stack.enter_context(open_trackers(trackers, folder, config, step=step))
         bar = stack.enter_context(progress_bar(name, total, shown))
         bar.advance(step)
-        book = Journal(folder, step, bar, opened, shown)
+        book = Journal(folder, step, bar, opened, total, shown)
         try:
             yield book
         finally:
@@ -123,6 +140,6 @@ def _cut(path: Path, step: int) -> None:
 
 
 def _human(line: dict[str, Any]) -> str:
+    """What a person reads of a line; the file and the trackers have the rest."""
     shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in line.items()}
-    hidden = ("loss/", "samples")  # the file and the trackers have them
-    return "  ".join(f"{key} {value}" for key, value in shown.items() if not key.startswith(hidden))
+    return "  ".join(f"{key} {value}" for key, value in shown.items() if key in READ or "@" in key)

@@ -23,7 +23,8 @@ from itemic.forest.build import TokenForest
 from itemic.forest.pack import plan_blocks, plan_rows
 from itemic.forest.rows import Int64, TokenRows
 from itemic.model.shorten import HistoryMarks
-from itemic.train.rows import BATCH, NONE_READ, Counts, Encoder, labels_of, learnable, numbers_of
+from itemic.train.counts import NONE_READ, Counts
+from itemic.train.rows import BATCH, Encoder, labels_of, learnable, numbers_of
 from itemic.train.stage import Stage
 from itemic.train.stream import TrainingRows, block_forest, draw_copies, repeat_rows
 from itemic.train.units import RowGroups, Span

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from itemic.forest.rows import Int32, Int64, TokenRows
 from itemic.model.shorten import HistoryMarks, shorten_histories
 from itemic.progress import log, progress_bar
 from itemic.tasks.conversation import Conversations
+from itemic.train.counts import Counts, lost_rows
 from itemic.train.stream import TrainingRows, row_weights
 
 Source = Conversations | str | Path | Iterable[str | Path] | pl.DataFrame | pl.LazyFrame
@@ -27,55 +27,8 @@ Encoder = Callable[[pl.DataFrame], TokenRows]  # conversations → rows with wei
 
 CACHE = ".tokens"  # beside "conversations" stands "conversations.tokens"
 BATCH = 20_000
-CUT = {"drop": "dropped", "split": "split"}
-Learnable = Callable[[pl.DataFrame], tuple[TokenRows, Int64, "Counts"]]
+Learnable = Callable[[pl.DataFrame], tuple[TokenRows, Int64, Counts]]
 _ARRAYS = ("tokens", "offsets", "weights", "groups", "sources")
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What became of conversations.
-
-    Attributes:
-        read: how many were encoded.
-        overlong: of these, longer than may be.
-        shortened: of the overlong, those that fit without the oldest items of their histories.
-        mute: without anything to learn from.
-    """
-
-    read: int = 0
-    overlong: int = 0
-    shortened: int = 0
-    mute: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
-
-    def notes(self, rule: str) -> dict[str, Any]:
-        """For the record of a run."""
-        return {
-            "overlong": self.overlong,
-            "overlong_rule": rule,
-            "shortened": self.shortened,
-            "without_answer": self.mute,
-        }
-
-
-NONE_READ = Counts()
-
-
-def lost_rows(notes: Mapping[str, Any], max_length: int) -> str:
-    """The notes of training rows as a sentence of what was cut or dropped; empty where nothing was."""
-    total, done = notes.get("read", notes["conversations"]), CUT.get(notes["overlong_rule"], "cut")
-    shortened, others = notes["shortened"], notes["overlong"] - notes["shortened"]
-    parts = []
-    if shortened:
-        parts.append(f"{shortened} of {total} rows over {max_length} tokens without their oldest items")
-    if others:
-        parts.append(f"{others} of {total} rows over {max_length} tokens {done}")
-    if notes["without_answer"]:
-        parts.append(f"{notes['without_answer']} without an answer dropped")
-    return ", ".join(parts)
 
 
 def training_rows(

@@ -27,11 +27,13 @@ from itemic.tasks.build import taught_by
 from itemic.tasks.table import task_of
 from itemic.trackers import check_trackers
 from itemic.train.breakdown import TokenKinds
+from itemic.train.counts import lost_rows
 from itemic.train.distribution import Distribution
 from itemic.train.export import RECORD
 from itemic.train.learning import ADAPTER, learning
 from itemic.train.loop import Trainer
 from itemic.train.memory import keep_buffers
+from itemic.train.place import Place
 from itemic.train.precision import compute_dtype
 from itemic.train.ranks import Ranks, joined
 from itemic.train.rows import Source, training_rows
@@ -169,6 +171,7 @@ def _train(
     if folder is not None and ranks.main:
         _save(model, folder)
         _record(folder, identity, data, model.lm, stage, ranks, distribution, asdict(place))
+        _tell(stage, data, place)
         if "keep" not in stage.checkpoints:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     ranks.wait()
@@ -188,6 +191,13 @@ def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> Ste
     from itemic.train.feed import Feed  # torchdata and pyarrow, for those who ask
 
     return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
+
+
+def _tell(stage: Stage, data: StepSource, place: Place) -> None:
+    """How a stage went, in a line, with what it had to leave out."""
+    best = "" if place.best is None else f", best {stage.metric} {place.best:.4f} at step {place.best_step}"
+    lost = lost_rows(data.notes, stage.max_length)
+    log.info("%s: %d steps%s%s", stage.name, place.step, best, f"; {lost}" if lost else "")
 
 
 def _save(model: Model, folder: Path) -> None:

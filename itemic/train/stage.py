@@ -112,8 +112,8 @@ class Stage:
         checkpoints: ``{every: 500, keep: …}``: steps between checkpoints (0 writes none but those of a better
             validation), and how many of the latest stay, beside the best: a number or ``all``, which then stay when
             the stage is done as well. Without ``keep`` there are two, which go when the model is there.
-        samples: how many prompts are answered at each validation, or at the end where there is none, to be
-            read.
+        samples: how many prompts are answered at each validation, or at the end where there is none, to be read:
+            in the log and in the trackers.
         log_every: steps between log lines.
         trackers: where else the numbers go, beside ``log.jsonl``: ``tensorboard``, ``wandb``, ``swanlab`` and
             ``trackio``, each an extra of its name and set up by its own environment variables.

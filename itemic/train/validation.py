@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from itemic.data.dataset import Dataset, Requests
+from itemic.data.names import names_of
 from itemic.decode import BeamSearch
 from itemic.metrics import hit_rate, ndcg, ranks_of
 from itemic.model import Model
@@ -19,6 +20,7 @@ from itemic.train.stage import Stage
 
 K = 10
 ANSWER_TOKENS = 64
+SHOWN = 5  # recommended items of a sample
 
 
 class Validation:
@@ -44,6 +46,7 @@ class Validation:
         asked = Asker(model, task, dataset=dataset).ask(self.requests)
         self.prompts, self.targets = asked.prompts, self.requests.targets[asked.rows]
         self.trie = Trie.build(model.item_rows)
+        self.names = names_of(dataset.items)
 
     def __call__(self, model: Model) -> dict[str, float]:
         """``hr@10``, ``ndcg@10`` and ``requests``, how many were asked."""
@@ -58,19 +61,28 @@ class Validation:
 
     @torch.no_grad()
     def answers(self, model: Model) -> list[dict[str, str]]:
-        """Greedy, unconstrained answers to the first prompts, with the target's text beside them, to be
-        read."""
+        """The first prompts with the model's greedy, unconstrained answer, the target, and what exact beams would
+        recommend, to be read."""
+        count = min(self.stage.samples, len(self.targets))
+        search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
+        best, _ = search.rank(self.prompts.take(range(count)), k=SHOWN)
         found = []
-        for request in range(min(self.stage.samples, len(self.targets))):
+        for request in range(count):
             prompt = torch.from_numpy(self.prompts[request].astype(np.int64))[None].to(model.lm.device)
             generate: Any = model.lm.generate
             out = generate(
                 prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=ANSWER_TOKENS
             )
-            text = str(model.tokenizer.decode(out[0, prompt.shape[1] :].tolist()))
-            target = model.index.text(int(self.targets[request]))
-            asked = str(model.tokenizer.decode(prompt[0].tolist()))
-            found.append({"prompt": asked, "answer": text, "target": target})
+            target = int(self.targets[request])
+            found.append(
+                {
+                    "prompt": str(model.tokenizer.decode(prompt[0].tolist())),
+                    "answer": str(model.tokenizer.decode(out[0, prompt.shape[1] :].tolist())),
+                    "target": model.index.text(target),
+                    "title": self.names[target],
+                    "recommended": " · ".join(self.names[row] for row in best[request].tolist() if row >= 0),
+                }
+            )
         return found
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from itemic.errors import DataError
 from itemic.forest.rows import TokenRows
+from itemic.train.counts import Counts
 from itemic.train.lanes import LanePlace, Lanes
-from itemic.train.rows import Counts, training_rows
+from itemic.train.rows import training_rows
 from itemic.train.stage import OVERLONG, PACKING, Stage
 from itemic.train.stream import Step
 from itemic.train.units import RowGroups, Span

@@ -83,7 +83,7 @@ def test_the_oldest_items_go_first(caplog: pytest.LogCaptureFixture) -> None:
         "ealongtexT",
     ]
     assert (data.notes["overlong"], data.notes["shortened"]) == (2, 1)
-    told = "1 of 3 rows over 10 tokens without their oldest items, 1 of 3 rows over 10 tokens cut"
+    told = "1 of 3 rows over 10 tokens without their oldest items, 1 of 3 rows over 10 tokens cut to their last tokens"
     assert told in caplog.text
     short = training_rows(table[1:2], by_letters, encoder="letters", max_length=10, marks=marks)
     dropping = training_rows(table[1:2], by_letters, encoder="letters", max_length=10, overlong="drop")

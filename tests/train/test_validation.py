@@ -88,6 +88,10 @@ def test_a_model_that_has_learned_its_users_ranks_every_target_first(
     samples = [line["samples"] for line in lines if "samples" in line][-1]
     assert len(samples) == 2
     assert all(sample["answer"].startswith(sample["target"]) for sample in samples)
+    for sample in samples:
+        titles = sample["recommended"].split(" · ")
+        assert titles[0] == sample["title"]
+        assert len(set(titles)) == 5
 
 
 def test_ranks_are_those_of_scoring_every_item(dataset: Dataset, model: Model) -> None:
