@@ -383,9 +383,9 @@ def _letter(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def refused(tried: Any, raw: Path, output: Path, *words: str) -> None:
+def refused(tried: Any, raw: Path, output: Path, *words: str, options: tuple[str, ...] = ()) -> None:
     """The import fails with these words and a remedy, and leaves nothing behind."""
-    status, _, err = tried("data", "import", raw, "-o", output)
+    status, _, err = tried("data", "import", raw, "-o", output, *options)
     assert status == 2, err
     for word in words:
         assert word in err

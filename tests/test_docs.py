@@ -43,7 +43,15 @@ OTHERS = {  # what recipes read that users bring along, and what stands in for i
     "OPENONEREC_SFT": None,
 }
 # ours, but not for a test to run: they take long, or need a run that did
-LONG = (("run",), ("recommend",), ("report",), ("model", "expand"), ("model", "curves"), ("evaluate",))
+LONG = (
+    ("init", "my-shop"),
+    ("run",),
+    ("recommend",),
+    ("report",),
+    ("model", "expand"),
+    ("model", "curves"),
+    ("evaluate",),
+)
 
 
 @pytest.fixture(autouse=True, scope="module")

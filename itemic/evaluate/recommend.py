@@ -38,7 +38,7 @@ def recommend(
     exclude_history: bool = False,
     thinking: str | None = None,
     batch_size: int = 32,
-    tf32: bool = True,
+    tf32: bool = False,
     dataset: Dataset | None = None,
     name: str = "model",
     output: str | Path | None = None,
@@ -130,7 +130,7 @@ class ModelRanker:
         normalize: str = "vocab",
         thinking: str | None = None,
         batch_size: int = 32,
-        tf32: bool = True,
+        tf32: bool = False,
         dataset: Dataset | None = None,
         name: str = "model",
     ) -> None:

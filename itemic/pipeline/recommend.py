@@ -78,8 +78,9 @@ class Answer:
         from itemic.screen import Table
 
         who = f"user {self.user}" if self.user is not None else "this history"
+        whose = f"History of {who}" if self.user is not None else "The history"
         hidden = len(self.history) - SHOWN
-        past = Table("item", "title", title=f"History of {who}, oldest first", title_justify="left")
+        past = Table("item", "title", title=f"{whose}, oldest first", title_justify="left")
         if hidden > 0:
             past.add_row("…", f"{hidden} earlier items")
         for item in self.history[-SHOWN:]:

@@ -221,7 +221,8 @@ class EvaluatePart(Part):
         trackers: who is told the numbers, the table and some predictions; None for those of the last stage.
         samples: how many predictions trackers are shown, with titles.
         verbose: log each request as it is answered.
-        tf32: multiply float32 matrices in TensorFloat-32 where the GPU has it; without effect on a CPU.
+        tf32: multiply float32 matrices in TensorFloat-32 where the GPU has it: faster, and scores are exact to three
+            digits only; without effect on a CPU.
     """
 
     split: Literal["valid", "test"] = "test"
@@ -232,7 +233,7 @@ class EvaluatePart(Part):
     exclude_history: bool = False
     thinking: Literal["no_think", "empty"] | None = None
     batch_size: PositiveInt = 32
-    tf32: bool = True
+    tf32: bool = False
     baselines: list[str] = list(BASELINES)
     published: list[PublishedPart] = []
     trackers: list[str] | None = None
