@@ -341,7 +341,15 @@ def test_task_options_and_defaults_are_the_room_s() -> None:
         }
         fields = {field.name for field in dataclasses.fields(task)}
         assert options_of(name) == {key: theirs[key] for key in fields}, name
-    assert set(TaskOptions.model_fields) == {"task", "source", "limit", "weight", "seed", "templates"}
+    assert set(TaskOptions.model_fields) == {
+        "task",
+        "source",
+        "limit",
+        "weight",
+        "seed",
+        "templates",
+        "system",
+    }
 
 
 def test_checking_a_recipe_imports_nothing_heavy(tmp_path: Path) -> None:
