@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from itemic.model.model import Model
     from itemic.pipeline.run import Run
     from itemic.recipe.check import load_recipe
-    from itemic.sid.build import build_index, build_tokenizer
+    from itemic.sid.build import build_index, build_tokenizer, encode_items
     from itemic.sid.export import export_dataset
     from itemic.sid.index import ItemIndex
     from itemic.sid.published import import_index
@@ -64,6 +64,7 @@ _HOMES = {
     "build_index": "itemic.sid.build",
     "build_tokenizer": "itemic.sid.build",
     "compare": "itemic.evaluate.compare",
+    "encode_items": "itemic.sid.build",
     "dataset": "itemic.data.frames",
     "expand": "itemic.model.expand",
     "export_dataset": "itemic.sid.export",
@@ -98,6 +99,7 @@ __all__ = [
     "build_tokenizer",
     "compare",
     "dataset",
+    "encode_items",
     "expand",
     "export_dataset",
     "import_index",
