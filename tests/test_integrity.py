@@ -16,7 +16,7 @@ from itemic.data import Dataset
 from itemic.errors import ArtifactError
 from itemic.integrity import FileFault, file_faults, record_files
 from itemic.pipeline import Run, verify_folder
-from itemic.progress import log
+from itemic.progress import log_to
 from itemic.recipe import load_recipe
 from itemic.sid.index import ItemIndex
 from tests.runs import STEPS, made, weights
@@ -140,17 +140,15 @@ def test_a_step_is_never_built_on_one_that_is_kept_damaged(
     assert changed(before, root) == []
 
 
-def test_a_long_comparison_is_told(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_long_comparison_is_told(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run.of(load_recipe(finished / "tiny.yaml"), finished / "run")
-    monkeypatch.setattr(log, "propagate", True)
-    with caplog.at_level("INFO", "itemic"):
+    with log_to(tmp_path / "log"):
         run.plan()
-        assert not caplog.messages
+        assert not (tmp_path / "log").read_text()
         monkeypatch.setattr("itemic.pipeline.plan.LARGE", 1000)
         run.plan()
-    assert caplog.messages == ["0.0 GB of finished steps are read and compared first"]
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.endswith("0.0 GB of finished steps are read and compared first")
 
 
 def test_an_added_file_is_told_and_harms_nothing(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
