@@ -15,8 +15,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from itemic.recipe.shipped import SHIPPED
-
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -98,11 +96,11 @@ def run(python: Path, *arguments: str, cwd: Path) -> str:
 
 def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {str(file.relative_to(ROOT)) for file in SHIPPED.rglob("*") if file.is_file()}
-    assert expected <= names
+    files = {str(file.relative_to(ROOT)) for file in (ROOT / "itemic").rglob("*") if file.is_file()}
+    assert {name for name in files if "__pycache__" not in name} <= names
     assert {name.partition("/")[0] for name in names} == {"itemic", "itemic-0.1.0.dist-info"}
     assert not [name for name in names if "__pycache__" in name]
-    assert {"itemic/py.typed", "itemic/sid/report/templates/base.html"} <= names
+    assert {"itemic/py.typed", "itemic/recipes/quickstart.yaml"} <= names
 
 
 def test_it_stands_alone(python: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ TOKENIZERS = {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "s
     "sentencepiece.bpe.model"
 }
 
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 SAMPLE = 4096  # bytes of a sample
 SAMPLES = 8  # evenly spaced samples per tensor
 
@@ -33,9 +35,13 @@ def find_model(name: str, revision: str | None = None) -> Path:
     Raises:
         ModelError: it is neither, or can't be reached.
     """
-    folder = Path(name)
+    folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if HUB_NAME.fullmatch(name) is None:
+        raise ModelError(
+            f"{name} is not a folder", "Give the folder of a Hugging Face model, or its name on the hub."
+        )
     from huggingface_hub import snapshot_download
 
     try:
