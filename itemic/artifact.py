@@ -26,7 +26,8 @@ from itemic.integrity import FileFault, FileRecord, file_faults, record_files
 
 MANIFEST = "manifest.json"
 FINGERPRINT = "fingerprint.json"
-UNRECORDED = (MANIFEST, FINGERPRINT, "checkpoints")  # checkpoints name the digests of their own files
+# checkpoints name the digests of their own files; trackers flush theirs when the step is done already
+UNRECORDED = (MANIFEST, FINGERPRINT, "checkpoints", "tensorboard", "wandb", "swanlab", "trackio")
 
 
 @dataclass(frozen=True)

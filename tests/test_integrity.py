@@ -84,6 +84,20 @@ def test_a_finished_folder_records_what_it_holds(tmp_path: Path) -> None:
     assert damage(tmp_path) == []  # no manifest, nothing to compare with
 
 
+def test_what_trackers_write_late_is_no_damage(tmp_path: Path) -> None:
+    from itemic.trackers import TRACKERS
+
+    made = tmp_path / "made"
+    with building(made, Manifest("thing", {}, {})) as folder:
+        (folder / "kept.txt").write_text("a")
+        for name in TRACKERS:
+            (folder / name).mkdir()
+            (folder / name / "events").write_text("begun")
+    for name in TRACKERS:
+        (made / name / "events").write_text("begun, and flushed at the end")
+    assert damage(made) == []
+
+
 def test_every_step_of_a_run_holds(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["check", str(finished / "run")]) == 0
     lines = capsys.readouterr().out.splitlines()
