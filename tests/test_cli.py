@@ -335,6 +335,26 @@ def test_rank_is_what_a_run_ranks(finished: Path, tmp_path: Path, tried: Any) ->
     assert not (tmp_path / "other").exists()
 
 
+def test_another_catalogue_is_never_ranked_or_scored(finished: Path, tmp_path: Path, tried: Any) -> None:
+    """The same source under another k-core has other items: both digests are named, and nothing is written."""
+    root, other = finished / "run", tmp_path / "other"
+    arguments = ["-s", "users=60", "-s", "items=40", "-s", "categories=4", "-s", "brands=6"]
+    assert tried("data", "simulate", "-o", other, *arguments, "-s", "longest=12", "--seed", "3")[0] == 0
+    mine, theirs = Dataset.load(root / "data"), Dataset.load(other)
+    assert mine.catalogue != theirs.catalogue
+    rank = ["evaluate", "rank", root / "train.all", "--dataset", other, "-o", tmp_path / "ranking"]
+    for asked in (
+        [*rank, "--beams", "20", "-k", "10"],
+        ["evaluate", "score", root / "evaluate" / "model", "--dataset", other, "-k", "5,10"],
+        ["recommend", root / "train.all", "--user", "u01", "--dataset", other],
+    ):
+        status, _, err = tried(*asked)
+        assert status == 2, asked
+        assert mine.catalogue in err, asked
+        assert theirs.catalogue in err, asked
+    assert not (tmp_path / "ranking").exists()
+
+
 def test_validate_exits_with_1_on_faults(finished: Path, tmp_path: Path, tried: Any) -> None:
     root = finished / "run"
     file = next((root / "conversations").rglob("*.parquet"))
