@@ -136,29 +136,19 @@ def recommend_one(
     from itemic.evaluate.recommend import ModelRanker
 
     index = asked.model.index
-    if asked.users is not None and user is not None:
-        rows = _rows_of_user(asked.users, user)
-    else:
-        rows = _rows_of_items(index.item_ids, items or [])
-    if asked.history is not None:
-        rows = rows[-asked.history :]
-    width = max(k, beams or asked.beams)
+    rows = _rows(asked, user, items or [])
     ranker = ModelRanker(
         asked.model,
         task=asked.task,
-        beams=width,
+        beams=max(k, beams or asked.beams),
         normalize=asked.normalize,
         thinking=asked.thinking,
         dataset=asked.texts,
     )
     request = Requests(*_alone(rows), index.catalogue)
-    best, scores = ranker.rank(
-        request, k, asked.exclude_history if exclude_history is None else exclude_history
-    )
-    ids, sids = index.item_ids, index.texts
-    titles = [title or item for title, item in zip(index.titles or ids, ids, strict=True)]
-    if asked.users is not None:
-        titles = asked.users.titles.to_list()
+    known = asked.exclude_history if exclude_history is None else exclude_history
+    best, scores = ranker.rank(request, k, known)
+    ids, sids, titles = index.item_ids, index.texts, asked.titles
     found = [(int(row), float(score)) for row, score in zip(best[0], scores[0], strict=True) if row >= 0]
     notes = [] if found else ["Nothing was left to recommend: this history has all items."]
     if ranker.shortened(request)[0]:
@@ -184,6 +174,23 @@ class _Asked:
     thinking: str | None = None
     exclude_history: bool = False
     history: int | None = None
+
+    @property
+    def titles(self) -> list[str]:
+        """What to call each item: its title, or its id where it has none."""
+        if self.users is not None:
+            return self.users.titles.to_list()
+        ids = self.model.index.item_ids
+        return [title or item for title, item in zip(self.model.index.titles or ids, ids, strict=True)]
+
+
+def _rows(asked: _Asked, user: str | None, items: Sequence[str]) -> npt.NDArray[np.int32]:
+    """The history's item rows, the latest as many as requests of the split show."""
+    if asked.users is not None and user is not None:
+        rows = _rows_of_user(asked.users, user)
+    else:
+        rows = _rows_of_items(asked.model.index.item_ids, items)
+    return rows if asked.history is None else rows[-asked.history :]
 
 
 def is_model(folder: str | Path) -> bool:
