@@ -29,21 +29,27 @@ def main(arguments: Sequence[str] | None = None) -> itemic.Ranking:
     dataset = itemic.apply_filters(dataset, itemic.FilterRule(user_k_core=3, item_k_core=2))
 
     # A semantic ID has two codes here; four times as many combinations as items leave room for all of them. Where no
-    # item has text, "auto" takes what users had together instead.
+    # item has text, "auto" takes what users had together instead; else that counts beside the texts.
     size = max(8, round((4 * len(dataset.items)) ** 0.5))
-    index = itemic.build_index(dataset, encoder="auto", levels=[size, size], format="minionerec")
+    behaviour = {"collaborative_weight": 0.35}
+    index = itemic.build_index(dataset, levels=[size, size], format="minionerec", encoder_options=behaviour)
 
-    # A small model from scratch, which reads and writes nothing but items.
-    model = itemic.new_model("qwen3-pico", index)
+    # A small model from scratch, which reads and writes nothing but items; a code starts where its items' vectors are.
+    vectors, _ = itemic.encode_items(dataset, options=behaviour)
+    model = itemic.new_model("qwen3-pico", index, init="vectors", vectors=vectors)
     conversations = itemic.build_conversations(dataset, index, tasks=[{"task": "sequence", "max_items": 20}])
-    stage = {"epochs": options.epochs, "learning_rate": 5e-3, "dropout": 0.1, "tokens_per_step": 4096}
+    tokens = int(
+        min(4096, max(512, 2 * len(dataset.interactions) // 16))
+    )  # some sixteen steps an epoch, fewer on small data
+    stage = {"epochs": options.epochs, "learning_rate": 4e-3, "dropout": 0.2, "tokens_per_step": tokens}
     model = itemic.train(model, conversations, stage=stage)
 
-    # Everybody's last item is the test, ranked among all items; popularity is what a model should beat.
+    # Everybody's last item is the test, ranked among all items; counting is what a model should beat.
     test = dataset.split("test")
-    ranking = itemic.recommend(model, test, task="sequence", beams=20, normalize="level")
-    popular = itemic.rank_all(itemic.Popularity(dataset), test, dataset.item_ids)
-    print(itemic.compare([itemic.score(ranking, k=[5, 10]), itemic.score(popular, k=[5, 10])]))
+    ranking = itemic.recommend(model, test, beams=20, normalize="level")
+    counting = (itemic.Popularity(dataset), itemic.Transitions(dataset))
+    rankings = [ranking, *(itemic.rank_all(each, test, dataset.item_ids) for each in counting)]
+    print(itemic.compare([itemic.score(each, k=[5, 10]) for each in rankings], rankings=rankings))
 
     titles = dict(dataset.items.select("item_id", "title").iter_rows())
     first = ranking.table(0).row(0, named=True)
