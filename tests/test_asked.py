@@ -151,3 +151,19 @@ def test_a_name_on_the_hub_is_found_in_the_cache(
         ModelError, match="'nobody/tiny' is no folder here and can't be had from the Hugging Face hub"
     ):
         expand("nobody/tiny", index)
+
+
+def test_training_never_goes_past_the_model_s_positions(
+    dataset: Dataset, index: ItemIndex, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under the usual max_length of 1024, a model of 184 positions learns from the latest items, and that is told."""
+    words = dataset.items["title"].to_list()
+    model = itemic.new_model("qwen3-pico", index, words, vocab_size=400, max_length=184, **TINY)  # type: ignore[arg-type]
+    conversations = itemic.build_conversations(dataset, index, tasks={"task": "C", "windows": ["all"]})
+    whole = model.chat.encode_table(conversations.read()).lengths
+    assert whole.max() > 184 > whole.min()
+    with caplog.at_level("WARNING", "itemic"):
+        itemic.train(model, conversations, stage={"steps": 1, "tokens_per_step": 512}, output=tmp_path)
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["stage"]["max_length"] == 184
+    assert f"{(whole > 184).sum()} of {len(whole)} rows over 184 tokens" in caplog.text

@@ -270,7 +270,7 @@ def _left_out(job: Job) -> list[str]:
     found = []
     for stage in map(Stage.of, job.recipe.stages):
         record = json.loads((job.made(f"train.{stage.name}") / "training.json").read_text(encoding="utf-8"))
-        if lost := lost_rows(record["rows"], stage.max_length):
+        if lost := lost_rows(record["rows"], record["stage"]["max_length"]):
             found.append(f"trained in {stage.name}: {lost}")
     return found
 

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from itemic.data.dataset import Dataset
 from itemic.errors import ArtifactError, ConfigError, IndexMismatchError
 from itemic.model import Model
 from itemic.model.model import embeddings
+from itemic.model.positions import most_positions
 from itemic.progress import log
 from itemic.tasks.asking import remember_asked
 from itemic.tasks.build import taught_by
@@ -81,7 +82,7 @@ def train(
         ArtifactError: the folder holds another run, is in use, or the disk is full.
         KeyboardInterrupt: after a checkpoint; the same call goes on from it.
     """
-    stage, distribution = Stage.of(stage), Distribution.of(distribution)
+    stage, distribution = _within_positions(Stage.of(stage), model), Distribution.of(distribution)
     _check_meeting(model, conversations, dataset)
     if output is not None:
         for line in check_trackers(stage.trackers):
@@ -92,6 +93,14 @@ def train(
             model.think_pattern = stage.think_pattern
         _remember_asked(model, conversations, asked)
         return _train(model, conversations, stage, dataset, output, seed, validate, ranks, distribution)
+
+
+def _within_positions(stage: Stage, model: Model) -> Stage:
+    """The stage with rows no longer than the model was made for; what is cut for it is told like any other cut."""
+    positions = most_positions(model.lm)
+    if positions is None or stage.max_length <= positions:
+        return stage
+    return replace(stage, max_length=positions)
 
 
 def _check_meeting(model: Model, conversations: Source, dataset: Dataset | None) -> None:

@@ -56,7 +56,7 @@ class Stage:
         block_tokens: forest tokens computed at once, at most; what bounds the memory.
         packing: ``forest`` (rows that share a beginning are computed once), ``blocks`` (rows side by side), or
             ``none`` (row after row): the same loss, for less and less speed.
-        max_length: the longest row, in tokens.
+        max_length: the longest row, in tokens; never more than the positions that the model was made for.
         overlong: what becomes of a longer row: ``keep-latest`` (the oldest items of its history go until it fits;
             of a row without a history the last tokens stay), ``drop``, ``keep-end`` (its last tokens),
             ``keep-start``, or ``split`` (several rows; what begins a later one is predicted from nothing before it).
