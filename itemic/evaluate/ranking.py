@@ -87,11 +87,6 @@ class RankingArrays:
     items: Int32
     scores: Float32
 
-    @property
-    def unanswered(self) -> npt.NDArray[np.bool_]:
-        """bool ``[R]``: nothing could be recommended."""
-        return np.asarray((self.items < 0).all(axis=1))
-
     def __repr__(self) -> str:
         return f"<RankingArrays: {self.items.shape[0]:,} requests, {self.items.shape[1]} items each>"
 
@@ -182,6 +177,11 @@ class Ranking:
         return names.rank("dense").to_numpy().astype(np.int64)
 
 
+def unanswered(items: Int32) -> npt.NDArray[np.bool_]:
+    """bool ``[R]``: for which rows of ranked items nothing could be recommended."""
+    return np.asarray((items < 0).all(axis=1))
+
+
 class OddRequests:
     """Requests that a reader has to know of: nothing was left to recommend, or the history was too long."""
 
@@ -189,11 +189,11 @@ class OddRequests:
         self.unanswered = self.shortened = 0
         self.users: list[str] = []  # the first who got nothing
 
-    def add(self, part: RankingArrays, users: Any) -> None:
-        """Count a part; ``users`` names who asked, in order."""
-        nothing = np.flatnonzero(part.unanswered)
+    def add(self, items: Int32, shortened: npt.NDArray[np.bool_], users: Any) -> None:
+        """Count a part: its ranked items ``[R, k]``, whose histories were shortened, and who asked, in order."""
+        nothing = np.flatnonzero(unanswered(items))
         self.unanswered += len(nothing)
-        self.shortened += int(part.shortened.sum())
+        self.shortened += int(shortened.sum())
         self.users += [str(users[int(row)]) for row in nothing[: NAMED - len(self.users)]]
 
     @property

@@ -15,7 +15,7 @@ from itemic import schema as c
 from itemic.artifact import write_json
 from itemic.data.dataset import Dataset, catalogue_digest
 from itemic.errors import ConfigError, DataError, IndexMismatchError
-from itemic.evaluate.ranking import OddRequests, Ranking, digest_requests
+from itemic.evaluate.ranking import OddRequests, Ranking, digest_requests, unanswered
 from itemic.evaluate.tables import main_k, report_table, short
 from itemic.metrics import (
     bootstrap,
@@ -237,8 +237,8 @@ def _tally(ranking: Ranking, cuts: list[int]) -> _Tally:
     sids = None if texts.null_count() else texts.rank("dense").to_numpy().astype(np.int32)
     for number, part in enumerate(ranking.arrays()):
         known = part.targets >= 0
-        if part.unanswered.any() or part.shortened.any():
-            tally.odd.add(part, ranking.table(number)[c.USER_ID])
+        if unanswered(part.items).any() or part.shortened.any():
+            tally.odd.add(part.items, part.shortened, ranking.table(number)[c.USER_ID])
         items, targets = part.items[known], part.targets[known]
         tally.requests += len(known)
         tally.known.append(known)

@@ -111,12 +111,15 @@ def rank_all(
             if part in todo:
                 asked = requests[start:stop]
                 items, scores = ranker.rank(asked, k, exclude_history)
-                writer.write(part, items, scores, ranker.shortened(asked))
+                shortened = ranker.shortened(asked)
+                writer.write(part, items, scores, shortened)
                 if watch.answered is not None:
                     watch.answered(asked, items, scores)
-            done = writer.ranking.part(part)
-            odd.add(done, requests.users[start:stop])
-            interim.add(done.items, done.targets, quiet=part not in todo)
+            else:
+                done = writer.ranking.part(part)
+                items, shortened = done.items, done.shortened
+            odd.add(items, shortened, requests.users[start:stop])
+            interim.add(items, requests.targets[start:stop], quiet=part not in todo)
             bar.describe(interim.text)
             bar.advance(stop - start)
     for note in odd.notes:
