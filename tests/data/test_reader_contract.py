@@ -262,7 +262,9 @@ def renumber(folder: Path) -> None:
     }
     for path in folder.rglob("*"):
         if path.name == "items.parquet":
-            pl.read_parquet(path).with_columns(pl.format("x{}", c.ITEM_ID).alias(c.ITEM_ID)).write_parquet(path)
+            pl.read_parquet(path).with_columns(pl.format("x{}", c.ITEM_ID).alias(c.ITEM_ID)).write_parquet(
+                path
+            )
         elif path.name == "items.jsonl":
             write_text(path, read_text(path).replace('"id": "', '"id": "x'))
         elif path.name.startswith("meta_"):

@@ -92,6 +92,8 @@ def _about(source: Source) -> tuple[str, SplitRule]:
     content = source.json(ABOUT)
     try:
         name, rule = content[NAME], SplitRule.from_json(content[SPLIT])
+        if rule.history is not None and type(rule.history) is not int:
+            raise ValueError(f"history is {rule.history!r}, not a whole number")
     except KeyError as error:
         raise DataError(f"{source.where(ABOUT)} lacks the key {error}", AGAIN) from error
     except (TypeError, ValueError, ConfigError) as error:
