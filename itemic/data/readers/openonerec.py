@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from itemic import schema as c
@@ -31,16 +32,14 @@ from itemic.errors import ConfigError, DataError
 ITEMS, ABOUT = "items.parquet", "dataset.split.json"
 NAME, SPLIT = "name", "split"  # the keys of the latter
 NEEDED = (ABOUT, ITEMS, f"{c.TRAIN}.parquet")
-ORDER = "_order"
+ORDER, COUNT = "_order", "_count"
 AGAIN = "Write the files again with `itemic data export --format openonerec`."
+OWNERS: dict[str, Any] = {c.USER_ID: pl.String, ORDER: pl.Int64, LINE: pl.UInt32, COUNT: pl.Int64}
 SCHEMA: dict[str, Any] = {
-    c.USER_ID: pl.String,
-    ORDER: pl.Int64,
-    LINE: pl.UInt32,
-    c.ITEM_ID: pl.List(pl.String),
-    c.SPLIT: pl.List(pl.String),
-    c.TIMESTAMP: pl.List(pl.Int64),
-    c.RATING: pl.List(pl.Float64),
+    c.ITEM_ID: pl.String,
+    c.SPLIT: pl.String,
+    c.TIMESTAMP: pl.Int64,
+    c.RATING: pl.Float64,
 }
 
 
@@ -182,7 +181,8 @@ def _frame(batch: Batch, file: str, split: str, users: _Users) -> pl.DataFrame:
     if texts.dtype not in (pl.String, pl.Null):
         raise DataError(f"{file}: {c.METADATA} holds {texts.dtype}, not JSON texts", AGAIN)
     answered = users.rule.method != "leave-last-out" or split != c.TEST
-    found: list[tuple[Any, ...]] = []
+    good: list[tuple[str, int, int, int]] = []
+    told: dict[str, list[Any]] = {column: [] for column in SCHEMA}
     for line, text in zip(batch.lines.tolist(), texts, strict=True):
         where = f"{file}, line {line}"
         try:
@@ -190,11 +190,15 @@ def _frame(batch: Batch, file: str, split: str, users: _Users) -> pl.DataFrame:
         except ValueError as error:
             users.rows.report("broken line", where, str(error))
             continue
-        if users.take(row, split, where) and row.told:
-            order = users.order[row.user]
-            found.append((row.user, order, line, row.told, row.splits, row.times, row.ratings))
-    frame = pl.DataFrame(found, schema=SCHEMA, orient="row")
-    return frame.explode(c.ITEM_ID, c.SPLIT, c.TIMESTAMP, c.RATING)
+        if users.take(row, split, where):
+            good.append((row.user, users.order[row.user], line, len(row.told)))
+            told[c.ITEM_ID] += row.told
+            told[c.SPLIT] += row.splits
+            told[c.TIMESTAMP] += row.times
+            told[c.RATING] += row.ratings
+    owners = pl.DataFrame(good, schema=OWNERS, orient="row")
+    each = np.repeat(np.arange(len(owners)), owners[COUNT].to_numpy())
+    return pl.concat([owners.drop(COUNT)[each], pl.DataFrame(told, schema=SCHEMA)], how="horizontal")
 
 
 READER = Reader("openonerec", f"{', '.join(NEEDED)}, as itemic exports them", finds, read)
