@@ -8,8 +8,10 @@
 | ``items`` | all | ids: the training sequence, or the history that a request shows |
 | ``target`` | requests | a list of one id, where the target is known |
 | ``opening`` | requests | the split of the history's only item, where that is none of training |
-| ``timestamps``, ``ratings`` | all | of the items that no earlier row has, where there are some: all of a training
-  sequence; of a request the item under ``opening``, if it is there, and the target |
+| ``timestamps``, ``ratings`` | all, where known | a value or null for each item that no earlier row tells |
+
+The items that no earlier row tells are all of a training sequence; of a request they are the target and, before it, the
+history's only item if there is ``opening``.
 """
 
 from __future__ import annotations
