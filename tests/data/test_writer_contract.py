@@ -292,6 +292,29 @@ def test_any_texts_come_back(
             assert again[column].to_list() == data.items[column].to_list(), form
 
 
+events_of_users = st.lists(
+    st.lists(st.tuples(st.sampled_from(c.SPLITS), st.integers(0, 3)), min_size=2, max_size=6),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(users=events_of_users, history=st.sampled_from([1, 2, None]))
+def test_any_published_split_comes_back_from_openonerec_s_files(
+    users: list[list[tuple[str, int]]], history: int | None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    histories = {f"u {i}": [row for _, row in events] for i, events in enumerate(users)}
+    labels = [
+        label for events in users for label in sorted((label for label, _ in events), key=c.SPLITS.index)
+    ]
+    data = make_dataset(TITLES, histories, ids=ITEMS)
+    data = replace(data, interactions=data.interactions.with_columns(pl.Series(c.SPLIT, labels)))
+    data = data.with_split(SplitRule("published", history))
+    assert not export(data, folder := tmp_path_factory.mktemp("split") / "made", "openonerec")
+    assert read("openonerec", folder).interactions.equals(data.interactions)
+
+
 @pytest.mark.parametrize("form", sorted(set(AS_TABLES) - {"minionerec"}))
 def test_real_data_come_back(form: str, shared: Path, tmp_path: Path) -> None:
     data = read("letter", shared / "scientific")
