@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.forest.attention import forest_attention
+from itemic.interrupt import interrupts
 from itemic.model.precision import tf32
 from itemic.progress import log
 from itemic.train.breakdown import LossParts, TokenKinds
@@ -24,7 +25,6 @@ from itemic.train.distribution import Distribution
 from itemic.train.dropout import residual_dropout
 from itemic.train.engine import compiled, lean_memory
 from itemic.train.flops import ModelFlops, peak_flops
-from itemic.train.interrupt import interrupts
 from itemic.train.journal import Journal, journal
 from itemic.train.lean import lean_norms
 from itemic.train.learning import Learning
