@@ -23,7 +23,11 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from itemic.errors import ModelError
+from itemic.sid.encoders.huggingface import TOKENIZERS
 
+SENTENCEPIECE = (
+    "It is a SentencePiece file: install itemic[sentencepiece], or copy the model's tokenizer.json there."
+)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -88,21 +92,60 @@ def read_config(root: Path) -> Any:
 
 
 def load_tokenizer(root: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder.
+    """The tokenizer of a model folder, fast or in Python.
 
     Raises:
-        ModelError: there is none, or only a slow one.
+        ModelError: there is none, it can't be read, or it is of a kind that takes no new tokens.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare Exceptions on broken files
         raise ModelError(
-            f"{root} has no usable tokenizer: {str(error).splitlines()[0]}",
-            "Copy the model's tokenizer.json there.",
+            f"{root} has no usable tokenizer: {_reason(error)}",
+            SENTENCEPIECE if _needs_sentencepiece(root) else "Copy the model's tokenizer.json there.",
         ) from error
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"{root} has a slow tokenizer", "Convert it to a tokenizer.json.")
-    return cast(PreTrainedTokenizerBase, tokenizer)
+    if not _has_files(root, tokenizer):
+        raise ModelError(f"{root} has no tokenizer", "Copy the model's tokenizer files there.")
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or not _takes_tokens(tokenizer):
+        raise ModelError(
+            f"{root} has a {type(tokenizer).__name__}, which takes no new tokens",
+            "Copy the model's tokenizer.json there.",
+        )
+    return tokenizer
+
+
+def _has_files(root: Path, tokenizer: Any) -> bool:
+    """Whether a tokenizer was read from files: where there are none, transformers makes up one that knows no word.
+    Those that spell bytes or characters need none."""
+    named = set(getattr(tokenizer, "vocab_files_names", {}).values())
+    return not named or any(
+        path.name in TOKENIZERS | named | {"tekken.json"} or path.suffix == ".model"
+        for path in root.iterdir()
+    )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _needs_sentencepiece(root: Path) -> bool:
+    """Whether the tokenizer is a SentencePiece file alone, and what reads one is absent or doesn't work."""
+    if (root / "tokenizer.json").is_file() or not any(root.glob("*.model")):
+        return False
+    try:
+        from sentencepiece import sentencepiece_model_pb2  # noqa: F401
+    except Exception:  # one built for another protobuf raises an error of its own
+        return True
+    return False
+
+
+def _takes_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether tokens can be added: some tokenizers of transformers only wrap a library with a fixed vocabulary."""
+    try:
+        tokenizer.add_tokens([])
+    except NotImplementedError:
+        return False
+    return True
 
 
 def load_lm(root: Path, device: torch.device | str, dtype: torch.dtype | str | None) -> PreTrainedModel:
