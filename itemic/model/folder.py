@@ -97,6 +97,8 @@ def load_tokenizer(root: Path) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: there is none, it can't be read, or it is of a kind that takes no new tokens.
     """
+    if not any(_of_tokenizer(path) for path in root.iterdir()):
+        raise ModelError(f"{root} has no tokenizer", "Copy the model's tokenizer files there.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare Exceptions on broken files
@@ -104,8 +106,6 @@ def load_tokenizer(root: Path) -> PreTrainedTokenizerBase:
             f"{root} has no usable tokenizer: {_reason(error)}",
             SENTENCEPIECE if _needs_sentencepiece(root) else "Copy the model's tokenizer.json there.",
         ) from error
-    if not _has_files(root, tokenizer):
-        raise ModelError(f"{root} has no tokenizer", "Copy the model's tokenizer files there.")
     if not isinstance(tokenizer, PreTrainedTokenizerBase) or not _takes_tokens(tokenizer):
         raise ModelError(
             f"{root} has a {type(tokenizer).__name__}, which takes no new tokens",
@@ -114,14 +114,9 @@ def load_tokenizer(root: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _has_files(root: Path, tokenizer: Any) -> bool:
-    """Whether a tokenizer was read from files: where there are none, transformers makes up one that knows no word.
-    Those that spell bytes or characters need none."""
-    named = set(getattr(tokenizer, "vocab_files_names", {}).values())
-    return not named or any(
-        path.name in TOKENIZERS | named | {"tekken.json"} or path.suffix == ".model"
-        for path in root.iterdir()
-    )
+def _of_tokenizer(path: Path) -> bool:
+    """Whether a file is a tokenizer's: without any, transformers makes up one that knows no word."""
+    return path.name in TOKENIZERS | {"tokenizer_config.json", "tekken.json"} or path.suffix == ".model"
 
 
 def _reason(error: Exception) -> str:

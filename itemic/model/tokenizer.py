@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
+import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -140,10 +141,11 @@ def add_index_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) 
 def _check_new(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], known: dict[str, int]) -> None:
     """Tokenizers number new tokens by counting the old ones, which goes wrong where ids were left out."""
     owners = {number: token for token, number in known.items()}
-    for token, number in zip(tokens, tokenizer.convert_tokens_to_ids(list(tokens)), strict=True):
+    ids = cast(list[int], tokenizer.convert_tokens_to_ids(list(tokens)))
+    for token, number in zip(tokens, ids, strict=True):
         if number in owners:
             raise ModelError(
-                f"the tokenizer gives {token!r} the id {number}, which {owners[number]!r} has already: its ids have gaps",
+                f"the tokenizer's ids have gaps: it gives {token!r} the id {number}, that of {owners[number]!r}",
                 "Give the missing ids tokens of their own (such as <unused_0>) in the base's tokenizer files.",
             )
 
@@ -236,7 +238,13 @@ def tokenizer_parts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """What names a tokenizer: equal parts, equal tokens for equal texts."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        return [backend.to_str()]
+        text = backend.to_str()
+        state = json.loads(text)
+        if state["model"].get("type") != "Unigram":
+            return [text]
+        # the last bits of its pieces' scores change whenever they are read from a file
+        words, scores = zip(*state["model"].pop("vocab"), strict=True)
+        return [json.dumps(state), json.dumps(words), np.array(scores, np.float32).tobytes().hex()]
     with TemporaryDirectory() as folder:  # one in Python is known by its files
         tokenizer.save_pretrained(folder)
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())

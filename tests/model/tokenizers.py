@@ -52,19 +52,11 @@ def _settings(folder: Path, name: str, **more: object) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name, **more}))
 
 
-def spm_llama(folder: Path, legacy: bool | None = None, **settings: object) -> None:
+def spm_llama(folder: Path, add_dummy_prefix: bool = True, **how: object) -> None:
     """As Llama 2 was released: a SentencePiece file alone, from which transformers makes a fast tokenizer."""
-    sentencepiece_model(folder, "tokenizer.model", **settings)
-    extra = {} if legacy is None else {"legacy": legacy}
-    _settings(
-        folder,
-        "LlamaTokenizer",
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        add_bos_token=True,
-        **extra,
-    )
+    sentencepiece_model(folder, "tokenizer.model", add_dummy_prefix=add_dummy_prefix)
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    _settings(folder, "LlamaTokenizer", add_bos_token=True, **special, **how)
 
 
 def slow_sentencepiece(folder: Path, **settings: object) -> None:
@@ -221,7 +213,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "prepended": prepended,
     "spm": spm_llama,
     "spm legacy": lambda folder: spm_llama(folder, legacy=True),
-    "spm without dummy prefix": lambda folder: spm_llama(folder, add_dummy_prefix=False),
+    "spm without dummy prefix": lambda folder: spm_llama(folder, False, add_prefix_space=False),
     "spm slow": slow_sentencepiece,
     "spm slow without dummy prefix": lambda folder: slow_sentencepiece(folder, add_dummy_prefix=False),
     "t5": t5,
