@@ -25,9 +25,6 @@ from transformers.utils import logging as hf_logging
 from itemic.errors import ModelError
 from itemic.sid.encoders.huggingface import TOKENIZERS
 
-SENTENCEPIECE = (
-    "It is a SentencePiece file: install itemic[sentencepiece], or copy the model's tokenizer.json there."
-)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -104,7 +101,7 @@ def load_tokenizer(root: Path) -> PreTrainedTokenizerBase:
     except Exception as error:  # tokenizers raises bare Exceptions on broken files
         raise ModelError(
             f"{root} has no usable tokenizer: {_reason(error)}",
-            SENTENCEPIECE if _needs_sentencepiece(root) else "Copy the model's tokenizer.json there.",
+            _remedy(root),
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase) or not _takes_tokens(tokenizer):
         raise ModelError(
@@ -123,15 +120,20 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _needs_sentencepiece(root: Path) -> bool:
-    """Whether the tokenizer is a SentencePiece file alone, and what reads one is absent or doesn't work."""
+def _remedy(root: Path) -> str:
+    """What helps against a tokenizer that can't be read: a SentencePiece file alone needs the package that reads it."""
+    copy = "opy the model's tokenizer.json there."
     if (root / "tokenizer.json").is_file() or not any(root.glob("*.model")):
-        return False
+        return f"C{copy}"
     try:
         from sentencepiece import sentencepiece_model_pb2  # noqa: F401
-    except Exception:  # one built for another protobuf raises an error of its own
-        return True
-    return False
+    except ImportError:
+        return f'It is a SentencePiece file: `pip install "itemic[sentencepiece]"`, or c{copy}'
+    except Exception:  # made for a later protobuf than is installed, which is an error of protobuf's own kind
+        return (
+            f"It is a SentencePiece file, and sentencepiece wants a later protobuf: install one, or c{copy}"
+        )
+    return f"C{copy}"
 
 
 def _takes_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
