@@ -76,6 +76,9 @@ def expand(
     check_supported(lm)
     had = len(embeddings(lm))
     old = min(tokens_taken(tokenizer), had)
+    if tokens_taken(tokenizer) > had:
+        more = tokens_taken(tokenizer) - had
+        log.warning("the tokenizer has %d ids more than the model has rows: is it the model's own?", more)
     first, added = add_index_tokens(tokenizer, index.tokens)
     turns = _give_template(tokenizer, lm) if not tokenizer.chat_template else []
     taken = tokens_taken(tokenizer)
@@ -203,11 +206,13 @@ def _write(matrix: Tensor, begin: int, rows: Tensor) -> None:
 
 
 def _give_template(tokenizer: PreTrainedTokenizerBase, lm: PreTrainedModel) -> list[str]:
-    """Our chat template for a base without one; returns the turn tokens that were new to the tokenizer."""
+    """Our chat template for a base without one, after what its tokenizer puts before every text by itself; returns the
+    turn tokens that were new to the tokenizer."""
     known = tokenizer.get_vocab()
     missing = [token for token in CHAT_TOKENS if token not in known]
-    tokenizer.add_tokens([plain_token(token) for token in missing])
-    before = opening(tokenizer)  # the base has seen it at the start of every text
+    marked = tokenizer.get_added_vocab()
+    tokenizer.add_tokens([plain_token(token) for token in CHAT_TOKENS if token not in marked])
+    before = opening(tokenizer)  # the base has never read a text without it
     tokenizer.chat_template = (f"{{{{- {json.dumps(before)} -}}}}\n" if before else "") + CHAT_TEMPLATE
     end = cast(int, tokenizer.convert_tokens_to_ids(TURN_END))
     if lm.generation_config is not None:
