@@ -54,6 +54,9 @@ BEGINNINGS = {
     "prepended": "<s>",
     "spm": "<s>",
     "spm legacy": "<s>",
+    "llama 2 chat": "<s>",
+    "phi 3": "<s>",
+    "gemma file": "<bos>",
     "spm without dummy prefix": "<s>",
     "wordpiece": "[CLS]",
 }
@@ -64,10 +67,21 @@ EXACT = (
     "gemma",
     "spm",
     "spm without dummy prefix",
+    "llama 2 chat",
+    "phi 3",
+    "gemma file",
+    "gpt2 files",
+    "qwen2 files",
     "spm slow without dummy prefix",
     "bytes slow",
 )
-BLANKS = ("prefix space", "prepended", "spm legacy", "spm slow")  # they write blanks of their own
+BLANKS = (
+    "prefix space",
+    "prepended",
+    "spm legacy",
+    "spm slow",
+    "bert generation slow",
+)  # they write blanks of their own
 # the others lose capitals, blanks or unknown letters
 
 
@@ -178,21 +192,27 @@ def test_a_prompt_is_what_its_training_row_begins_with(
 
 
 def test_answers_of_words_gain_no_blanks(bench: Bench, kind: str) -> None:
-    """Where a text is cut between question and answer, nothing is read that stands in neither."""
+    """Where a text is cut between question and answer, nothing is read that stands in neither.
+
+    Llama 2's template puts a blank before the answer, which the prompt has and the answer's first word then lacks; the
+    tokens of Phi 3's turns take the line ends after them along.
+    """
     talk = [{"role": "user", "content": f"I had {ITEM}"}, {"role": "assistant", "content": "rose oil"}]
     ids, _ = bench.model.chat.encode(talk)
     whole = bench.plain.apply_chat_template(talk, tokenize=False)
-    assert ids == read(bench.plain, whole)
-    if kind in EXACT:
+    if kind != "llama 2 chat":
+        assert ids == read(bench.plain, whole)
+    if kind in EXACT and kind != "phi 3":
         assert bench.plain.decode(ids) == whole
 
 
 def template(bench: Bench, messages: Any) -> str:
-    """The text of a prompt by the template alone; Gemma's knows no system role."""
+    """The text before an answer by the template alone; Gemma's knows no system role."""
     if "System role not supported" in str(bench.plain.chat_template) and messages[0]["role"] == "system":
         merged = f"{messages[0]['content']}\n\n{messages[1]['content']}"
         messages = [{"role": "user", "content": merged}, *messages[2:]]
-    return str(bench.plain.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    answered = [*messages, {"role": "assistant", "content": "ANSWER"}]
+    return str(bench.plain.apply_chat_template(answered, tokenize=False)).partition("ANSWER")[0]
 
 
 def test_training_rows_and_rankings_agree_on_prompts(bench: Bench) -> None:
@@ -242,10 +262,15 @@ def test_a_base_hears_the_beginning_that_it_always_heard(bench: Bench, kind: str
     segments = chat.encode_batch([ITEM, "rose"])
     rows = [chat.encode(talk)[0], chat.prompt(talk[:1]), segments[0].tolist(), segments[1].tolist()]
     rows.append(chat.prompt(ITEM))
+    own = rows.pop(0), rows.pop(0)
+    whole = bench.plain.apply_chat_template(talk, return_dict=False)
+    assert own[0] == whole
+    if kind != "phi 3":  # a template of its own, which doesn't write the beginning
+        rows += own
     for row in rows:
         assert row[: len(due)] == due
         assert not set(due) & set(row[len(due) :])
-    assert rows[2] == rows[4] == due + read(bench.plain, ITEM)
+    assert rows[0] == rows[2] == due + read(bench.plain, ITEM)
     assert chat.prompt_text(ITEM) == BEGINNINGS.get(kind, "") + ITEM
 
 

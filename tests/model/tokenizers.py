@@ -8,9 +8,19 @@ from pathlib import Path
 
 import sentencepiece
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import (
     AutoTokenizer,
+    BertGenerationTokenizer,
     ByT5Tokenizer,
     CTRLTokenizer,
     GPTSw3Tokenizer,
@@ -57,6 +67,71 @@ def spm_llama(folder: Path, add_dummy_prefix: bool = True, **how: object) -> Non
     sentencepiece_model(folder, "tokenizer.model", add_dummy_prefix=add_dummy_prefix)
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     _settings(folder, "LlamaTokenizer", add_bos_token=True, **special, **how)
+
+
+INST = """\
+{{- bos_token -}}
+{%- for m in messages -%}
+{%- if m.role == 'system' -%}{{- '<<SYS>>\\n' + m.content + '\\n<</SYS>>\\n\\n' -}}
+{%- elif m.role == 'user' -%}{{- '[INST] ' + m.content + ' [/INST]' -}}
+{%- else -%}{{- ' ' + m.content + ' ' + eos_token -}}{%- endif -%}
+{%- endfor -%}
+"""
+TURNS = """\
+{%- for m in messages -%}{{- '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' -}}{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>\\n' -}}{%- endif -%}
+"""
+
+
+def llama_2_chat(folder: Path) -> None:
+    """Llama 2's template: turns are marked by plain text, and an answer begins after a blank."""
+    spm_llama(folder, chat_template=INST)
+
+
+def phi_3(folder: Path) -> None:
+    """Phi 3's: the tokens of turns take the blanks after them along."""
+    spm_llama(folder, legacy=False, chat_template=TURNS)
+    made = AutoTokenizer.from_pretrained(folder, config=LlamaConfig())
+    names = ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
+    made.add_tokens([AddedToken(name, rstrip=True, normalized=False, special=True) for name in names])
+    made.save_pretrained(folder)
+
+
+def gemma_file(folder: Path) -> None:
+    """Gemma's SentencePiece file alone."""
+    special = {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3, "pad_piece": "<pad>", "eos_piece": "<eos>"}
+    signs = "<start_of_turn>,<end_of_turn>"
+    sentencepiece_model(
+        folder,
+        "tokenizer.model",
+        **special,
+        bos_piece="<bos>",
+        add_dummy_prefix=False,
+        user_defined_symbols=signs,
+    )
+    _settings(
+        folder,
+        "GemmaTokenizer",
+        add_bos_token=True,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+    )
+
+
+def words_and_merges(folder: Path, name: str, **special: str) -> None:
+    """As GPT-2 and the first Qwens were released: a vocabulary and merges in files of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = _bpe(pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel(), ["<|endoftext|>"])
+    made.model.save(str(folder))
+    _settings(folder, name, eos_token="<|endoftext|>", **special)
+
+
+def decoder_bert(folder: Path) -> None:
+    """BERT generation's: SentencePiece in Python, with a bare beginning."""
+    file = sentencepiece_model(folder, "spiece.model", pad_id=3)
+    BertGenerationTokenizer(str(file)).save_pretrained(folder)
 
 
 def slow_sentencepiece(folder: Path, **settings: object) -> None:
@@ -214,6 +289,12 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "spm": spm_llama,
     "spm legacy": lambda folder: spm_llama(folder, legacy=True),
     "spm without dummy prefix": lambda folder: spm_llama(folder, False, add_prefix_space=False),
+    "llama 2 chat": llama_2_chat,
+    "phi 3": phi_3,
+    "gemma file": gemma_file,
+    "gpt2 files": lambda folder: words_and_merges(folder, "GPT2Tokenizer", bos_token="<|endoftext|>"),
+    "qwen2 files": lambda folder: words_and_merges(folder, "Qwen2Tokenizer", pad_token="<|endoftext|>"),
+    "bert generation slow": decoder_bert,
     "spm slow": slow_sentencepiece,
     "spm slow without dummy prefix": lambda folder: slow_sentencepiece(folder, add_dummy_prefix=False),
     "t5": t5,
