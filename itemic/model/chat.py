@@ -85,7 +85,10 @@ class ChatRenderer:
         return [int(token) for token in self.prompt_batch([messages], thinking).tokens]
 
     def prompt_text(self, messages: Conversation, thinking: str | None = None) -> str:
-        """The text of :meth:`prompt`; the tokenizer reads it as the same tokens, without special tokens of its own."""
+        """The text of :meth:`prompt`; the tokenizer reads it as the same tokens, without special tokens of its own.
+
+        One that puts blanks before first words may read a plain text's first word, or one after an answer, without.
+        """
         return "".join(text for text, _ in self._prompt_units(messages, thinking))
 
     # ---------------------------------------------------------------- batches
@@ -174,15 +177,19 @@ class ChatRenderer:
 
         A unit has the tokens that it adds to those of all text before it. Where they aren't added at the end because
         letters merge across the cut, it is read as text that goes on. Either way a unit's tokens depend on nothing
-        after it, so what a prompt ends with is the same in training.
+        after it, so what a prompt ends with is the same in training. After what the tokenizer puts before every text
+        by itself a text begins.
         """
-        texts = [list(accumulate(text for text, _ in units)) for units in conversations]
+        opened = [bool(self._opening) and units[:1] == self._opening for units in conversations]
+        begun = [units[start:] for units, start in zip(conversations, opened, strict=True)]
+        texts = [list(accumulate(text for text, _ in units)) for units in begun]
         read = iter(self._pieces.rows([text for grown in texts for text in grown]))
+        first = self._pieces.ids([text for text, _ in self._opening])
         rows: list[list[int]] = []
         weights: list[list[float]] = []
-        for units in conversations:
-            tokens: list[int] = []
-            flags: list[float] = []
+        for units, start in zip(begun, opened, strict=True):
+            tokens = list(first[0]) if start else []
+            flags = [0.0] * len(tokens)
             before: list[int] = []
             for text, ours in units:
                 whole = next(read).tolist()

@@ -206,6 +206,17 @@ def test_answers_of_words_gain_no_blanks(bench: Bench, kind: str) -> None:
         assert bench.plain.decode(ids) == whole
 
 
+def test_plain_histories_are_what_their_training_rows_begin_with(bench: Bench, kind: str) -> None:
+    """Task sequence asks with items alone; the beginning token stands before them."""
+    requests = DATASET.split("test")
+    prompts = ModelRanker(bench.model, task="sequence", beams=3).ask(requests).prompts
+    for row in range(len(requests)):
+        text = "".join(INDEX.text(int(item)) for item in requests.history(row))
+        assert prompts[row].tolist() == read(bench.plain, BEGINNINGS.get(kind, "") + text)
+        taught = bench.model.chat.encode_segments([text + ITEM]).tokens.tolist()
+        assert taught == prompts[row].tolist() + read(bench.plain, ITEM)
+
+
 def template(bench: Bench, messages: Any) -> str:
     """The text before an answer by the template alone; Gemma's knows no system role."""
     if "System role not supported" in str(bench.plain.chat_template) and messages[0]["role"] == "system":
@@ -271,6 +282,7 @@ def test_a_base_hears_the_beginning_that_it_always_heard(bench: Bench, kind: str
         assert row[: len(due)] == due
         assert not set(due) & set(row[len(due) :])
     assert rows[0] == rows[2] == due + read(bench.plain, ITEM)
+    assert rows[1] == due + read(bench.plain, "rose")
     assert chat.prompt_text(ITEM) == BEGINNINGS.get(kind, "") + ITEM
 
 
