@@ -203,9 +203,8 @@ def settled(
             candidate.save_pretrained(folder)
             found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if [found.encode(text) for text in texts] == wanted:
-            return (
-                candidate if backend is None else found
-            )  # one in Python may need the files that it was read from
+            # one in Python may need the files that it was read from, which are gone by now
+            return candidate if backend is None else found
     raise ModelError(
         f"a {type(tokenizer).__name__} reads texts in another way once it was saved and loaded",
         "Copy the model's tokenizer.json to its folder, or use another base model.",
@@ -238,10 +237,9 @@ def tokenizer_parts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """What names a tokenizer: equal parts, equal tokens for equal texts."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        text = backend.to_str()
-        state = json.loads(text)
-        if state["model"].get("type") != "Unigram":
-            return [text]
+        if not isinstance(backend.model, models.Unigram):
+            return [backend.to_str()]
+        state = json.loads(backend.to_str())
         # the last bits of its pieces' scores change whenever they are read from a file
         words, scores = zip(*state["model"].pop("vocab"), strict=True)
         return [json.dumps(state), json.dumps(words), np.array(scores, np.float32).tobytes().hex()]
