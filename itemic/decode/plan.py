@@ -130,3 +130,21 @@ def common_prefix(prompts: TokenRows) -> int:
     block = prompts.tokens[prompts.offsets[:-1, None] + np.arange(width)]
     same = (block == block[0]).all(axis=0)
     return width if same.all() else int(same.argmin())
+
+
+def check_prompts(prompts: TokenRows, vocabulary: int) -> None:
+    """Refuse prompts that no model of so many tokens can continue.
+
+    Raises:
+        ConstraintError: a prompt is empty or has unknown tokens; the first of them is named.
+    """
+    empty = np.flatnonzero(prompts.lengths == 0)
+    if len(empty):
+        raise ConstraintError(f"prompt {empty[0]} is empty", "Begin it with at least one token.")
+    wrong = np.flatnonzero((prompts.tokens < 0) | (prompts.tokens >= vocabulary))
+    if len(wrong):
+        row = int(np.searchsorted(prompts.offsets, wrong[0], "right")) - 1
+        raise ConstraintError(
+            f"prompt {row} has token {prompts.tokens[wrong[0]]}, which the model doesn't know",
+            "Encode prompts with the model's own tokenizer.",
+        )

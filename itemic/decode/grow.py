@@ -1,0 +1,271 @@
+"""Attention of samples that are being written: their prompts' keys, shared, and a store of each one's own.
+
+A *place* is a sample that is being written. It sees its request's prompt, whose keys are kept once for all samples of
+the request, and what it has written itself, whose keys lie one after the other in the place's row of the store. Both
+parts are merged through their log-sum-exp, so no key is copied for a step. A finished sample's row is given to another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from itemic.decode.attention import KeyValue, PromptPass
+from itemic.decode.layout import Group
+from itemic.forest.attention import fused, merge
+from itemic.forest.scores import Scores
+
+Bool = npt.NDArray[np.bool_]
+Int64 = npt.NDArray[np.int64]
+
+_FIRST_WIDTH = 32  # tokens of a place that the store begins with
+
+
+@dataclass(frozen=True)
+class Block:
+    """Prompts of like length that samples are being written for.
+
+    Attributes:
+        requests: int64 ``[R]``, which requests they are.
+        lengths: int64 ``[R]``, tokens of each.
+        keys: for each layer keys and values ``[R, H_kv, W, d]``.
+        hidden: ``[R, d]``, what the first new token is predicted from.
+    """
+
+    requests: Int64
+    lengths: Int64
+    keys: list[KeyValue]
+    hidden: Tensor
+
+    @classmethod
+    def of(cls, requests: Int64, step: PromptPass, hidden: Tensor) -> list[Block]:
+        """From a pass over the prompts of ``requests`` and the last hidden state of each: one for each group."""
+        blocks, begin = [], 0
+        for place, group in enumerate(step.groups):
+            keys = [KeyValue(*(x.transpose(0, 1) for x in layer[place])) for layer in step.keys]
+            own = slice(begin, begin + group.requests)
+            blocks.append(cls(requests[own], group.lengths, keys, hidden[own]))
+            begin = own.stop
+        return blocks
+
+    @property
+    def tokens(self) -> int:
+        """Whose keys are held, padding included."""
+        return len(self.lengths) * int(self.lengths.max(initial=0))
+
+    def only(self, kept: Bool) -> Block:
+        """Of the requests that are ``kept`` (bool ``[R]``); the others' keys are let go."""
+        rows = torch.from_numpy(np.flatnonzero(kept)).to(self.hidden.device)
+        width = int(self.lengths[kept].max(initial=0))
+        keys = [KeyValue(*(x[:, :, :width].index_select(0, rows) for x in layer)) for layer in self.keys]
+        return Block(self.requests[kept], self.lengths[kept], keys, self.hidden.index_select(0, rows))
+
+
+class Store:
+    """Keys and values of what each place has written, ``[P, H_kv, L, d]`` in each layer.
+
+    Args:
+        limit: the most tokens that a place will hold.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.places = 0
+        self.layers: list[KeyValue] = []
+
+    def reserve(self, places: int) -> None:
+        """Make room for so many places."""
+        self.places = max(self.places, places)
+
+    def write(self, layer: int, key: Tensor, value: Tensor, at: Int64) -> KeyValue:
+        """Keep ``[n, H_kv, d]`` of the first ``n`` places, at token ``at`` of each.
+
+        Returns:
+            ``[n, H_kv, t, d]``, all up to the furthest of them.
+        """
+        count, longest = len(key), int(at.max()) + 1
+        if layer == len(self.layers):
+            empty = key.new_empty(0, key.shape[1], 0, key.shape[2])
+            self.layers.append(KeyValue(empty, empty))
+        kept = KeyValue(*(self._wide_enough(x, longest) for x in self.layers[layer]))
+        self.layers[layer] = kept
+        places, token = torch.arange(count, device=key.device), torch.from_numpy(at).to(key.device)
+        for store, new in zip(kept, (key, value), strict=True):
+            if longest - 1 == int(at.min()):
+                store[:count, :, longest - 1] = new
+            else:
+                store[places, :, token] = new
+        return KeyValue(*(x[:count, :, :longest] for x in kept))
+
+    def _wide_enough(self, store: Tensor, longest: int) -> Tensor:
+        places, heads, width, size = store.shape
+        if places >= self.places and width >= longest:
+            return store
+        # zeros: what lies behind a shorter place's tokens is multiplied by a weight of zero, and must be finite
+        wide = width if width >= longest else min(max(2 * width, _FIRST_WIDTH), self.limit)
+        grown = store.new_zeros(max(places, self.places), heads, max(wide, longest), size)
+        grown[:places, :, :width] = store
+        return grown
+
+    def move(self, source: Int64, target: Int64) -> None:
+        """Give the keys of places ``source`` to the places ``target``."""
+        for kept in self.layers:
+            for store in kept:
+                store[torch.from_numpy(target)] = store[torch.from_numpy(source)]
+
+
+class Seating:
+    """Which places are of which prompts; the same as long as the same samples are being written.
+
+    Args:
+        blocks: of the prompts.
+        block: int64 ``[n]``, the block of each place.
+        row: int64 ``[n]``, the prompt within the block.
+        device: where the model is.
+    """
+
+    def __init__(self, blocks: list[Block], block: Int64, row: Int64, device: torch.device) -> None:
+        self.blocks, self.device = blocks, device
+        first = np.cumsum([0] + [len(x.requests) for x in blocks])
+        prompt = first[block] + row
+        self.sorted = np.argsort(prompt, kind="stable")
+        self.order: Tensor | None = None
+        if (self.sorted != np.arange(len(block))).any():
+            self.order = torch.from_numpy(self.sorted).to(device)
+            self.back = torch.from_numpy(np.argsort(self.sorted)).to(device)
+        counts = np.bincount(prompt, minlength=first[-1])
+        self.groups: list[tuple[Block, Group]] = []
+        start = 0
+        for own, begin, stop in zip(blocks, first[:-1], first[1:], strict=True):
+            group = Group.of(start, counts[begin:stop], device)
+            start = group.stop
+            if group.width:
+                self.groups.append((own, group))
+
+
+class GrowPass:
+    """One new token for each place: it sees its prompt, what its place has written, and itself.
+
+    Args:
+        seating: of the places.
+        store: holds what they have written; this pass adds its own.
+        at: int64 ``[n]``, how many tokens each place has written before this one.
+    """
+
+    def __init__(self, seating: Seating, store: Store, at: Int64) -> None:
+        self.seating, self.store, self.at = seating, store, at
+        self.wanted: Tensor | None = None
+        self._own: dict[int | None, tuple[int, Tensor | None]] = {}
+        self._prompts: dict[tuple[int, int | None], tuple[int, Tensor | None, Tensor | None]] = {}
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """Keep the new keys; queries ``[n, H, d]``, key and value ``[n, H_kv, d]`` to outputs ``[n, H, d]``."""
+        written = self.store.write(layer, key, value, self.at)
+        first, mask = self._sight_of_own(scores.window)
+        split = query.view(len(query), key.shape[1], -1, query.shape[-1])
+        written = KeyValue(*(x[:, :, first:] for x in written))
+        out, norm = (x.flatten(1, 2) for x in _attend(split, written, mask, scores))
+        far, far_norm = self._over_prompts(layer, split, scores)
+        out, norm = merge(far, far_norm, out, norm)
+        return scores.with_sinks(out, norm)[0]
+
+    def _over_prompts(self, layer: int, query: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
+        """Queries ``[n, H_kv, g, d]`` to outputs ``[n, H, d]`` and log-sum-exps ``[n, H]``, -inf for nothing seen."""
+        seating = self.seating
+        query = query if seating.order is None else query.index_select(0, seating.order)
+        outs, norms = [], []
+        for place, (block, group) in enumerate(seating.groups):
+            first, mask, blind = self._sight_of_prompts(place, scores.window)
+            padded = group.pad(query)  # [R, B, H_kv, g, d]
+            requests, count, heads, ratio, width = padded.shape
+            own = KeyValue(*(x[:, :, first:] for x in block.keys[layer]))
+            if not own.key.shape[2]:
+                outs.append(query.new_zeros(group.stop - group.start, heads * ratio, width))
+                norms.append(torch.full_like(outs[-1][..., 0], -torch.inf, dtype=torch.float32))
+                continue
+            rows = padded.transpose(1, 2).reshape(requests, heads, count * ratio, width)
+            if mask is not None and mask.shape[2] > 1:
+                mask = mask.repeat_interleave(ratio, 2)
+            out, norm = _attend(rows, own, mask, scores)
+            out = out.view(requests, heads, count, ratio, width).transpose(1, 2).flatten(2, 3)
+            norm = norm.view(requests, heads, count, ratio).transpose(1, 2).flatten(2, 3)
+            if blind is not None:
+                norm = norm.masked_fill(blind, -torch.inf)
+            outs.append(group.unpad(out))
+            norms.append(group.unpad(norm))
+        out, norm = torch.cat(outs), torch.cat(norms)
+        if seating.order is None:
+            return out, norm
+        return out.index_select(0, seating.back), norm.index_select(0, seating.back)
+
+    def _sight_of_own(self, window: int | None) -> tuple[int, Tensor | None]:
+        """The first of the store's tokens that any place sees, and a mask ``[n, 1, 1, t]`` where not all see all."""
+        if window not in self._own:
+            last, first = int(self.at.max()), 0
+            if window is not None:
+                first = max(0, int(self.at.min()) - window + 1)
+            back = self.at[:, None] - np.arange(first, last + 1)
+            sees = (back >= 0) & (True if window is None else back < window)
+            self._own[window] = first, self._mask(sees[:, None, None])
+        return self._own[window]
+
+    def _sight_of_prompts(self, place: int, window: int | None) -> tuple[int, Tensor | None, Tensor | None]:
+        """Of a group: the first of the prompts' tokens that any place sees, and where not all see all, masks.
+
+        Returns:
+            the first token, a mask ``[R, 1, B, W]`` or ``[R, 1, 1, W]``, and bool ``[R, B, 1]``, who sees nothing.
+        """
+        if (place, window) not in self._prompts:
+            block, group = self.seating.groups[place]
+            width = int(block.lengths.max())
+            real = np.arange(width) < block.lengths[:, None]  # [R, W]
+            least = 0
+            if window is not None:
+                own = self.at[self.seating.sorted[group.start : group.stop]]
+                at = np.zeros(group.requests * group.width, np.int64)
+                spots = np.arange(group.width) < group.lengths[:, None]
+                at[np.flatnonzero(spots)] = own
+                # the first place that each sees; the spare spots look like a sample's beginning
+                begin = block.lengths[:, None] + at.reshape(spots.shape) - window + 1
+                least = min(width, max(0, int(np.where(spots, begin, width).min())))
+            if window is None or int(begin.max()) <= 0:
+                self._prompts[place, window] = 0, self._mask(real[:, None, None]), None
+            else:
+                sees = real[:, None, least:] & (np.arange(least, width) >= begin[:, :, None])
+                blind = torch.from_numpy(~sees.any(-1, keepdims=True)).to(self.seating.device)
+                self._prompts[place, window] = least, self._mask(sees[:, None]), blind
+        return self._prompts[place, window]
+
+    def _mask(self, sees: Bool) -> Tensor | None:
+        return None if sees.all() else torch.from_numpy(sees).to(self.seating.device)
+
+
+def _attend(query: Tensor, own: KeyValue, sees: Tensor | None, scores: Scores) -> tuple[Tensor, Tensor]:
+    """Outputs ``[n, h, q, d]`` and float32 log-sum-exps ``[n, h, q]``.
+
+    Args:
+        query: ``[n, h, q, d]``.
+        own: keys and values ``[n, h, k, d]``.
+        sees: bool ``[n, 1, q or 1, k]``, or None for all. Who sees nothing gets anything.
+        scores: of the layer; without sinks.
+    """
+    if fused(query, scores):
+        mask = None
+        if sees is not None:
+            # finite, so that a query that sees nothing stays a number
+            least = torch.finfo(query.dtype).min
+            mask = query.new_zeros(sees.shape).masked_fill_(~sees, least)
+        out, norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, own.key, own.value, 0.0, False, attn_mask=mask, scale=scores.scale
+        )
+        return out, norm.float()
+    found = scores.capped_((query @ own.key.transpose(-1, -2)).float().mul_(scores.scale))
+    if sees is not None:
+        found.masked_fill_(~sees, torch.finfo(found.dtype).min)
+    norm = found.logsumexp(-1)
+    out = (found - norm[..., None]).exp_().to(own.value.dtype) @ own.value
+    return out, norm
