@@ -44,8 +44,8 @@ class FreeText:
     """Any tokens up to one that ends them.
 
     Args:
-        end: the token that ends the text, such as ``</think>`` or the end of a turn; None for text without an end, which
-            only a sampler's own stops end.
+        end: the token that ends the text, such as ``</think>`` or the end of a turn; None for text that only a
+            sampler's own stops end.
         limit: after so many tokens nothing but ``end`` may follow.
 
     Raises:

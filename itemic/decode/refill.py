@@ -1,0 +1,344 @@
+"""Who waits, who is being written, who is done: the places of a sampling run, and the token that each gets next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from itemic.decode.attention import Pass, PromptPass
+from itemic.decode.draw import Dice, draw
+from itemic.decode.grammar import State
+from itemic.decode.grow import Block, GrowPass, Seating, Store
+from itemic.decode.layout import group_prompts
+from itemic.errors import ModelError
+from itemic.forest.rows import TokenRows
+
+if TYPE_CHECKING:
+    from itemic.decode.sample import Sampler
+
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+
+LENGTH, TOKEN, STRING, GRAMMAR = range(4)  # why a sample ended
+_CELLS = 1 << 24  # logits held at once
+_PROMPT_TOKENS = 4096  # computed at once
+_REFILL = 8  # new samples come in when one part in so many of the room is free
+
+
+class Written(NamedTuple):
+    """A sample that is done: its tokens, their log-probabilities as drawn and by the model, and why it ended."""
+
+    tokens: Int32
+    logs: Float32
+    model: Float32
+    why: int
+
+
+@dataclass
+class Places:
+    """The samples that are being written; each array has one entry a sample.
+
+    ``number`` int64: request · n + sample. ``block``, ``row`` int64: where the prompt is. ``depth`` int64: tokens so
+    far. ``uniform`` float64 ``[P, 64]``: numbers of the current stretch. ``tokens`` int32 and ``logs``, ``model``
+    float32 ``[P, max_new_tokens]``. ``hidden`` ``[P, d]``: what the next token is predicted from.
+    """
+
+    number: Int64
+    block: Int64
+    row: Int64
+    depth: Int64
+    uniform: npt.NDArray[np.float64]
+    tokens: Int32
+    logs: Float32
+    model: Float32
+    hidden: Tensor
+    dice: list[Dice]
+    states: list[State]
+
+    _ARRAYS = ("number", "block", "row", "depth", "uniform", "tokens", "logs", "model")
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def reorder(self, places: Int64) -> None:
+        """Those places alone, in that order; ``hidden`` is computed anew for them."""
+        for name in self._ARRAYS:
+            setattr(self, name, getattr(self, name)[places])
+        self.dice, self.states = ([some[place] for place in places] for some in (self.dice, self.states))
+
+    def extend(self, other: Places) -> None:
+        """Further places behind these."""
+        for name in self._ARRAYS:
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(other, name)]))
+        self.hidden = torch.cat([self.hidden, other.hidden])
+        self.dice += other.dice
+        self.states += other.states
+
+
+class Run:
+    """One call: who waits, who is being written, who is done."""
+
+    def __init__(self, sampler: Sampler, prompts: TokenRows, n: int, seeds: list[int]) -> None:
+        self.sampler, self.prompts, self.n, self.seeds = sampler, prompts, n, seeds
+        self.device = sampler.lm.device
+        # like lengths are neighbours; the longest come first, so that the last to finish are short
+        self.queue = np.argsort(-prompts.lengths, kind="stable")
+        self.waiting = 0  # the next of the queue's samples
+        self.blocks: list[Block] = []
+        self.store = Store(sampler.max_new_tokens)
+        self.places: Places | None = None
+        self.seating: Seating | None = None
+        self.done: dict[int, Written] = {}
+        self.just_done = 0
+
+    def step(self) -> bool:
+        """One more token for every sample that is being written; whether there is anything left to do."""
+        self._admit()
+        if self.places is None:
+            return False
+        token = self._draw(self.places)
+        ended = self._ended(self.places, token)
+        self.just_done = int((ended >= 0).sum())
+        if self.just_done:
+            self._finish(self.places, ended)
+        if self.places is not None:
+            self._grow(self.places)
+        return self.unfinished
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether anyone is being written or waits."""
+        return self.places is not None or self.waiting < len(self.queue) * self.n
+
+    # ------------------------------------------------------------------------------- who comes in
+
+    def _admit(self) -> None:
+        """Let as many samples in as there is room for, once there is room for some."""
+        limit, each = self.sampler.max_batch_tokens, self.sampler.max_new_tokens
+        living = 0 if self.places is None else len(self.places)
+        room = limit - living * each - sum(block.tokens for block in self.blocks)
+        total = len(self.queue) * self.n
+        if self.waiting == total or (living and room < limit // _REFILL):
+            return
+        first, fresh = self.waiting, []
+        held = {int(request) for block in self.blocks for request in block.requests}
+        while self.waiting < total:
+            request = int(self.queue[self.waiting // self.n])
+            cost = each + (0 if request in held else int(self.prompts.lengths[request]))
+            if cost > room and (living or self.waiting > first):
+                break
+            if request not in held:
+                held.add(request)
+                fresh.append(request)
+            room -= cost
+            self.waiting += 1
+        if self.waiting > first:
+            self._compute(np.array(fresh, np.int64))
+            self._seat(np.arange(first, self.waiting))
+
+    def _compute(self, requests: Int64) -> None:
+        """The prompts of requests, some at a time."""
+        begin = 0
+        while begin < len(requests):
+            stop, total = begin, 0
+            while stop < len(requests):
+                total += int(self.prompts.lengths[requests[stop]])
+                if total > _PROMPT_TOKENS and stop > begin:
+                    break
+                stop += 1
+            own = self.prompts.take(requests[begin:stop])
+            step = PromptPass(group_prompts(own.lengths, self.device), [])
+            at = np.arange(len(own.tokens)) - np.repeat(own.offsets[:-1], own.lengths)
+            hidden = self._forward(own.tokens, at, step)
+            self.blocks += Block.of(requests[begin:stop], step, hidden)
+            begin = stop
+
+    def _seat(self, entries: Int64) -> None:
+        """Places for entries of the queue."""
+        request, sample = self.queue[entries // self.n], entries % self.n
+        where = {
+            int(own): (number, row)
+            for number, block in enumerate(self.blocks)
+            for row, own in enumerate(block.requests)
+        }
+        block, row = np.array([where[int(own)] for own in request]).T
+        count, width = len(entries), self.sampler.max_new_tokens
+        hidden = torch.stack([self.blocks[b].hidden[r] for b, r in zip(block, row, strict=True)])
+        grammar = self.sampler.grammar
+        new = Places(
+            request * self.n + sample,
+            block,
+            row,
+            np.zeros(count, np.int64),
+            np.zeros((count, Dice.AHEAD)),
+            np.zeros((count, width), np.int32),
+            np.zeros((count, width), np.float32),
+            np.zeros((count, width), np.float32),
+            hidden,
+            [Dice(self.prompts[r], self.seeds[r], int(s)) for r, s in zip(request, sample, strict=True)],
+            [None if grammar is None else grammar.start(int(r)) for r in request],
+        )
+        if self.places is None:
+            self.places = new
+        else:
+            self.places.extend(new)
+        self.store.reserve(len(self.places))
+        self.seating = None
+
+    # ---------------------------------------------------------------------------------- one token
+
+    def _draw(self, places: Places) -> Int64:
+        """The next token of each, which is written down."""
+        for place in np.flatnonzero(places.depth % Dice.AHEAD == 0):
+            places.uniform[place] = places.dice[place].next()
+        everyone = np.arange(len(places))
+        uniform = torch.from_numpy(places.uniform[everyone, places.depth % Dice.AHEAD]).to(self.device)
+        step = max(1, _CELLS // len(self.sampler.head.weight))
+        parts = [
+            self._draw_some(places, slice(first, first + step), uniform[first : first + step])
+            for first in range(0, len(places), step)
+        ]
+        token, log, model = (torch.cat(x).cpu().numpy() for x in zip(*parts, strict=True))
+        places.tokens[everyone, places.depth] = token
+        places.logs[everyone, places.depth] = log
+        places.model[everyone, places.depth] = model
+        places.depth += 1
+        return token
+
+    def _draw_some(self, places: Places, rows: slice, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, their log-probabilities as drawn, and those of the model."""
+        sampler = self.sampler
+        raw = sampler.head.logits(places.hidden[rows])
+        if not bool(raw.amax(-1).isfinite().all()):  # of a row with one that is no number it is none either
+            raise ModelError("the model's logits are not finite", "Check its weights, or use a wider dtype.")
+        legal = self._legal(raw, places.states[rows])
+        own = raw if legal is None or sampler.normalize == "vocab" else raw.masked_fill(~legal, -torch.inf)
+        logits = sampler.filters.penalized(raw, self._seen(places, rows))
+        logits = logits if legal is None else logits.masked_fill(~legal, -torch.inf)
+        narrowed = sampler.filters.narrowed(logits)
+        token, log = draw(narrowed, uniform)
+        if narrowed is own:
+            return token, log, log
+        return token, log, own.gather(1, token[:, None])[:, 0] - own.logsumexp(-1)
+
+    def _legal(self, logits: Tensor, states: list[State]) -> Tensor | None:
+        """bool ``[n, V]``, what the grammar allows; None for everything."""
+        if self.sampler.grammar is None:
+            return None
+        allowed = [self.sampler.grammar.allowed(state) for state in states]
+        bound = [row for row, tokens in enumerate(allowed) if tokens is not None]
+        if not bound:
+            return None
+        found = [tokens for tokens in allowed if tokens is not None]
+        free = np.array([tokens is None for tokens in allowed])
+        legal = torch.from_numpy(free).to(logits.device)[:, None].repeat(1, logits.shape[1])
+        rows = np.repeat(bound, [len(tokens) for tokens in found])
+        at = (torch.from_numpy(x.astype(np.int64)).to(logits.device) for x in (rows, np.concatenate(found)))
+        legal[tuple(at)] = True
+        return legal
+
+    def _seen(self, places: Places, rows: slice) -> Tensor | None:
+        """int64 ``[n, L]``, each place's tokens, its prompt's included; the first of them fills the rest."""
+        if self.sampler.filters.repetition_penalty == 1:
+            return None
+        number, depth, tokens = places.number[rows], places.depth[rows], places.tokens[rows]
+        texts = [
+            np.concatenate([self.prompts[at // self.n], own[:length]])
+            for at, own, length in zip(number.tolist(), tokens, depth, strict=True)
+        ]
+        seen = np.empty((len(texts), max(map(len, texts))), np.int64)
+        for row, text in zip(seen, texts, strict=True):
+            row[: len(text)] = text
+            row[len(text) :] = text[0]
+        return torch.from_numpy(seen).to(self.device)
+
+    def _ended(self, places: Places, token: Int64) -> Int8:
+        """Why each place ended, int8 ``[P]``; -1 for those that go on."""
+        sampler = self.sampler
+        ended = np.where(places.depth == sampler.max_new_tokens, LENGTH, -1).astype(np.int8)
+        if sampler.grammar is not None:
+            for place, one in enumerate(token.tolist()):
+                places.states[place] = sampler.grammar.step(places.states[place], one)
+                if places.states[place] is None:
+                    ended[place] = GRAMMAR
+        if sampler.stop_strings and sampler.tokenizer is not None:
+            first = np.maximum(places.depth - sampler._tail, 0)
+            spans = [
+                own[begin:end].tolist()
+                for own, begin, end in zip(places.tokens, first, places.depth, strict=True)
+            ]
+            for place, text in enumerate(
+                sampler.tokenizer.batch_decode(spans, clean_up_tokenization_spaces=False)
+            ):
+                if any(stop in text for stop in sampler.stop_strings):
+                    ended[place] = STRING
+        ended[np.isin(token, sampler.stop_tokens)] = TOKEN
+        return ended
+
+    def _grow(self, places: Places) -> None:
+        """What the token after the last one is predicted from."""
+        if self.seating is None:
+            self.seating = Seating(self.blocks, places.block, places.row, self.device)
+        everyone = np.arange(len(places))
+        token, at = places.tokens[everyone, places.depth - 1], places.depth - 1
+        position = self.prompts.lengths[places.number // self.n] + at
+        places.hidden = self._forward(token, position, GrowPass(self.seating, self.store, at))
+
+    def _forward(self, tokens: Int32, position: Int64, step: Pass) -> Tensor:
+        ids, at = (torch.from_numpy(x.astype(np.int64)).to(self.device) for x in (tokens, position))
+        return self.sampler.body(ids, at, step)
+
+    # ------------------------------------------------------------------------------- who goes out
+
+    def _finish(self, places: Places, ended: Int8) -> None:
+        """Write down who is done; the last places move into the gaps, and prompts that nobody needs go."""
+        for place in np.flatnonzero(ended >= 0):
+            length = places.depth[place]
+            tokens, logs = places.tokens[place, :length].copy(), places.logs[place, :length].copy()
+            model = places.model[place, :length].copy()
+            self.done[int(places.number[place])] = Written(tokens, logs, model, int(ended[place]))
+        alive = ended < 0
+        left = int(alive.sum())
+        self.seating = None
+        if not left:
+            self.places = None
+        else:
+            gaps, movers = np.flatnonzero(~alive[:left]), left + np.flatnonzero(alive[left:])
+            order = np.arange(left)
+            order[gaps] = movers
+            self.store.move(movers, gaps)
+            places.reorder(order)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop the keys of prompts whose samples are done, once they are half of a block."""
+        places = self.places
+        kept: list[Block] = []
+        moved: dict[int, tuple[int, Int64]] = {}
+        asked = (
+            int(self.queue[self.waiting // self.n]) if self.waiting % self.n else -1
+        )  # has samples that wait
+        for number, block in enumerate(self.blocks):
+            needed = block.requests == asked
+            if places is not None:
+                needed[places.row[places.block == number]] = True
+            if 2 * int(needed.sum()) > len(needed):
+                needed[:] = True
+            elif not needed.any():
+                continue
+            moved[number] = (len(kept), np.cumsum(needed) - 1)
+            kept.append(block if needed.all() else block.only(needed))
+        self.blocks = kept
+        if places is not None:
+            pairs = [
+                (moved[number][0], moved[number][1][row])
+                for number, row in zip(places.block.tolist(), places.row.tolist(), strict=True)
+            ]
+            places.block, places.row = np.array(pairs, np.int64).T
