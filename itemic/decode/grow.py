@@ -114,8 +114,10 @@ class Store:
     def move(self, source: Int64, target: Int64) -> None:
         """Give the keys of places ``source`` to the places ``target``."""
         for kept in self.layers:
+            there = source < len(kept.key)  # others have written nothing yet
+            old, new = (torch.from_numpy(x[there]).to(kept.key.device) for x in (source, target))
             for store in kept:
-                store[torch.from_numpy(target)] = store[torch.from_numpy(source)]
+                store[new] = store[old]
 
 
 class Seating:

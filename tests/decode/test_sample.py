@@ -240,8 +240,10 @@ def test_places_are_filled_again_while_others_write(name: str, monkeypatch: pyte
 
 def letters() -> PreTrainedTokenizerFast:
     """Fifty tokens of one or two letters, whose texts stand side by side."""
-    words = [chr(97 + at % 10) + ("" if at < 10 else chr(97 + at // 10)) for at in range(50)]
-    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token=words[0]))
+    single = [chr(97 + at) for at in range(10)]
+    pairs = [(first, second) for second in single[:4] for first in single]
+    vocabulary = {text: at for at, text in enumerate([*single, *(a + b for a, b in pairs)])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, pairs))
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
