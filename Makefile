@@ -52,7 +52,7 @@ fast: lint
 
 bench: $(READY)
 	$(PIP) -e '.[bench]'
-	@for bench in decode forest train stream data sid sid_downstream; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
+	@for bench in decode sample forest train stream data sid sid_downstream; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
 
 reference: $(READY)
 	$(BIN)/python docs/tools/reference.py
