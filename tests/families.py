@@ -1,8 +1,8 @@
 """Families of causal language models as tiny random ones: what itemic promises for each is proved in
 tests/model/test_families.py.
 
-Every number of a model is random, biases, norms, sinks and scales too, so that no 0 or 1 hides what is left out. Windows
-are shorter than the texts of the tests.
+Every number of a model is random, biases, norms, sinks and scales too, so that no 0 or 1 hides what is left out.
+Windows are shorter than the texts of the tests.
 """
 
 from __future__ import annotations
