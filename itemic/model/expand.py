@@ -24,6 +24,8 @@ from itemic.sid.encoders.huggingface import find_model
 from itemic.sid.index import ItemIndex
 from itemic.sid.text import item_texts
 
+# what nobody reads in their configurations: they have no other attention than a causal one
+ALWAYS_DECODERS = ("gpt_neox", "gpt_neox_japanese")
 INITS = ("moments", "text", "mean")
 KINDS = "Use a text-only decoder with full attention in every layer, such as Qwen3, Qwen2, Llama or Gemma."
 
@@ -114,7 +116,8 @@ def check_kind(config: Any) -> None:
             raise ModelError(f"a {kind} model is multimodal (its configuration has {part})", KINDS)
     names = getattr(config, "architectures", None) or []
     causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    if not causal or getattr(config, "is_decoder", True) is False:
+    encoder = getattr(config, "is_decoder", True) is False and kind not in ALWAYS_DECODERS
+    if not causal or encoder:
         raise ModelError(f"a {kind} model is not a causal language model", KINDS)
     if names and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         raise ModelError(f"the folder holds a {', '.join(names)}, not a causal language model", KINDS)

@@ -21,7 +21,7 @@ from itemic.progress import log
 from itemic.train.breakdown import LossParts, TokenKinds
 from itemic.train.checkpoint import Checkpoints, random_state, restore_random_state, step_of
 from itemic.train.distribution import Distribution
-from itemic.train.dropout import residual_dropout
+from itemic.train.dropout import residual_dropout, without_own_dropout
 from itemic.train.engine import compiled, lean_memory
 from itemic.train.flops import ModelFlops, peak_flops
 from itemic.train.interrupt import interrupts
@@ -109,6 +109,7 @@ class Trainer:
         with (
             deterministic(self.lm.device),
             tf32(self.stage.tf32, self.lm.device),
+            without_own_dropout(computing),
             residual_dropout(computing, self.stage.dropout, embeddings=self.embeds),
             lean_memory(computing, self.stage.gradient_checkpointing),
             lean_norms(computing, not self.stage.compile),

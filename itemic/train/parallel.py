@@ -23,6 +23,7 @@ from itemic.forest.build import TokenForest, chain_forest
 from itemic.forest.rows import TokenRows
 from itemic.forest.run import NewRows, forest_loss
 from itemic.forest.support import check_copy
+from itemic.model.layers import layers_of
 from itemic.train.checkpoint import Shapes, Tensors
 from itemic.train.distribution import Distribution
 from itemic.train.learning import Learning
@@ -207,7 +208,7 @@ class Sharded(Strategy):
             param_dtype=None if low == torch.float32 else low, reduce_dtype=torch.float32
         )
         mesh = init_device_mesh(device.type, (self.ranks.size,))
-        for layer in self.module.lm.base_model.layers:  # type: ignore[union-attr]
+        for layer in layers_of(self.module.lm)[1]:
             fully_shard(
                 layer,
                 mesh=mesh,
