@@ -59,7 +59,7 @@ class Family:
         models: examples on the hub.
         layers: what its layers do, in words.
         without: keys of :data:`SHAPE` that this kind has no room for.
-        refused: whether itemic refuses it.
+        refused: a pattern of the reason for which itemic refuses it; empty where it doesn't.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Family:
     layers: str = "full"
     keys: Mapping[str, Any] = field(default_factory=dict)
     without: tuple[str, ...] = ()
-    refused: bool = False
+    refused: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -391,14 +391,16 @@ FAMILIES = (
             "no_rope_layers": [1, 0],
         },
     ),
-    Family("Mamba", "mamba", "state-spaces/mamba-130m-hf", "recurrent", {"state_size": 4}, refused=True),
+    Family(
+        "Mamba", "mamba", "state-spaces/mamba-130m-hf", "recurrent", {"state_size": 4}, refused="recurrent"
+    ),
     Family(
         "LFM2",
         "lfm2",
         "LiquidAI/LFM2-350M",
         "convolutional, full",
         {"layer_types": ["conv", "full_attention"], "full_attn_idxs": None},
-        refused=True,
+        refused="convolution",
     ),
     Family(
         "Qwen3-Next",
@@ -415,15 +417,15 @@ FAMILIES = (
             "linear_num_key_heads": 2,
             "linear_num_value_heads": 2,
         },
-        refused=True,
+        refused="recurrent",
     ),
     Family(
         "RecurrentGemma",
         "recurrent_gemma",
         "google/recurrentgemma-2b",
         "recurrent, window",
-        refused=True,
+        refused="recurrent",
     ),
-    Family("RWKV", "rwkv", "RWKV/rwkv-4-169m-pile", "recurrent", refused=True),
+    Family("RWKV", "rwkv", "RWKV/rwkv-4-169m-pile", "recurrent", refused="recurrent"),
 )
 BY_NAME = {family.name: family for family in FAMILIES}

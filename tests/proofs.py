@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ class Proof:
     # --------------------------------------------------------------- promises
 
     def training_by_all(self) -> None:
-        lm = self.own().lm
+        lm = self.own().lm.train()
         loss, wanted = self._by_rows(lm)
         lm.zero_grad()
         with forest_attention(lm):
@@ -202,8 +203,7 @@ class Proof:
     def _by_rows(self, lm: PreTrainedModel) -> tuple[float, dict[str, Tensor]]:
         weights = self.rows.weights
         assert weights is not None
-        ends = self.rows.offsets
-        each = [weights[a:b].tolist() for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        each = [weights[a:b].tolist() for a, b in pairwise(self.rows.offsets)]
         with eager(lm):
             loss, found = row_by_row(lm, [self.rows[i].tolist() for i in range(len(self.rows))], each)
         return float(loss), found
@@ -211,7 +211,9 @@ class Proof:
     def _learns(self, way: str, output: Path | None = None) -> Model:
         """A few steps by the public way, after which the plain model's loss is lower."""
         model = self.own()
-        keys = {"lora_rank": RANK} if way == "lora" else {}
+        keys: dict[str, Any] = (
+            {"lora_rank": RANK} if way == "lora" else {"gradient_checkpointing": way == "all"}
+        )
         with torch.no_grad():
             before = self._by_rows(model.lm)[0]
         train(model, conversations(), stage=Stage(train=way, **keys, **STEPS), output=output)

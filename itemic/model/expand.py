@@ -160,7 +160,7 @@ def resize(lm: PreTrainedModel, rows: int) -> None:
     lm.resize_token_embeddings(rows, mean_resizing=False)
     if tied and head(lm) is not embeddings(lm):
         raise ModelError("the head came apart from the embeddings while growing", KINDS)
-    for matrix in matrices(lm):
+    for matrix in [*matrices(lm), *_head_bias(lm)]:
         with torch.no_grad():
             matrix[had:] = matrix[:had].float().mean(0).to(matrix.dtype)
 
@@ -169,6 +169,12 @@ def matrices(lm: PreTrainedModel) -> list[torch.nn.Parameter]:
     """The input matrix, and the head where it is another."""
     inputs, outputs = embeddings(lm), head(lm)
     return [inputs] if outputs is inputs else [inputs, outputs]
+
+
+def _head_bias(lm: PreTrainedModel) -> list[Tensor]:
+    """What some heads (Phi's, GPT-J's) add to each token's logit, in a list; it has a row as the matrices do."""
+    bias = getattr(lm.get_output_embeddings(), "bias", None)  # type: ignore[no-untyped-call]
+    return [] if bias is None else [bias]
 
 
 def _start_rows(
@@ -197,6 +203,8 @@ def _start_rows(
             meanings = start.text_meanings(mixing, known)
             rows[:count] = start.from_meanings(index.sizes, meanings, known, rows[:count])
         _write(matrix, begin, rows)
+    for bias in _head_bias(lm):
+        _write(bias, begin, bias.detach()[:old].float().mean(0).expand(stop - begin))
 
 
 def _write(matrix: Tensor, begin: int, rows: Tensor) -> None:

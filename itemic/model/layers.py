@@ -26,7 +26,8 @@ def layers_of(lm: PreTrainedModel) -> tuple[str, nn.ModuleList]:
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return name, module
     raise ModelError(
-        f"found no layers in a {lm.config.model_type} model", "Use `train: all` or `embeddings`, without dropout."
+        f"found no layers in a {lm.config.model_type} model",
+        "Use `train: all` or `embeddings`, without dropout.",
     )
 
 

@@ -8,7 +8,13 @@ from transformers import PreTrainedModel
 def most_positions(lm: PreTrainedModel) -> int | None:
     """Tokens that the model can read in one sequence; None where its configuration names no bound.
 
-    Configurations name it ``max_position_embeddings``, or map their own word for it (``n_positions``) to that.
+    Configurations name it ``max_position_embeddings``, or map their own word for it (``n_positions``) to that. Of a
+    model with two sets of rotary frequencies (``longrope``: Phi-3's and Phi-4-mini's long forms) it is where the short
+    set ends: the whole sequence changes to the other set there, so no two sequences of a batch could share anything.
     """
-    found = getattr(lm.config.get_text_config(), "max_position_embeddings", None)
+    config = lm.config.get_text_config()
+    found = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        found = rope.get("original_max_position_embeddings") or found
     return found if isinstance(found, int) and found > 0 else None

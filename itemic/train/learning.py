@@ -128,7 +128,9 @@ def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | N
         yield adapters
         found = {name: _delta(lm.get_submodule(name)) for name in targets}
         if folder is not None:
-            tuned.peft_config["default"].fan_in_fan_out = any(isinstance(own[name], Conv1D) for name in targets)
+            tuned.peft_config["default"].fan_in_fan_out = any(
+                isinstance(own[name], Conv1D) for name in targets
+            )
             _export(tuned, rows, adapters, folder)
         deltas = found
     finally:

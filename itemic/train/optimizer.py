@@ -20,8 +20,8 @@ def trainable_parameters(lm: nn.Module) -> Named:
 
 
 def decayed(lm: Any, named: Named) -> set[str]:
-    """Names of the weights that decay: matrices, but neither embeddings nor the head, nor norms that have a row for
-    each head."""
+    """Names of the weights that decay: matrices, but neither embeddings nor the head, nor norms and biases that have a
+    row for each head or expert."""
     spared = {
         id(weight)
         for module in lm.modules()
@@ -31,7 +31,11 @@ def decayed(lm: Any, named: Named) -> set[str]:
     head = lm.get_output_embeddings()
     if head is not None:
         spared |= {id(weight) for weight in head.parameters()}
-    return {name for name, weight in named.items() if weight.ndim >= 2 and id(weight) not in spared}
+    return {
+        name
+        for name, weight in named.items()
+        if weight.ndim >= 2 and id(weight) not in spared and not name.endswith("bias")
+    }
 
 
 class Optimizer:
