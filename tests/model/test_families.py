@@ -93,7 +93,7 @@ def page(rows: dict[str, str]) -> str:
     """The page, from the rows by family."""
     exact = [rows[family.name] for family in FAMILIES if not family.refused]
     refused = [rows[family.name] for family in FAMILIES if family.refused]
-    tables = [_table(HEAD, exact), REFUSED, _table((*HEAD[:2], "reason"), refused)]
+    tables = [_table(HEAD, exact), "", REFUSED, _table((*HEAD[:2], "reason"), refused)]
     return "\n".join([INTRODUCTION, *tables, ""])
 
 
