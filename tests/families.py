@@ -309,7 +309,13 @@ FAMILIES = (
         {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
     ),
     Family("GPT-NeoX", "gpt_neox", "EleutherAI/pythia-160m", keys={"rotary_pct": 0.5}),
-    Family("GPT-J", "gptj", "EleutherAI/gpt-j-6b", keys={"rotary_dim": 4, "n_positions": 256}),
+    Family(
+        "GPT-J",
+        "gptj",
+        "EleutherAI/gpt-j-6b",
+        keys={"rotary_dim": 4, "n_positions": 256},
+        refused="attention in code of its own",
+    ),
     Family(
         "GPT-Neo",
         "gpt_neo",
@@ -322,6 +328,7 @@ FAMILIES = (
             "window_size": WINDOW,
             "embed_dropout": 0.0,
         },
+        refused="attention in code of its own",
     ),
     Family(
         "GPT-BigCode",
@@ -330,7 +337,13 @@ FAMILIES = (
         "full, learned positions",
         {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
     ),
-    Family("Falcon", "falcon", "tiiuae/falcon-7b", without=("num_key_value_heads",)),
+    Family(
+        "Falcon",
+        "falcon",
+        "tiiuae/falcon-7b",
+        without=("num_key_value_heads",),
+        refused="attention in code of its own",
+    ),
     Family(
         "Falcon, alibi",
         "falcon",
@@ -338,9 +351,23 @@ FAMILIES = (
         "full, slopes for positions",
         {"alibi": True, "bias": True},
         ("num_key_value_heads",),
+        refused="attention in code of its own",
     ),
-    Family("BLOOM", "bloom", "bigscience/bloom-560m", "full, slopes for positions"),
-    Family("MPT", "mpt", "mosaicml/mpt-7b", "full, slopes for positions", {"d_model": 32, "n_heads": 4}),
+    Family(
+        "BLOOM",
+        "bloom",
+        "bigscience/bloom-560m",
+        "full, slopes for positions",
+        refused="attention in code of its own",
+    ),
+    Family(
+        "MPT",
+        "mpt",
+        "mosaicml/mpt-7b",
+        "full, slopes for positions",
+        {"d_model": 32, "n_heads": 4},
+        refused="attention in code of its own",
+    ),
     Family(
         "EXAONE 4",
         "exaone4",
@@ -390,17 +417,16 @@ FAMILIES = (
             "layer_types": ["chunked_attention", "full_attention"],
             "no_rope_layers": [1, 0],
         },
+        refused="chunk",
     ),
-    Family(
-        "Mamba", "mamba", "state-spaces/mamba-130m-hf", "recurrent", {"state_size": 4}, refused="recurrent"
-    ),
+    Family("Mamba", "mamba", "state-spaces/mamba-130m-hf", "recurrent", {"state_size": 4}, refused="state"),
     Family(
         "LFM2",
         "lfm2",
         "LiquidAI/LFM2-350M",
         "convolutional, full",
         {"layer_types": ["conv", "full_attention"], "full_attn_idxs": None},
-        refused="convolution",
+        refused="conv",
     ),
     Family(
         "Qwen3-Next",
@@ -417,15 +443,11 @@ FAMILIES = (
             "linear_num_key_heads": 2,
             "linear_num_value_heads": 2,
         },
-        refused="recurrent",
+        refused="state",
     ),
     Family(
-        "RecurrentGemma",
-        "recurrent_gemma",
-        "google/recurrentgemma-2b",
-        "recurrent, window",
-        refused="recurrent",
+        "RecurrentGemma", "recurrent_gemma", "google/recurrentgemma-2b", "recurrent, window", refused="state"
     ),
-    Family("RWKV", "rwkv", "RWKV/rwkv-4-169m-pile", "recurrent", refused="recurrent"),
+    Family("RWKV", "rwkv", "RWKV/rwkv-4-169m-pile", "recurrent", refused="state"),
 )
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -94,7 +94,8 @@ def eager(lm: PreTrainedModel) -> Iterator[None]:
 
 def plain(folder: Path) -> PreTrainedModel:
     with quiet():
-        return AutoModelForCausalLM.from_pretrained(folder)  # type: ignore[no-any-return]
+        lm: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder)
+    return lm
 
 
 @dataclass
@@ -170,7 +171,8 @@ class Proof:
                 forest_loss(lm, build_forest(self.rows), new_rows=learns.new_rows).total.backward()  # type: ignore[no-untyped-call]
             found = gradients(lm)
             adapters = [name for name in found if "lora_" in name]
-            same(*({name: each[name] for name in adapters} for each in (found, wanted)), "of adapters")
+            ours, theirs = ({name: each[name] for name in adapters} for each in (found, wanted))
+            same(ours, theirs, "gradients of adapters")
             places = {name.partition(".lora_")[0].partition(".base_layer")[0] for name in adapters}
         assert places
         trained = self._learns("lora", self.folder / "lora")

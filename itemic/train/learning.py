@@ -128,10 +128,9 @@ def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | N
         yield adapters
         found = {name: _delta(lm.get_submodule(name)) for name in targets}
         if folder is not None:
-            tuned.peft_config["default"].fan_in_fan_out = any(
-                isinstance(own[name], Conv1D) for name in targets
+            _export(
+                tuned, rows, adapters, folder, turned=any(isinstance(own[name], Conv1D) for name in targets)
             )
-            _export(tuned, rows, adapters, folder)
         deltas = found
     finally:
         if tuned is not None:
@@ -232,8 +231,9 @@ def _quantize(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:
         module.to("cpu")
 
 
-def _export(tuned: Any, rows: NewRows, adapters: Named, folder: Path) -> None:
-    """Adapters and rows as PEFT would have saved them: ``PeftModel.from_pretrained(base, folder)`` reads them."""
+def _export(tuned: Any, rows: NewRows, adapters: Named, folder: Path, turned: bool) -> None:
+    """Adapters and rows as PEFT would have saved them: ``PeftModel.from_pretrained(base, folder)`` reads them. The base
+    has ``turned`` matrices also where they were trained over 4-bit copies, which aren't."""
     from safetensors.torch import save_file
 
     lm = tuned.get_base_model()
@@ -246,13 +246,24 @@ def _export(tuned: Any, rows: NewRows, adapters: Named, folder: Path) -> None:
         for name, weight in adapters.items()
     }
     ids = list(range(rows.start, rows.start + len(rows.input)))
-    own = {places["input"]: rows.input} | ({} if rows.output is None else {places["output"]: rows.output})
+    own = {places["input"]: rows.input}
+    config = tuned.peft_config["default"]
+    head = lm.get_output_embeddings()
+    if rows.output is not None and getattr(head, "bias", None) is not None:
+        # whole: over rows of a head PEFT forgets the bias
+        config.modules_to_save = [places["output"].rpartition(".")[2]]
+        for name, weight in head.named_parameters():
+            tensors[f"base_model.model.{places['output']}.{name}"] = (
+                weight.detach().cpu().contiguous().clone()
+            )
+    elif rows.output is not None:
+        own[places["output"]] = rows.output
     for place, weight in own.items():
         key = f"base_model.model.{place}.token_adapter.trainable_tokens_delta"
         tensors[key] = weight.detach().cpu().contiguous().clone()
-    config = tuned.peft_config["default"]
     config.trainable_token_indices = {place.rpartition(".")[2]: ids for place in own}
     config.inference_mode = True
+    config.fan_in_fan_out = turned
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config.save_pretrained(str(folder))
