@@ -183,6 +183,19 @@ def test_a_dataset_is_exported_with_its_semantic_ids(made: Path, tmp_path: Path,
     assert len(again.split("test")) == len(data.split("test"))
 
 
+def test_an_export_for_openonerec_is_imported_as_the_same_dataset(
+    made: Path, tmp_path: Path, tried: Any
+) -> None:
+    export = ("data", "export", made / "data", "--format", "openonerec", "--index", made / "index")
+    status, out, _ = tried(*export, "-o", tmp_path / "Shop")
+    assert (status, len(out.splitlines())) == (0, 1)  # where it is, and nothing that is lost
+    status, _, _ = tried("data", "import", tmp_path / "Shop", "-o", tmp_path / "again")
+    data, again = Dataset.load(made / "data"), Dataset.load(tmp_path / "again")
+    assert (status, again.rule) == (0, data.rule)
+    assert again.items.equals(data.items)
+    assert again.interactions.equals(data.interactions)
+
+
 def test_an_export_that_fails_leaves_nothing(made: Path, tmp_path: Path, tried: Any) -> None:
     export = ("data", "export", made / "data", "-o", tmp_path / "Shop", "--format")
     status, _, err = tried(*export, "openonerec")

@@ -23,6 +23,7 @@ from itemic.decode.layout import group_leaves, group_prompts
 from itemic.decode.plan import Excluded, Forced, batches, common_prefix, forced_tokens
 from itemic.decode.scores import NORMALIZE, Head
 from itemic.errors import ConfigError, ConstraintError
+from itemic.forest.head import OutputHead
 from itemic.forest.rows import TokenRows
 from itemic.forest.support import check_supported
 from itemic.progress import progress_bar
@@ -57,7 +58,7 @@ class BeamSearch:
     step. Sequences may have different lengths: finished ones keep their sum and go on competing with it.
 
     Args:
-        lm: a causal language model with full attention in every layer.
+        lm: a causal language model that :func:`itemic.forest.support.check_supported` lets pass.
         trie: of the items' token sequences.
         beams: width of the search. Never less than what the catalogue offers is lost when it is wider.
         normalize: over what a token's probability is normalised: ``vocab`` (the whole vocabulary, as ``generate``
@@ -95,13 +96,12 @@ class BeamSearch:
                 f"{beams} beams in batches of {max_batch_tokens} tokens", "Give 1 or more of both."
             )
         check_supported(lm)
-        output = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.lm, self.trie, self.beams, self.normalize = lm, trie, beams, normalize
         self.body = body_of(lm)
-        self.head = Head(output.weight, getattr(output, "bias", None), normalize)
-        if int(trie.token.max()) >= len(output.weight):
+        self.head = Head(OutputHead.of(lm), normalize)
+        if int(trie.token.max()) >= self.head.size:
             raise ConstraintError(
-                f"the trie has token {trie.token.max()}, the model's vocabulary ends at {len(output.weight) - 1}",
+                f"the trie has token {trie.token.max()}, the model's vocabulary ends at {self.head.size - 1}",
                 "Expand the model by the index that the trie was built from.",
             )
         self.skip_forced = skip_forced
@@ -174,7 +174,7 @@ class BeamSearch:
         empty = np.flatnonzero(prompts.lengths == 0)
         if len(empty):
             raise ConstraintError(f"prompt {empty[0]} is empty", "Begin it with at least one token.")
-        wrong = np.flatnonzero((prompts.tokens < 0) | (prompts.tokens >= len(self.head.matrix)))
+        wrong = np.flatnonzero((prompts.tokens < 0) | (prompts.tokens >= self.head.size))
         if len(wrong):
             row = int(np.searchsorted(prompts.offsets, wrong[0], "right")) - 1
             raise ConstraintError(

@@ -17,6 +17,9 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from itemic.decode.attention import Pass, PromptPass
 from itemic.decode.layout import group_prompts
+from itemic.forest.attention import NotHandedOn, same_width
+from itemic.forest.scores import Scores
+from itemic.forest.support import with_keyword
 
 NAME = "itemic_beams"
 _LEAN = ("LlamaModel", "Qwen2Model", "Qwen3Model")  # pre-norm, rotary positions by halves, gated feed-forward
@@ -113,7 +116,8 @@ class LeanBody:
         if hasattr(attention, "q_norm"):
             query, key = _rms(query, attention.q_norm), _rms(key, attention.k_norm)
         query, key = _turned(query, *own_turn), _turned(key, *turn)
-        out: Tensor = step.attend(at, query, key, value, attention.scaling).flatten(1)
+        scores = Scores(attention.scaling, getattr(attention, "sliding_window", None))
+        out: Tensor = step.attend(at, query, key, value, scores).flatten(1)
         return out
 
 
@@ -161,23 +165,26 @@ def attend(
     attention_mask: Tensor | None,
     search: Pass | None = None,
     scaling: float | None = None,
-    **_: Any,
+    **asked: Any,
 ) -> tuple[Tensor, None]:
     """The attention function that transformers calls: query ``[1, H, T, d]``, key and value ``[1, H_kv, T, d]``."""
     if search is None:
-        raise RuntimeError("the model is set to beam attention but was called without `search=`")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        raise NotHandedOn("the model is set to beam attention but was called without `search=`")
+    scores, width = Scores.asked_for(query, scaling, asked), value.shape[-1]
     layer: int = module.layer_idx  # type: ignore[assignment]
+    query, key, value = same_width(query, key, value)
     query, key, value = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-    return search.attend(layer, query, key, value, scale)[None], None
+    return search.attend(layer, query, key, value, scores)[None, ..., :width], None
 
 
 @contextmanager
 def _beam_attention(lm: PreTrainedModel) -> Iterator[None]:
+    reaching = with_keyword(lm, "search")
     before = lm.config._attn_implementation
     lm.config._attn_implementation = NAME
     try:
-        yield
+        with reaching:
+            yield
     finally:
         lm.config._attn_implementation = before
 

@@ -24,6 +24,7 @@ class Group:
         requests: how many requests (R).
         width: tokens of the longest (W).
         device: where the tensors live.
+        lengths: int64 ``[R]``, tokens of each request.
         inside: int64 ``[R · W]``, which token each padded place holds; None where all requests are equally long.
         places: int64 ``[stop - start]``, the padded place of each token; None likewise.
         bias: float32 ``[R, 1, W]``, -inf on padding; None likewise.
@@ -34,6 +35,7 @@ class Group:
     requests: int
     width: int
     device: torch.device
+    lengths: Int64
     inside: Tensor | None = None
     places: Tensor | None = None
     bias: Tensor | None = None
@@ -43,13 +45,13 @@ class Group:
         """Requests with ``lengths`` tokens, the first of which stands at ``start``."""
         width, total = int(lengths.max()), int(lengths.sum())
         if (lengths == width).all():
-            return cls(start, start + total, len(lengths), width, device)
+            return cls(start, start + total, len(lengths), width, device, lengths)
         real = np.arange(width) < lengths[:, None]
         first = start + np.cumsum(lengths) - lengths
         inside = np.where(real, first[:, None] + np.arange(width), start)  # padding repeats any token
         bias = np.where(real, 0, -np.inf).astype(np.float32)[:, None]
         tensors = (torch.from_numpy(x).to(device) for x in (inside.ravel(), np.flatnonzero(real), bias))
-        return cls(start, start + total, len(lengths), width, device, *tensors)
+        return cls(start, start + total, len(lengths), width, device, lengths, *tensors)
 
     def ends(self) -> Tensor:
         """int64 ``[R]``, the last token of each request."""

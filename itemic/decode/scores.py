@@ -7,6 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from itemic.forest.head import OutputHead
+
 NORMALIZE = ("vocab", "level", "legal")
 _CELLS = 1 << 24  # logits of the whole vocabulary held at once
 
@@ -16,17 +18,21 @@ Float32 = npt.NDArray[np.float32]
 
 
 class Head:
-    """The output embeddings, asked for a few tokens at a time.
+    """A model's head, asked for a few tokens at a time.
 
     Args:
-        matrix: ``[V, d]``.
-        bias: ``[V]`` or None.
+        output: with ``V`` tokens.
         normalize: over what a token's probability is normalised: ``vocab`` (all of V, padding rows too, as ``generate``
             does), ``level`` (every token that some item has at this depth) or ``legal`` (the children of the node).
     """
 
-    def __init__(self, matrix: Tensor, bias: Tensor | None, normalize: str) -> None:
-        self.matrix, self.bias, self.normalize = matrix, bias, normalize
+    def __init__(self, output: OutputHead, normalize: str) -> None:
+        self.output, self.normalize = output, normalize
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return len(self.output.weight)
 
     def log_probs(self, hidden: Tensor, level: Int32, tokens: Int32, leaf: Int64, offsets: Int64) -> Float32:
         """The log-probability of each candidate, float32 ``[C]``.
@@ -51,17 +57,16 @@ class Head:
         return (chosen - total[at]).cpu().numpy().astype(np.float32)
 
     def _logits(self, hidden: Tensor, tokens: Int32) -> Tensor:
-        rows = torch.from_numpy(tokens.astype(np.int64)).to(self.matrix.device)
-        logits = hidden @ self.matrix.index_select(0, rows).T
-        return (logits if self.bias is None else logits + self.bias[rows]).float()
+        rows = torch.from_numpy(tokens.astype(np.int64)).to(hidden.device)
+        return self.output.logits(hidden, rows)
 
     def _of_vocabulary(self, hidden: Tensor, tokens: Tensor, at: Tensor, offsets: Int64) -> Tensor:
         """Log-probabilities over the whole vocabulary, some leaves at a time."""
-        step = max(1, _CELLS // len(self.matrix))
+        step = max(1, _CELLS // self.size)
         parts = []
         for first in range(0, len(hidden), step):
             own = slice(int(offsets[first]), int(offsets[min(first + step, len(hidden))]))
-            logits = torch.nn.functional.linear(hidden[first : first + step], self.matrix, self.bias).float()
+            logits = self.output.logits(hidden[first : first + step])
             rows = at[own] - first
             chosen = logits[rows, tokens[own]]
             top = logits.amax(-1, keepdim=True)

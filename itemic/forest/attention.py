@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,8 +18,14 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from itemic.forest.last_layer import short_last_layer
 from itemic.forest.layout import ForestLayout, Part
+from itemic.forest.scores import Scores
 
 NAME = "itemic_forest"
+CELLS = 1 << 22  # scores of a layer that are held at once where no kernel does without
+
+
+class NotHandedOn(RuntimeError):
+    """An attention function was called without what it attends by."""
 
 
 def default_backend(device: torch.device) -> str:
@@ -35,34 +42,57 @@ def attend(
     forest: ForestLayout | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
+    **asked: Any,
 ) -> tuple[Tensor, None]:
     """The attention function that transformers calls: query ``[1, H, T, d]``, key and value ``[1, H_kv, T, d]``.
 
     Returns:
-        ``[1, T, H, d]`` and None for the weights.
+        ``[1, T, H, d_v]`` and None for the weights.
     """
     if forest is None:
-        raise RuntimeError("the model is set to forest attention but was called without `forest=`")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        raise NotHandedOn("the model is set to forest attention but was called without `forest=`")
+    scores = Scores.asked_for(query, scaling, asked)
+    view, width = forest.view(scores.window), value.shape[-1]
     if torch.is_autocast_enabled(query.device.type):
         # norms leave queries and keys in float32, values are not
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    groups = query.shape[1] // key.shape[1]
+    query, key, value = same_width(query, key, value)
     if forest.backend == "flex":
-        out = _flex()(query, key, value, block_mask=forest.mask, scale=scale, enable_gqa=groups > 1)
-        return out.transpose(1, 2), None
-    if forest.backend == "dense":
-        out = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=forest.mask, scale=scale, enable_gqa=groups > 1
-        )
-        return out.transpose(1, 2), None
+        return _flex_attention(query, key, value, view.mask, scores)[..., :width], None
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    if forest.backend == "dense":
+        return _dense_attention(query, key, value, view.mask[0, 0], scores)[None, ..., :width], None
     tree: Any = _TreeAttention.apply
-    return tree(query.contiguous(), key.contiguous(), value.contiguous(), forest.parts, scale)[None], None
+    parts = (x.contiguous() for x in (query, key, value))
+    return tree(*parts, scores.sinks, view.parts, scores)[None, ..., :width], None
+
+
+def same_width(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Heads as wide as the wider of keys and values (multi-head latent attention has both); zeros change nothing."""
+    wide, narrow = query.shape[-1], value.shape[-1]
+    if wide > narrow:
+        return query, key, torch.nn.functional.pad(value, (0, wide - narrow))
+    if wide < narrow:
+        query, key = (torch.nn.functional.pad(x, (0, narrow - wide)) for x in (query, key))
+    return query, key, value
+
+
+def _flex_attention(query: Tensor, key: Tensor, value: Tensor, mask: Any, scores: Scores) -> Tensor:
+    """``[1, H, T, d]`` to ``[1, T, H, d]``."""
+    from torch.nn.attention.flex_attention import AuxRequest
+
+    options = {"score_mod": _cap(scores.cap), "block_mask": mask, "scale": scores.scale}
+    options["enable_gqa"] = query.shape[1] > key.shape[1]
+    if scores.sinks is None:
+        out: Tensor = _flex()(query, key, value, **options)
+        return out.transpose(1, 2)
+    out, aux = _flex()(query, key, value, **options, return_aux=AuxRequest(lse=True))
+    out, _ = scores.with_sinks(out[0].transpose(0, 1), aux.lse[0].transpose(0, 1))
+    return out[None]
 
 
 @cache
@@ -72,49 +102,81 @@ def _flex() -> Any:
     return torch.compile(flex_attention, dynamic=True)
 
 
+@cache
+def _cap(cap: float | None) -> Any:
+    if cap is None:
+        return None
+
+    def capped(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return cap * torch.tanh(score / cap)
+
+    return capped
+
+
+def _dense_attention(query: Tensor, key: Tensor, value: Tensor, sees: Tensor, scores: Scores) -> Tensor:
+    """By definition, for the proof of a model and for tests: ``[T, H, d]`` each, ``sees`` bool ``[T, T]``."""
+    products = _wide(torch.einsum("qhd,khd->hqk", query, key)) * scores.scale
+    weights = scores.capped(products).masked_fill(~sees, float("-inf"))
+    lse = weights.logsumexp(-1)
+    out = torch.einsum("hqk,khd->qhd", (weights - lse[..., None]).exp().to(value.dtype), value)
+    return scores.with_sinks(out, lse.transpose(0, 1))[0]
+
+
 class _TreeAttention(torch.autograd.Function):
     """Attention as a sum of parts, merged through their log-sum-exp.
 
     A query's softmax over the union of its parts' keys is the mean of the parts' outputs weighted by
     exp(lse_part - lse). The backward pass of each part needs only the *merged* output and log-sum-exp, because the
-    probabilities are exp(score - lse) whatever part a key is in.
+    probabilities are exp(score - lse) whatever part a key is in. A sink is a key whose value is zero.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: tuple[Part, ...], scale: float
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        sinks: Tensor | None,
+        parts: tuple[Part, ...],
+        scores: Scores,
     ) -> Tensor:
         total, heads, _ = query.shape
         out = query.new_empty(total, heads, value.shape[-1])
         lse = query.new_empty(total, heads, dtype=torch.promote_types(query.dtype, torch.float32))
         for part in parts:
-            o, norm = (_real(part, found) for found in attend_part(part, query, key, value, scale))
+            o, norm = (_real(part, found) for found in attend_part(part, query, key, value, scores))
             if not part.first:
                 o, norm = merge(_pick(out, part), _pick(lse, part), o, norm)
             _put(out, part, o)
             _put(lse, part, norm)
+        out, lse = scores.with_sinks(out, lse)
         ctx.save_for_backward(query, key, value, out, lse)
-        ctx.parts, ctx.scale = parts, scale
+        ctx.parts, ctx.scores = parts, replace(scores, sinks=None if sinks is None else sinks.detach())
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, lse = ctx.saved_tensors
-        grad, dtype = grads[0].contiguous(), query.dtype
+        grad, dtype, scores = grads[0].contiguous(), query.dtype, ctx.scores
         if query.device.type == "cpu" and dtype.itemsize < 4:
             # the CPU kernel's backward pass is five times slower in bfloat16 than in float32
             query, key, value, out, grad = (x.float() for x in (query, key, value, out, grad))
         dq, dk, dv = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for part in ctx.parts:
-            _backward(part, (query, key, value, out, lse, grad), (dq, dk, dv), ctx.scale)
-        return dq.to(dtype), dk.to(dtype), dv.to(dtype), None, None
+            _backward(part, (query, key, value, out, lse, grad), (dq, dk, dv), scores)
+        sinks = None
+        if ctx.needs_input_grad[3]:
+            share = torch.exp(scores.sinks.to(lse.dtype) - lse)  # what the sink takes of each query, [T, H]
+            sinks = -(share * (grad * out).sum(-1)).sum(0).to(scores.sinks.dtype)
+        return dq.to(dtype), dk.to(dtype), dv.to(dtype), sinks, None, None
 
 
 def merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> tuple[Tensor, Tensor]:
     """Join two parts' outputs ``[n, H, d]`` and log-sum-exps ``[n, H]``; a part of -inf has seen nothing yet."""
     total = torch.logaddexp(lse, more_lse)
-    old = torch.exp(lse - total)[..., None].to(out.dtype)
-    new = torch.exp(more_lse - total)[..., None].to(out.dtype)
+    base = total.clamp_min(torch.finfo(total.dtype).min)  # finite where neither has seen anything
+    old = torch.exp(lse - base)[..., None].to(out.dtype)
+    new = torch.exp(more_lse - base)[..., None].to(out.dtype)
     return torch.addcmul(more * new, out, old), total
 
 
@@ -133,48 +195,91 @@ def _by_token(tensor: Tensor) -> Tensor:
     return tensor.transpose(1, 2).flatten(0, 1)
 
 
-def attend_part(part: Part, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Output ``[n, H, d]`` and log-sum-exp ``[n, H]`` of a part's queries over its keys; tensors are ``[T, H, d]``."""
+def attend_part(
+    part: Part, query: Tensor, key: Tensor, value: Tensor, scores: Scores
+) -> tuple[Tensor, Tensor]:
+    """Output ``[n, H, d]`` and log-sum-exp ``[n, H]`` of a part's queries over its keys; tensors are ``[T, H, d]``.
+
+    Sinks are left out: they count once for all parts. Who sees nothing gets zeros and -inf.
+    """
     q, k, v = _gather(query, part.queries), _gather(key, part.keys), _gather(value, part.keys)
-    if query.device.type == "cpu":
+    if fused(q, scores):
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, k, v, 0.0, part.causal, attn_mask=part.mask, scale=scale
+            q, k, v, 0.0, part.causal, attn_mask=part.mask, scale=scores.scale
         )
     else:
-        scores = _scores(part, q, k, scale)
-        lse = scores.logsumexp(-1)
-        out = (scores - lse[..., None]).exp().to(v.dtype) @ v
-    return _by_token(out), _by_token(lse)
+        found = [_rows(part, rows, q, k, v, scores) for rows in _strips(q, k)]
+        out, lse = (torch.cat(x, 2) for x in zip(*found, strict=True))
+    out, lse = _by_token(out), _by_token(lse)
+    if part.blind is not None:
+        lse.index_fill_(0, part.blind, float("-inf"))  # the kernel says 0
+    return out, lse
 
 
-def _scores(part: Part, q: Tensor, k: Tensor, scale: float) -> Tensor:
-    scores = (q @ k.transpose(-1, -2)).float() * scale
+def fused(query: Tensor, scores: Scores) -> bool:
+    """Whether the kernel that never writes all scores down can do it."""
+    return query.device.type == "cpu" and scores.plain
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _strips(q: Tensor, k: Tensor) -> list[slice]:
+    """Queries ``[n, H, w, d]`` a few at a time, so that their scores stay few."""
+    n, heads, width, _ = q.shape
+    step = max(16, CELLS // max(n * heads * k.shape[2], 1))
+    return [slice(start, min(start + step, width)) for start in range(0, width, step)] or [slice(0, 0)]
+
+
+def _rows(part: Part, rows: slice, q: Tensor, k: Tensor, v: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
+    seen = _seen(part, rows, scores.capped_(_wide(q[:, :, rows] @ k.transpose(-1, -2)) * scores.scale))
+    lse = seen.logsumexp(-1)
+    shift = lse if part.blind is None else lse.clamp_min(torch.finfo(lse.dtype).min)
+    return (seen - shift[..., None]).exp().to(v.dtype) @ v, lse
+
+
+def _seen(part: Part, rows: slice, found: Tensor) -> Tensor:
+    """Scores ``[n, H, r, w']`` of some rows of queries, -inf where a key isn't seen."""
     if part.causal:
-        keep = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        return scores.masked_fill(~keep, float("-inf"))
-    return scores if part.mask is None else scores + part.mask.float()
+        keep = torch.ones(found.shape[-2:], dtype=torch.bool, device=found.device).tril(rows.start)
+        return found.masked_fill(~keep, float("-inf"))
+    return found if part.mask is None else found + part.mask[:, :, rows].to(found.dtype)
 
 
 def _backward(
-    part: Part, saved: tuple[Tensor, ...], into: tuple[Tensor, Tensor, Tensor], scale: float
+    part: Part, saved: tuple[Tensor, ...], into: tuple[Tensor, Tensor, Tensor], scores: Scores
 ) -> None:
     query, key, value, out, lse, grad = saved
     q, k, v = _gather(query, part.queries), _gather(key, part.keys), _gather(value, part.keys)
     o, g = _gather(out, part.queries), _gather(grad, part.queries, part.spare)
     norm = _gather(lse[..., None], part.queries)[..., 0]
-    if query.device.type == "cpu":
+    if fused(q, scores):
         dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            g, q, k, v, o, norm.contiguous(), 0.0, part.causal, attn_mask=_as(part.mask, q.dtype), scale=scale
+            g,
+            q,
+            k,
+            v,
+            o,
+            norm.contiguous(),
+            0.0,
+            part.causal,
+            attn_mask=_as(part.mask, q.dtype),
+            scale=scores.scale,
         )
     else:
-        chance = (_scores(part, q, k, scale) - norm[..., None]).exp()
-        dv = chance.to(g.dtype).transpose(-1, -2) @ g
-        inner = (
-            chance
-            * ((g @ v.transpose(-1, -2)).float() - (g.float() * o.float()).sum(-1, keepdim=True))
-            * scale
-        )
-        dq, dk = inner.to(q.dtype) @ k, inner.to(q.dtype).transpose(-1, -2) @ q
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        delta = (_wide(g) * _wide(o)).sum(-1, keepdim=True)
+        for rows in _strips(q, k):
+            own, slope = q[:, :, rows], g[:, :, rows]
+            found = scores.capped_(_wide(own @ k.transpose(-1, -2)) * scores.scale)
+            bend = scores.slope(found)
+            chance = (_seen(part, rows, found) - norm[:, :, rows, None]).exp()
+            dv += chance.to(g.dtype).transpose(-1, -2) @ slope
+            inner = chance * (_wide(slope @ v.transpose(-1, -2)) - delta[:, :, rows]) * bend * scores.scale
+            inner = inner.to(q.dtype)
+            dq[:, :, rows], dk = inner @ k, dk + inner.transpose(-1, -2) @ own
     dq = _real(part, _by_token(dq))
     _put(into[0], part, dq if part.first else dq.add_(_pick(into[0], part)))
     for total, piece in zip(into[1:], (dk, dv), strict=True):
@@ -213,13 +318,13 @@ def forest_attention(lm: PreTrainedModel) -> Iterator[None]:
     Raises:
         ModelError: the model has layers that a forest can't be masked in.
     """
-    from itemic.forest.support import check_supported
+    from itemic.forest.support import with_keyword
 
-    check_supported(lm)
+    reaching = with_keyword(lm, "forest")
     before = lm.config._attn_implementation
     lm.config._attn_implementation = NAME
     try:
-        with short_last_layer(lm):
+        with reaching, short_last_layer(lm):
             yield
     finally:
         lm.config._attn_implementation = before

@@ -17,7 +17,8 @@ Bool = npt.NDArray[np.bool_]
 class TokenForest:
     """Prefix trees written out in depth-first order, of a node's children the one with most tokens below it first.
 
-    The attention rule is one line: query q sees key k ⇔ k ≤ q < end[k].
+    The attention rule is one line: query q sees key k ⇔ k ≤ q < end[k]; in a layer with a sliding window also
+    position[q] - position[k] < window.
 
     Attributes:
         tokens: int32 ``[T]``, token ids.
@@ -65,10 +66,13 @@ class TokenForest:
             None if self.shares is None else np.pad(self.shares, ((0, 0), (0, spare))),
         )
 
-    def dense_mask(self) -> Bool:
+    def dense_mask(self, window: int | None = None) -> Bool:
         """bool ``[T, T]``, True where the query (row) sees the key (column): the rule, for references and tests."""
         index = np.arange(len(self.tokens))
-        return (index[None, :] <= index[:, None]) & (index[:, None] < self.end[None, :])
+        sees: Bool = (index[None, :] <= index[:, None]) & (index[:, None] < self.end[None, :])
+        if window is None:
+            return sees
+        return sees & (self.position[:, None] - self.position[None, :] < window)
 
 
 def build_forest(rows: TokenRows, labels: Int32 | None = None, count: int = 0) -> TokenForest:

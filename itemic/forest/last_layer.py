@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from itemic.forest.carry import forwards
 
 
 @contextmanager
@@ -41,26 +43,11 @@ def short_last_layer(lm: PreTrainedModel) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def forwards(of: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Inside the block these modules go forward otherwise; hooks stay."""
-    before = {module: vars(module).get("forward") for module in of}
-    for module, forward in of.items():
-        module.forward = forward
-    try:
-        yield
-    finally:
-        for module, own in before.items():
-            if own is None:
-                del module.forward
-            else:
-                module.forward = own
-
-
 def last_layer(lm: PreTrainedModel) -> Any:
     """The layer before the last hidden states, whose feed-forward is ``mlp``; None where it has no plain one (experts
     choose by token, and some balance over all of them)."""
     layers = getattr(lm.base_model, "layers", None)
     last = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
     mlp = getattr(last, "mlp", None)
-    return last if mlp is not None and type(mlp).__name__.endswith("MLP") else None
+    plain = type(mlp).__name__.endswith("MLP") and not hasattr(mlp, "experts")
+    return last if plain else None

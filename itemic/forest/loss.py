@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itemic.forest.head import OutputHead
+
 
 def weighted_cross_entropy(
     hidden: Tensor,
@@ -15,6 +17,8 @@ def weighted_cross_entropy(
     weights: Tensor,
     *,
     bias: Tensor | None = None,
+    scale: float = 1.0,
+    cap: float | None = None,
     learn: Tensor | None = None,
     learn_start: int = 0,
     chunk: int = 2048,
@@ -31,6 +35,8 @@ def weighted_cross_entropy(
         targets: int64 ``[n]``.
         weights: float32 ``[n]``.
         bias: ``[V]`` or None.
+        scale: of the logits, see :class:`itemic.forest.head.OutputHead`; likewise ``cap``.
+        cap: see there.
         chunk: rows of logits held at once.
         learn_start: the vocabulary row where ``learn`` begins.
         learn: ``[m, d]``, sharing storage with ``head[learn_start:learn_start + m]``: only these rows get a gradient
@@ -48,6 +54,7 @@ def weighted_cross_entropy(
         learn,
         targets,
         weights,
+        (scale, cap),
         learn_start,
         chunk,
         label_smoothing,
@@ -65,6 +72,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         learn: Tensor | None,
         targets: Tensor,
         weights: Tensor,
+        after: tuple[float, float | None],
         start: int,
         chunk: int,
         smoothing: float,
@@ -72,6 +80,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         matrix = head.to(dtype)
+        output = OutputHead(matrix, None if bias is None else bias.to(dtype), *after)
         part = slice(start, start + len(learn)) if learn is not None else slice(0, len(head))
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         wants_head = ctx.needs_input_grad[3] if learn is not None else ctx.needs_input_grad[1]
@@ -87,9 +96,8 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             rows, goal = hidden[at : at + chunk].to(dtype), targets[at : at + chunk]
             weight = weights[at : at + chunk].float()
             with torch.autocast(device, enabled=False):
-                logits = torch.nn.functional.linear(
-                    rows, matrix, None if bias is None else bias.to(dtype)
-                ).float()
+                logits = output.logits(rows)
+                bend = output.slope(logits)
                 top = logits.amax(-1, keepdim=True)
                 hit = logits.gather(1, goal[:, None]) - top
                 mean = logits.mean(-1, keepdim=True) - top if smoothing else 0.0
@@ -106,6 +114,8 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 if smoothing:
                     slope -= weight[:, None] * (smoothing / len(head))
                 slope[torch.arange(len(goal), device=goal.device), goal] -= weight * (1 - smoothing)
+                if after != (1.0, None):
+                    slope *= bend
                 if grad_bias is not None:
                     grad_bias += slope.sum(0)
                 slope = slope.to(dtype)
@@ -130,7 +140,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         d_hidden = None if hidden is None else hidden.mul_(scale.to(hidden.dtype))
         d_head = None if head is None else head.mul_(scale).to(ctx.types[0])
         d_bias = None if bias is None else bias.mul_(scale).to(ctx.types[1])
-        none = (None, None, None, None, None)
+        none = (None, None, None, None, None, None)
         if learns:
             return (d_hidden, None, d_bias, d_head, *none)
         return (d_hidden, d_head, d_bias, None, *none)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +11,11 @@ from transformers import PreTrainedModel
 
 from itemic.forest.attention import default_backend
 from itemic.forest.build import TokenForest
+from itemic.forest.head import OutputHead
 from itemic.forest.layout import ForestLayout
 from itemic.forest.loss import weighted_cross_entropy
 from itemic.forest.rows import Int64
+from itemic.forest.windows import windows_of
 
 # Lengths of blocks and of their targets are rounded up to this. Buffers then come in a few sizes: with thousands of
 # sizes, glibc's heap breaks into pieces within an hour and half of the time goes into looking for a place.
@@ -42,7 +43,8 @@ def forest_hidden(
     """
     device = lm.device
     dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else lm.dtype
-    layout = ForestLayout.of(forest, device, dtype, backend or default_backend(device), wanted)
+    windows = windows_of(lm.config)
+    layout = ForestLayout.of(forest, device, dtype, backend or default_backend(device), windows, wanted)
     inputs: dict[str, Tensor] = (
         {"input_ids": torch.from_numpy(forest.tokens.astype(np.int64)).to(device)[None]}
         if embeds is None
@@ -157,13 +159,15 @@ def forest_loss(
         embeds = new_rows.embed(lm, torch.from_numpy(forest.tokens.astype(np.int64)).to(lm.device))
     wanted = _wanted(forest, parents[: len(weighted)])
     hidden = forest_hidden(lm, forest, embeds=embeds, backend=backend, wanted=wanted)
-    head: Any = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
+    head = OutputHead.of(lm)
     total, losses = weighted_cross_entropy(
         hidden[torch.from_numpy(parents).to(lm.device)],
         head.weight if new_rows is None else new_rows.whole_head(head.weight),
         targets,
         weights,
-        bias=getattr(head, "bias", None),
+        bias=head.bias,
+        scale=head.scale,
+        cap=head.cap,
         learn=None if new_rows is None else new_rows.head,
         learn_start=0 if new_rows is None else new_rows.start,
         chunk=chunk,

@@ -13,6 +13,7 @@ from itemic.schema import SYSTEM
 FORMATS = (
     "auto",
     "onerec-think",
+    "openonerec",
     "letter",
     "minionerec",
     "movielens",

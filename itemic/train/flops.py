@@ -50,7 +50,7 @@ class ModelFlops:
         by_token: per token, in the layers' matrices.
         by_parent: per token that a weighted one is predicted from, in the last layer's feed-forward.
         by_target: per weighted token, in the head.
-        by_pair: per query and key that it sees, over all layers.
+        by_pair: per query and key that it sees, over all layers, as if none had a sliding window.
     """
 
     by_token: float

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from itemic.forest.last_layer import forwards
+from itemic.forest.carry import forwards
 
 # all the same: weight · x / rms(x)
 NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")

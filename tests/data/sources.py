@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 # item 4 truly has an empty title; the title of item 1 carries an entity where the format's sources do
 TITLES = {"1": "Comb & Brush", "2": "Crème, 50 ml", "3": "Soap", "4": ""}
 SEQUENCES = {"7": ["1", "2", "3", "4"], "8": ["2", "1", "2"], "9": ["3", "4", "1"]}
@@ -165,6 +167,69 @@ def write_minionerec(folder: Path) -> None:
                         titles = [TITLES[item] for item in history]
                         ids = [int(item) for item in history]
                         table.writerow([user, titles, TITLES[target], ids, target, [], ""])
+
+
+def write_openonerec(folder: Path) -> None:
+    """The split is MINIONEREC_SPLIT; the texts of semantic IDs, which nobody reads here, are made up."""
+    rule = {"method": "published", "history": 50, "ratios": [0.8, 0.1, 0.1]}
+    write_text(folder / "dataset.split.json", json.dumps({"name": "tiny", "split": rule}))
+    items: list[dict[str, Any]] = [
+        {
+            "item_id": key,
+            "title": title,
+            "description": "",
+            "brand": "",
+            "categories": CATEGORIES,
+            "price": 1.5,
+        }
+        for key, title in TITLES.items()
+    ]
+    pl.DataFrame(items).write_parquet(folder / "items.parquet")
+    rows: dict[str, list[dict[str, Any]]] = {"train": [], "valid": [], "test": []}
+    for user, sequence in SEQUENCES.items():
+        labels = ["train", *MINIONEREC_SPLIT[user]]
+        times = [1000 * seconds(user, i) for i in range(len(sequence))]
+        known = labels.count("train")
+        about = {"group": f"user:{user}", "order": NUMBER[user]}
+        more = {"timestamps": times[:known], "ratings": [4.5] * known}
+        rows["train"].append(about | {"items": sequence[:known], "split": "train"} | more)
+        for i, split in list(enumerate(labels))[known:]:
+            target = {"items": sequence[:i], "split": split, "target": [sequence[i]]}
+            rows[split].append(about | target | {"timestamps": [times[i]], "ratings": [4.5]})
+    for split, metadata in rows.items():
+        write_conversations(folder / f"{split}.parquet", metadata)
+
+
+def write_conversations(file: Path, metadata: list[Any]) -> None:
+    """Rows of plain text with this metadata; a text as it is, anything else as JSON."""
+    texts = [row if isinstance(row, str) else json.dumps(row) for row in metadata]
+    segments = json.dumps([{"type": "text", "text": "<|sid_begin|><s_a_1><|sid_end|>"}])
+    table = pl.DataFrame({"metadata": texts}, schema={"metadata": pl.String})
+    table.select(
+        (file.stem + pl.int_range(pl.len()).cast(pl.String)).alias("uuid"),
+        pl.lit("tiny").alias("source"),
+        pl.lit(None, pl.String).alias("messages"),
+        pl.lit(segments).alias("segments"),
+        "metadata",
+    ).write_parquet(file)
+
+
+def edit_metadata(name: str, change: Callable[[list[Any]], None]) -> Callable[[Path], None]:
+    """Change the metadata of a file of conversations: a list of the rows' objects."""
+
+    def apply(folder: Path) -> None:
+        found = [json.loads(text) for text in pl.read_parquet(folder / name)["metadata"]]
+        change(found)
+        write_conversations(folder / name, found)
+
+    return apply
+
+
+def edit_parquet(name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        change(pl.read_parquet(folder / name)).write_parquet(folder / name)
+
+    return apply
 
 
 def write_movielens_csv(folder: Path) -> None:
@@ -444,6 +509,123 @@ MINIONEREC = Case(
             without("3"),
         ),
     ),
+)
+OPENONEREC_LEFT = SEQUENCES | {"8": ["2", "1"]}  # without the row that most faults are in
+
+
+def _of_user_8(name: str, kind: str, says: str, **changes: Any) -> Fault:
+    """The request of user 8, its metadata changed; a value of None takes the key out."""
+
+    def change(rows: list[Any]) -> None:
+        (i,) = (i for i, row in enumerate(rows) if row["group"] == "user:8")
+        rows[i] = {key: value for key, value in (rows[i] | changes).items() if value is not None}
+
+    place = "valid.parquet, line 2"
+    return Fault(name, edit_metadata("valid.parquet", change), kind, (place, says), OPENONEREC_LEFT)
+
+
+OPENONEREC = Case(
+    "openonerec",
+    write_openonerec,
+    True,
+    CATEGORIES,
+    (
+        _of_user_8("unknown item", "unknown item", "user '8' has item '99'", target=["99"]),
+        _of_user_8("no group", "broken line", "lacks the key 'group'", group=None),
+        _of_user_8("no order", "broken line", "lacks the key 'order'", order=None),
+        _of_user_8("no target", "broken line", "lacks the key 'target'", target=None),
+        _of_user_8("group of something else", "broken line", "group is 'item:8'", group="item:8"),
+        _of_user_8("order of a text", "broken line", "order is '1'", order="1"),
+        _of_user_8("row of another file", "broken line", "split is 'test'", split="test"),
+        _of_user_8("number in place of an id", "broken line", "items is [2, '1']", items=[2, "1"]),
+        _of_user_8("two targets", "broken line", "target is ['1', '2']", target=["1", "2"]),
+        _of_user_8("half a character", "broken line", "surrogate", target=["\ud800"]),
+        _of_user_8("time too many", "broken line", "timestamps is [1, 2]", timestamps=[1, 2]),
+        _of_user_8("time in words", "broken line", "timestamps has 'soon'", timestamps=["soon"]),
+        _of_user_8("rating in words", "broken line", "ratings has 'good'", ratings=["good"]),
+        _of_user_8("opening of a longer history", "broken line", "as there is 'opening'", opening="valid"),
+        _of_user_8("unknown opening", "broken line", "opening is 'train'", opening="train", items=["2"]),
+        _of_user_8("other history", "broken sequence", "does not continue user '8'", items=["1", "2"]),
+        Fault(
+            "no JSON",
+            edit_metadata("valid.parquet", lambda rows: rows.__setitem__(1, '{"group": ')),
+            "broken line",
+            ("valid.parquet, line 2", "metadata is no JSON"),
+            OPENONEREC_LEFT,
+        ),
+        Fault(
+            "no object",
+            edit_metadata("valid.parquet", lambda rows: rows.__setitem__(1, "[1, 2]")),
+            "broken line",
+            ("valid.parquet, line 2", "metadata holds no JSON object"),
+            OPENONEREC_LEFT,
+        ),
+        Fault(
+            "no metadata",
+            edit_parquet(
+                "valid.parquet",
+                lambda rows: rows.with_columns(
+                    pl.when(pl.int_range(pl.len()) != 1).then("metadata").alias("metadata")
+                ),
+            ),
+            "broken line",
+            ("valid.parquet, line 2", "metadata is no JSON"),
+            OPENONEREC_LEFT,
+        ),
+        Fault(
+            "user twice",
+            edit_metadata("train.parquet", lambda rows: rows.append(rows[0])),
+            "duplicate user",
+            ("train.parquet, line 4", "'7'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "user without items",
+            edit_metadata(
+                "train.parquet",
+                lambda rows: rows.append({"group": "user:1", "order": 3, "split": "train", "items": []}),
+            ),
+            "empty sequence",
+            ("train.parquet, line 4", "'1'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "user without a training row",
+            edit_metadata("valid.parquet", lambda rows: rows.append(rows[0] | {"group": "user:1"})),
+            "broken sequence",
+            ("valid.parquet, line 3", "user '1' has no earlier row"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no title",
+            edit_parquet(
+                "items.parquet",
+                lambda items: items.with_columns(
+                    pl.when(pl.col("item_id") != "3").then("title").alias("title")
+                ),
+            ),
+            "missing title",
+            ("items.parquet, line 3", "'3'"),
+            without("3"),
+        ),
+        Fault(
+            "item twice",
+            edit_parquet("items.parquet", lambda items: pl.concat([items, items[2]])),
+            "duplicate item",
+            ("items.parquet, line 5", "'3'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "item without id",
+            edit_parquet(
+                "items.parquet", lambda items: pl.concat([items, items[2].with_columns(item_id=pl.lit(""))])
+            ),
+            "missing item id",
+            ("items.parquet, line 5",),
+            SEQUENCES,
+        ),
+    ),
+    {"price": 1.5},
 )
 MOVIELENS_CSV = Case(
     "movielens",
@@ -794,6 +976,7 @@ TABLE_LINES = Case(
 )
 CASES = {
     "onerec-think": ONEREC,
+    "openonerec": OPENONEREC,
     "letter": LETTER,
     "minionerec": MINIONEREC,
     "movielens-csv": MOVIELENS_CSV,

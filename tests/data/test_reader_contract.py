@@ -159,7 +159,7 @@ def test_windows_line_ends_and_byte_order_marks_change_nothing(
     case: Case, dataset: Dataset, tmp_path: Path
 ) -> None:
     for path in tmp_path.rglob("*"):
-        if path.is_file() and path.suffix != ".gz":
+        if path.is_file() and path.suffix not in (".gz", ".parquet"):
             path.write_bytes(
                 b"\xef\xbb\xbf" + path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
             )
@@ -261,7 +261,11 @@ def renumber(folder: Path) -> None:
         "dump": lambda text: text.replace("asin': '", "asin': 'x").replace('asin": "', 'asin": "x'),
     }
     for path in folder.rglob("*"):
-        if path.name == "items.jsonl":
+        if path.name == "items.parquet":
+            pl.read_parquet(path).with_columns(pl.format("x{}", c.ITEM_ID).alias(c.ITEM_ID)).write_parquet(
+                path
+            )
+        elif path.name == "items.jsonl":
             write_text(path, read_text(path).replace('"id": "', '"id": "x'))
         elif path.name.startswith("meta_"):
             write_text(path, changes["dump"](read_text(path)))
@@ -290,7 +294,7 @@ def test_a_missing_folder_file_or_format_is_named(tmp_path: Path) -> None:
         read("parquet-of-mine", tmp_path)
     with pytest.raises(DataError, match=r"inter\.json"):
         read("letter", tmp_path)
-    with pytest.raises(DataError, match=r"looked for .*onerec-think.*recbole"):
+    with pytest.raises(DataError, match=r"looked for .*onerec-think.*openonerec.*recbole"):
         detect_format(tmp_path)
 
 

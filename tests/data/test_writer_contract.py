@@ -63,6 +63,11 @@ def index_of(data: Dataset = DATA, form: str = "offset") -> ItemIndex:
     return ItemIndex(data.item_ids, codes, SIZES, form)
 
 
+def export(data: Dataset, folder: Path, form: str) -> list[str]:
+    """With semantic IDs where files consist of them."""
+    return export_dataset(data, folder, form, index=index_of(data) if form == "openonerec" else None)
+
+
 def sequences(data: Dataset) -> dict[str, list[tuple[str, int | None, float | None]]]:
     """User → (item, time, rating), in order."""
     found: dict[str, list[tuple[str, int | None, float | None]]] = {}
@@ -85,12 +90,12 @@ def questions(data: Dataset, split: str) -> list[tuple[str, list[str], str]]:
 
 def test_every_writer_has_its_name() -> None:
     assert all(name == writer.name for name, writer in WRITERS.items())
-    assert set(AS_TABLES) == set(WRITERS) - {"openonerec"}  # whose files are conversations
+    assert set(AS_TABLES) == set(WRITERS)
 
 
 @pytest.mark.parametrize("form", AS_TABLES)
 def test_the_catalogue_comes_back(form: str, tmp_path: Path) -> None:
-    lost = export_dataset(DATA, tmp_path / "made", form)
+    lost = export(DATA, tmp_path / "made", form)
     again = read("auto", tmp_path / "made")
     assert again.notes["read"]["format"] == form
     kept = [column for column in c.ITEM_COLUMNS if column not in lost]
@@ -101,7 +106,7 @@ def test_the_catalogue_comes_back(form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", AS_TABLES)
 def test_the_interactions_come_back(form: str, tmp_path: Path) -> None:
     data = timed()
-    lost = export_dataset(data, tmp_path / "made", form)
+    lost = export(data, tmp_path / "made", form)
     again = sequences(read(form, tmp_path / "made"))
     before = sequences(data)
     if "1 users of one item" in lost:
@@ -120,7 +125,7 @@ def test_the_split_comes_back_or_is_said_to_be_lost(
     form: str, method: str, history: int | None, tmp_path: Path
 ) -> None:
     data = split_by(method, history)
-    lost = " ".join(export_dataset(data, tmp_path / "made", form))
+    lost = " ".join(export(data, tmp_path / "made", form))
     again = read(form, tmp_path / "made")
     if "leave-last-out: name it" in lost:
         again = again.with_split(data.rule)
@@ -142,11 +147,12 @@ def test_the_split_comes_back_or_is_said_to_be_lost(
     assert {user: again.train[i].tolist() for i, user in enumerate(again.train.users)} == trained
 
 
-@pytest.mark.parametrize("form", ["letter", "minionerec", "onerec-think"])
+@pytest.mark.parametrize("form", ["letter", "minionerec", "onerec-think", "openonerec"])
 def test_the_semantic_ids_come_back(form: str, tmp_path: Path) -> None:
     index, root = index_of(), tmp_path / "made"
     assert not [words for words in export_dataset(DATA, root, form, index=index) if "semantic" in words]
     file = {"onerec-think": "made.pretrain.json", "minionerec": "index/made.index.json"}
+    file |= {"openonerec": "pid2sid.parquet"}
     again = import_index(
         read(form, root), root / file.get(form, "made.index.json"), format="offset", sizes=SIZES
     )
@@ -157,10 +163,11 @@ def test_the_semantic_ids_come_back(form: str, tmp_path: Path) -> None:
 def test_it_says_what_is_lost(form: str, tmp_path: Path) -> None:
     wide = timed(replace(DATA, items=DATA.items.with_columns(pl.Series(c.PRICE, [1.5, None, 2.0, 3.0]))))
     lost = export_dataset(wide, tmp_path / "full", form, index=index_of())
-    assert (c.PRICE in lost) == (form != "recbole")
-    assert ("times" in lost) == (form != "recbole") == ("ratings" in lost)
+    wide_enough = form in ("recbole", "openonerec")
+    assert (c.PRICE in lost) == (not wide_enough)
+    assert ("times" in lost) == (not wide_enough) == ("ratings" in lost)
     assert ("semantic IDs" in lost) == (form == "recbole")
-    assert ("brand" in lost) == (form in ("onerec-think", "openonerec"))
+    assert ("brand" in lost) == (form == "onerec-think")
 
 
 def test_recbole_s_files_hold_tags_and_numbers(tmp_path: Path) -> None:
@@ -215,6 +222,39 @@ def test_openonerec_s_conversations_hold_sequences_and_split(method: str, tmp_pa
     assert json.loads((tmp_path / "made" / "made.json").read_text()) == ["train.parquet"]
 
 
+@pytest.mark.parametrize("history", [50, 2, None])
+@pytest.mark.parametrize("method", METHODS)
+def test_openonerec_s_files_are_read_as_the_same_dataset(
+    method: str, history: int | None, tmp_path: Path
+) -> None:
+    tags = pl.Series(c.TAGS, [["a b", "it's"], [], ["c"], []])
+    data = split_by(method, history)
+    data = replace(data, items=data.items.with_columns(tags, pl.Series("stock", [1, None, 3, 4])))
+    assert not export(data, tmp_path / "made", "openonerec")
+    again = read("auto", tmp_path / "made")
+    assert again.items.equals(data.items)
+    assert again.interactions.equals(data.interactions)
+    assert (again.name, again.rule) == (data.name, data.rule)
+
+
+def test_openonerec_s_files_hold_users_without_training(tmp_path: Path) -> None:
+    labels = ["valid", "test", "test", "test", "test", "test", "test"]
+    labels += ["train", "train", "valid", "valid", "test", "train"]
+    data = split_by("published", 2)
+    data = replace(data, interactions=data.interactions.with_columns(pl.Series(c.SPLIT, labels)))
+    assert not export(data, tmp_path / "made", "openonerec")
+    again = read("openonerec", tmp_path / "made")
+    assert again.interactions.equals(data.interactions)
+    assert questions(again, "test") == questions(data, "test")
+    labels[-1] = "test"
+    held = replace(data, interactions=data.interactions.with_columns(pl.Series(c.SPLIT, labels)))
+    assert export(held, tmp_path / "held", "openonerec") == ["1 users of one item that is not of training"]
+    left = held.interactions.filter(pl.col(c.USER_ID) != "lone")
+    assert read("openonerec", tmp_path / "held").interactions.equals(left)
+    other = held.with_split(SplitRule())
+    assert export(other, tmp_path / "other", "openonerec") == ["the source's own split"]
+
+
 def test_what_can_t_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="csv-of-mine"):
         export_dataset(DATA, tmp_path / "made", "csv-of-mine")
@@ -232,7 +272,7 @@ def test_what_can_t_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def _written(data: Dataset, folder: Path, form: str) -> Dataset:
-    export_dataset(data, folder, form)
+    export(data, folder, form)
     return read(form, folder)
 
 
@@ -250,6 +290,29 @@ def test_any_texts_come_back(
         again = _written(data, tmp_path_factory.mktemp("texts") / "made", form).items
         for column in (c.TITLE, c.DESCRIPTION, c.CATEGORIES):
             assert again[column].to_list() == data.items[column].to_list(), form
+
+
+events_of_users = st.lists(
+    st.lists(st.tuples(st.sampled_from(c.SPLITS), st.integers(0, 3)), min_size=2, max_size=6),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(users=events_of_users, history=st.sampled_from([1, 2, None]))
+def test_any_published_split_comes_back_from_openonerec_s_files(
+    users: list[list[tuple[str, int]]], history: int | None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    histories = {f"u {i}": [row for _, row in events] for i, events in enumerate(users)}
+    labels = [
+        label for events in users for label in sorted((label for label, _ in events), key=c.SPLITS.index)
+    ]
+    data = make_dataset(TITLES, histories, ids=ITEMS)
+    data = replace(data, interactions=data.interactions.with_columns(pl.Series(c.SPLIT, labels)))
+    data = data.with_split(SplitRule("published", history))
+    assert not export(data, folder := tmp_path_factory.mktemp("split") / "made", "openonerec")
+    assert read("openonerec", folder).interactions.equals(data.interactions)
 
 
 @pytest.mark.parametrize("form", sorted(set(AS_TABLES) - {"minionerec"}))

@@ -7,14 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import MistralConfig, MistralForCausalLM
 
 from itemic.decode import BeamSearch
-from itemic.errors import ConfigError, ConstraintError, ModelError
+from itemic.errors import ConfigError, ConstraintError
 from itemic.forest.rows import TokenRows
 from itemic.sid.trie import Trie
 from tests.decode.reference import generate, score_all
-from tests.forest.reference import FAMILIES, SHAPE, tiny
+from tests.forest.reference import FAMILIES, SPECIAL, special, tiny
 
 BEGIN, END = 4, 5
 
@@ -42,6 +41,57 @@ def test_same_items_and_scores_as_generate(family: str) -> None:
         sequences, wanted = generate(lm, prompt, rows, 12)
         assert [rows[item] for item in items[request]] == sequences
         np.testing.assert_allclose(scores[request], wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_windows_caps_and_sinks_hold_for_every_beam(name: str) -> None:
+    """Prompts shorter and longer than the windows; a template that begins before the window and ends in it or not."""
+    lm, rows, prompts = special(name).eval(), catalogue(), some_prompts((3, 7, 150, 20, 1, 14))
+    trie = Trie.build(TokenRows.of(rows))
+    wanted = [generate(lm, prompt, rows, 12) for prompt in prompts]
+    for template in (None, [1, 2, 3, 1, 2], [1, 2]):
+        search = BeamSearch(lm, trie, beams=12, skip_forced=False, template=template)
+        items, scores = search.rank(TokenRows.of(prompts), k=12)
+        for found, score, (sequences, theirs) in zip(items, scores, wanted, strict=True):
+            assert [rows[item] for item in found] == sequences
+            np.testing.assert_allclose(score, theirs, atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([name for name, (_, options) in SPECIAL.items() if "sliding_window" in options]),
+    st.integers(1, 20),
+    st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    st.integers(0, 12),
+    st.sampled_from(["vocab", "level", "legal"]),
+)
+def test_any_window_and_template(
+    name: str, window: int, lengths: list[int], shared: int, normalize: str
+) -> None:
+    lm, rows = (
+        special(name, sliding_window=window, num_hidden_layers=2, layer_types=None).eval(),
+        catalogue(12),
+    )
+    prompts = [[1] * shared + prompt[5:] for prompt in some_prompts(tuple(lengths))]
+    search = BeamSearch(
+        lm, Trie.build(TokenRows.of(rows)), beams=20, normalize=normalize, template=[1] * shared
+    )
+    items, scores = search.rank(TokenRows.of(prompts), k=len(rows))
+    for request, prompt in enumerate(prompts):
+        wanted = np.array(score_all(lm, prompt, rows, normalize, True))
+        np.testing.assert_allclose(scores[request], wanted[items[request]], atol=1e-4)
+
+
+def test_strips_and_explicit_scores_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("caps", "sinks"):
+        lm, rows, prompts = special(name).eval(), catalogue(), TokenRows.of(some_prompts())
+        whole = BeamSearch(lm, Trie.build(TokenRows.of(rows)), beams=12).rank(prompts, k=12)
+        with monkeypatch.context() as patch:
+            patch.setattr("itemic.decode.attention.STRIP", 8)
+            patch.setattr("itemic.decode.attention.fused", lambda *_: False)
+            found = BeamSearch(lm, Trie.build(TokenRows.of(rows)), beams=12).rank(prompts, k=12)
+        assert (found[0] == whole[0]).all()
+        np.testing.assert_allclose(found[1], whole[1], atol=1e-4)
 
 
 @settings(max_examples=40, deadline=None)
@@ -196,9 +246,6 @@ def test_constraints_that_cannot_be_met_are_errors() -> None:
         BeamSearch(lm, Trie.build(TokenRows.of([[6, 50]])))
     with pytest.raises(ConfigError, match="normalize"):
         BeamSearch(lm, trie, normalize="softmax")
-    window = MistralForCausalLM(MistralConfig(**(SHAPE | {"sliding_window": 4})))
-    with pytest.raises(ModelError, match="sliding window"):
-        BeamSearch(window, trie)
 
 
 def test_an_excluded_item_that_begins_another_takes_no_place() -> None:

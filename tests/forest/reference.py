@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from transformers import (
+    CONFIG_MAPPING,
     GemmaConfig,
     GemmaForCausalLM,
     LlamaConfig,
@@ -17,6 +18,7 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 SHAPE = {
     "vocab_size": 50,
@@ -36,11 +38,51 @@ FAMILIES = {
 }
 
 
+WINDOW = 9
+MIXED = {
+    "sliding_window": WINDOW,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
+LATENT = {"num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "v_head_dim": 8}
+LATENT |= {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "head_dim": 8, "first_k_dense_replace": 3}
+# decoders whose attention or head is more than Llama's, with what of it there is
+SPECIAL: dict[str, tuple[str, dict[str, object]]] = {
+    "mistral": ("mistral", {"sliding_window": WINDOW}),
+    "mixed windows": ("gemma3_text", MIXED),
+    "caps": (
+        "gemma2",
+        MIXED | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 16},
+    ),
+    "sinks": ("gpt_oss", MIXED | {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "scaled logits": ("granite", {"logits_scaling": 3.0, "embedding_multiplier": 2.0}),
+    "parallel blocks": ("cohere2", MIXED | {"logit_scale": 0.3}),
+    "kept keywords": ("stablelm", {"head_dim": None, "use_parallel_residual": True}),
+    "latent heads": ("deepseek_v3", LATENT),
+    "fused projections": ("gpt_neox", {"head_dim": None, "hidden_dropout": 0.0}),
+}
+
+
 def tiny(family: str, **overrides: object) -> PreTrainedModel:
     """A small random model of a family, the same every time."""
     torch.manual_seed(0)
     config, model = FAMILIES[family]
     return model(config(**(SHAPE | overrides)))
+
+
+def special(name: str, **overrides: object) -> PreTrainedModel:
+    """A small random model of :data:`SPECIAL`; also what starts at 0 or 1 is random."""
+    torch.manual_seed(0)
+    kind, options = SPECIAL[name]
+    shape = SHAPE | {"num_hidden_layers": 3, "initializer_range": 0.15, "attention_dropout": 0.0}
+    shape |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | options | overrides
+    config = CONFIG_MAPPING[kind](**{key: value for key, value in shape.items() if value is not None})
+    config._experts_implementation = "eager"  # the other ways know no float64
+    lm: PreTrainedModel = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+    with torch.no_grad():
+        for weight in lm.parameters():
+            if weight.dim() == 1:
+                weight.add_(torch.randn_like(weight) * 0.3)
+    return lm
 
 
 @dataclass

@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from itemic.errors import ModelError
 from itemic.forest import TokenForest, TokenRows, build_forest
 from itemic.forest import layout as layouts
 from itemic.forest.attention import forest_attention
-from itemic.forest.layout import Part, attention_parts
+from itemic.forest.layout import ForestLayout, Part, attention_parts
 from itemic.forest.run import forest_hidden, forest_loss
 from itemic.train.engine import _switch
 from tests.forest.reference import gradients, tiny
@@ -18,6 +19,7 @@ from tests.forest.reference import gradients, tiny
 def seen_by(parts: list[Part], tokens: int) -> np.ndarray:
     """How often each query (row) sees each key (column) in all parts together, and whether `first` is true of them."""
     count = np.zeros((tokens, tokens), int)
+    met = np.zeros(tokens, bool)  # who was among the queries of a part before
     for part in parts:
         queries, keys = (
             np.arange(where.start, where.stop)[None] if isinstance(where, slice) else where.numpy()
@@ -34,16 +36,30 @@ def seen_by(parts: list[Part], tokens: int) -> np.ndarray:
         if part.places is not None:
             assert np.flatnonzero(real).tolist() == part.places[0].tolist()
             assert queries.flatten()[real].tolist() == part.places[1].tolist()
-        earlier = count[queries.flatten()[real]].any(1)
-        assert not earlier.any() if part.first else earlier.all()
+        own = queries.flatten()[real]
+        assert not met[own].any() if part.first else met[own].all()
+        met[own] = True
+        blind = [] if part.blind is None else part.blind.tolist()
+        assert blind == np.flatnonzero(~sees.any(-1)).tolist()
         n, q, k = np.nonzero(sees & real.reshape(queries.shape)[:, :, None])
         np.add.at(count, (queries[n, q], keys[n, k]), 1)
     return count
 
 
-def check(forest: TokenForest) -> None:
-    parts = attention_parts(forest, torch.device("cpu"), torch.float32)
-    assert (seen_by(parts, len(forest)) == forest.dense_mask()).all()
+def check(forest: TokenForest, window: int | None = None) -> None:
+    parts = attention_parts(forest, torch.device("cpu"), torch.float32, window)
+    assert (seen_by(parts, len(forest)) == forest.dense_mask(window)).all()
+
+
+def chain_mask(forest: TokenForest, window: int) -> np.ndarray:
+    """By walking up from each token, one parent at a time."""
+    sees = np.zeros((len(forest), len(forest)), bool)
+    for query in range(len(forest)):
+        key, left = query, window
+        while key >= 0 and left:
+            sees[query, key] = True
+            key, left = int(forest.parent[key]), left - 1
+    return sees
 
 
 @settings(max_examples=200, deadline=None)
@@ -52,14 +68,22 @@ def check(forest: TokenForest) -> None:
     st.sampled_from([(2,), (1, 3), (4, 8)]),
     st.sampled_from([0.0, 0.25, 0.9]),
     st.sampled_from([1, 3]),
+    st.sampled_from([None, 1, 2, 3, 7, 50]),
 )
 def test_parts_of_any_forest_are_what_its_rule_says(
-    rows: list[list[int]], widths: tuple[int, ...], little: float, step: int
+    rows: list[list[int]], widths: tuple[int, ...], little: float, step: int, window: int | None
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("WIDTHS", widths), ("LITTLE", little), ("STEP", step)):
+        for name, value in (("WIDTHS", widths), ("LITTLE", little), ("STEP", step), ("STRIP", 2 + step)):
             patch.setattr(layouts, name, value)
-        check(build_forest(TokenRows.of(rows)))
+        check(build_forest(TokenRows.of(rows)), window)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2), max_size=9), max_size=9), st.integers(1, 10))
+def test_a_window_is_a_token_and_those_right_above_it(rows: list[list[int]], window: int) -> None:
+    forest = build_forest(TokenRows.of(rows))
+    assert (forest.dense_mask(window) == chain_mask(forest, window)).all()
 
 
 def in_order_of_tokens(rows: list[list[int]]) -> TokenForest:
@@ -101,18 +125,41 @@ def users(count: int, items: int, answer: int, prompt: int = 40, seed: int = 0) 
 
 @pytest.mark.parametrize(("count", "items", "answer"), [(1, 60, 12), (8, 40, 12), (60, 4, 3), (3, 30, 80)])
 def test_parts_at_their_real_sizes(count: int, items: int, answer: int) -> None:
-    check(users(count, items, answer).padded(128))
+    forest = users(count, items, answer).padded(128)
+    for window in (None, 8, 100, 200, 10_000):
+        check(forest, window)
+
+
+def test_a_window_longer_than_every_row_costs_nothing() -> None:
+    forest = users(3, 30, 5)
+    deepest = int(forest.position.max())
+    device = torch.device("cpu")
+    layout = ForestLayout.of(forest, device, torch.float32, "sdpa", [None, deepest + 1, deepest])
+    assert layout.view(deepest + 1) is layout.view(None)
+    assert layout.view(deepest) is not layout.view(None)
+    with pytest.raises(ModelError, match=r"window of 5 .* it has no window"):
+        layout.view(5)
+
+
+def pairs(forest: TokenForest, window: int | None = None) -> int:
+    """How many scores its parts compute."""
+    found = 0
+    for part in attention_parts(forest, torch.device("cpu"), torch.float32, window):
+        sizes = [
+            (1, w.stop - w.start) if isinstance(w, slice) else w.shape for w in (part.queries, part.keys)
+        ]
+        found += sizes[0][0] * sizes[0][1] * sizes[1][1]
+    return found
 
 
 def test_a_long_history_costs_less_than_all_pairs() -> None:
     forest = users(1, 60, 12)
-    pairs = 0
-    for part in attention_parts(forest, torch.device("cpu"), torch.float32):
-        sizes = [
-            (1, w.stop - w.start) if isinstance(w, slice) else w.shape for w in (part.queries, part.keys)
-        ]
-        pairs += sizes[0][0] * sizes[0][1] * sizes[1][1]
-    assert forest.dense_mask().sum() <= pairs < len(forest) ** 2 / 2
+    assert forest.dense_mask().sum() <= pairs(forest) < len(forest) ** 2 / 2
+
+
+def test_a_window_spares_what_it_hides() -> None:
+    forest = users(2, 400, 12)
+    assert forest.dense_mask(128).sum() <= pairs(forest, 128) < pairs(forest) / 4
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma", "llama"])

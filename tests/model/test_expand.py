@@ -14,8 +14,6 @@ from transformers import (
     BertLMHeadModel,
     MambaConfig,
     MambaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
@@ -239,10 +237,6 @@ OTHERS: dict[str, tuple[Any, str]] = {
             T5Config(d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=300)
         ),
         "encoder-decoder",
-    ),
-    "sliding": (
-        lambda: MistralForCausalLM(MistralConfig(**TINY, num_key_value_heads=2, sliding_window=8)),
-        "mistral model",
     ),
     "recurrent": (
         lambda: MambaForCausalLM(

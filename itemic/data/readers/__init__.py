@@ -16,6 +16,7 @@ from itemic.data.readers import (
     minionerec,
     movielens,
     onerec_think,
+    openonerec,
     recbole,
     table,
 )
@@ -28,6 +29,7 @@ from itemic.errors import ConfigError, DataError
 
 READERS: dict[str, Reader] = {
     "onerec-think": onerec_think.READER,
+    "openonerec": openonerec.READER,
     "letter": letter.READER,
     "minionerec": minionerec.READER,
     "movielens": movielens.READER,

@@ -74,10 +74,26 @@ def tidy_items(
         found, told = _items(frame, columns, reading)
     except DataError as error:
         raise DataError(f"{where}: {error.message}", error.remedy) from error
-    found = _unique(found, rows, files)
+    return unique_items(found, files, rows, told)
+
+
+def unique_items(items: pl.DataFrame, files: list[str], rows: BadRows, told: Iterable[str] = ()) -> TidyItems:
+    """A catalogue of items as they stand.
+
+    Args:
+        items: columns ``schema.ITEM_COLUMNS`` and further ones; ids may be null, texts not. ``LINE`` and ``FILE`` say
+            where each one stands.
+        files: the names that ``FILE`` counts.
+        rows: what to do with items without an id, or with one that was there before.
+        told: what was told from the values, in words.
+
+    Raises:
+        DataError: an item is bad (policy error).
+    """
+    found = _unique(items, rows, files)
     silent = found.filter(pl.col(c.TITLE) == "").head(1)
     first = f"{_place(silent, files)}: item {silent[c.ITEM_ID][0]!r}" if len(silent) else ""
-    return TidyItems(where, found.drop(LINE, FILE), first, tuple(told))
+    return TidyItems(" and ".join(files), found.drop(LINE, FILE), first, tuple(told))
 
 
 def _put_together(parts: Iterable[tuple[str, Batch]]) -> tuple[pl.DataFrame, list[str]]:
