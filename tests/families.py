@@ -30,6 +30,7 @@ SHAPE: dict[str, Any] = {
 HEADS = {"head_dim": 8}
 MIXED = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+ROUTED = {"num_local_experts": 4, "num_experts_per_tok": 2}
 LATENT = {  # keys and values from a few shared numbers
     "num_key_value_heads": 4,
     "q_lora_rank": 16,
@@ -144,7 +145,7 @@ FAMILIES = (
     Family(
         "Ministral 3",
         "ministral3",
-        "mistralai/Ministral-3-3B-Instruct-2512",
+        "mistralai/Ministral-3-3B-Instruct-2512 (text part)",
         "full, scaled queries",
         HEADS
         | {
@@ -182,8 +183,39 @@ FAMILIES = (
         "window, full",
         HEADS | MIXED | {"query_pre_attn_scalar": 12},
     ),
+    Family(
+        "Gemma 4",
+        "gemma4_text",
+        "google/gemma-4-31B (text part)",
+        "window, full with other heads; capped logits",
+        HEADS
+        | MIXED
+        | {
+            "hidden_size_per_layer_input": 0,
+            "vocab_size_per_layer_input": 8,
+            "global_head_dim": 16,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
     Family("Phi-3", "phi3", "microsoft/Phi-3-mini-4k-instruct", "window", {"sliding_window": WINDOW}),
     Family("Phi-4", "phi3", "microsoft/phi-4"),
+    Family(
+        "Phi-4-mini",
+        "phi3",
+        "microsoft/Phi-4-mini-instruct",
+        "full, two sets of frequencies",
+        {
+            "partial_rotary_factor": 0.75,
+            "original_max_position_embeddings": 128,
+            "max_position_embeddings": 512,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                **THETA,
+                "short_factor": [1.0, 1.2, 1.5],
+                "long_factor": [1.0, 4.0, 8.0],
+            },
+        },
+    ),
     Family("Phi", "phi", "microsoft/phi-2", keys={"partial_rotary_factor": 0.5}),
     Family(
         "SmolLM3",
@@ -385,6 +417,30 @@ FAMILIES = (
         "full, experts",
         {"moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1, "moe_intermediate_size": 24},
     ),
+    Family(
+        "MiniMax-M2",
+        "minimax_m2",
+        "MiniMaxAI/MiniMax-M2",
+        "full, experts",
+        HEADS | ROUTED | {"rotary_dim": 4},
+    ),
+    Family("MiniCPM3", "minicpm3", "openbmb/MiniCPM3-4B", "full, latent", LATENT),
+    Family("NanoChat", "nanochat", "karpathy/nanochat-d32", "full, capped logits", HEADS),
+    Family("CWM", "cwm", "facebook/cwm", "window, full", HEADS | MIXED),
+    Family(
+        "VaultGemma",
+        "vaultgemma",
+        "google/vaultgemma-1b",
+        "window, full; caps",
+        HEADS | MIXED | {"query_pre_attn_scalar": 12, "attn_logit_softcapping": 2.0},
+    ),
+    Family(
+        "Hunyuan-MoE",
+        "hunyuan_v1_moe",
+        "tencent/Hunyuan-A13B-Instruct",
+        "full, experts",
+        HEADS | {"num_experts": 4, "moe_topk": 2, "moe_intermediate_size": 24},
+    ),
     Family("Hunyuan", "hunyuan_v1_dense", "tencent/Hunyuan-0.5B-Pretrain", keys=HEADS),
     Family(
         "Apertus",
@@ -407,7 +463,7 @@ FAMILIES = (
     Family(
         "Llama 4",
         "llama4_text",
-        "meta-llama/Llama-4-Scout-17B-16E",
+        "meta-llama/Llama-4-Scout-17B-16E (text part)",
         "chunks, full; experts",
         HEADS
         | {
@@ -419,6 +475,27 @@ FAMILIES = (
         },
         refused="chunk",
     ),
+    Family(
+        "Gemma 3n",
+        "gemma3n_text",
+        "google/gemma-3n-E2B (text part)",
+        "window, full; a table for each layer",
+        HEADS
+        | {
+            "num_hidden_layers": 4,
+            "sliding_window": WINDOW,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "num_kv_shared_layers": 2,
+            "hidden_size_per_layer_input": 4,
+            "vocab_size_per_layer_input": 64,
+            "intermediate_size": [48] * 4,
+            "activation_sparsity_pattern": [0.0] * 4,
+            "laurel_rank": 4,
+        },
+        refused="second table",
+    ),
+    Family("Phi-3.5-MoE", "phimoe", "microsoft/Phi-3.5-MoE-instruct", keys=ROUTED, refused="at random"),
+    Family("DiffLlama", "diffllama", "kajuma/DiffLlama-0.3B-handcut", refused="twice in each layer"),
     Family("Mamba", "mamba", "state-spaces/mamba-130m-hf", "recurrent", {"state_size": 4}, refused="state"),
     Family(
         "LFM2",

@@ -158,6 +158,7 @@ class Proof:
     def training_by_lora(self) -> None:
         lm, tokens = self.own().lm, range(*self.model.new_token_range)
         stage = Stage(train="lora", lora_rank=RANK)
+        torch.manual_seed(0)
         with learning(lm, stage, tokens) as learns:
             random = torch.Generator().manual_seed(1)
             for weight in learns.named.values():  # half of an adapter is zero at first

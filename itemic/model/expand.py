@@ -26,8 +26,13 @@ from itemic.sid.text import item_texts
 
 # what nobody reads in their configurations: they have no other attention than a causal one
 ALWAYS_DECODERS = ("gpt_neox", "gpt_neox_japanese")
+# what no trial of a forest would find out
+UNFIT = {
+    "phimoe": "draws its experts at random while it trains",
+    "diffllama": "attends twice in each layer, which the beam search keeps the keys of only once",
+}
 INITS = ("moments", "text", "mean")
-KINDS = "Use a text-only decoder with full attention in every layer, such as Qwen3, Qwen2, Llama or Gemma."
+KINDS = "Use a text-only decoder, such as Qwen3, Llama, Mistral or Gemma; docs/families.md has more."
 
 
 def expand(
@@ -121,6 +126,13 @@ def check_kind(config: Any) -> None:
         raise ModelError(f"a {kind} model is not a causal language model", KINDS)
     if names and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         raise ModelError(f"the folder holds a {', '.join(names)}, not a causal language model", KINDS)
+    if getattr(config, "hidden_size_per_layer_input", None):
+        raise ModelError(
+            f"a {kind} model looks each token up in a second table for its layers, which new tokens have no rows of",
+            KINDS,
+        )
+    if kind in UNFIT:
+        raise ModelError(f"a {kind} model {UNFIT[kind]}", KINDS)
     check_config(config)
 
 

@@ -74,7 +74,7 @@ class ModelFlops:
             by_token=sum(_flops(module, share) for module in others),
             by_parent=sum(_flops(module, share) for module in short),
             by_target=_flops(head, share),
-            by_pair=6.0 * _channels(config) * config.num_attention_heads * config.num_hidden_layers,
+            by_pair=6.0 * sum(_channels(layer) for layer in _by_layer(config)),
         )
 
     def __call__(self, tokens: int, parents: int, targets: int, pairs: int) -> float:
@@ -87,12 +87,20 @@ class ModelFlops:
         )
 
 
+def _by_layer(config: Any) -> list[Any]:
+    """The configuration of each layer; in some families their heads differ."""
+    own = getattr(config, "per_layer_config", None)
+    count = config.num_hidden_layers
+    return [config] * count if own is None else [own[number] for number in range(count)]
+
+
 def _channels(config: Any) -> int:
-    """Channels of a head's query and of its value together."""
-    plain = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    """Channels of a layer's queries and of its values together, over all heads."""
+    heads = config.num_attention_heads
+    plain = getattr(config, "head_dim", None) or config.hidden_size // heads
     rope, rest = getattr(config, "qk_rope_head_dim", None), getattr(config, "qk_nope_head_dim", None)
     query = plain if rope is None or rest is None else rope + rest
-    return int(query + (getattr(config, "v_head_dim", None) or plain))
+    return int(heads * (query + (getattr(config, "v_head_dim", None) or plain)))
 
 
 def _share_of_experts(config: Any) -> float:

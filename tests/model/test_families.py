@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -76,7 +77,10 @@ class Found:
         """The family's row of the page."""
         family = self.family
         if self.refusal is not None:
-            return _row(family.name, family.models, str(self.refusal).partition("\n")[0])
+            reason = re.sub(
+                r" \(\w+Error: .*", "", str(self.refusal).partition("\n")[0]
+            )  # as transformers puts it today
+            return _row(family.name, family.models, reason)
         kept = ["exact" if self.breach(promise) is None else "**not exact**" for promise in PROMISES]
         return _row(family.name, family.models, family.layers, *kept)
 
