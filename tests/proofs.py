@@ -138,7 +138,7 @@ class Proof:
         ours = float(found.detach())
         assert abs(ours - loss) < 1e-5, f"loss {ours:.6f}, row by row {loss:.6f}"
         same(gradients(lm), wanted, "gradients")
-        self._learns("all")
+        self.trained  # noqa: B018
 
     def training_by_embeddings(self) -> None:
         lm, tokens = self.own().lm, range(*self.model.new_token_range)
@@ -152,7 +152,7 @@ class Proof:
             found = {name: weight.grad for name, weight in learns.named.items()}
         same(found, {name: whole[name][part] for name in found}, "gradients of the rows")
         assert ("output_rows" in found) == (head(lm) is not embeddings(lm))
-        trained = self._learns("embeddings")
+        trained = self._trained("embeddings")
         self._only_rows_changed(trained, set())
 
     def training_by_lora(self) -> None:
@@ -176,7 +176,7 @@ class Proof:
             same(ours, theirs, "gradients of adapters")
             places = {name.partition(".lora_")[0].partition(".base_layer")[0] for name in adapters}
         assert places
-        trained = self._learns("lora", self.folder / "lora")
+        trained = self._trained("lora", self.folder / "lora")
         self._only_rows_changed(trained, {f"{place}.weight" for place in places})
         self._peft_reads(trained)
 
@@ -191,11 +191,10 @@ class Proof:
                 chosen = [rows[item] for item in found]
                 assert chosen == sequences, "other items than generate"
                 near(score, wanted, "scores by generate")
-                near(score, np.array(score_all(lm, prompt, rows, "vocab", False))[found], "scores in full")
+                near(score, score_all(lm, prompt, chosen, "vocab", False), "scores in full")
 
     def saved_and_loaded(self) -> None:
-        model = self.own()
-        train(model, conversations(), stage=Stage(train="all", **STEPS))
+        model = self.trained
         model.save(self.folder / "saved")
         again = plain(self.folder / "saved")
         assert torch.equal(self._logits(again), self._logits(model.lm)), "other logits"
@@ -214,17 +213,20 @@ class Proof:
             loss, found = row_by_row(lm, [self.rows[i].tolist() for i in range(len(self.rows))], each)
         return float(loss), found
 
-    def _learns(self, way: str, output: Path | None = None) -> Model:
+    @cached_property
+    def trained(self) -> Model:
+        """After a few steps of all weights, most of each layer computed twice."""
+        return self._trained("all", gradient_checkpointing=True)
+
+    def _loss(self, lm: PreTrainedModel) -> float:
+        with torch.no_grad():
+            return self._by_rows(lm)[0]
+
+    def _trained(self, way: str, output: Path | None = None, **keys: Any) -> Model:
         """A few steps by the public way, after which the plain model's loss is lower."""
         model = self.own()
-        keys: dict[str, Any] = (
-            {"lora_rank": RANK} if way == "lora" else {"gradient_checkpointing": way == "all"}
-        )
-        with torch.no_grad():
-            before = self._by_rows(model.lm)[0]
-        train(model, conversations(), stage=Stage(train=way, **keys, **STEPS), output=output)
-        with torch.no_grad():
-            after = self._by_rows(model.lm)[0]
+        train(model, conversations(), stage=Stage(train=way, lora_rank=RANK, **keys, **STEPS), output=output)
+        before, after = self._loss(self.model.lm), self._loss(model.lm)
         assert after < before - 0.01, f"loss {before:.4f} → {after:.4f}"
         return model
 

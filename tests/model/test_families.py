@@ -109,20 +109,17 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("promise", PROMISES)
-def test_a_promise_is_kept(found: Found, promise: str) -> None:
+def test_a_family_keeps_its_promises_or_is_refused_for_its_true_reason(found: Found) -> None:
     if found.family.refused:
-        pytest.skip("refused")
-    if (error := found.refusal or found.breach(promise)) is not None:
-        raise error
-
-
-def test_a_family_is_refused_for_its_true_reason(found: Found) -> None:
-    if not found.family.refused:
-        pytest.skip("not refused")
-    assert isinstance(found.refusal, ModelError)
-    assert found.refusal.remedy
-    assert found.family.refused in found.refusal.message
+        assert isinstance(found.refusal, ModelError)
+        assert found.refusal.remedy
+        assert found.family.refused in found.refusal.message
+        return
+    if found.refusal is not None:
+        raise found.refusal
+    broken = [error for promise in PROMISES if (error := found.breach(promise)) is not None]
+    if broken:
+        raise ExceptionGroup(f"{found.family.name} is not exact", broken)
 
 
 def test_the_page_says_what_was_found(found: Found) -> None:
