@@ -121,6 +121,11 @@ class Proof:
         assert rows.weights is not None
         return TokenRows(rows.tokens, rows.offsets, rows.weights / rows.weights.sum())
 
+    @cached_property
+    def plainly(self) -> tuple[float, dict[str, Tensor]]:
+        """Loss and gradients of the base, its rows one by one through plain transformers."""
+        return self._by_rows(self.own().lm)
+
     def own(self) -> Model:
         """A copy to change."""
         return Model(copy.deepcopy(self.model.lm), self.model.tokenizer, self.model.index)
@@ -128,10 +133,8 @@ class Proof:
     # --------------------------------------------------------------- promises
 
     def training_by_all(self) -> None:
-        lm = self.own().lm
-        loss, wanted = self._by_rows(lm)
-        lm.zero_grad()
-        lm.train()
+        lm = self.own().lm.train()
+        loss, wanted = self.plainly
         with without_own_dropout(lm), forest_attention(lm):
             found = forest_loss(lm, build_forest(self.rows)).total
             found.backward()  # type: ignore[no-untyped-call]
@@ -142,11 +145,10 @@ class Proof:
 
     def training_by_embeddings(self) -> None:
         lm, tokens = self.own().lm, range(*self.model.new_token_range)
-        _, wanted = self._by_rows(lm)
+        _, wanted = self.plainly
         names = {id(weight): name for name, weight in lm.named_parameters()}
         part = slice(tokens.start, tokens.stop)
         whole = {"input_rows": wanted[names[id(embeddings(lm))]], "output_rows": wanted[names[id(head(lm))]]}
-        lm.zero_grad()
         with learning(lm, Stage(train="embeddings"), tokens) as learns, forest_attention(lm):
             forest_loss(lm, build_forest(self.rows), new_rows=learns.new_rows).total.backward()  # type: ignore[no-untyped-call]
             found = {name: weight.grad for name, weight in learns.named.items()}
@@ -163,7 +165,7 @@ class Proof:
             random = torch.Generator().manual_seed(1)
             for weight in learns.named.values():  # half of an adapter is zero at first
                 if weight.requires_grad and not weight.any():
-                    weight.data += 0.1 * torch.randn(weight.shape, generator=random)
+                    weight.data += 0.02 * torch.randn(weight.shape, generator=random)
             _, wanted = self._by_rows(lm)
             lm.zero_grad()
             for weight in learns.named.values():
@@ -218,15 +220,12 @@ class Proof:
         """After a few steps of all weights, most of each layer computed twice."""
         return self._trained("all", gradient_checkpointing=True)
 
-    def _loss(self, lm: PreTrainedModel) -> float:
-        with torch.no_grad():
-            return self._by_rows(lm)[0]
-
     def _trained(self, way: str, output: Path | None = None, **keys: Any) -> Model:
         """A few steps by the public way, after which the plain model's loss is lower."""
         model = self.own()
         train(model, conversations(), stage=Stage(train=way, lora_rank=RANK, **keys, **STEPS), output=output)
-        before, after = self._loss(self.model.lm), self._loss(model.lm)
+        with torch.no_grad():
+            before, after = self.plainly[0], self._by_rows(model.lm)[0]
         assert after < before - 0.01, f"loss {before:.4f} → {after:.4f}"
         return model
 
