@@ -5,11 +5,14 @@ through the same Qwen3 in float32. The padded side gets its best setting: rows s
 padded, SDPA, and the head applied to supervised tokens only, as ours does. Tokens are counted over all rows; time is
 measured on a sample of users and holds per epoch, as both sides do the same work for every user.
 
+The same again with a sliding window in every layer, on both sides: there its speed-up is to be near that without.
+
     python benchmarks/forest.py [--quick] [--json FILE]
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +32,7 @@ from itemic.sid.published import import_index
 from itemic.tasks import prompt_words
 from itemic.train.rows import training_rows
 
+WINDOW = 64  # tokens of a sliding window; half of the rows are longer
 BLOCK = 4096  # tokens computed at once, on both sides
 
 
@@ -154,6 +158,25 @@ def compare(name: str, model: Model, rows: TokenRows, groups: np.ndarray[Any, An
     ]
 
 
+def with_window(model: Model) -> Model:
+    """The same weights, every layer with a window of :data:`WINDOW` tokens."""
+    config = copy.deepcopy(model.lm.config)
+    config.use_sliding_window, config.sliding_window = True, WINDOW
+    config.layer_types = ["sliding_attention"] * config.num_hidden_layers
+    lm = type(model.lm)(config)
+    lm.load_state_dict(model.lm.state_dict())
+    return Model(lm, model.tokenizer, model.index)
+
+
+def beside(windowed: list[Row], plain: list[Row]) -> Row:
+    """The speed-up with a window against the speed-up without."""
+    mine, other = (next(row.ratio for row in rows if ": time" in row.name) for rows in (windowed, plain))
+    assert mine is not None
+    assert other is not None
+    text = "speed-up with a window, beside that without"
+    return Row(text, mine, other, "×", mine / other, "≥ .8 of it", mine >= 0.8 * other)
+
+
 def forest_tokens(rows: TokenRows, groups: np.ndarray[Any, Any]) -> int:
     """Nodes of all blocks of an epoch: what is truly computed, the shared root once per block."""
     blocks = plan_blocks(rows, groups, BLOCK, np.random.default_rng(0))
@@ -174,6 +197,8 @@ def measure(quick: bool) -> list[Row]:
     if quick:
         rows, groups = sample(rows, groups, 2000)
     lines = compare("C, whole histories", model, rows, groups, users)
+    windowed = compare(f"C, a window of {WINDOW}", with_window(model), rows, groups, users)
+    lines += [*windowed[1:], beside(windowed, lines)]
     lines.append(one_root(rows, groups))
     sizes = group_sizes(rows, groups)[2]
     lines.append(
