@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import nn
 from transformers import PreTrainedModel
 
 
@@ -18,3 +19,16 @@ def most_positions(lm: PreTrainedModel) -> int | None:
     if rope.get("rope_type") == "longrope":
         found = rope.get("original_max_position_embeddings") or found
     return found if isinstance(found, int) and found > 0 else None
+
+
+def learned_positions(lm: PreTrainedModel) -> int | None:
+    """How many positions a model has learned a vector for (GPT-2, OPT): it can't read one more. None where it computes
+    them, which it can for any."""
+    if lm.device.type == "meta":
+        return None
+    words = lm.get_input_embeddings()
+    for name, module in lm.base_model.named_modules():
+        learned = isinstance(module, nn.Embedding) and module is not words
+        if learned and any(word in name.rpartition(".")[2] for word in ("wpe", "pos")):
+            return most_positions(lm)
+    return None

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.forest.attention import forest_attention
+from itemic.model.positions import learned_positions
 from itemic.model.precision import tf32
 from itemic.progress import log
 from itemic.train.breakdown import LossParts, TokenKinds
@@ -40,6 +41,15 @@ from itemic.train.stream import Ahead, KeptRows, Sizes, Step, StepSource, Traini
 
 Validate = Callable[[], dict[str, float]]
 Samples = Callable[[], list[dict[str, str]]]
+
+
+def _check_positions(lm: PreTrainedModel, data: TrainingRows) -> None:
+    """Rows must end where a model's learned positions do; :func:`itemic.train.run.train` cuts them there."""
+    room, longest = learned_positions(lm), int(data.rows.lengths.max(initial=0))
+    if room is not None and longest > room:
+        raise ConfigError(
+            f"a row has {longest} tokens, the model's positions end at {room}", f"Set max_length to {room}."
+        )
 
 
 class Trainer:
@@ -77,6 +87,8 @@ class Trainer:
             ranks: the processes that train it together; each calls this with the same arguments.
             distribution: how they share the work.
         """
+        if isinstance(data, TrainingRows):
+            _check_positions(lm, data)
         learns = learns or Learning.all_of(lm)
         if stage.learns_rows != (learns.new_rows is not None):
             raise ValueError(f"train {stage.train!r} and what learns don't fit each other")

@@ -7,11 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from itemic.errors import ModelError
+from itemic.decode import BeamSearch
+from itemic.errors import ConfigError, ConstraintError, ModelError
+from itemic.forest.rows import TokenRows
 from itemic.model.expand import check_kind, resize
 from itemic.model.layers import branches, layers_of, matrices_of_layers
-from itemic.model.positions import most_positions
+from itemic.model.positions import learned_positions, most_positions
+from itemic.sid.trie import Trie
+from itemic.train.loop import Trainer
+from itemic.train.stage import Stage
 from tests.families import BY_NAME
+from tests.train.helpers import toy_rows
 
 
 @pytest.mark.parametrize(
@@ -89,3 +95,29 @@ def test_what_its_configuration_leaves_open_does_not_make_an_encoder() -> None:
     config = BY_NAME["GPT-NeoX"].model(64).config
     assert config.is_decoder is False
     check_kind(config)
+
+
+@pytest.mark.parametrize("family", ["GPT-2", "OPT"])
+def test_learned_positions_end(family: str) -> None:
+    """The last token of an answer is read by nobody: with three tokens, a prompt of 14 fits into 16."""
+    base = BY_NAME[family]
+    lm = replace(base, keys=dict(base.keys) | {"max_position_embeddings": 16}).model(64)
+    assert learned_positions(lm) == 16
+    search = BeamSearch(lm, Trie.build(TokenRows.of([[4, 5, 6], [4, 6, 7]])), beams=2, skip_forced=False)
+    items, _ = search.rank(TokenRows.of([[9] * 14]), k=2)
+    assert sorted(items[0].tolist()) == [0, 1]
+    with pytest.raises(
+        ConstraintError, match="prompt 1 has 15 tokens and an item up to 3, the model's positions end at 16"
+    ):
+        search.rank(TokenRows.of([[9] * 3, [9] * 15]), k=2)
+    with torch.no_grad(), pytest.raises(IndexError):
+        lm(torch.full((1, 17), 9))
+    short = replace(base, keys=dict(base.keys) | {"max_position_embeddings": 8}).model(64)
+    with pytest.raises(ConfigError, match="a row has 10 tokens") as caught:
+        Trainer(short, toy_rows(), Stage(steps=1))
+    assert "max_length to 8" in caught.value.remedy
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "GPT-NeoX", "Llama, rope dynamic"])
+def test_computed_positions_do_not(family: str) -> None:
+    assert learned_positions(BY_NAME[family].model(64)) is None
