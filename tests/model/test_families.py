@@ -29,7 +29,8 @@ everywhere, in float32:
 - **training**: loss and gradients of a forest are those of its rows, one by one through plain transformers, to 1e-5,
   under `train: all`, `embeddings` and `lora`; a few steps lower the loss and change what should learn and nothing else.
   Adapters are merged when a stage ends; alone, they are what PEFT reads. They belong to matrices that are modules of
-  their own: where the experts of a mixture are kept in one tensor, these and the router stay as they are.
+  their own: where the experts of a mixture are kept in one tensor, these and the router stay as they are, and so do
+  dense and shared feed-forward layers whose names PEFT takes for those of the experts (DeepSeek, GLM-4.5, ERNIE).
 - **ranking**: the items and scores of transformers' `generate` with as many beams, and of full forward passes.
 - **saved and loaded**: plain transformers reads the trained folder and computes the same logits.
 
