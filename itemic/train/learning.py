@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from itemic.errors import ConfigError, missing_extra
 from itemic.forest.run import NewRows
 from itemic.model.layers import layers_of, matrices_of_layers
+from itemic.progress import log
 from itemic.train.new_rows import learning_rows
 from itemic.train.optimizer import Named, decayed, trainable_parameters
 from itemic.train.stage import Stage
@@ -120,6 +121,7 @@ def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | N
     tuned = None
     try:
         if stage.train == "qlora":
+            _tell_of_whole_weights(lm, own)
             _quantize(lm, own)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of matrices that are stored the other way round
@@ -204,6 +206,19 @@ def _delta(layer: Any) -> Tensor:
     with torch.no_grad():
         delta: Tensor = layer.get_delta_weight("default")
     return delta.detach().clone()
+
+
+def _tell_of_whole_weights(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:
+    """Say so where 4 bits would save little: bitsandbytes has no place for experts in one tensor."""
+    whole = sum(weight.numel() for weight in layers_of(lm)[1].parameters())
+    small = sum(module.get_parameter("weight").numel() for module in modules.values())
+    if small < whole / 2:
+        log.warning(
+            "%d%% of the layers' weights stay in full precision under qlora: the experts of a %s model are no matrices "
+            "of their own",
+            round(100 * (1 - small / whole)),
+            lm.config.model_type,
+        )
 
 
 def _quantize(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:

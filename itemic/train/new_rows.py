@@ -67,7 +67,7 @@ def _check_embedding(lm: PreTrainedModel, token: int) -> None:
     with torch.no_grad():
         row = torch.nn.Parameter(module.weight[token : token + 1].detach())  # type: ignore[index]
         ours, theirs = NewRows(token, row).embed(lm, tokens), module(tokens)
-    if not torch.allclose(ours.float(), theirs.float(), rtol=1e-3):
+    if not torch.allclose(ours.float(), theirs.float(), rtol=0.02):  # half precision rounds the number
         raise ModelError(
             f"the embedding of a {lm.config.model_type} model isn't its matrix's rows, nor these times one number",
             "Train all weights (`train: all`).",

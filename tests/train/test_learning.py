@@ -90,6 +90,18 @@ def test_adapters_of_matrices_that_are_stored_the_other_way_round(kind: str, tmp
     torch.testing.assert_close(logits(tuned), logits(lm), atol=1e-5, rtol=1e-4)
 
 
+def test_experts_that_stay_whole_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    for family, told in (("Qwen3-MoE", True), ("Qwen3", False)):
+        caplog.clear()
+        lm = BY_NAME[family].model(VOCABULARY)
+        whole = {name for name, weight in lm.named_parameters() if weight.ndim == 3}
+        with learning(lm, Stage(train="qlora"), NEW):
+            small = {name for name, module in lm.named_modules() if type(module).__name__ == "Linear4bit"}
+            assert whole <= {name for name, _ in lm.named_parameters()}
+        assert len(small) == 2 * (4 if told else 7)
+        assert ("stay in full precision" in caplog.text) == told
+
+
 def test_names_that_peft_takes_for_experts_get_no_adapters() -> None:
     lm = BY_NAME["GLM-4.5"].model(VOCABULARY)
     with learning(lm, Stage(train="lora"), NEW) as learns:
