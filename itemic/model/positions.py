@@ -24,8 +24,6 @@ def most_positions(lm: PreTrainedModel) -> int | None:
 def learned_positions(lm: PreTrainedModel) -> int | None:
     """How many positions a model has learned a vector for (GPT-2, OPT): it can't read one more. None where it computes
     them, which it can for any."""
-    if lm.device.type == "meta":
-        return None
     words = lm.get_input_embeddings()
     for name, module in lm.base_model.named_modules():
         learned = isinstance(module, nn.Embedding) and module is not words
