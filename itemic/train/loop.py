@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.forest.attention import forest_attention
+from itemic.interrupt import interrupts
 from itemic.model.positions import learned_positions
 from itemic.model.precision import tf32
 from itemic.progress import log
@@ -25,7 +26,6 @@ from itemic.train.distribution import Distribution
 from itemic.train.dropout import residual_dropout, without_own_dropout
 from itemic.train.engine import compiled, lean_memory
 from itemic.train.flops import ModelFlops, peak_flops
-from itemic.train.interrupt import interrupts
 from itemic.train.journal import Journal, journal
 from itemic.train.lean import lean_norms
 from itemic.train.learning import Learning
