@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from itemic.decode import BeamSearch
 from itemic.forest import TokenRows, build_forest
-from itemic.forest.attention import forest_attention
+from itemic.forest.context import forest_attention
 from itemic.forest.run import forest_loss
 from itemic.model import Model
 from itemic.model.expand import expand

@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from itemic.errors import ArtifactError, ConfigError, ItemicError
-from itemic.forest.attention import forest_attention
+from itemic.forest.context import forest_attention
 from itemic.interrupt import interrupts
 from itemic.model.positions import learned_positions
 from itemic.model.precision import tf32
@@ -31,12 +31,13 @@ from itemic.train.lean import lean_norms
 from itemic.train.learning import Learning
 from itemic.train.memory import peak_memory
 from itemic.train.optimizer import WeightAverage
-from itemic.train.parallel import NOTHING, make_strategy
+from itemic.train.parallel import NOTHING
 from itemic.train.place import Place, Window
 from itemic.train.precision import deterministic
 from itemic.train.ranks import ALONE, Ranks
 from itemic.train.schedule import learning_rate
 from itemic.train.stage import EPOCH, Stage
+from itemic.train.strategies import make_strategy
 from itemic.train.stream import Ahead, KeptRows, Sizes, Step, StepSource, TrainingRows
 
 Validate = Callable[[], dict[str, float]]

@@ -254,20 +254,3 @@ def part_of(shapes: Shapes, part: str) -> Shapes:
     return {
         name.removeprefix(f"{part}/"): value for name, value in shapes.items() if name.startswith(f"{part}/")
     }
-
-
-def make_strategy(
-    lm: PreTrainedModel, learns: Learning, stage: Stage, ranks: Ranks, options: Distribution
-) -> Strategy:
-    """The strategy of the options; a process on its own needs none.
-
-    Raises:
-        ConfigError: strategy and stage don't fit, or a library is missing.
-    """
-    if ranks.size == 1:
-        return Strategy(lm, learns, stage, ranks, options)
-    if options.strategy == "deepspeed":
-        from itemic.train.deepspeed import DeepSpeed
-
-        return DeepSpeed(lm, learns, stage, ranks, options)
-    return {"ddp": DataParallel, "fsdp": Sharded}[options.strategy](lm, learns, stage, ranks, options)

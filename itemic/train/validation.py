@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
 from itemic.data.names import names_of
+from itemic.data.sequences import Requests
 from itemic.decode import BeamSearch
 from itemic.metrics import hit_rate, ndcg, ranks_of
 from itemic.model import Model

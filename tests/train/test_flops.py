@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from itemic.forest.attention import forest_attention
 from itemic.forest.build import build_forest
+from itemic.forest.context import forest_attention
 from itemic.forest.rows import TokenRows
 from itemic.forest.run import ROUND, forest_loss
 from itemic.forest.support import check_supported
