@@ -23,6 +23,7 @@ from itemic.decode import BeamSearch
 from itemic.forest import TokenRows, build_forest
 from itemic.forest.context import forest_attention
 from itemic.forest.run import forest_loss
+from itemic.forest.support import check_copy
 from itemic.model import Model
 from itemic.model.expand import expand
 from itemic.model.folder import quiet
@@ -42,7 +43,7 @@ from tests.train.helpers import copy_of
 INDEX = small_index()
 BEAMS = 12
 STEPS: dict[str, Any] = {
-    "steps": 4,
+    "steps": 3,
     "tokens_per_step": 250,
     "learning_rate": 0.01,
     "warmup": 0,
@@ -128,7 +129,9 @@ class Proof:
 
     def own(self) -> Model:
         """A copy to change."""
-        return Model(copy.deepcopy(self.model.lm), self.model.tokenizer, self.model.index)
+        lm = copy.deepcopy(self.model.lm)
+        check_copy(lm, self.model.lm)  # the trial of a forest needn't be run for each
+        return Model(lm, self.model.tokenizer, self.model.index)
 
     # --------------------------------------------------------------- promises
 
