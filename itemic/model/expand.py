@@ -25,8 +25,15 @@ from itemic.sid.encoders.huggingface import find_model
 from itemic.sid.index import ItemIndex
 from itemic.sid.text import item_texts
 
+# what nobody reads in their configurations: they have no other attention than a causal one
+ALWAYS_DECODERS = ("gpt_neox", "gpt_neox_japanese")
+# what no trial of a forest would find out
+UNFIT = {
+    "phimoe": "draws its experts at random while it trains",
+    "diffllama": "attends twice in each layer, which the beam search keeps the keys of only once",
+}
 INITS = ("moments", "text", "mean")
-KINDS = "Use a text-only decoder with full attention in every layer, such as Qwen3, Qwen2, Llama or Gemma."
+KINDS = "Use a text-only decoder, such as Qwen3, Llama, Mistral or Gemma; docs/families.md has more."
 
 
 def expand(
@@ -118,10 +125,18 @@ def check_kind(config: Any) -> None:
             raise ModelError(f"a {kind} model is multimodal (its configuration has {part})", KINDS)
     names = getattr(config, "architectures", None) or []
     causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    if not causal or getattr(config, "is_decoder", True) is False:
+    encoder = getattr(config, "is_decoder", True) is False and kind not in ALWAYS_DECODERS
+    if not causal or encoder:
         raise ModelError(f"a {kind} model is not a causal language model", KINDS)
     if names and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         raise ModelError(f"the folder holds a {', '.join(names)}, not a causal language model", KINDS)
+    if getattr(config, "hidden_size_per_layer_input", None):
+        raise ModelError(
+            f"a {kind} model looks each token up in a second table for its layers, which new tokens have no rows of",
+            KINDS,
+        )
+    if kind in UNFIT:
+        raise ModelError(f"a {kind} model {UNFIT[kind]}", KINDS)
     check_config(config)
 
 
@@ -161,7 +176,7 @@ def resize(lm: PreTrainedModel, rows: int) -> None:
     lm.resize_token_embeddings(rows, mean_resizing=False)
     if tied and head(lm) is not embeddings(lm):
         raise ModelError("the head came apart from the embeddings while growing", KINDS)
-    for matrix in matrices(lm):
+    for matrix in [*matrices(lm), *_head_bias(lm)]:
         with torch.no_grad():
             matrix[had:] = matrix[:had].float().mean(0).to(matrix.dtype)
 
@@ -170,6 +185,12 @@ def matrices(lm: PreTrainedModel) -> list[torch.nn.Parameter]:
     """The input matrix, and the head where it is another."""
     inputs, outputs = embeddings(lm), head(lm)
     return [inputs] if outputs is inputs else [inputs, outputs]
+
+
+def _head_bias(lm: PreTrainedModel) -> list[Tensor]:
+    """What some heads (Phi's, GPT-J's) add to each token's logit, in a list; it has a row as the matrices do."""
+    bias = getattr(lm.get_output_embeddings(), "bias", None)  # type: ignore[no-untyped-call]
+    return [] if bias is None else [bias]
 
 
 def _start_rows(
@@ -198,6 +219,8 @@ def _start_rows(
             meanings = start.text_meanings(mixing, known)
             rows[:count] = start.from_meanings(index.sizes, meanings, known, rows[:count])
         _write(matrix, begin, rows)
+    for bias in _head_bias(lm):
+        _write(bias, begin, bias.detach()[:old].float().mean(0).expand(stop - begin))
 
 
 def _write(matrix: Tensor, begin: int, rows: Tensor) -> None:
