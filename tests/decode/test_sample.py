@@ -238,6 +238,30 @@ def test_places_are_filled_again_while_others_write(name: str, monkeypatch: pyte
         assert row[-1] in stops or len(row) == 40
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from([name for name, (_, options) in SPECIAL.items() if "sliding_window" in options]),
+    st.integers(1, 20),
+    st.lists(st.integers(1, 30), min_size=1, max_size=5),
+    st.integers(1, 4),
+    st.integers(1, 400),
+    st.integers(0, 12),
+    st.booleans(),
+)
+def test_any_window_and_room(
+    name: str, window: int, lengths: list[int], n: int, room: int, stops: int, fused: bool
+) -> None:
+    lm = special(name, sliding_window=window, num_hidden_layers=2, layer_types=None).eval()
+    prompts = some_prompts(tuple(lengths))
+    with pytest.MonkeyPatch.context() as patch:
+        if not fused:
+            patch.setattr("itemic.decode.grow.fused", lambda *_: False)
+        options: dict[str, Any] = {"stop_tokens": range(6, 6 + stops), "max_batch_tokens": room}
+        found = Sampler(lm, max_new_tokens=40, **options).sample(TokenRows.of(prompts), n)
+    wanted = [by_full_passes(lm, prompts[at // n], row) for at, row in enumerate(rows(found))]
+    np.testing.assert_allclose(found.log_probs, np.concatenate(wanted), atol=1e-4)
+
+
 def letters() -> PreTrainedTokenizerFast:
     """Fifty tokens of one or two letters, whose texts stand side by side."""
     single = [chr(97 + at) for at in range(10)]
