@@ -1,6 +1,7 @@
-"""Exact, trie-constrained beam search, and samples of what a model writes."""
+"""Exact, trie-constrained beam search, and samples of what a model writes, free or under a grammar."""
 
 from itemic.decode.beam import BeamSearch
+from itemic.decode.grammar import Fixed, FreeText, Grammar, ItemWalk, Sequence
 from itemic.decode.sample import Sampler, Samples
 
-__all__ = ["BeamSearch", "Sampler", "Samples"]
+__all__ = ["BeamSearch", "Fixed", "FreeText", "Grammar", "ItemWalk", "Sampler", "Samples", "Sequence"]

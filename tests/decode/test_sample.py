@@ -22,10 +22,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from itemic.decode import Sampler, Samples
+from itemic.decode import Fixed, FreeText, ItemWalk, Sampler, Samples, Sequence
 from itemic.decode.attention import PromptPass
 from itemic.decode.draw import Filters, draw
-from itemic.decode.grammar import Fixed, FreeText, ItemWalk, Sequence
 from itemic.decode.refill import Run
 from itemic.errors import ConfigError, ConstraintError, ModelError
 from itemic.forest.rows import TokenRows
