@@ -139,7 +139,9 @@ def test_only_what_matters_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert cost(Include([items[0]])) == 0
     assert cost(Include([hidden], lambda *_: np.full(len(hidden), np.inf))) == 0
-    some = cost(Include([hidden], lambda *_: np.full(len(hidden), -4.0)))
+    middle = float(np.median(search.rank_including(prompts, Include([hidden]), k=8)[2][0]))
+    floor = middle * 2 / 3  # about what two of three codes cost, in a model that has learnt nothing
+    some = cost(Include([hidden], lambda *_: np.full(len(hidden), floor)))
     assert 0 < some < cost(Include([hidden])) <= len({tuple(row[:n]) for row in rows for n in (2, 3)})
 
 
