@@ -190,9 +190,7 @@ class BeamSearch:
                 asked, banned = self._with_something_left(rows, exclude)
                 if len(asked):
                     searched = self._search(own.take(asked), keys, skip, banned)
-                    found = self._finished(searched.done, len(asked))
-                    for place, row in enumerate(asked):
-                        self._write(found[place], banned, place, items[row], scores[row])
+                    self._write(searched, asked, items, scores)
                     if include is not None:
                         self._add_included(searched, include, asked, items, scores, included)
                 bar.advance(len(rows))
@@ -362,41 +360,24 @@ class BeamSearch:
         for row, found in zip(asked.tolist(), score_included(self, searched, rows, floors), strict=True):
             included[row][:] = found
 
-    def _finished(
-        self, done: list[tuple[Int64, Int64, Float32]], count: int
-    ) -> list[list[tuple[float, int]]]:
-        request, node, score = (np.concatenate([d[i] for d in done]) for i in range(3))
+    def _write(self, searched: Searched, asked: Int64, items: Int32, scores: Float32) -> None:
+        """The items at the best ends of a batch into its prompts' rows of the result."""
+        request, node, score = searched.ends
         kept = _best(request, score, self.beams, np.ones(len(request), bool), tie=node)
-        request, node, score = request[kept], node[kept], score[kept]
-        order = np.lexsort((node, -score, request))
-        found: list[list[tuple[float, int]]] = [[] for _ in range(count)]
-        for at in order.tolist():
-            found[int(request[at])].append((float(score[at]), int(node[at])))
-        return found
-
-    def _write(
-        self,
-        found: list[tuple[float, int]],
-        banned: Excluded | None,
-        place: int,
-        items: Int32,
-        scores: Float32,
-    ) -> None:
-        """The items at the finished nodes into one row of the result."""
-        taken = 0
-        for score, node in found:
-            end = node
-            while not self.trie.terminal[end]:
-                end = int(self.trie.first[end])
-            rows = self.trie.items[self.trie.item_first[end] : self.trie.item_first[end + 1]]
-            if banned is not None:
-                rows = rows[~np.isin(rows, banned.items[place])]
-            rows = rows[: len(items) - taken]
-            items[taken : taken + len(rows)] = rows
-            scores[taken : taken + len(rows)] = score
-            taken += len(rows)
-            if taken == len(items):
-                return
+        order = kept[np.lexsort((node[kept], -score[kept], request[kept]))]
+        request, node, score = request[order], node[order], score[order]
+        while not (ended := self.trie.terminal[node]).all():  # no choice is left below
+            node = np.where(ended, node, self.trie.first[node])
+        rows, offsets = self.trie.items_at(node)
+        each = np.diff(offsets)
+        request, score = np.repeat(request, each), np.repeat(score, each)
+        if searched.banned is not None:
+            open_ = ~searched.banned.excluded(request, rows)
+            request, score, rows = request[open_], score[open_], rows[open_]
+        place = np.arange(len(request)) - np.searchsorted(request, request)
+        first = place < items.shape[1]
+        at = asked[request[first]], place[first]
+        items[at], scores[at] = rows[first], score[first]
 
 
 def _best(

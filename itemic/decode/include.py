@@ -114,14 +114,10 @@ def score_included(
     if searched.banned is not None:
         wanted = wanted.take(~searched.banned.excluded(request, item))
     result = np.full(len(item), -np.inf, np.float32)
-    ends = [np.concatenate([piece[i] for piece in searched.done]) for i in range(3)]
-    known = places(ends[0] * nodes + ends[1], wanted.request * nodes + wanted.goal)
-    result[wanted.at[known >= 0]] = ends[2][known[known >= 0]]
-    left = wanted.take((known < 0) & (wanted.floor < np.inf))
-    for begin in range(0, len(left), search.max_batch_tokens):
-        part = left.take(slice(begin, begin + search.max_batch_tokens))
-        # each part begins with the beams' leaves alone: those of the part before are let go
-        _follow(search, replace(searched, leaves=list(searched.leaves)), part, result)
+    ends, node, score = searched.ends
+    known = places(ends * nodes + node, wanted.request * nodes + wanted.goal)
+    result[wanted.at[known >= 0]] = score[known[known >= 0]]
+    _follow(search, searched, wanted.take((known < 0) & (wanted.floor < np.inf)), result)
     return np.split(result, np.cumsum([len(some) for some in rows])[:-1])
 
 
@@ -129,8 +125,11 @@ def _follow(search: BeamSearch, searched: Searched, wanted: Wanted, result: Floa
     """Go down to the wanted items, from the beams that are above them, and write their scores.
 
     Where a beam went on, the score of its prefix is known and nothing is computed. ``beside`` are the prefixes that no
-    beam went through.
+    beam went through; of more than fit into memory at once those of some items come after the others.
     """
+    if not len(wanted):
+        return
+    before, searched = searched, replace(searched, leaves=list(searched.leaves))
     trie, nodes = search.trie, len(search.trie)
     path = ancestors(trie, wanted.goal)
     beside: list[Beams] = []
@@ -155,6 +154,11 @@ def _follow(search: BeamSearch, searched: Searched, wanted: Wanted, result: Floa
             result[wanted.at[ends]] = score[ends]
             score[ends] = -np.inf  # they need nothing more
             grown = np.unique(place[_stays(score[left], wanted.floor[left])])
+            if len(grown) > search.max_batch_tokens:
+                rest = wanted.take(_stays(score, wanted.floor))
+                for half in np.array_split(np.arange(len(rest)), 2):
+                    _follow(search, before, rest.take(half), result)
+                return
             if len(grown):
                 leaf, node, scores = leaf[grown], node[grown], scores[grown]
                 beside = [search.grow(searched, beams.path, leaf, beams.request[leaf], node, scores)]

@@ -73,3 +73,9 @@ class Searched:
     used: int
     trail: list[Beams]
     done: list[tuple[Int64, Int64, Float32]]
+
+    @property
+    def ends(self) -> tuple[Int64, Int64, Float32]:
+        """Request, node and score of every end that was reached, ``[C]`` each."""
+        request, node, score = zip(*self.done, strict=True)
+        return np.concatenate(request), np.concatenate(node), np.concatenate(score)

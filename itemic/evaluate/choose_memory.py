@@ -177,4 +177,4 @@ def _rank_of(known: Candidates, values: Float64, target: int) -> npt.NDArray[np.
         return np.zeros(len(values), np.int64)
     own = values[:, place]
     before = (values > own) | ((values == own) & (known.items < target))
-    return np.asarray(before.sum(axis=1) + 1, np.int64)
+    return np.where(own[:, 0] > 0, before.sum(axis=1) + 1, 0)

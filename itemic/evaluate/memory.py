@@ -170,17 +170,22 @@ class Candidates:
         own: int64 ``[m]``, the counted ones.
         items: int64 ``[m + b]``: these, then what the beams found besides.
         chance: float64 ``[m + b]``, the model's probability; 0 where it isn't known.
+        found: bool ``[m]``, the counted ones that the beams found as well.
     """
 
     own: Int64
     items: Int64
     chance: Float64
+    found: Bool
 
     def values(self, counted: Float64, backoff: Float64) -> Float64:
         """The mixture under ``S`` settings, ``[S, m + b]``, by the counted parts ``[S, m]`` and the model's shares
-        ``[S]``. Where the model's probability isn't known, that is the least it can be."""
+        ``[S]``. Where the model's probability isn't known, that is the least it can be; 0 where an item is neither
+        counted under a setting nor found."""
         values = backoff[:, None] * self.chance
-        values[:, : len(self.own)] += counted
+        own = values[:, : len(self.own)]
+        own += counted
+        own[(counted == 0) & ~self.found] = 0.0
         return values
 
 
@@ -244,12 +249,12 @@ class Counted:
         chance = np.exp(scores[real].astype(np.float64)) / sharers[beams]
         place = np.minimum(np.searchsorted(own, beams), max(len(own) - 1, 0))
         both = own[place] == beams if len(own) else np.zeros(len(beams), bool)
-        if included is None:
-            known = np.zeros(len(own))
-            known[place[both]] = chance[both]
-        else:
+        known, by_beams = np.zeros(len(own)), np.zeros(len(own), bool)
+        if included is not None:
             known = np.exp(included.astype(np.float64)) / sharers[own]
-        return Candidates(own, np.concatenate([own, beams[~both]]), np.concatenate([known, chance[~both]]))
+        known[place[both]], by_beams[place[both]] = chance[both], True
+        items = np.concatenate([own, beams[~both]])
+        return Candidates(own, items, np.concatenate([known, chance[~both]]), by_beams)
 
 
 def lowest_of_top(values: Float64, k: int) -> Float64:
@@ -261,7 +266,7 @@ def lowest_of_top(values: Float64, k: int) -> Float64:
 
 def floors_of(counted: Float64, backoff: Float64, least: Float64, sharers: Float64) -> Float64:
     """The log-probability that each counted item's semantic ID must have so that the item reaches ``least`` under any
-    of the settings, float64 ``[m]``.
+    of the settings, float64 ``[m]``; a setting that doesn't count it has no use for it.
 
     Args:
         counted: ``[S, m]``, what the counts give.
@@ -270,7 +275,7 @@ def floors_of(counted: Float64, backoff: Float64, least: Float64, sharers: Float
         sharers: ``[m]``, items that share the semantic ID.
     """
     least = least[:, None] if least.ndim == 1 else least
-    needed = ((least - counted) / backoff[:, None]).min(axis=0) * sharers
+    needed = np.where(counted > 0, (least - counted) / backoff[:, None], np.inf).min(axis=0) * sharers
     floors = np.full(len(needed), -np.inf)
     np.log(needed, out=floors, where=needed > 0)
     return floors - MARGIN
