@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itemic.evaluate.baselines import Popularity, Transitions
-from itemic.evaluate.choose_memory import choose_memory
 from itemic.evaluate.compare import Comparison, Published, compare
 from itemic.evaluate.memory import Memory, MemorySettings
+from itemic.evaluate.memory_choice import choose_memory
 from itemic.evaluate.paired import Difference, difference, differences
 from itemic.evaluate.ranking import Ranking, RankingArrays, RankingWriter
 from itemic.evaluate.recommend import ModelRanker, recommend

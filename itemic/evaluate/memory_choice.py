@@ -6,7 +6,7 @@ The model is asked once for each request; all settings are then tried on what it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -29,6 +29,7 @@ from itemic.evaluate.memory import (
     floors_of,
     lowest_of_top,
 )
+from itemic.evaluate.tables import short
 from itemic.metrics import ndcg
 from itemic.progress import progress_bar
 
@@ -44,6 +45,11 @@ GRID = tuple(
     [MemorySettings(window, prior, 1.0, 1) for window, prior in product(WINDOWS, PRIORS)]
     + [MemorySettings(*each, LAST) for each in product(WINDOWS, PRIORS, DECAYS)]
 )
+
+
+def grid_with(**given: Any) -> list[MemorySettings]:
+    """:data:`GRID` where some of the settings are given, each once."""
+    return list(dict.fromkeys(replace(each, **given) for each in GRID))
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,19 @@ class Choice:
     tried: int
 
     @property
-    def config(self) -> dict[str, Any]:
-        """For the ranking's config."""
-        found = {key: value for key, value in asdict(self).items() if key != "settings"}
-        return {key: round(value, 6) if isinstance(value, float) else value for key, value in found.items()}
+    def words(self) -> str:
+        """How it was found, for a reader."""
+        return (
+            f"the best of {self.tried} settings by NDCG@{K} of {self.requests:,} validation requests: "
+            f"{short(self.ndcg)}, the model alone {short(self.alone)}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Choice:
+        return cls(**(value | {"settings": MemorySettings(**value["settings"])}))
 
 
 def choose_memory(
