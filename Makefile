@@ -3,6 +3,7 @@
 # make fast         the same without the slow tests
 # make bench        every benchmark at its small size
 # make reference    write docs/reference.md from the code
+# make families    write docs/families.md, what is exact for which models, by proving it
 # make docs         build the site of documents, in site/
 # make clean        remove what the above made, but for runs/
 
@@ -16,7 +17,7 @@ JOBS   ?= 2
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 TORCH  := $(shell grep -E '^torch==' constraints.txt)
 
-.PHONY: setup quickstart test fast lint bench reference docs clean
+.PHONY: setup quickstart test fast lint bench reference families docs clean
 
 setup: $(READY)
 
@@ -53,6 +54,9 @@ fast: lint
 bench: $(READY)
 	$(PIP) -e '.[bench]'
 	@for bench in decode forest train stream data sid sid_downstream; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
+
+families: $(READY)
+	$(BIN)/python -m tests.model.test_families
 
 reference: $(READY)
 	$(BIN)/python docs/tools/reference.py

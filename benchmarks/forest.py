@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 import itemic
 from itemic.forest import TokenRows, build_forest, plan_blocks
-from itemic.forest.attention import forest_attention
+from itemic.forest.context import forest_attention
 from itemic.forest.loss import weighted_cross_entropy
 from itemic.forest.pack import group_sizes
 from itemic.forest.run import forest_loss

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import itemic
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.data.settings import SimulatorConfig
 from itemic.decode import BeamSearch
 from itemic.errors import ConfigError, IndexMismatchError, ModelError

@@ -264,13 +264,14 @@ def test_killed_in_training_it_goes_on_to_the_same_weights(
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_run_that_goes_on(copied: Path) -> None:
+@pytest.mark.parametrize("asking", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_an_interrupt_leaves_a_run_that_goes_on(copied: Path, asking: signal.Signals) -> None:
     long = ["-s", "stages.1.epochs=8", "--until", "train.all"]
     root = copied / "run"
     shutil.rmtree(root / "train.all")
     first = start("run", copied / "tiny.yaml", "-o", root, *long)
     wait_for("train.all.partial/checkpoints/step-*", root)
-    first.send_signal(signal.SIGINT)
+    first.send_signal(asking)
     _, shown = first.communicate(timeout=LIMIT)
     assert first.returncode == 130, shown
     assert "interrupted in the step train.all" in " ".join(shown.split())

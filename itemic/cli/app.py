@@ -12,6 +12,7 @@ from itemic.cli import data, evaluate, init, model, recipe, run, sid_report, sta
 from itemic.cli.common import say
 from itemic.cli.help import Group, add_examples
 from itemic.errors import ItemicError
+from itemic.interrupt import handling, stop
 
 app = typer.Typer(
     name="itemic",
@@ -72,10 +73,12 @@ def main() -> None:
 
 
 def call(arguments: list[str]) -> int:
-    """Run one command line and give its exit status: 2 for what the user can mend, 130 for Ctrl-C."""
+    """Run one command line and give its exit status: 2 for what the user can mend, 130 for Ctrl-C, SIGTERM and
+    SIGUSR1."""
     state.arguments = arguments
     try:
-        result = app(arguments, standalone_mode=False)
+        with handling(stop):
+            result = app(arguments, standalone_mode=False)
         status = result if isinstance(result, int) else 0
     except ItemicError as error:
         return _complain(error)

@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from itemic.data.dataset import Dataset, Requests, Sequences
+    from itemic.data.dataset import Dataset
     from itemic.data.filters import apply_filters
     from itemic.data.readers import READERS, detect_format, read
+    from itemic.data.sequences import Requests, Sequences
     from itemic.data.settings import FilterRule, SimulatorConfig
     from itemic.data.simulator import Simulation, simulate
     from itemic.data.split import SplitRule

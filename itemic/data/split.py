@@ -7,16 +7,14 @@ and a request's history is everything that came before its target.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from itemic.data.sequences import Requests, Sequences
 from itemic.errors import ConfigError, DataError
 from itemic.progress import log
-
-if TYPE_CHECKING:
-    from itemic.data.dataset import Requests, Sequences
 
 UNKNOWN = -1
 METHODS = ("leave-one-out", "leave-last-out", "temporal", "published")
@@ -151,8 +149,6 @@ def requests_of(sequences: Sequences, labels: Labels, rule: SplitRule, name: str
     Raises:
         DataError: there are none.
     """
-    from itemic.data.dataset import Requests
-
     if name not in ("valid", "test"):
         raise ConfigError(
             f"unknown split {name!r}", "Ask for 'valid' or 'test'; training data is `Dataset.train`."

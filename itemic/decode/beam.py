@@ -28,6 +28,7 @@ from itemic.errors import ConfigError, ConstraintError
 from itemic.forest.head import OutputHead
 from itemic.forest.rows import TokenRows
 from itemic.forest.support import check_supported
+from itemic.model.positions import learned_positions
 from itemic.progress import progress_bar
 from itemic.sid.trie import Trie
 
@@ -125,7 +126,7 @@ class BeamSearch:
             for has nothing else, and the others have theirs.
 
         Raises:
-            ConstraintError: a prompt is empty or has unknown tokens; it is named.
+            ConstraintError: a prompt is empty, has unknown tokens or goes past learned positions; it is named.
             ConfigError: ``k`` is out of range.
         """
         return self._rank(prompts, k, exclude, None, progress)[:2]
@@ -208,6 +209,15 @@ class BeamSearch:
         empty = np.flatnonzero(prompts.lengths == 0)
         if len(empty):
             raise ConstraintError(f"prompt {empty[0]} is empty", "Begin it with at least one token.")
+        room = learned_positions(self.lm)
+        last = int(self.trie.depth.max(initial=0))
+        if room is not None and len(prompts) and int(prompts.lengths.max()) + last - 1 > room:
+            long = int(prompts.lengths.argmax())
+            raise ConstraintError(
+                f"prompt {long} has {prompts.lengths[long]} tokens and an item up to {last}, the model's positions end "
+                f"at {room}",
+                "Shorten the prompt by the oldest items of its history.",
+            )
         wrong = np.flatnonzero((prompts.tokens < 0) | (prompts.tokens >= self.head.size))
         if len(wrong):
             row = int(np.searchsorted(prompts.offsets, wrong[0], "right")) - 1

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from itemic.decode.plan import Excluded, Forced
 from itemic.decode.state import Beams, Searched
 from itemic.errors import ConfigError, ConstraintError
 from itemic.sid.trie import Trie
-
-if TYPE_CHECKING:
-    from itemic.decode.beam import BeamSearch
 
 Bool = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]
@@ -74,6 +72,25 @@ class Include:
         return floors
 
 
+class Search(Protocol):
+    """What is asked of the search that the beams went through, see :class:`itemic.decode.beam.BeamSearch`."""
+
+    trie: Trie
+    forced: Forced
+    max_batch_tokens: int
+
+    @property
+    def goals(self) -> Int64: ...
+
+    def candidates(
+        self, beams: Beams, depth: int, banned: Excluded | None
+    ) -> tuple[Int64, Int64, Float32]: ...
+
+    def grow(
+        self, state: Searched, paths: Int64, leaf: Int64, request: Int64, node: Int64, score: Float32
+    ) -> Beams: ...
+
+
 @dataclass(frozen=True)
 class Wanted:
     """Items that are still to be scored, ordered by request.
@@ -98,7 +115,7 @@ class Wanted:
 
 
 def score_included(
-    search: BeamSearch, searched: Searched, rows: list[Int64], floors: list[Float64]
+    search: Search, searched: Searched, rows: list[Int64], floors: list[Float64]
 ) -> list[Float32]:
     """Scores of the included items of a batch, float32 ``[m]`` for each prompt; -inf where excluded or given up.
 
@@ -121,7 +138,7 @@ def score_included(
     return np.split(result, np.cumsum([len(some) for some in rows])[:-1])
 
 
-def _follow(search: BeamSearch, searched: Searched, wanted: Wanted, result: Float32) -> None:
+def _follow(search: Search, searched: Searched, wanted: Wanted, result: Float32) -> None:
     """Go down to the wanted items, from the beams that are above them, and write their scores.
 
     Where a beam went on, the score of its prefix is known and nothing is computed. ``beside`` are the prefixes that no

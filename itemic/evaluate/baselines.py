@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from itemic.data.dataset import Dataset, Requests, Sequences
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests, Sequences
 from itemic.errors import ConfigError
 
 Int32 = npt.NDArray[np.int32]

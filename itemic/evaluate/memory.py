@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.decode import Include
 from itemic.errors import ConfigError
 from itemic.evaluate.baselines import Transitions, history_keys, top_of_groups

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic import schema as c
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.decode import Include
 from itemic.errors import ConfigError, DataError
 from itemic.evaluate.baselines import Transitions

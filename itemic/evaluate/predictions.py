@@ -15,7 +15,8 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.report import Report
 from itemic.metrics import ranks_of

@@ -22,7 +22,7 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.artifact import digest_of, write_json
-from itemic.data.dataset import Requests, catalogue_digest
+from itemic.data.sequences import Requests, catalogue_digest
 from itemic.errors import ArtifactError, DataError
 
 HEAD = "ranking.json"

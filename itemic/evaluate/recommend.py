@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.decode import BeamSearch, Include
 from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking

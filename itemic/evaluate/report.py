@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from itemic import schema as c
 from itemic.artifact import write_json
-from itemic.data.dataset import Dataset, catalogue_digest
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import catalogue_digest
 from itemic.errors import ConfigError, DataError, IndexMismatchError
 from itemic.evaluate.ranking import OddRequests, Ranking, digest_requests, unanswered
 from itemic.evaluate.tables import main_k, report_table, short

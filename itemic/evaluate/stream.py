@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from itemic.data.dataset import Requests, catalogue_digest
+from itemic.data.sequences import Requests, catalogue_digest
 from itemic.errors import ConfigError
 from itemic.evaluate.ranking import OddRequests, Ranking, RankingWriter
 from itemic.metrics import hit_rate, ndcg, ranks_of

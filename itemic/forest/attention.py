@@ -6,17 +6,14 @@ own, because no mask function of that name exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface
 
-from itemic.forest.last_layer import short_last_layer
 from itemic.forest.layout import ForestLayout, Part
 from itemic.forest.scores import Scores
 
@@ -309,25 +306,6 @@ def _put(tensor: Tensor, part: Part, values: Tensor) -> None:
 
 def _as(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return None if mask is None else mask.to(dtype)
-
-
-@contextmanager
-def forest_attention(lm: PreTrainedModel) -> Iterator[None]:
-    """Run ``lm`` with forest attention inside the block; what it used before is restored after.
-
-    Raises:
-        ModelError: the model has layers that a forest can't be masked in.
-    """
-    from itemic.forest.support import with_keyword
-
-    reaching = with_keyword(lm, "forest")
-    before = lm.config._attn_implementation
-    lm.config._attn_implementation = NAME
-    try:
-        with reaching, short_last_layer(lm):
-            yield
-    finally:
-        lm.config._attn_implementation = before
 
 
 AttentionInterface.register(NAME, attend)

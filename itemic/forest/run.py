@@ -32,7 +32,7 @@ def forest_hidden(
 ) -> Tensor:
     """The base model's last hidden states ``[T, d]`` over a forest.
 
-    Call it inside :func:`itemic.forest.attention.forest_attention`.
+    Call it inside :func:`itemic.forest.context.forest_attention`.
 
     Args:
         lm: the model.

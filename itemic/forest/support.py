@@ -14,10 +14,12 @@ from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from itemic.errors import ModelError
+from itemic.forest import attention
 from itemic.forest.build import build_forest
 from itemic.forest.carry import handed_on
 from itemic.forest.head import OutputHead
 from itemic.forest.rows import TokenRows
+from itemic.forest.run import forest_hidden
 from itemic.forest.windows import FULL, SLIDING, check_windows, short_windows
 
 _REMEDY = (
@@ -111,8 +113,6 @@ def with_keyword(lm: PreTrainedModel, keyword: str) -> Any:
 
 def _trial(lm: PreTrainedModel) -> tuple[Proof, float]:
     """How far logits over a forest are from those over its rows, as a share of the largest."""
-    from itemic.forest import attention
-
     asked = 0
 
     def noting(*args: Any, **kwargs: Any) -> Any:
@@ -180,8 +180,6 @@ def _over_rows(lm: PreTrainedModel) -> Tensor:
 
 def _over_forest(lm: PreTrainedModel) -> Tensor:
     """The same over a forest of them."""
-    from itemic.forest.run import forest_hidden
-
     forest = build_forest(TokenRows.of([list(row) for row in _TRIAL]))
     nodes: list[int] = []
     for leaf in forest.row_leaf.tolist():

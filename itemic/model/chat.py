@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Any
 
@@ -17,6 +17,7 @@ from itemic.artifact import digest_of
 from itemic.errors import ConfigError, DataError
 from itemic.forest.rows import TokenRows
 from itemic.model.pieces import PieceEncoder
+from itemic.model.tokenizer import opening, tokenizer_parts
 from itemic.model.turns import ASSISTANT, Message, TurnRenderer, Unit, turns_of
 
 Conversation = Sequence[Message] | str
@@ -48,16 +49,14 @@ class ChatRenderer:
         self.item_tokens = item_tokens
         self._pieces = PieceEncoder(tokenizer)
         self._turns = TurnRenderer(tokenizer, pattern)
-        opening = tokenizer.encode("")  # what the tokenizer puts before any text
-        starts = tokenizer.bos_token_id is not None and opening[:1] == [tokenizer.bos_token_id]
-        self._opening: list[Unit] = [(str(tokenizer.bos_token), False)] if starts else []
+        before = opening(tokenizer)
+        self._opening: list[Unit] = [(before, False)] if before else []
 
     @property
     def digest(self) -> str:
         """Names tokenizer, template and pattern: equal digests, equal tokens for equal conversations."""
-        backend: Any = self.tokenizer
         pattern = ["think pattern"] if self._turns.pattern else []
-        return digest_of([backend.backend_tokenizer.to_str(), self.tokenizer.chat_template, *pattern])
+        return digest_of([*tokenizer_parts(self.tokenizer), self.tokenizer.chat_template, *pattern])
 
     # ----------------------------------------------------------- one at a time
 
@@ -86,7 +85,10 @@ class ChatRenderer:
         return [int(token) for token in self.prompt_batch([messages], thinking).tokens]
 
     def prompt_text(self, messages: Conversation, thinking: str | None = None) -> str:
-        """The text of :meth:`prompt`; the tokenizer reads it as the same tokens, without special tokens of its own."""
+        """The text of :meth:`prompt`; the tokenizer reads it as the same tokens, without special tokens of its own.
+
+        One that puts blanks before first words may read a plain text's first word, or one after an answer, without.
+        """
         return "".join(text for text, _ in self._prompt_units(messages, thinking))
 
     # ---------------------------------------------------------------- batches
@@ -163,7 +165,7 @@ class ChatRenderer:
 
     def _rows(self, conversations: Sequence[list[Unit]]) -> TokenRows:
         """One row per list of units."""
-        if not self._pieces.reads_pieces_alone:
+        if not self._pieces.reads_units_alone:
             return self._whole(conversations)
         parts = self._pieces.rows([text for units in conversations for text, _ in units])
         flags = np.array([ours for units in conversations for _, ours in units], np.float32)
@@ -171,17 +173,33 @@ class ChatRenderer:
         return TokenRows(parts.tokens, parts.offsets[ends], np.repeat(flags, parts.lengths))
 
     def _whole(self, conversations: Sequence[list[Unit]]) -> TokenRows:
-        """For tokenizers that read a text's beginning in another way than its middle: never cut, look at
-        offsets."""
+        """For tokenizers that read a text's beginning in another way than its middle.
+
+        A unit has the tokens that it adds to those of all text before it. Where they aren't added at the end because
+        letters merge across the cut, it is read as text that goes on. Either way a unit's tokens depend on nothing
+        after it, so what a prompt ends with is the same in training. After what the tokenizer puts before every text
+        by itself a text begins.
+        """
+        opened = [bool(self._opening) and units[:1] == self._opening for units in conversations]
+        begun = [units[start:] for units, start in zip(conversations, opened, strict=True)]
+        texts = [list(accumulate(text for text, _ in units)) for units in begun]
+        read = iter(self._pieces.rows([text for grown in texts for text in grown]))
+        first = self._pieces.ids([text for text, _ in self._opening])
         rows: list[list[int]] = []
         weights: list[list[float]] = []
-        for units in conversations:
-            text = "".join(part for part, _ in units)
-            found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-            ours = np.repeat([float(flag) for _, flag in units], [len(part) for part, _ in units])
-            last = [max(stop - 1, 0) for _, stop in found["offset_mapping"]]
-            rows.append(found["input_ids"])
-            weights.append(ours[last].tolist() if len(ours) else [])
+        for units, start in zip(begun, opened, strict=True):
+            tokens = list(first[0]) if start else []
+            flags = [0.0] * len(tokens)
+            before: list[int] = []
+            for text, ours in units:
+                whole = next(read).tolist()
+                same = whole[: len(before)] == before
+                added = whole[len(before) :] if same else self._pieces.going_on(text)
+                tokens += added
+                flags += [float(ours)] * len(added)
+                before = whole
+            rows.append(tokens)
+            weights.append(flags)
         return TokenRows.of(rows, weights)
 
     def _supervise(self, rows: TokenRows, supervise: str) -> TokenRows:

@@ -15,6 +15,7 @@ from itemic.errors import ItemicError, ModelError
 from itemic.forest.support import check_supported
 from itemic.model.folder import load_lm, load_tokenizer, quiet, read_config
 from itemic.model.model import RECORD, SID, Model, embeddings
+from itemic.model.tokenizer import check_whole
 from itemic.sid.index import ItemIndex
 
 PROBES = 4  # items whose semantic IDs are read and gone on from
@@ -110,7 +111,10 @@ class _Bench:
             ids = self.tokenizer.encode(token, add_special_tokens=False)
             if ids != [start + place]:
                 raise ModelError(f"token {token} is read as {ids}, not as [{start + place}]")
-        return f"each of {len(tokens):,} tokens of the index is one token, from id {start} on"
+        check_whole(self.tokenizer, tokens, range(start, start + len(tokens)))
+        return (
+            f"each of {len(tokens):,} tokens of the index is one token wherever it stands, from id {start} on"
+        )
 
     def weights(self) -> str:
         self.lm = load_lm(self.root, "cpu", None)

@@ -3,6 +3,7 @@ untouched."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +19,21 @@ from itemic.model import init as start
 from itemic.model.folder import load_lm, load_tokenizer, read_config
 from itemic.model.model import RECORD, Model, embeddings, head, remember_index
 from itemic.model.template import CHAT_TEMPLATE, CHAT_TOKENS, TURN_END
-from itemic.model.tokenizer import add_index_tokens, plain_token, tokens_taken
+from itemic.model.tokenizer import add_index_tokens, opening, plain_token, settled, tokens_taken
 from itemic.progress import log
 from itemic.sid.encoders.huggingface import find_model
 from itemic.sid.index import ItemIndex
 from itemic.sid.text import item_texts
 
+# what nobody reads in their configurations: they have no other attention than a causal one
+ALWAYS_DECODERS = ("gpt_neox", "gpt_neox_japanese")
+# what no trial of a forest would find out
+UNFIT = {
+    "phimoe": "draws its experts at random while it trains",
+    "diffllama": "attends twice in each layer, which the beam search keeps the keys of only once",
+}
 INITS = ("moments", "text", "mean")
-KINDS = "Use a text-only decoder with full attention in every layer, such as Qwen3, Qwen2, Llama or Gemma."
+KINDS = "Use a text-only decoder, such as Qwen3, Llama, Mistral or Gemma; docs/families.md has more."
 
 
 def expand(
@@ -75,6 +83,9 @@ def expand(
     check_supported(lm)
     had = len(embeddings(lm))
     old = min(tokens_taken(tokenizer), had)
+    if tokens_taken(tokenizer) > had:
+        more = tokens_taken(tokenizer) - had
+        log.warning("the tokenizer has %d ids more than the model has rows: is it the model's own?", more)
     first, added = add_index_tokens(tokenizer, index.tokens)
     turns = _give_template(tokenizer, lm) if not tokenizer.chat_template else []
     taken = tokens_taken(tokenizer)
@@ -93,7 +104,7 @@ def expand(
         log.info("the base has all %d tokens of the index already; their rows are kept", len(index.tokens))
     remember_index(lm, index, first, stop - first)
     _give_pad(tokenizer, lm)
-    model = Model(lm, tokenizer, index)
+    model = Model(lm, settled(tokenizer, lm.config, index.tokens), index)
     if record.get("think_pattern") and not fresh:
         model.think_pattern = True
     return model
@@ -114,10 +125,18 @@ def check_kind(config: Any) -> None:
             raise ModelError(f"a {kind} model is multimodal (its configuration has {part})", KINDS)
     names = getattr(config, "architectures", None) or []
     causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    if not causal or getattr(config, "is_decoder", True) is False:
+    encoder = getattr(config, "is_decoder", True) is False and kind not in ALWAYS_DECODERS
+    if not causal or encoder:
         raise ModelError(f"a {kind} model is not a causal language model", KINDS)
     if names and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         raise ModelError(f"the folder holds a {', '.join(names)}, not a causal language model", KINDS)
+    if getattr(config, "hidden_size_per_layer_input", None):
+        raise ModelError(
+            f"a {kind} model looks each token up in a second table for its layers, which new tokens have no rows of",
+            KINDS,
+        )
+    if kind in UNFIT:
+        raise ModelError(f"a {kind} model {UNFIT[kind]}", KINDS)
     check_config(config)
 
 
@@ -157,7 +176,7 @@ def resize(lm: PreTrainedModel, rows: int) -> None:
     lm.resize_token_embeddings(rows, mean_resizing=False)
     if tied and head(lm) is not embeddings(lm):
         raise ModelError("the head came apart from the embeddings while growing", KINDS)
-    for matrix in matrices(lm):
+    for matrix in [*matrices(lm), *_head_bias(lm)]:
         with torch.no_grad():
             matrix[had:] = matrix[:had].float().mean(0).to(matrix.dtype)
 
@@ -166,6 +185,12 @@ def matrices(lm: PreTrainedModel) -> list[torch.nn.Parameter]:
     """The input matrix, and the head where it is another."""
     inputs, outputs = embeddings(lm), head(lm)
     return [inputs] if outputs is inputs else [inputs, outputs]
+
+
+def _head_bias(lm: PreTrainedModel) -> list[Tensor]:
+    """What some heads (Phi's, GPT-J's) add to each token's logit, in a list; it has a row as the matrices do."""
+    bias = getattr(lm.get_output_embeddings(), "bias", None)  # type: ignore[no-untyped-call]
+    return [] if bias is None else [bias]
 
 
 def _start_rows(
@@ -194,6 +219,8 @@ def _start_rows(
             meanings = start.text_meanings(mixing, known)
             rows[:count] = start.from_meanings(index.sizes, meanings, known, rows[:count])
         _write(matrix, begin, rows)
+    for bias in _head_bias(lm):
+        _write(bias, begin, bias.detach()[:old].float().mean(0).expand(stop - begin))
 
 
 def _write(matrix: Tensor, begin: int, rows: Tensor) -> None:
@@ -202,11 +229,14 @@ def _write(matrix: Tensor, begin: int, rows: Tensor) -> None:
 
 
 def _give_template(tokenizer: PreTrainedTokenizerBase, lm: PreTrainedModel) -> list[str]:
-    """Our chat template for a base without one; returns the turn tokens that were new to the tokenizer."""
+    """Our chat template for a base without one, after what its tokenizer puts before every text by itself; returns the
+    turn tokens that were new to the tokenizer."""
     known = tokenizer.get_vocab()
     missing = [token for token in CHAT_TOKENS if token not in known]
-    tokenizer.add_tokens([plain_token(token) for token in missing])
-    tokenizer.chat_template = CHAT_TEMPLATE
+    marked = tokenizer.get_added_vocab()
+    tokenizer.add_tokens([plain_token(token) for token in CHAT_TOKENS if token not in marked])
+    before = opening(tokenizer)  # the base has never read a text without it
+    tokenizer.chat_template = (f"{{{{- {json.dumps(before)} -}}}}\n" if before else "") + CHAT_TEMPLATE
     end = cast(int, tokenizer.convert_tokens_to_ids(TURN_END))
     if lm.generation_config is not None:
         ends = lm.generation_config.eos_token_id
@@ -216,9 +246,15 @@ def _give_template(tokenizer: PreTrainedTokenizerBase, lm: PreTrainedModel) -> l
 
 
 def _give_pad(tokenizer: PreTrainedTokenizerBase, lm: PreTrainedModel) -> None:
-    """A token to pad with, for those who batch prompts: the base's own, else the one that ends a text."""
+    """A token to pad with, for those who batch prompts: the base's own, else one that ends a text or a turn, or
+    whatever special token there is."""
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or TURN_END
+        known = tokenizer.get_vocab()
+        named = (tokenizer.eos_token, TURN_END, tokenizer.bos_token, tokenizer.unk_token)
+        others = sorted(set(tokenizer.all_special_tokens) & set(known))
+        tokenizer.pad_token = next(
+            token for token in (*named, *others, *reversed(known)) if token is not None and token in known
+        )
     for config in (lm.config, lm.generation_config):
         if config is not None and config.pad_token_id is None:
             config.pad_token_id = tokenizer.pad_token_id

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from itemic.errors import ModelError
+from itemic.sid.encoders.huggingface import TOKENIZERS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -88,21 +89,60 @@ def read_config(root: Path) -> Any:
 
 
 def load_tokenizer(root: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder.
+    """The tokenizer of a model folder, fast or in Python.
 
     Raises:
-        ModelError: there is none, or only a slow one.
+        ModelError: there is none, it can't be read, or it is of a kind that takes no new tokens.
     """
+    if not any(_of_tokenizer(path) for path in root.iterdir()):
+        raise ModelError(f"{root} has no tokenizer", "Copy the model's tokenizer files there.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare Exceptions on broken files
         raise ModelError(
-            f"{root} has no usable tokenizer: {str(error).splitlines()[0]}",
-            "Copy the model's tokenizer.json there.",
+            f"{root} has no usable tokenizer: {_reason(error)}",
+            _remedy(root),
         ) from error
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"{root} has a slow tokenizer", "Convert it to a tokenizer.json.")
-    return cast(PreTrainedTokenizerBase, tokenizer)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or not _takes_tokens(tokenizer):
+        raise ModelError(
+            f"{root} has a {type(tokenizer).__name__}, which takes no new tokens",
+            "Copy the model's tokenizer.json there.",
+        )
+    return tokenizer
+
+
+def _of_tokenizer(path: Path) -> bool:
+    """Whether a file is a tokenizer's: without any, transformers makes up one that knows no word."""
+    return path.name in TOKENIZERS | {"tokenizer_config.json", "tekken.json"} or path.suffix == ".model"
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _remedy(root: Path) -> str:
+    """What helps against a tokenizer that can't be read: a SentencePiece file alone needs the package that reads it."""
+    copy = "opy the model's tokenizer.json there."
+    if (root / "tokenizer.json").is_file() or not any(root.glob("*.model")):
+        return f"C{copy}"
+    try:
+        from sentencepiece import sentencepiece_model_pb2  # noqa: F401
+    except ImportError:
+        return f'It is a SentencePiece file: `pip install "itemic[sentencepiece]"`, or c{copy}'
+    except Exception:  # made for a later protobuf than is installed, which is an error of protobuf's own kind
+        return (
+            f"It is a SentencePiece file, and sentencepiece wants a later protobuf: install one, or c{copy}"
+        )
+    return f"C{copy}"
+
+
+def _takes_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether tokens can be added: some tokenizers of transformers only wrap a library with a fixed vocabulary."""
+    try:
+        tokenizer.add_tokens([])
+    except NotImplementedError:
+        return False
+    return True
 
 
 def load_lm(root: Path, device: torch.device | str, dtype: torch.dtype | str | None) -> PreTrainedModel:

@@ -89,7 +89,7 @@ class Model:
         if self.tokenizer.convert_tokens_to_ids(tokens) != list(range(start, start + len(tokens))):
             raise IndexMismatchError(
                 f"the tokenizer doesn't have the index's {len(tokens)} tokens from id {start} on",
-                "Restore tokenizer.json from where the folder was copied, or expand the base model again.",
+                "Restore the tokenizer's files from where the folder was copied, or expand the base model again.",
             )
         rows = len(embeddings(self.lm))
         if start + record["new_tokens"] > rows:

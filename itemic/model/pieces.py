@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -33,16 +34,34 @@ class PieceEncoder:
             for i, t in bracketed.items()
             if not (t.lstrip or t.rstrip or t.single_word) and not t.normalized
         }
-        strange = any("<" in t.content or ">" in t.content for i, t in added.items() if i not in bracketed)
+        strange = any(
+            t.single_word or (i not in bracketed and ("<" in t.content or ">" in t.content))
+            for i, t in added.items()
+        )
         self._seeds = sorted(plain.items())
         self._cuts = bool(plain) and not strange and self._reads_pieces_alone()
         self._reset()
 
-    @property
-    def reads_pieces_alone(self) -> bool:
-        """Whether text after an added token is read as it would be alone (not so where blanks are put in
-        front)."""
-        return self._cuts
+    @cached_property
+    def reads_units_alone(self) -> bool:
+        """Whether a text that goes on after a line end, or after an added token, is read as it would be alone: not so
+        where a blank is put before the first word of a text or before all that follow added tokens."""
+        if not self._cuts:
+            return False
+        pairs = [("assistant\n", "Hello"), ("Hello\n", "e9 x")]
+        alone = [self.ids([left, right]) for left, right in pairs]
+        together = self.ids([left + right for left, right in pairs])
+        return all(a + b == whole for (a, b), whole in zip(alone, together, strict=True))
+
+    def going_on(self, text: str) -> list[int]:
+        """Token ids of a text that goes on after other text and merges with nothing of it."""
+        anchors = ["\n", ":", *(content for _, content in self._seeds[:1])]
+        for before, whole in zip(
+            self.ids(anchors), self.ids([anchor + text for anchor in anchors]), strict=True
+        ):
+            if whole[: len(before)] == before:
+                return whole[len(before) :]
+        return self.ids([text])[0]
 
     def ids(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, straight from the tokenizer."""

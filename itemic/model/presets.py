@@ -24,7 +24,6 @@ class Preset:
         head_dim: width of a head; even, for rotary positions.
         intermediate_size: width of the gated feed-forward layer.
         rope_theta: base of the rotary frequencies; small models here read short rows, so theirs is smaller.
-        dropout: attention dropout in training.
         tie: whether the head is the embedding matrix.
     """
 
@@ -36,7 +35,6 @@ class Preset:
     head_dim: int
     intermediate_size: int
     rope_theta: float = 10_000.0
-    dropout: float = 0.0
     tie: bool = True
 
 
@@ -83,7 +81,6 @@ def preset_config(name: str, *, vocab_size: int, max_length: int, **overrides: A
         intermediate_size=shape.intermediate_size,
         max_position_embeddings=max_length,
         rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        attention_dropout=shape.dropout,
         tie_word_embeddings=shape.tie,
     )
 
@@ -99,5 +96,3 @@ def _check(shape: Preset) -> None:
         )
     if shape.head_dim % 2:
         raise ConfigError(f"model head_dim is {shape.head_dim}", "Rotary positions need an even number.")
-    if not 0 <= shape.dropout < 1:
-        raise ConfigError(f"model dropout is {shape.dropout}", "Give a share between 0 and 1.")

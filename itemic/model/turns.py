@@ -66,7 +66,7 @@ class TurnRenderer:
             raise ModelError("the tokenizer has no chat template", "Expand the model, which gives it ours.")
         self.tokenizer = tokenizer
         self.pattern = pattern
-        self._verbatim = tokenizer.chat_template == CHAT_TEMPLATE
+        self._verbatim = str(tokenizer.chat_template).endswith(CHAT_TEMPLATE)
         special = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
         self._closing = re.compile(r"\s*(?:" + "|".join(map(re.escape, special)) + ")") if special else None
         self._forms: dict[tuple[str, ...], list[str] | None] = {}

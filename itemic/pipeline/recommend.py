@@ -132,7 +132,7 @@ def recommend_one(
             f"{folder} is a model, which knows no users",
             "Give --history, or --dataset with whoever they are.",
         )
-    from itemic.data.dataset import Requests
+    from itemic.data.sequences import Requests
     from itemic.evaluate.recommend import ModelRanker
 
     index = asked.model.index

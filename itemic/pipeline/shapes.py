@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from itemic.errors import ConfigError, ModelError
 from itemic.recipe import Recipe
 from itemic.recipe.schema import IndexPart
+from itemic.sid.encoders.huggingface import TOKENIZERS
 from itemic.train.stage import Stage
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _base(
             "Give its configuration: --config config.json.",
         )
     found = _configuration(Path(config) if config is not None else folder)
-    if tokens is None and (folder / "tokenizer.json").is_file():
+    if tokens is None and any((folder / name).is_file() for name in TOKENIZERS):
         first, taken = _count(folder, needed)
     else:
         first = tokens or BASE_TOKENS.get(found.model_type, 0)

@@ -13,7 +13,8 @@ from itemic.recipe.trackers import evaluation_trackers
 from itemic.trackers import Trackers, open_trackers
 
 if TYPE_CHECKING:
-    from itemic.data.dataset import Dataset, Requests
+    from itemic.data.dataset import Dataset
+    from itemic.data.sequences import Requests
     from itemic.evaluate.compare import Comparison
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.report import Report

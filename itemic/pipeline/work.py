@@ -14,7 +14,8 @@ from itemic.pipeline.watch import publish, watching
 from itemic.progress import log
 
 if TYPE_CHECKING:
-    from itemic.data.dataset import Dataset, Requests
+    from itemic.data.dataset import Dataset
+    from itemic.data.sequences import Requests
     from itemic.evaluate.memory import MemorySettings
     from itemic.evaluate.recommend import ModelRanker
     from itemic.evaluate.report import Report

@@ -129,7 +129,6 @@ class ShapePart(Part):
     head_dim: PositiveInt | None = None
     intermediate_size: PositiveInt | None = None
     rope_theta: float | None = None
-    dropout: Share | None = None
     tie: bool | None = None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
-from itemic.data.dataset import Sequences
+from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
 from itemic.sid.vectors import Float32, check_vectors, normalize
 

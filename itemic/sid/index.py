@@ -16,7 +16,8 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.artifact import verify, write_json
-from itemic.data.dataset import Dataset, Requests, catalogue_digest
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests, catalogue_digest
 from itemic.errors import IndexMismatchError
 from itemic.forest.rows import TokenRows
 from itemic.sid.format import TokenFormat, token_format

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.forest.rows import TokenRows
 from itemic.model.model import Model
 from itemic.model.positions import most_positions

@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 
 from itemic.artifact import write_json
-from itemic.data.dataset import Dataset, Sequences
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Sequences
 from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.progress import log, progress_bar
 from itemic.sid.index import ItemIndex

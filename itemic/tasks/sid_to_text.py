@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from itemic.data.dataset import Sequences
+from itemic.data.sequences import Sequences
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.task import Task, last_items
 

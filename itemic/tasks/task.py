@@ -23,7 +23,8 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.data.dataset import Dataset, Requests, Sequences
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests, Sequences
 from itemic.errors import ConfigError
 from itemic.sid.index import ItemIndex
 from itemic.tasks.catalogue import Catalogue, join_rows

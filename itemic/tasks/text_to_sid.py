@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.data.dataset import Sequences
+from itemic.data.sequences import Sequences
 from itemic.tasks.catalogue import Catalogue, clip
 from itemic.tasks.task import Task, last_items
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from itemic.data.dataset import Sequences
+from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
 
 Int32 = npt.NDArray[np.int32]

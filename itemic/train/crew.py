@@ -17,6 +17,7 @@ from typing import Any
 from torchdata.nodes import BaseNode, ParallelMapper  # type: ignore[import-untyped]
 
 from itemic.errors import ItemicError
+from itemic.interrupt import ASKING
 from itemic.train.lanes import Chunk, Lanes
 
 Key = tuple[int, int, int]  # lane, epoch, chunk
@@ -94,7 +95,7 @@ class Crew:
             self._pump.join(PATIENCE)
         for process in self._processes:
             if self._pump.is_alive():
-                process.terminate()
+                process.kill()
         if self._pump.is_alive() and self._processes:
             self._mapper._it._it._shutdown()  # it would wait for the dead; there is no public way to tell it
         for process in self._processes:
@@ -166,8 +167,9 @@ class _Work:
 
 
 def _arrive(lanes: bytes) -> _Work:
-    """In a new process, before anything else: leave Ctrl-C to the training, and end when that does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a new process, before anything else: leave Ctrl-C and its like to the training, and end when that does."""
+    for number in ASKING:  # schedulers send them to every process of a job
+        signal.signal(number, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores already
     threading.Thread(target=_follow, name="parent", daemon=True).start()
     return _Work(pickle.loads(lanes))  # our own bytes, from the process that started this one

@@ -61,20 +61,20 @@ class ModelFlops:
     @classmethod
     def of(cls, lm: PreTrainedModel) -> ModelFlops:
         """A matrix of ``n`` numbers takes ``2 n`` FLOPs forward, as many for the gradient of what it is fed with, and
-        as many for its own, where it learns; a query and a key take 4 per channel forward and 8 backward."""
+        as many for its own, where it learns; a query and a key take 2 per channel forward and 4 backward, and so does
+        a value. Of a mixture's experts those count that a token is given to. A layer with a window counts as if it
+        had none."""
         config: Any = lm.config.get_text_config()
         head = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
         last = last_layer(lm)
-        short = [] if last is None else _matrices(last.mlp)
-        matrices = [module for module in _matrices(lm) if module is not head and module not in short]
-        channels = config.num_attention_heads * (
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        )
+        short = [] if last is None else list(last.mlp.modules())
+        others = [module for module in lm.modules() if module is not head and module not in short]
+        share = _share_of_experts(config)
         return cls(
-            by_token=float(sum(_flops(matrix) for matrix in matrices)),
-            by_parent=float(sum(_flops(matrix) for matrix in short)),
-            by_target=float(_flops(head)),
-            by_pair=12.0 * channels * config.num_hidden_layers,
+            by_token=sum(_flops(module, share) for module in others),
+            by_parent=sum(_flops(module, share) for module in short),
+            by_target=_flops(head, share),
+            by_pair=6.0 * sum(_channels(layer) for layer in _by_layer(config)),
         )
 
     def __call__(self, tokens: int, parents: int, targets: int, pairs: int) -> float:
@@ -87,10 +87,40 @@ class ModelFlops:
         )
 
 
-def _matrices(module: nn.Module) -> list[nn.Linear]:
-    return [each for each in module.modules() if isinstance(each, nn.Linear)]
+def _by_layer(config: Any) -> list[Any]:
+    """The configuration of each layer; in some families their heads differ."""
+    own = getattr(config, "per_layer_config", None)
+    count = config.num_hidden_layers
+    return [config] * count if own is None else [own[number] for number in range(count)]
 
 
-def _flops(matrix: nn.Linear) -> int:
-    # by its features: a quantized weight is packed
-    return (6 if matrix.weight.requires_grad else 4) * matrix.in_features * matrix.out_features
+def _channels(config: Any) -> int:
+    """Channels of a layer's queries and of its values together, over all heads."""
+    heads = config.num_attention_heads
+    plain = getattr(config, "head_dim", None) or config.hidden_size // heads
+    rope, rest = getattr(config, "qk_rope_head_dim", None), getattr(config, "qk_nope_head_dim", None)
+    query = plain if rope is None or rest is None else rope + rest
+    return int(heads * (query + (getattr(config, "v_head_dim", None) or plain)))
+
+
+def _share_of_experts(config: Any) -> float:
+    """What share of a mixture's experts a token is given to; 1 where there are none."""
+    names = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+    chosen = next(
+        (getattr(config, name, None) for name in ("num_experts_per_tok", "moe_k") if hasattr(config, name)), 0
+    )
+    there = next((getattr(config, name) for name in names if getattr(config, name, None)), 0)
+    return chosen / there if chosen and there else 1.0
+
+
+def _flops(module: nn.Module, share: float) -> float:
+    """Of the module's own matrices, for a token that comes through."""
+    if isinstance(module, nn.Linear):  # by its features: a quantized weight is packed
+        return (6 if module.weight.requires_grad else 4) * module.in_features * module.out_features
+    if isinstance(module, nn.Embedding) or type(module).__name__.endswith("Norm"):
+        return 0.0
+    named = module.named_parameters(recurse=False)
+    own = [
+        weight for name, weight in named if weight.ndim > 1 and not name.endswith("bias")
+    ]  # experts have a row each
+    return sum((6 if w.requires_grad else 4) * w.numel() * (share if w.ndim > 2 else 1.0) for w in own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from itemic.errors import ConfigError, ModelError, missing_extra
+from itemic.errors import ConfigError, missing_extra
 from itemic.forest.run import NewRows
+from itemic.model.layers import layers_of, matrices_of_layers
+from itemic.progress import log
 from itemic.train.new_rows import learning_rows
 from itemic.train.optimizer import Named, decayed, trainable_parameters
 from itemic.train.stage import Stage
 
 ADAPTER = "adapter"  # the folder of the adapters alone, in PEFT's form
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,22 @@ def learning(
 
 
 def _last_layers(lm: PreTrainedModel, count: int) -> Named:
-    layers = _layers(lm)
+    prefix, layers = layers_of(lm)
     if count > len(layers):
         raise ConfigError(
             f"last_layers is {count}, and the model has {len(layers)} layers", "Ask for fewer, or train all."
         )
     chosen: Named = {}
+    own = {f"{prefix}.{number}." for number in range(len(layers) - count, len(layers))}
+    head = {id(weight) for weight in lm.get_output_embeddings().parameters()}  # type: ignore[no-untyped-call]
     for name, weight in lm.named_parameters():
-        found = _LAYER.search(name)
-        behind = found is None and name.endswith("norm.weight")  # the norm after the last layer
-        if behind or (found is not None and int(found[1]) >= len(layers) - count):
+        inside = name.startswith(f"{prefix}.")
+        # the norm after the last layer; some families have one after the embeddings as well
+        behind = not inside and weight.ndim == 1 and "embed" not in name and id(weight) not in head
+        if behind or any(name.startswith(layer) for layer in own):
             weight.requires_grad_(True)
             chosen[name] = weight
     return chosen
-
-
-def _layers(lm: PreTrainedModel) -> nn.ModuleList:
-    layers = getattr(lm.base_model, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        raise ModelError(f"found no layers in a {lm.config.model_type}", "Use `train: all` or `embeddings`.")
-    return layers
 
 
 # ------------------------------------------------------------------- adapters
@@ -117,19 +115,24 @@ def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | N
     except ImportError as error:
         raise missing_extra(f"train {stage.train}", "peft", stage.train) from error
     linear = matrices_of_layers(lm)
-    targets = _targets(stage, linear)
+    targets = _targets(lm, stage, linear)
     own = {name: lm.get_submodule(name) for name in linear}
     deltas: dict[str, Tensor] = {}
     tuned = None
     try:
         if stage.train == "qlora":
+            _tell_of_whole_weights(lm, own)
             _quantize(lm, own)
-        tuned = PeftModel(lm, _config(lm, stage, targets))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of matrices that are stored the other way round
+            tuned = PeftModel(lm, _config(lm, stage, targets))
         adapters = {name: weight for name, weight in lm.named_parameters() if "lora_" in name}
         yield adapters
         found = {name: _delta(lm.get_submodule(name)) for name in targets}
         if folder is not None:
-            _export(tuned, rows, adapters, folder)
+            _export(
+                tuned, rows, adapters, folder, turned=any(isinstance(own[name], Conv1D) for name in targets)
+            )
         deltas = found
     finally:
         if tuned is not None:
@@ -140,27 +143,43 @@ def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | N
             setattr(lm.get_submodule(parent), last, module)
         for name, delta in deltas.items():
             weight = own[name].get_parameter("weight")
-            weight.data += delta.to(weight)
+            turned = stage.train == "qlora" and isinstance(own[name], Conv1D)
+            weight.data += (delta.T if turned else delta).to(weight)
 
 
-def matrices_of_layers(lm: PreTrainedModel) -> list[str]:
-    """Full names of the layers' matrices."""
-    return [
-        name for name, module in lm.named_modules() if isinstance(module, nn.Linear) and _LAYER.search(name)
-    ]
-
-
-def _targets(stage: Stage, linear: list[str]) -> list[str]:
+def _targets(lm: PreTrainedModel, stage: Stage, linear: list[str]) -> list[str]:
     """Those of them that get adapters."""
-    names = sorted({name.rpartition(".")[2] for name in linear})
+    names = _adaptable(lm, sorted({name.rpartition(".")[2] for name in linear}))
     unknown = sorted(set(stage.lora_targets) - set(names))
-    if unknown or not linear:
+    if unknown or not names:
         raise ConfigError(
-            f"lora_targets {', '.join(unknown) or '(all)'} are no matrices of this model's layers",
+            f"lora_targets {', '.join(unknown) or '(all)'} are no matrices of this model's layers that adapters can "
+            "be added to",
             f"There are: {', '.join(names) or 'none'}.",
         )
     wanted = stage.lora_targets or names
     return [name for name in linear if name.rpartition(".")[2] in wanted]
+
+
+def _adaptable(lm: PreTrainedModel, names: list[str]) -> list[str]:
+    """The names that PEFT takes for what they are. In some mixtures of experts it takes ``gate_proj`` and its like for
+    the tensors that hold all experts, also where a dense layer has matrices of these names."""
+    from peft import LoraConfig
+
+    try:
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers as convert
+    except ImportError:  # versions that leave names alone
+        return names
+    kept = []
+    for name in names:
+        config = LoraConfig(target_modules=[name])
+        try:
+            convert(config, lm, None)
+        except ValueError:  # some of the experts' tensors only
+            continue
+        if name in (config.target_modules or ()):
+            kept.append(name)
+    return kept
 
 
 def _config(lm: PreTrainedModel, stage: Stage, targets: list[str]) -> Any:
@@ -171,9 +190,15 @@ def _config(lm: PreTrainedModel, stage: Stage, targets: list[str]) -> Any:
         lora_alpha=stage.lora_alpha,  # type: ignore[arg-type]
         lora_dropout=stage.lora_dropout,
         target_modules=targets,
+        fan_in_fan_out=stage.train != "qlora" and _turned(lm, targets),
         task_type="CAUSAL_LM",
         base_model_name_or_path=lm.config._name_or_path or None,
     )
+
+
+def _turned(lm: PreTrainedModel, targets: list[str]) -> bool:
+    """Whether the matrices are stored as ``[in, out]``, as GPT-2's are."""
+    return any(isinstance(lm.get_submodule(name), Conv1D) for name in targets)
 
 
 def _delta(layer: Any) -> Tensor:
@@ -183,6 +208,19 @@ def _delta(layer: Any) -> Tensor:
     return delta.detach().clone()
 
 
+def _tell_of_whole_weights(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:
+    """Say so where 4 bits would save little: bitsandbytes has no place for experts in one tensor."""
+    whole = sum(weight.numel() for weight in layers_of(lm)[1].parameters())
+    small = sum(module.get_parameter("weight").numel() for module in modules.values())
+    if small < whole / 2:
+        log.warning(
+            "%d%% of the layers' weights stay in full precision under qlora: the experts of a %s model are no matrices "
+            "of their own",
+            round(100 * (1 - small / whole)),
+            lm.config.model_type,
+        )
+
+
 def _quantize(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:
     """Put 4-bit copies (NF4, its constants quantized too) in place of matrices, which wait in main memory."""
     try:
@@ -190,17 +228,17 @@ def _quantize(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:
     except ImportError as error:
         raise missing_extra("train qlora", "bitsandbytes", "qlora") from error
     for name, module in modules.items():
-        assert isinstance(module, nn.Linear)
-        small = Linear4bit(
-            module.in_features, module.out_features, bias=module.bias is not None, quant_type="nf4"
-        )
+        weight = module.get_parameter("weight").detach()
+        weight = weight.T if isinstance(module, Conv1D) else weight  # [out, in]
+        bias: Any = module.bias
+        small = Linear4bit(weight.shape[1], weight.shape[0], bias=bias is not None, quant_type="nf4")
         small.weight = Params4bit(
-            module.weight.detach().clone().cpu(),
+            weight.cpu().contiguous().clone(),
             requires_grad=False,
             quant_type="nf4",
             compress_statistics=True,
         )
-        small.bias = module.bias
+        small.bias = bias
         # in evaluation bitsandbytes would pack the weights for its own CPU kernel, which training can't use
         small.support_avx512bf16_for_cpu = False
         parent, _, last = name.rpartition(".")
@@ -208,8 +246,9 @@ def _quantize(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:
         module.to("cpu")
 
 
-def _export(tuned: Any, rows: NewRows, adapters: Named, folder: Path) -> None:
-    """Adapters and rows as PEFT would have saved them: ``PeftModel.from_pretrained(base, folder)`` reads them."""
+def _export(tuned: Any, rows: NewRows, adapters: Named, folder: Path, turned: bool) -> None:
+    """Adapters and rows as PEFT would have saved them: ``PeftModel.from_pretrained(base, folder)`` reads them. The base
+    has ``turned`` matrices also where they were trained over 4-bit copies, which aren't."""
     from safetensors.torch import save_file
 
     lm = tuned.get_base_model()
@@ -222,13 +261,24 @@ def _export(tuned: Any, rows: NewRows, adapters: Named, folder: Path) -> None:
         for name, weight in adapters.items()
     }
     ids = list(range(rows.start, rows.start + len(rows.input)))
-    own = {places["input"]: rows.input} | ({} if rows.output is None else {places["output"]: rows.output})
+    own = {places["input"]: rows.input}
+    config = tuned.peft_config["default"]
+    head = lm.get_output_embeddings()
+    if rows.output is not None and getattr(head, "bias", None) is not None:
+        # whole: over rows of a head PEFT forgets the bias
+        config.modules_to_save = [places["output"].rpartition(".")[2]]
+        for name, weight in head.named_parameters():
+            tensors[f"base_model.model.{places['output']}.{name}"] = (
+                weight.detach().cpu().contiguous().clone()
+            )
+    elif rows.output is not None:
+        own[places["output"]] = rows.output
     for place, weight in own.items():
         key = f"base_model.model.{place}.token_adapter.trainable_tokens_delta"
         tensors[key] = weight.detach().cpu().contiguous().clone()
-    config = tuned.peft_config["default"]
     config.trainable_token_indices = {place.rpartition(".")[2]: ids for place in own}
     config.inference_mode = True
+    config.fan_in_fan_out = turned
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config.save_pretrained(str(folder))

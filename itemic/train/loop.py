@@ -15,31 +15,42 @@ import torch
 from transformers import PreTrainedModel
 
 from itemic.errors import ArtifactError, ConfigError, ItemicError
-from itemic.forest.attention import forest_attention
+from itemic.forest.context import forest_attention
+from itemic.interrupt import interrupts
+from itemic.model.positions import learned_positions
 from itemic.model.precision import tf32
 from itemic.progress import log
 from itemic.train.breakdown import LossParts, TokenKinds
 from itemic.train.checkpoint import Checkpoints, random_state, restore_random_state, step_of
 from itemic.train.distribution import Distribution
-from itemic.train.dropout import residual_dropout
+from itemic.train.dropout import residual_dropout, without_own_dropout
 from itemic.train.engine import compiled, lean_memory
 from itemic.train.flops import ModelFlops, peak_flops
-from itemic.train.interrupt import interrupts
 from itemic.train.journal import Journal, journal
 from itemic.train.lean import lean_norms
 from itemic.train.learning import Learning
 from itemic.train.memory import peak_memory
 from itemic.train.optimizer import WeightAverage
-from itemic.train.parallel import NOTHING, make_strategy
+from itemic.train.parallel import NOTHING
 from itemic.train.place import Place, Window
 from itemic.train.precision import deterministic
 from itemic.train.ranks import ALONE, Ranks
 from itemic.train.schedule import learning_rate
 from itemic.train.stage import EPOCH, Stage
+from itemic.train.strategies import make_strategy
 from itemic.train.stream import Ahead, KeptRows, Sizes, Step, StepSource, TrainingRows
 
 Validate = Callable[[], dict[str, float]]
 Samples = Callable[[], list[dict[str, str]]]
+
+
+def _check_positions(lm: PreTrainedModel, data: TrainingRows) -> None:
+    """Rows must end where a model's learned positions do; :func:`itemic.train.run.train` cuts them there."""
+    room, longest = learned_positions(lm), int(data.rows.lengths.max(initial=0))
+    if room is not None and longest > room:
+        raise ConfigError(
+            f"a row has {longest} tokens, the model's positions end at {room}", f"Set max_length to {room}."
+        )
 
 
 class Trainer:
@@ -77,6 +88,8 @@ class Trainer:
             ranks: the processes that train it together; each calls this with the same arguments.
             distribution: how they share the work.
         """
+        if isinstance(data, TrainingRows):
+            _check_positions(lm, data)
         learns = learns or Learning.all_of(lm)
         if stage.learns_rows != (learns.new_rows is not None):
             raise ValueError(f"train {stage.train!r} and what learns don't fit each other")
@@ -109,6 +122,7 @@ class Trainer:
         with (
             deterministic(self.lm.device),
             tf32(self.stage.tf32, self.lm.device),
+            without_own_dropout(computing),
             residual_dropout(computing, self.stage.dropout, embeddings=self.embeds),
             lean_memory(computing, self.stage.gradient_checkpointing),
             lean_norms(computing, not self.stage.compile),

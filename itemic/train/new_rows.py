@@ -43,6 +43,7 @@ def learning_rows(lm: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[New
             f"token id {stop - 1} is beyond the model's {len(inputs)} embeddings",
             "Expand the model with the same index that the tokenizer was expanded with.",
         )
+    _check_embedding(lm, start)
     before = {weight: weight.requires_grad for weight in lm.parameters()}
     lm.requires_grad_(False)
     try:
@@ -52,3 +53,22 @@ def learning_rows(lm: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[New
     finally:
         for weight, flag in before.items():
             weight.requires_grad_(flag)
+
+
+def _check_embedding(lm: PreTrainedModel, token: int) -> None:
+    """Make sure that a row is looked up as :meth:`NewRows.embed` does it, so that its gradient is the right one.
+
+    Raises:
+        ModelError: the embedding does something else with its rows than to scale them.
+    """
+    if lm.device.type == "meta":
+        return
+    module, tokens = lm.get_input_embeddings(), torch.tensor([token], device=lm.device)
+    with torch.no_grad():
+        row = torch.nn.Parameter(module.weight[token : token + 1].detach())  # type: ignore[index]
+        ours, theirs = NewRows(token, row).embed(lm, tokens), module(tokens)
+    if not torch.allclose(ours.float(), theirs.float(), rtol=0.02):  # half precision rounds the number
+        raise ModelError(
+            f"the embedding of a {lm.config.model_type} model isn't its matrix's rows, nor these times one number",
+            "Train all weights (`train: all`).",
+        )

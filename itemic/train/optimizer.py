@@ -20,24 +20,30 @@ def trainable_parameters(lm: nn.Module) -> Named:
 
 
 def decayed(lm: Any, named: Named) -> set[str]:
-    """Names of the weights that decay: matrices, but neither embeddings nor the head."""
+    """Names of the weights that decay: matrices, but neither embeddings nor the head, nor norms and biases that have a
+    row for each head or expert."""
     spared = {
         id(weight)
         for module in lm.modules()
-        if isinstance(module, nn.Embedding)
-        for weight in module.parameters()
+        if isinstance(module, nn.Embedding) or type(module).__name__.endswith("Norm")
+        for weight in module.parameters(recurse=False)
     }
     head = lm.get_output_embeddings()
     if head is not None:
         spared |= {id(weight) for weight in head.parameters()}
-    return {name for name, weight in named.items() if weight.ndim >= 2 and id(weight) not in spared}
+    return {
+        name
+        for name, weight in named.items()
+        if weight.ndim >= 2 and id(weight) not in spared and not name.endswith("bias")
+    }
 
 
 class Optimizer:
     """One torch optimizer, or two beside each other, as one; decay on matrices only.
 
     ``muon`` takes the matrices in ``decay`` (Jordan et al. 2024; updates scaled to AdamW's root mean square, Liu et
-    al. 2025, "Muon is scalable for LLM training") and leaves the rest to AdamW.
+    al. 2025, "Muon is scalable for LLM training") and leaves the rest to AdamW, experts that are kept in one tensor
+    among them.
 
     Args:
         stage: which one, and its numbers.
@@ -52,13 +58,12 @@ class Optimizer:
         self.named = named
         matrices = [w for name, w in named.items() if name in decay]
         others = [w for name, w in named.items() if name not in decay]
-        if stage.optimizer == "muon" and matrices:
-            plain = [_adamw(stage, [(others, 0.0)])] if others else []
-            self.parts = [_muon(stage, matrices), *plain]
-        else:
-            make = {"adamw-8bit": _adamw_8bit, "adafactor": _adafactor}.get(stage.optimizer, _adamw)
-            groups = [(matrices, stage.weight_decay), (others, 0.0)]
-            self.parts = [make(stage, [(weights, rate) for weights, rate in groups if weights])]
+        flat = [w for w in matrices if w.ndim == 2] if stage.optimizer == "muon" else []
+        groups = [([w for w in matrices if not flat or w.ndim > 2], stage.weight_decay), (others, 0.0)]
+        rest = [(weights, rate) for weights, rate in groups if weights]
+        make = {"adamw-8bit": _adamw_8bit, "adafactor": _adafactor}.get(stage.optimizer, _adamw)
+        self.parts = [_muon(stage, flat)] if flat else []
+        self.parts += [make(stage, rest)] if rest else []
 
     def step(self) -> None:
         for part in self.parts:

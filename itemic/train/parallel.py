@@ -23,6 +23,7 @@ from itemic.forest.build import TokenForest, chain_forest
 from itemic.forest.rows import TokenRows
 from itemic.forest.run import NewRows, forest_loss
 from itemic.forest.support import check_copy
+from itemic.model.layers import layers_of
 from itemic.train.checkpoint import Shapes, Tensors
 from itemic.train.distribution import Distribution
 from itemic.train.learning import Learning
@@ -207,7 +208,7 @@ class Sharded(Strategy):
             param_dtype=None if low == torch.float32 else low, reduce_dtype=torch.float32
         )
         mesh = init_device_mesh(device.type, (self.ranks.size,))
-        for layer in self.module.lm.base_model.layers:  # type: ignore[union-attr]
+        for layer in layers_of(self.module.lm)[1]:
             fully_shard(
                 layer,
                 mesh=mesh,
@@ -253,20 +254,3 @@ def part_of(shapes: Shapes, part: str) -> Shapes:
     return {
         name.removeprefix(f"{part}/"): value for name, value in shapes.items() if name.startswith(f"{part}/")
     }
-
-
-def make_strategy(
-    lm: PreTrainedModel, learns: Learning, stage: Stage, ranks: Ranks, options: Distribution
-) -> Strategy:
-    """The strategy of the options; a process on its own needs none.
-
-    Raises:
-        ConfigError: strategy and stage don't fit, or a library is missing.
-    """
-    if ranks.size == 1:
-        return Strategy(lm, learns, stage, ranks, options)
-    if options.strategy == "deepspeed":
-        from itemic.train.deepspeed import DeepSpeed
-
-        return DeepSpeed(lm, learns, stage, ranks, options)
-    return {"ddp": DataParallel, "fsdp": Sharded}[options.strategy](lm, learns, stage, ranks, options)

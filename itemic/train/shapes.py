@@ -14,7 +14,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from itemic.model.expand import check_kind, resize, set_tied
-from itemic.train.learning import learning, matrices_of_layers
+from itemic.model.layers import matrices_of_layers
+from itemic.train.learning import learning
 from itemic.train.optimizer import Named
 from itemic.train.stage import Stage
 
@@ -113,7 +114,7 @@ def optimizer_bytes(stage: Stage, named: Named, decay: set[str]) -> int:
     """Bytes of the state that :class:`itemic.train.optimizer.Optimizer` keeps, counters left out."""
     total = 0
     for name, weight in named.items():
-        if stage.optimizer == "muon" and name in decay:
+        if stage.optimizer == "muon" and name in decay and weight.ndim == 2:
             total += weight.numel() * FLOAT  # the momentum
         elif stage.optimizer == "adafactor":
             total += _adafactor(weight) * FLOAT

@@ -91,7 +91,7 @@ class Stage:
         betas: AdamW's two decay rates; Muon's momentum is the first.
         clip: the largest global norm of the gradient of the weights that learn; 0 is off.
         dropout: share of the token embeddings and of the outputs of each attention and feed-forward layer that
-            is zeroed while training.
+            is zeroed while training. It is the only dropout: what a base's own configuration has is off.
         ema: decay of the exponential moving average of the weights, e.g. .999; 0 is off. The average is what
             is validated, sampled from and saved.
         label_smoothing: share of a target's probability that is spread over the vocabulary.

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
 from itemic.data.names import names_of
+from itemic.data.sequences import Requests
 from itemic.decode import BeamSearch
 from itemic.metrics import hit_rate, ndcg, ranks_of
 from itemic.model import Model
+from itemic.model.positions import most_positions
 from itemic.sid.trie import Trie
 from itemic.tasks import task_of
 from itemic.tasks.asking import Asker
@@ -64,14 +66,19 @@ class Validation:
         """The first prompts with the model's greedy, unconstrained answer, the target, and what exact beams would
         recommend, to be read."""
         count = min(self.stage.samples, len(self.targets))
+        positions = most_positions(model.lm)
         search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
         best, _ = search.rank(self.prompts.take(range(count)), k=SHOWN)
         found = []
         for request in range(count):
             prompt = torch.from_numpy(self.prompts[request].astype(np.int64))[None].to(model.lm.device)
             generate: Any = model.lm.generate
+            room = ANSWER_TOKENS if positions is None else positions - prompt.shape[1]
             out = generate(
-                prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=ANSWER_TOKENS
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                do_sample=False,
+                max_new_tokens=max(1, min(ANSWER_TOKENS, room)),
             )
             target = int(self.targets[request])
             found.append(

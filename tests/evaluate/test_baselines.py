@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.errors import ConfigError
 from itemic.evaluate import baselines as module
 from itemic.evaluate.baselines import LastItem, Popularity, Transitions

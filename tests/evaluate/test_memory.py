@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.decode import BeamSearch
 from itemic.errors import ConfigError, DataError, IndexMismatchError
 from itemic.evaluate import Memory, MemorySettings, ModelRanker, choose_memory, rank_all

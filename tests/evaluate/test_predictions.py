@@ -9,7 +9,7 @@ import pytest
 
 from itemic.cli.app import call
 from itemic.data import Dataset
-from itemic.data.dataset import Requests
+from itemic.data.sequences import Requests
 from itemic.errors import ArtifactError
 from itemic.evaluate import Ranking, Report, rank_all, score
 from itemic.evaluate.baselines import Popularity

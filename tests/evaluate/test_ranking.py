@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itemic import schema as c
-from itemic.data.dataset import Requests
+from itemic.data.sequences import Requests
 from itemic.errors import ArtifactError, DataError
 from itemic.evaluate.ranking import Ranking, RankingWriter, part_path
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score
 
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.data.split import SplitRule
 from itemic.errors import ArtifactError, ConfigError, DataError, IndexMismatchError
 from itemic.evaluate.baselines import Popularity, Transitions

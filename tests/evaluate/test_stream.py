@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itemic.data.dataset import Requests
+from itemic.data.sequences import Requests
 from itemic.errors import ConfigError
 from itemic.evaluate import stream
 from itemic.evaluate.baselines import Popularity, Ranked, Transitions

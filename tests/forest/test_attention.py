@@ -16,7 +16,7 @@ from transformers import (
 
 from itemic.errors import ModelError
 from itemic.forest import TokenRows, attention, build_forest
-from itemic.forest.attention import forest_attention
+from itemic.forest.context import forest_attention
 from itemic.forest.run import forest_hidden, forest_loss
 from itemic.forest.support import check_supported
 from tests.forest.reference import FAMILIES, SPECIAL, WINDOW, gradients, row_by_row, special, tiny

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from itemic.forest import TokenRows, build_forest
-from itemic.forest.attention import forest_attention
+from itemic.forest.context import forest_attention
 from itemic.forest.run import NewRows, forest_loss
 from tests.forest.reference import FAMILIES, gradients, row_by_row, tiny
 from tests.forest.test_attention import conversations

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from itemic.errors import ModelError
 from itemic.forest import TokenForest, TokenRows, build_forest
 from itemic.forest import layout as layouts
-from itemic.forest.attention import forest_attention
+from itemic.forest.context import forest_attention
 from itemic.forest.layout import ForestLayout, Part, attention_parts
 from itemic.forest.run import forest_hidden, forest_loss
 from itemic.train.engine import _switch

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itemic.forest import TokenRows, build_forest
-from itemic.forest.attention import forest_attention
+from itemic.forest.context import forest_attention
 from itemic.forest.loss import weighted_cross_entropy
 from itemic.forest.run import NewRows, forest_loss
 from tests.forest.reference import tiny

@@ -175,7 +175,7 @@ def test_thoughts_of_the_last_answer_are_supervised_under_a_thinking_template() 
 
 
 def test_only_tokenizers_that_put_a_blank_in_front_are_never_cut() -> None:
-    alone = {kind for kind in KINDS if renderer(kind)._pieces.reads_pieces_alone}
+    alone = {kind for kind in KINDS if renderer(kind)._pieces.reads_units_alone}
     assert alone == set(ALONE)
 
 

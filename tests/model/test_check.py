@@ -67,6 +67,13 @@ def split_token(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(text.replace(INDEX.tokens[1], "<s_z_99>"), encoding="utf-8")
 
 
+def token_between_blanks(folder: Path) -> None:
+    state = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    for token in state["added_tokens"]:
+        token["single_word"] = token["single_word"] or token["content"] == INDEX.tokens[2]
+    (folder / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
+
+
 def no_record(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     del config["itemic"]
@@ -81,6 +88,7 @@ def no_record(folder: Path) -> None:
         (lost_weight, "weights", "model.norm.weight"),
         (other_index, "index", "sid/ holds index"),
         (split_token, "tokenizer", INDEX.tokens[1]),
+        (token_between_blanks, "tokenizer", f"'{INDEX.tokens[2]}' as one token between letters"),
         (no_record, "configuration", "without an item index"),
     ],
 )

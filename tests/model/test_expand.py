@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from itemic.decode.beam import BeamSearch
 from itemic.errors import ConfigError, IndexMismatchError, ModelError
+from itemic.forest.rows import TokenRows
 from itemic.model.expand import expand
 from itemic.model.model import Model, embeddings, head
 from itemic.model.template import CHAT_TEMPLATE, CHAT_TOKENS
 from itemic.sid.index import ItemIndex
+from itemic.sid.trie import Trie
 from tests.model.helpers import FAMILIES, catalogue, family_folder, family_tokenizer, small_index
 from tests.sid.helpers import make_dataset
 
@@ -295,6 +299,84 @@ def test_weights_can_be_taken_in_bfloat16(bases: dict[str, Path]) -> None:
     assert model.lm.dtype == torch.bfloat16
     assert torch.equal(embeddings(model.lm)[: len(embeddings(base))], embeddings(base).bfloat16())
     assert np.isfinite(embeddings(model.lm).detach().float().numpy()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", ["qwen3", "llama"])
+def test_bases_in_half_precision_and_in_shards_with_rows_to_spare(
+    family: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """As most bases come: in 16 bits, in several files, with more rows than tokens, with a tied head or their own."""
+    whole, folder = family_folder(tmp_path, family, spare=271), tmp_path / "shards"
+    load(whole).to(dtype).save_pretrained(folder, max_shard_size="20KB")
+    tokenizer = AutoTokenizer.from_pretrained(whole)
+    tokenizer.save_pretrained(folder)
+    assert len(list(folder.glob("model-*.safetensors"))) > 2
+    base, model = load(folder), expand(folder, INDEX, pad_to=8)
+    start, stop = model.new_token_range
+    had = len(embeddings(base))
+    assert (start, had) == (len(tokenizer), len(tokenizer) + 271)
+    assert len(embeddings(model.lm)) == -(-had // 8) * 8  # the new tokens fit into the rows to spare
+    assert base.dtype == model.lm.dtype == dtype
+    model.save(tmp_path / "model")
+    plain, loaded = load(tmp_path / "model"), Model.load(tmp_path / "model")
+    for lm in (model.lm, loaded.lm, plain):
+        assert lm.dtype == dtype
+        assert (head(lm) is embeddings(lm)) == (head(base) is embeddings(base)) == (family == "qwen3")
+        for old, new in ((embeddings(base), embeddings(lm)), (head(base), head(lm))):
+            assert torch.equal(old[:start], new[:start])
+            assert torch.equal(old[stop:], new[stop:had])
+            assert len(torch.unique(new[start:stop].detach().float(), dim=0)) == stop - start
+        state = lm.state_dict()
+        others = [name for name in state if not name.endswith(("embed_tokens.weight", "lm_head.weight"))]
+        assert others
+        assert all(torch.equal(base.state_dict()[name], state[name]) for name in others)
+    text = torch.tensor(tokenizer.encode("rose oil") + list(model.item_tokens))
+    assert torch.equal(logits(plain, text), logits(model.lm, text))
+    assert torch.equal(logits(loaded.lm, text), logits(model.lm, text))
+    before = torch.tensor(tokenizer.encode("rose oil"))
+    assert torch.equal(logits(plain, before)[:, :start], logits(base, before)[:, :start])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_base_in_half_precision_ranks(bases: dict[str, Path], dtype: torch.dtype) -> None:
+    model = expand(bases["qwen3"], INDEX, dtype=dtype)
+    prompt = model.chat.prompt([{"role": "user", "content": f"I had {INDEX.text(2)}"}])
+    search = BeamSearch(model.lm, Trie.build(model.item_rows), beams=40, skip_forced=False)
+    items, scores = search.rank(TokenRows.of([prompt]), k=len(INDEX))
+    assert sorted(items[0].tolist()) == list(range(len(INDEX)))
+    answers = torch.tensor([model.item_rows[row].tolist() for row in items[0]])
+    with torch.no_grad():
+        rows = torch.cat([torch.tensor(prompt).expand(len(answers), -1), answers], dim=1)
+        chances = model.lm(rows).logits.float().log_softmax(-1)[:, len(prompt) - 1 : -1]
+    slow = chances.gather(2, answers[:, :, None]).sum((1, 2)).numpy()
+    assert np.allclose(scores[0], slow, rtol=0.02)
+
+
+def test_ids_without_a_row_are_told(
+    bases: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody gave the tokenizer tokens and the model no rows; or it is the tokenizer of another model."""
+    shutil.copytree(bases["llama"], tmp_path / "more")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "more")
+    tokenizer.add_tokens(["<more>", "<yet more>"])
+    tokenizer.save_pretrained(tmp_path / "more")
+    with caplog.at_level("WARNING", logger="itemic"):
+        model = expand(tmp_path / "more", INDEX)
+    assert "the tokenizer has 2 ids more than the model has rows" in caplog.text
+    base = load(bases["llama"])
+    assert model.new_token_range[0] == len(embeddings(base)) + 2 == len(tokenizer)
+    assert torch.equal(embeddings(model.lm)[: len(embeddings(base))], embeddings(base))
+
+
+def test_a_model_in_shards_is_loaded(bases: dict[str, Path], tmp_path: Path) -> None:
+    model = expand(bases["llama"], INDEX)
+    model.save(tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    model.lm.save_pretrained(tmp_path / "m", max_shard_size="20KB")
+    assert len(list((tmp_path / "m").glob("model-*.safetensors"))) > 2
+    found = Model.load(tmp_path / "m").lm.state_dict()
+    assert all(torch.equal(weight, found[name]) for name, weight in model.lm.state_dict().items())
 
 
 def qwen3_folder(root: Path) -> Path:

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from itemic.errors import ModelError
-from itemic.train.dropout import residual_dropout
-from tests.train.helpers import tiny_lm
+from itemic.model.layers import branches
+from itemic.train.dropout import residual_dropout, without_own_dropout
+from itemic.train.loop import Trainer
+from itemic.train.stage import Stage
+from tests.families import BY_NAME
+from tests.train.helpers import VOCABULARY, copy_of, tiny_lm, toy_rows
 
 TOKENS = torch.tensor([[5, 6, 7]])
 
@@ -58,3 +64,52 @@ def test_embeddings_are_dropped_too_unless_they_are_made_elsewhere() -> None:
     assert 0.3 < float((dropped == 0).float().mean()) < 0.7
     with residual_dropout(lm, 0.5, embeddings=False):
         assert not (module(tokens) == 0).any()
+
+
+OWN = {
+    "GPT-2": {"resid_pdrop": 0.3, "embd_pdrop": 0.3, "attn_pdrop": 0.3},
+    "OPT": {"dropout": 0.3, "attention_dropout": 0.3, "layerdrop": 0.9},
+    "GPT-NeoX": {"hidden_dropout": 0.3, "attention_dropout": 0.3},
+    "Phi": {"resid_pdrop": 0.3, "embd_pdrop": 0.3},
+    "StarCoder2": {"residual_dropout": 0.3, "embedding_dropout": 0.3},
+    "Mixtral": {"router_jitter_noise": 0.3},
+}
+
+
+@pytest.mark.parametrize("family", OWN)
+def test_a_bases_own_dropout_is_off_while_it_trains(family: str, caplog: pytest.LogCaptureFixture) -> None:
+    plain = BY_NAME[family]
+    lm = replace(plain, keys=dict(plain.keys) | OWN[family]).model(VOCABULARY).train()
+    calm = plain.model(VOCABULARY).eval()
+    assert not torch.equal(lm(TOKENS, use_cache=False).logits, lm(TOKENS, use_cache=False).logits)
+    with caplog.at_level("INFO", "itemic"), without_own_dropout(lm), torch.no_grad():
+        assert torch.equal(lm(TOKENS, use_cache=False).logits, calm(TOKENS, use_cache=False).logits)
+    assert f"the {plain.kind} model's own dropout" in caplog.text
+    assert not torch.equal(lm(TOKENS, use_cache=False).logits, lm(TOKENS, use_cache=False).logits)
+
+
+def test_training_is_that_of_a_base_without_dropout() -> None:
+    """Whatever the base's configuration says; a stage's own dropout counts."""
+    plain = BY_NAME["GPT-2"]
+    stage = Stage(steps=2, tokens_per_step=100, precision="float32")
+    weights = []
+    for keys, share in (({}, 0.0), (OWN["GPT-2"], 0.0), ({}, 0.2)):
+        lm = replace(plain, keys=dict(plain.keys) | keys).model(VOCABULARY)
+        torch.manual_seed(0)
+        Trainer(lm, toy_rows(), replace(stage, dropout=share)).run()
+        weights.append(copy_of(lm))
+        assert lm.transformer.drop.p == keys.get("embd_pdrop", 0.0)
+    without, own, dropped = weights
+    assert all(torch.equal(own[name], weight) for name, weight in without.items())
+    assert not all(torch.equal(dropped[name], weight) for name, weight in without.items())
+
+
+@pytest.mark.parametrize(
+    ("family", "last"), [("GPT-2", "mlp"), ("OPT", "fc2"), ("Mixtral", "mlp"), ("GPT-J", "mlp")]
+)
+def test_attention_and_feed_forward_are_found_under_other_names(family: str, last: str) -> None:
+    lm = BY_NAME[family].model(VOCABULARY)
+    found = [name for part in branches(lm) for name, module in lm.named_modules() if module is part]
+    assert len(found) == 4
+    assert [name.rpartition(".")[2] for name in found[1::2]] == [last, last]
+    assert all("attn" in name for name in found[::2])

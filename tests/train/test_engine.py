@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from itemic.forest.attention import forest_attention
+from itemic.forest.context import forest_attention
 from itemic.train.loop import Trainer
 from itemic.train.stage import Stage
 from tests.train.helpers import copy_of, tiny_lm, toy_rows

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from itemic.forest.attention import forest_attention
 from itemic.forest.build import build_forest
+from itemic.forest.context import forest_attention
 from itemic.forest.rows import TokenRows
 from itemic.forest.run import ROUND, forest_loss
 from itemic.forest.support import check_supported
@@ -21,6 +21,7 @@ from itemic.train.loop import Trainer
 from itemic.train.place import Window
 from itemic.train.stage import Stage
 from itemic.train.stream import Sizes
+from tests.families import BY_NAME
 from tests.train.helpers import tiny_lm, toy_rows
 
 
@@ -39,6 +40,17 @@ def test_equal_to_torchs_counter(kind: str, frozen: bool) -> None:
     assert ModelFlops.of(lm)(length, length, length, length**2) == pytest.approx(
         counter.get_total_flops(), rel=1e-3
     )
+
+
+@pytest.mark.parametrize("family", ["GPT-2", "OPT", "Qwen3-MoE", "DeepSeek-V3", "gpt-oss"])
+def test_equal_to_torchs_counter_in_other_families(family: str) -> None:
+    lm = BY_NAME[family].model(300)
+    lm.set_attn_implementation("eager")
+    lm.set_experts_implementation("eager")  # a product per expert, as many tokens as it is given
+    embeds = lm.get_input_embeddings()(torch.arange(3, 40)[None]).detach().requires_grad_(True)
+    with FlopCounterMode(display=False) as counter:
+        lm(inputs_embeds=embeds, use_cache=False).logits.sum().backward()
+    assert ModelFlops.of(lm)(37, 37, 37, 37**2) == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])

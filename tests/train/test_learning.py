@@ -14,7 +14,8 @@ from itemic.errors import ConfigError
 from itemic.train.learning import learning
 from itemic.train.loop import Trainer
 from itemic.train.stage import Stage
-from tests.train.helpers import copy_of, tiny_lm, toy_rows
+from tests.families import BY_NAME
+from tests.train.helpers import VOCABULARY, copy_of, tiny_lm, toy_rows
 
 NEW = range(40, 60)
 KEYS: dict[str, Any] = {
@@ -56,6 +57,64 @@ def test_the_last_layers_learn_and_no_others(tied: bool) -> None:
         assert not rows[60:].any()
     assert [name for name, _ in lm.named_modules()] == modules
     assert all(weight.requires_grad for weight in lm.parameters())
+
+
+@pytest.mark.parametrize(
+    ("family", "layer", "norm"),
+    [
+        ("GPT-2", "transformer.h.1.", "transformer.ln_f"),
+        ("OPT", "model.decoder.layers.1.", "model.decoder.final_layer_norm"),
+        ("Phi", "model.layers.1.", "model.final_layernorm"),
+    ],
+)
+def test_the_last_layers_are_found_under_other_names(family: str, layer: str, norm: str) -> None:
+    lm = BY_NAME[family].model(VOCABULARY)
+    with learning(lm, Stage(train="last-layers", last_layers=1), NEW) as learns:
+        found = set(learns.named) - {"input_rows", "output_rows"}
+    names = {name for name, _ in lm.named_parameters()}
+    assert found == {name for name in names if name.startswith(layer)} | {f"{norm}.weight", f"{norm}.bias"}
+
+
+@pytest.mark.parametrize("kind", ADAPTED)
+def test_adapters_of_matrices_that_are_stored_the_other_way_round(kind: str, tmp_path: Path) -> None:
+    """GPT-2's, ``[in, out]``: merged and read by PEFT they give the same."""
+    from peft import PeftModel
+
+    lm = BY_NAME["GPT-2"].model(VOCABULARY)
+    lm.save_pretrained(tmp_path / "base")
+    before = copy_of(lm)
+    train(lm, Stage(train=kind, **ADAPTED[kind], **KEYS), tmp_path / "adapter")
+    matrices = {name for name in before if ".h." in name and name.endswith(".weight") and "ln_" not in name}
+    assert changed(lm, before) == matrices | {"transformer.wte.weight", "lm_head.weight"}
+    tuned = PeftModel.from_pretrained(type(lm).from_pretrained(tmp_path / "base"), str(tmp_path / "adapter"))
+    torch.testing.assert_close(logits(tuned), logits(lm), atol=1e-5, rtol=1e-4)
+
+
+def test_experts_that_stay_whole_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    for family, told in (("Qwen3-MoE", True), ("Qwen3", False)):
+        caplog.clear()
+        lm = BY_NAME[family].model(VOCABULARY)
+        whole = {name for name, weight in lm.named_parameters() if weight.ndim == 3}
+        with learning(lm, Stage(train="qlora"), NEW):
+            small = {name for name, module in lm.named_modules() if type(module).__name__ == "Linear4bit"}
+            assert whole <= {name for name, _ in lm.named_parameters()}
+        assert len(small) == 2 * (4 if told else 7)
+        assert ("stay in full precision" in caplog.text) == told
+
+
+def test_names_that_peft_takes_for_experts_get_no_adapters() -> None:
+    lm = BY_NAME["GLM-4.5"].model(VOCABULARY)
+    with learning(lm, Stage(train="lora"), NEW) as learns:
+        adapted = {name.split(".lora_")[0] for name in learns.named if "lora_" in name}
+    assert adapted == {
+        f"model.layers.{n}.self_attn.{part}_proj" for n in range(2) for part in ("q", "k", "v", "o")
+    }
+    with (
+        pytest.raises(ConfigError, match="gate_proj are no matrices") as caught,
+        learning(lm, Stage(train="lora", lora_targets=("gate_proj",)), NEW),
+    ):
+        pass
+    assert "k_proj, o_proj, q_proj, v_proj" in caught.value.remedy
 
 
 @pytest.mark.parametrize("kind", ADAPTED)

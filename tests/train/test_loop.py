@@ -195,22 +195,25 @@ def test_a_loss_that_is_no_number_stops_at_once() -> None:
         Trainer(lm, toy_rows(), replace(STAGE, learning_rate=1e30, clip=0.0)).run()
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asking", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_an_interrupt_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_end(
+    tmp_path: Path, asking: signal.Signals
+) -> None:
     stage = replace(STAGE, steps=9, checkpoints={"every": 100}, validate_every=4, dropout=0.1)
     straight = tiny_lm()
     torch.manual_seed(0)
     Trainer(straight, toy_rows(), stage, validate=lambda: {"ndcg@10": 0.0}).run()
 
     def interrupt() -> dict[str, float]:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(asking)
         return {"ndcg@10": 0.0}
 
     first = tiny_lm()
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(asking)
     torch.manual_seed(0)
     with pytest.raises(KeyboardInterrupt):
         Trainer(first, toy_rows(), stage, folder=tmp_path, validate=interrupt).run()
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(asking) is handler
     lm = tiny_lm(seed=5)  # all of it comes from the checkpoint
     place = Trainer(lm, toy_rows(), stage, folder=tmp_path, validate=lambda: {"ndcg@10": 0.0}).run()
     assert place.step == 9

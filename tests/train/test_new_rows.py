@@ -89,3 +89,14 @@ def test_ids_with_a_gap_or_beyond_the_model_are_refused() -> None:
         pass
     with pytest.raises(ModelError, match="beyond"), learning_rows(lm, [63, 64]):
         pass
+
+
+def test_an_embedding_that_does_more_with_its_rows_is_refused() -> None:
+    """BioGPT multiplies by a number that stands under another name than Gemma's."""
+    from tests.families import Family
+
+    lm = Family("BioGPT", "biogpt", "microsoft/biogpt").model(64)
+    assert lm.get_input_embeddings().embed_scale > 1
+    with pytest.raises(ModelError, match="embedding of a biogpt model"), learning_rows(lm, range(40, 50)):
+        pass
+    assert all(weight.requires_grad for weight in lm.parameters())

@@ -8,6 +8,7 @@ import torch
 from itemic.errors import ConfigError
 from itemic.train.optimizer import Optimizer, WeightAverage, decayed, trainable_parameters
 from itemic.train.stage import OPTIMIZERS, Stage
+from tests.families import BY_NAME
 from tests.train.helpers import copy_of, tiny_lm
 
 
@@ -18,6 +19,37 @@ def test_only_inner_matrices_decay(tied: bool) -> None:
     inner = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     assert names == {name for name, _ in lm.named_parameters() if name.split(".")[-2] in inner}
     assert len(names) == 2 * len(inner)
+
+
+def test_norms_and_biases_with_a_row_for_each_do_not_decay() -> None:
+    lm = BY_NAME["Cohere"].model(64)
+    names = decayed(lm, trainable_parameters(lm))
+    assert dict(lm.named_parameters())["model.layers.0.self_attn.q_norm.weight"].ndim == 2
+    assert {name.split(".")[-2] for name in names} == {
+        *(f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down"))
+    }
+    lm = BY_NAME["gpt-oss"].model(64)
+    names = decayed(lm, trainable_parameters(lm))
+    assert "model.layers.0.mlp.experts.down_proj" in names
+    assert dict(lm.named_parameters())["model.layers.0.mlp.experts.down_proj_bias"].ndim == 2
+    assert not [name for name in names if "bias" in name]
+
+
+def test_muon_leaves_experts_in_one_tensor_to_adamw() -> None:
+    lm = BY_NAME["Qwen3-MoE"].model(64)
+    named = trainable_parameters(lm)
+    optimizer = Optimizer(
+        Stage(optimizer="muon", weight_decay=0.5, learning_rate=0.1), named, decayed(lm, named)
+    )
+    before = copy_of(lm)
+    for weight in named.values():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    muon, adamw = optimizer.parts
+    assert all(weight.ndim == 2 for group in muon.param_groups for weight in group["params"])
+    experts = "model.layers.0.mlp.experts.down_proj"
+    assert any(named[experts] is weight for group in adamw.param_groups for weight in group["params"])
+    torch.testing.assert_close(named[experts].detach(), 0.95 * before[experts])
 
 
 def test_a_step_without_gradient_direction_only_decays() -> None:

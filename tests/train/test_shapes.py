@@ -13,6 +13,7 @@ from itemic.train.learning import learning
 from itemic.train.optimizer import Optimizer
 from itemic.train.shapes import empty_model, optimizer_bytes, stage_shape
 from itemic.train.stage import Stage
+from tests.families import BY_NAME
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ITEMIC = range(151_669, 176_247)
@@ -81,6 +82,23 @@ def test_the_optimizers_state_is_as_large_as_foretold(train: str, optimizer: str
         count = sum(weight.numel() for weight in learns.named.values())
     empty = stage_shape(small("meta", tie), stage, TOKENS)
     assert (empty.learning, empty.optimizer) == (count, real)
+
+
+@pytest.mark.parametrize(("family", "train"), [("GPT-2", "lora"), ("GLM-4.5", "lora"), ("gpt-oss", "all")])
+def test_other_families_have_the_shapes_of_real_ones(family: str, train: str) -> None:
+    lm = BY_NAME[family].model(300)
+    stage = Stage(train=train, optimizer="muon")
+    with learning(lm, stage, TOKENS) as learns:
+        count = sum(weight.numel() for weight in learns.named.values())
+        made = Optimizer(stage, learns.named, learns.decay)
+        for weight in learns.named.values():
+            weight.grad = torch.randn_like(weight)
+        made.step()
+        real = sum(value.numel() * value.element_size() for value in made.tensors().values() if value.ndim)
+    with torch.device("meta"):
+        empty = type(lm)(lm.config)
+    found = stage_shape(empty, stage, TOKENS)
+    assert (found.learning, found.optimizer) == (count, real)
 
 
 def test_four_bit_layers_are_as_large_as_foretold() -> None:

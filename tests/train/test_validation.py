@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from itemic import schema as c
-from itemic.data.dataset import Dataset, Requests
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.errors import ConfigError, IndexMismatchError
 from itemic.model import Model, new_model
 from itemic.sid.index import ItemIndex

@@ -14,7 +14,8 @@ from itemic.pipeline.work import TRAINED
 from itemic.recipe import Recipe
 
 if TYPE_CHECKING:
-    from itemic.data.dataset import Dataset, Requests
+    from itemic.data.dataset import Dataset
+    from itemic.data.sequences import Requests
     from itemic.evaluate.ranking import RankingArrays
 
 SAMPLES, SHOWN, ANSWERS = 6, 5, 5

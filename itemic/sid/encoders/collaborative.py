@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from itemic import schema as c
-from itemic.data.dataset import Sequences
+from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError, DataError
 from itemic.sid.cooccurrence import cooccurrence_vectors
 from itemic.sid.encoders.silent import Known, fill_silent, mean_vector
