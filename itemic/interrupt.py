@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from itemic.progress import log
+log = logging.getLogger("itemic")
 
 Handler = Callable[[int, FrameType | None], None]
 

@@ -320,6 +320,20 @@ FAMILIES = (
         },
     ),
     Family(
+        "BioGPT",
+        "biogpt",
+        "microsoft/biogpt",
+        "full, learned positions; scaled embeddings",
+        {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    ),
+    Family(
+        "AFMoE",
+        "afmoe",
+        "arcee-ai/Trinity-Mini",
+        "window, full; experts",
+        {**EXPERTS, **MIXED, "num_dense_layers": 1},
+    ),
+    Family(
         "OPT",
         "opt",
         "facebook/opt-125m",

@@ -56,6 +56,7 @@ SECTIONS: Mapping[
     "conversations": (schema.ConversationsPart, None, ""),
     "stages": (Stage, None, "A list; each stage goes on with the model that the one before it left."),
     "evaluate": (schema.EvaluatePart, None, ""),
+    "evaluate.memory": (schema.MemoryPart, None, "Or `true`, for all of it chosen."),
     "evaluate.published": (schema.PublishedPart, None, "A list."),
     "distribution": (schema.DistributionPart, Distribution, ""),
 }
@@ -81,6 +82,7 @@ NAMED = {  # keys whose values are names of parts that this page lists
     "evaluate": {
         "task": "a [task](#task-options)",
         "baselines": "list of [baselines](#baselines)",
+        "memory": "`true`, a [section](#evaluatememory) or none",
         "published": "[list](#evaluatepublished)",
     },
     "Recipe": {

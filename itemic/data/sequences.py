@@ -93,6 +93,15 @@ class Requests:
             self.catalogue,
         )
 
+    def take(self, requests: Int64) -> Requests:
+        """Some of the requests, int64 ``[m]``, in the order given."""
+        lengths = np.diff(self.offsets)[requests]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][requests] - offsets[:-1], lengths)
+        return Requests(
+            self.users[requests], offsets, self.items[places], self.targets[requests], self.catalogue
+        )
+
     def check_catalogue(self, catalogue: str, size: int, owner: str) -> None:
         """Make sure that the rows are rows of this catalogue.
 

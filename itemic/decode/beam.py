@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,11 @@ from transformers import PreTrainedModel
 
 from itemic.decode.attention import KeyValue, LeafPass, Pass, PromptPass
 from itemic.decode.body import body_of
+from itemic.decode.include import Include, goals, score_included
 from itemic.decode.layout import group_leaves, group_prompts
 from itemic.decode.plan import Excluded, Forced, batches, common_prefix, forced_tokens
 from itemic.decode.scores import NORMALIZE, Head
+from itemic.decode.state import Beams, Searched
 from itemic.errors import ConfigError, ConstraintError
 from itemic.forest.head import OutputHead
 from itemic.forest.rows import TokenRows
@@ -35,21 +37,6 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
 _SHORTEST_TEMPLATE = 4  # fewer tokens aren't worth a pass of their own
-
-
-@dataclass(frozen=True)
-class _Beams:
-    """The living beams of a batch, ordered by request.
-
-    ``request``, ``node`` int64 ``[N]``; ``score`` float32 ``[N]``; ``path`` int64 ``[N, t]``, where the keys of the
-    beam's tokens are; ``hidden`` ``[N, d]``, what its next token is predicted from.
-    """
-
-    request: Int64
-    node: Int64
-    score: Float32
-    path: Int64
-    hidden: Tensor
 
 
 class BeamSearch:
@@ -142,11 +129,56 @@ class BeamSearch:
             ConstraintError: a prompt is empty, has unknown tokens or goes past learned positions; it is named.
             ConfigError: ``k`` is out of range.
         """
+        return self._rank(prompts, k, exclude, None, progress)[:2]
+
+    @torch.inference_mode()
+    def rank_including(
+        self,
+        prompts: TokenRows,
+        include: Include,
+        *,
+        k: int,
+        exclude: Sequence[npt.NDArray[np.integer]] | None = None,
+        progress: bool = False,
+    ) -> tuple[Int32, Float32, list[Float32]]:
+        """The same, and the scores of further items, whether beams find them or not.
+
+        Only prefixes that no beam went through are computed, and no two of a prompt twice; prompts aren't computed
+        again.
+
+        Args:
+            prompts: as in :meth:`rank`.
+            include: whose scores are wanted.
+            k: as in :meth:`rank`.
+            exclude: as in :meth:`rank`.
+            progress: as in :meth:`rank`.
+
+        Returns:
+            items and scores as :meth:`rank` gives them, and for each prompt the scores of its included items, float32
+            ``[m]``: -inf where an item is excluded or given up.
+
+        Raises:
+            ConstraintError: as in :meth:`rank`, or an included item isn't in the catalogue.
+            ConfigError: as in :meth:`rank`, or there isn't a list of included items, or a floor, for each.
+        """
+        include.check(len(prompts), self.trie)
+        items, scores, included = self._rank(prompts, k, exclude, include, progress)
+        return items, scores, included
+
+    def _rank(
+        self,
+        prompts: TokenRows,
+        k: int,
+        exclude: Sequence[npt.NDArray[np.integer]] | None,
+        include: Include | None,
+        progress: bool,
+    ) -> tuple[Int32, Float32, list[Float32]]:
         self._check(prompts, k, exclude)
         items = np.full((len(prompts), k), -1, np.int32)
         scores = np.full((len(prompts), k), -np.inf, np.float32)
+        included = [np.full(len(rows), -np.inf, np.float32) for rows in include.items] if include else []
         if not len(prompts):
-            return items, scores
+            return items, scores, included
         device = self.lm.device
         with (
             _evaluating(self.lm),
@@ -157,11 +189,13 @@ class BeamSearch:
             own = _without(prompts, skip, self.forced.lead)
             for rows in batches(own.lengths, self.beams, self.max_batch_tokens):
                 asked, banned = self._with_something_left(rows, exclude)
-                found = self._search(own.take(asked), keys, skip, banned) if len(asked) else []
-                for place, row in enumerate(asked):
-                    self._write(found[place], banned, place, items[row], scores[row])
+                if len(asked):
+                    searched = self._search(own.take(asked), keys, skip, banned)
+                    self._write(searched, asked, items, scores)
+                    if include is not None:
+                        self._add_included(searched, include, asked, items, scores, included)
                 bar.advance(len(rows))
-        return items, scores
+        return items, scores, included
 
     # --------------------------------------------------------------------------- before the search
 
@@ -237,26 +271,24 @@ class BeamSearch:
 
     def _search(
         self, prompts: TokenRows, template: list[KeyValue], skip: int, banned: Excluded | None
-    ) -> list[list[tuple[float, int]]]:
-        """For each prompt its finished beams as (score, node), best first."""
+    ) -> Searched:
+        """Beams down to the ends of the items."""
         step = self._prompt_pass(prompts.lengths, template)
         start = np.repeat(prompts.offsets[:-1], prompts.lengths)
         position = skip + np.arange(len(prompts.tokens)) - start
         hidden = self._forward(prompts.tokens, position, step)
-        leaves: list[KeyValue] = []
-        used = 0
         count = len(prompts)
-        beams = _Beams(
+        beams = Beams(
             np.arange(count),
             np.full(count, self.forced.root, np.int64),
             np.zeros(count, np.float32),
             np.zeros((count, 0), np.int64),
             hidden,
         )
-        done: list[tuple[Int64, Int64, Float32]] = []  # request, node, score
-        depth = int(self.trie.depth[self.forced.root])
+        state = Searched(prompts, skip, banned, step, [], 0, [beams], [])
+        done, depth = state.done, int(self.trie.depth[self.forced.root])
         while True:
-            leaf, node, token, score = self._candidates(beams, depth, banned)
+            leaf, node, score = self.candidates(beams, depth, banned)
             ends = self.trie.terminal[node] | self.resolved[node]
             if banned is not None:
                 ends &= self.resolved[node] | banned.ends(beams.request[leaf], node)
@@ -266,15 +298,25 @@ class BeamSearch:
             worth = score >= self._worst_kept(done, count)[request] if len(done) > 1 or ends.any() else lives
             chosen = _best(request, score, self.beams, lives & worth)
             if not len(chosen):
-                return self._finished(done, count)
-            leaf, node, token, score = leaf[chosen], node[chosen], token[chosen], score[chosen]
-            places = used + np.arange(len(chosen))
-            path = np.concatenate([beams.path[leaf], places[:, None]], axis=1)
-            request, used = request[chosen], used + len(chosen)
-            grown = self._leaf_pass(step, leaves, request, path, count)
-            at = skip + prompts.lengths[request] + path.shape[1] - 1
-            beams = _Beams(request, node, score, path, self._forward(token, at, grown))
+                return state
+            beams = self.grow(state, beams.path, leaf[chosen], request[chosen], node[chosen], score[chosen])
+            state.trail.append(beams)
             depth += 1
+
+    def grow(
+        self, state: Searched, paths: Int64, leaf: Int64, request: Int64, node: Int64, score: Float32
+    ) -> Beams:
+        """Beams with one token more, the one that leads to ``node``; ``paths[leaf]`` are the leaves above it."""
+        path = np.concatenate([paths[leaf], state.used + np.arange(len(node))[:, None]], axis=1)
+        state.used += len(node)
+        grown = self._leaf_pass(state.step, state.leaves, request, path, len(state.prompts))
+        at = state.skip + state.prompts.lengths[request] + path.shape[1] - 1
+        return Beams(request, node, score, path, self._forward(self.trie.token[node], at, grown))
+
+    @cached_property
+    def goals(self) -> Int64:
+        """int64 ``[items]``: the node at which a search is done with each item."""
+        return goals(self.trie, self.resolved, self.forced.root)
 
     def _leaf_pass(
         self, prompts: PromptPass, leaves: list[KeyValue], request: Int64, path: Int64, count: int
@@ -283,10 +325,8 @@ class BeamSearch:
         groups = group_leaves(np.bincount(request, minlength=count), prompts.groups, device)
         return LeafPass(prompts, leaves, groups, torch.from_numpy(path).to(device))
 
-    def _candidates(
-        self, beams: _Beams, depth: int, banned: Excluded | None
-    ) -> tuple[Int64, Int64, Int32, Float32]:
-        """All legal continuations: which beam each is of (rising), its node, its token, its score."""
+    def candidates(self, beams: Beams, depth: int, banned: Excluded | None) -> tuple[Int64, Int64, Float32]:
+        """All legal continuations: which beam each is of (rising), its node, its score."""
         tokens, nodes, offsets = self.trie.children(beams.node)
         leaf, node = np.repeat(np.arange(len(beams.node)), np.diff(offsets)), nodes.astype(np.int64)
         if banned is not None:
@@ -296,7 +336,7 @@ class BeamSearch:
         score = beams.score[leaf]
         if len(leaf) and not self.forced.free[depth + 1]:
             score = score + self.head.log_probs(beams.hidden, self.trie.levels[depth], tokens, leaf, offsets)
-        return leaf, node, tokens, score
+        return leaf, node, score
 
     def _worst_kept(self, done: list[tuple[Int64, Int64, Float32]], count: int) -> Float32:
         """What a beam must reach to be among the ``beams`` finished ones, per request."""
@@ -315,41 +355,39 @@ class BeamSearch:
 
     # -------------------------------------------------------------------------------- after the search
 
-    def _finished(
-        self, done: list[tuple[Int64, Int64, Float32]], count: int
-    ) -> list[list[tuple[float, int]]]:
-        request, node, score = (np.concatenate([d[i] for d in done]) for i in range(3))
-        kept = _best(request, score, self.beams, np.ones(len(request), bool), tie=node)
-        request, node, score = request[kept], node[kept], score[kept]
-        order = np.lexsort((node, -score, request))
-        found: list[list[tuple[float, int]]] = [[] for _ in range(count)]
-        for at in order.tolist():
-            found[int(request[at])].append((float(score[at]), int(node[at])))
-        return found
-
-    def _write(
+    def _add_included(
         self,
-        found: list[tuple[float, int]],
-        banned: Excluded | None,
-        place: int,
+        searched: Searched,
+        include: Include,
+        asked: Int64,
         items: Int32,
         scores: Float32,
+        included: list[Float32],
     ) -> None:
-        """The items at the finished nodes into one row of the result."""
-        taken = 0
-        for score, node in found:
-            end = node
-            while not self.trie.terminal[end]:
-                end = int(self.trie.first[end])
-            rows = self.trie.items[self.trie.item_first[end] : self.trie.item_first[end + 1]]
-            if banned is not None:
-                rows = rows[~np.isin(rows, banned.items[place])]
-            rows = rows[: len(items) - taken]
-            items[taken : taken + len(rows)] = rows
-            scores[taken : taken + len(rows)] = score
-            taken += len(rows)
-            if taken == len(items):
-                return
+        """The scores of the included items of a batch, the prompts of which have the numbers ``asked``."""
+        rows = [np.asarray(include.items[row], np.int64) for row in asked.tolist()]
+        floors = [include.below(row, items[row], scores[row]) for row in asked.tolist()]
+        for row, found in zip(asked.tolist(), score_included(self, searched, rows, floors), strict=True):
+            included[row][:] = found
+
+    def _write(self, searched: Searched, asked: Int64, items: Int32, scores: Float32) -> None:
+        """The items at the best ends of a batch into its prompts' rows of the result."""
+        request, node, score = searched.ends
+        kept = _best(request, score, self.beams, np.ones(len(request), bool), tie=node)
+        order = kept[np.lexsort((node[kept], -score[kept], request[kept]))]
+        request, node, score = request[order], node[order], score[order]
+        while not (ended := self.trie.terminal[node]).all():  # no choice is left below
+            node = np.where(ended, node, self.trie.first[node])
+        rows, offsets = self.trie.items_at(node)
+        each = np.diff(offsets)
+        request, score = np.repeat(request, each), np.repeat(score, each)
+        if searched.banned is not None:
+            open_ = ~searched.banned.excluded(request, rows)
+            request, score, rows = request[open_], score[open_], rows[open_]
+        place = np.arange(len(request)) - np.searchsorted(request, request)
+        first = place < items.shape[1]
+        at = asked[request[first]], place[first]
+        items[at], scores[at] = rows[first], score[first]
 
 
 def _best(

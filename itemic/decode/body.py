@@ -174,7 +174,7 @@ def attend(
     layer: int = module.layer_idx  # type: ignore[assignment]
     query, key, value = same_width(query, key, value)
     query, key, value = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-    return search.attend(layer, query, key, value, scores)[None, ..., :width], None
+    return search.attend(layer, query, key, value, scores)[None, ..., :width].contiguous(), None
 
 
 @contextmanager

@@ -89,6 +89,12 @@ class Excluded:
         key, count = np.unique(ends, return_counts=True)
         self.emptied = key[count == np.diff(trie.item_first)[key % self.nodes]]
 
+    def excluded(self, request: Int64, item: npt.NDArray[np.integer]) -> Bool:
+        """Whether each item is excluded for each request, bool ``[C]``."""
+        size = int(max(item.max(initial=0), *(some.max(initial=0) for some in self.items))) + 1
+        keys = [number * size + some for number, some in enumerate(self.items)]
+        return ~_lacks(np.concatenate([*keys, np.zeros(0, np.int64)]), request * size + item)
+
     def ends(self, request: Int64, node: npt.NDArray[np.integer]) -> Bool:
         """Whether an item that ends at each node itself may still be recommended, bool ``[C]``."""
         return _lacks(self.emptied, request * self.nodes + node)

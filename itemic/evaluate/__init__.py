@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itemic.evaluate.baselines import Popularity, Transitions
 from itemic.evaluate.compare import Comparison, Published, compare
+from itemic.evaluate.memory import Memory, MemorySettings
+from itemic.evaluate.memory_choice import choose_memory
 from itemic.evaluate.paired import Difference, difference, differences
 from itemic.evaluate.ranking import Ranking, RankingArrays, RankingWriter
 from itemic.evaluate.recommend import ModelRanker, recommend
@@ -15,6 +17,8 @@ __all__ = [
     "Comparison",
     "Difference",
     "Measure",
+    "Memory",
+    "MemorySettings",
     "ModelRanker",
     "Popularity",
     "Published",
@@ -26,6 +30,7 @@ __all__ = [
     "Slice",
     "Transitions",
     "Watch",
+    "choose_memory",
     "compare",
     "difference",
     "differences",

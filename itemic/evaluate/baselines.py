@@ -6,7 +6,9 @@ Both read ``Dataset.train`` alone, and rank the whole catalogue in arrays and sp
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +105,7 @@ class Popularity:
             keys = np.arange(len(own), dtype=np.int64)[:, None] * len(self.share)
             banned = (keys + own)[own >= 0]
             if exclude_history:
-                banned = np.concatenate([banned, _history_keys(requests[rows], len(self.share))])
+                banned = np.concatenate([banned, history_keys(requests[rows], len(self.share))])
             chance = scales[rows, None] * self.share[popular]
             chance = np.where(np.isin(keys + popular, banned), 0.0, chance)
             every = np.concatenate([own, np.broadcast_to(popular, chance.shape)], axis=1)
@@ -136,29 +138,33 @@ class Transitions:
     def __init__(
         self, dataset: Dataset, *, window: int = 5, decay: float = 0.7, last: int = 10, prior: float = 10.0
     ) -> None:
-        if window < 1 or last < 1 or not 0 < decay <= 1 or prior <= 0:
-            raise ConfigError(
-                f"transitions with window {window}, decay {decay}, last {last}, prior {prior}",
-                "Give window and last from 1 up, decay in (0, 1] and a positive prior.",
-            )
-        self.window, self.decay, self.last = window, decay, last
-        items = len(dataset.item_ids)
+        _check_weights(window, decay, last, prior)
+        self.window, self.decay, self.last, self.prior = window, decay, last, prior
         self.popularity = Popularity(dataset)
-        counts = _count_transitions(dataset.train, items, window)
-        totals = np.asarray(counts.sum(axis=1)).ravel() + prior
-        self.next = sparse.csr_array(sparse.diags_array(1.0 / totals) @ counts)
-        self.backoff = prior / totals
+        self.counts = _count_transitions(dataset.train, len(dataset.item_ids), window)
+        self.totals: Float64 = np.asarray(self.counts.sum(axis=1)).ravel()
 
     def __repr__(self) -> str:
         about = f"window {self.window}, decay {self.decay}, last {self.last}"
-        return f"<{type(self).__name__}: {self.next.shape[0]:,} items, {about}>"
+        return f"<{type(self).__name__}: {len(self.totals):,} items, {about}>"
+
+    def having(self, *, decay: float, last: int, prior: float) -> Self:
+        """The same counts, weighed otherwise.
+
+        Raises:
+            ConfigError: as for a new one.
+        """
+        _check_weights(self.window, decay, last, prior)
+        other = copy(self)
+        other.decay, other.last, other.prior = decay, last, prior
+        return other
 
     def rank(self, requests: Requests, k: int, exclude_history: bool = False) -> Ranked:
         """The best ``k`` items of each request; as :meth:`Popularity.rank`."""
         self.popularity.check(requests)
         items = np.full((len(requests), k), -1, np.int32)
         scores = np.full((len(requests), k), -np.inf, np.float32)
-        for start, stop in self._chunks(requests):
+        for start, stop in self.chunks(requests):
             part = requests[start:stop]
             items[start:stop], scores[start:stop] = self._rank_chunk(part, k, exclude_history)
         return items, scores
@@ -168,18 +174,31 @@ class Transitions:
         return self.popularity.shortened(requests)
 
     def _rank_chunk(self, requests: Requests, k: int, exclude_history: bool) -> Ranked:
-        weights = self._weights(requests)
-        scored = sparse.coo_array(weights @ self.next)
+        scored, backoff = self.evidence(requests)
+        scored = scored.tocoo()
         request, item = scored.coords[0].astype(np.int64), scored.coords[1].astype(np.int64)
-        backoff = np.asarray(weights @ self.backoff)
-        backoff[np.diff(requests.offsets) == 0] = 1.0  # without a history popularity is all there is
         share = self.popularity.share
         values = scored.data + backoff[request] * share[item]
         if exclude_history:
-            kept = ~np.isin(request * len(share) + item, _history_keys(requests, len(share)))
+            kept = ~np.isin(request * len(share) + item, history_keys(requests, len(share)))
             request, item, values = request[kept], item[kept], values[kept]
-        best = _top_of_groups(request, item, values, len(requests), k)
+        best = top_of_groups(request, item, values, len(requests), k)
         return self.popularity.complete(requests, k, exclude_history, *best, backoff)
+
+    def evidence(self, requests: Requests) -> tuple[sparse.csr_array, Float64]:
+        """What the counts alone say, and how much of the mixture they leave to the prior.
+
+        Returns:
+            ``Σ_j w_j C[i_j, x] / (ΣC[i_j] + prior)``, float64 ``[R, n]`` with rising columns, and ``Σ_j w_j prior /
+            (ΣC[i_j] + prior)``, float64 ``[R]``, which is 1 without a history.
+        """
+        weights = self._weights(requests)
+        backoff = np.asarray(weights @ (self.prior / (self.totals + self.prior)))
+        backoff[np.diff(requests.offsets) == 0] = 1.0  # nothing but the prior is there
+        weights.data /= (self.totals + self.prior)[weights.indices]
+        counted = sparse.csr_array(weights @ self.counts)
+        counted.sort_indices()
+        return counted, backoff
 
     def _weights(self, requests: Requests) -> sparse.csr_array:
         """``[R, n]``: the share of each recent history item in its request's mixture."""
@@ -191,17 +210,26 @@ class Transitions:
         total = np.bincount(request, weight, minlength=len(requests))
         return sparse.csr_array(
             (weight / total[request], (request, requests.items[recent])),
-            shape=(len(requests), self.next.shape[0]),
+            shape=(len(requests), len(self.totals)),
         )
 
-    def _chunks(self, requests: Requests) -> Iterator[tuple[int, int]]:
-        """Runs of requests whose candidates together stay near :data:`CELLS`."""
-        fan_out = np.diff(self.next.indptr).astype(np.int64)
+    def chunks(self, requests: Requests, cells: int | None = None) -> Iterator[tuple[int, int]]:
+        """Runs of requests whose candidates together stay near ``cells``, or :data:`CELLS`."""
+        cells = cells or CELLS
+        fan_out = np.diff(self.counts.indptr).astype(np.int64)
         upto = np.concatenate([[0], np.cumsum(fan_out[requests.items])])
-        cost = np.minimum(upto[requests.offsets[1:]] - upto[requests.offsets[:-1]], self.next.shape[0]) + 1
-        part = (np.cumsum(cost) - cost) // CELLS
+        cost = np.minimum(upto[requests.offsets[1:]] - upto[requests.offsets[:-1]], len(self.totals)) + 1
+        part = (np.cumsum(cost) - cost) // cells
         edges = np.concatenate([[0], np.flatnonzero(np.diff(part)) + 1, [len(requests)]])
         return ((int(a), int(b)) for a, b in pairwise(edges) if b > a)
+
+
+def _check_weights(window: int, decay: float, last: int, prior: float) -> None:
+    if window < 1 or last < 1 or not 0 < decay <= 1 or not 0 < prior < np.inf:
+        raise ConfigError(
+            f"transitions with window {window}, decay {decay}, last {last}, prior {prior}",
+            "Give window and last from 1 up, decay in (0, 1] and a positive prior.",
+        )
 
 
 class LastItem(Transitions):
@@ -225,13 +253,13 @@ def _count_transitions(train: Sequences, items: int, window: int) -> sparse.csr_
     return sparse.csr_array(counts)
 
 
-def _history_keys(requests: Requests, items: int) -> Int64:
+def history_keys(requests: Requests, items: int) -> Int64:
     """``request · items + item`` of every pair of request and history item."""
     request = np.repeat(np.arange(len(requests), dtype=np.int64), np.diff(requests.offsets))
     return np.asarray(request * items + requests.items)
 
 
-def _top_of_groups(
+def top_of_groups(
     request: Int64, item: Int64, values: Float64, requests: int, k: int
 ) -> tuple[Int32, Float64]:
     """The k highest values of each request, ``[R, k]``; ties go to the lower item; -1 and 0 pad."""

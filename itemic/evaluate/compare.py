@@ -50,6 +50,7 @@ class Comparison:
         rows: one a ranking or paper.
         notes: what a reader has to know.
         differences: the first row against each other ranking at the main k, where the rankings were at hand.
+        variants: names of other rankings that are the first one's in another form, and no rivals of it.
     """
 
     title: str
@@ -57,15 +58,17 @@ class Comparison:
     rows: list[Row]
     notes: list[str]
     differences: list[Difference] = field(default_factory=list)
+    variants: list[str] = field(default_factory=list)
 
     @property
     def rival(self) -> Difference | None:
-        """The first row against the strongest of the others, by NDCG at the main k (or the first metric there is)."""
-        if not self.differences:
+        """The first row against the strongest of its rivals, by NDCG at the main k (or the first metric there is)."""
+        rivals = [found for found in self.differences if found.second not in self.variants]
+        if not rivals:
             return None
-        names = list(self.differences[0].metrics)
+        names = list(rivals[0].metrics)
         main = next((name for name in names if name.startswith("ndcg")), names[0])
-        return min(self.differences, key=lambda found: found.metrics[main].value)
+        return min(rivals, key=lambda found: found.metrics[main].value)
 
     @property
     def verdict(self) -> str:
@@ -169,6 +172,7 @@ def compare(
     metrics: Sequence[str] = ("hr", "ndcg"),
     title: str = "",
     rankings: Sequence[Ranking] = (),
+    variants: Sequence[str] = (),
     seed: int = 0,
 ) -> Comparison:
     """Put reports of the same requests, the best reachable and published figures into one table.
@@ -182,6 +186,7 @@ def compare(
         metrics: names of :data:`itemic.evaluate.report.METRICS`, one block of columns each.
         title: above the table.
         rankings: what the reports measured, in their order, to tell the first one's differences from the others.
+        variants: names of reports that are no rivals of the first one.
         seed: of the differences' bootstrap.
 
     Raises:
@@ -207,7 +212,7 @@ def compare(
     main = [name for name in columns if name.endswith(f"@{_main_k(columns)}")]
     names = [report.name for report in reports]
     found = differences(rankings, names, main, seed=seed, level=reports[0].level) if len(rankings) > 1 else []
-    return Comparison(f"{title} · {head}" if title else head, columns, rows, notes, found)
+    return Comparison(f"{title} · {head}" if title else head, columns, rows, notes, found, list(variants))
 
 
 def _rows(reports: Sequence[Report], published: Sequence[Published]) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
-from itemic.decode import BeamSearch
+from itemic.decode import BeamSearch, Include
 from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.stream import Watch, check_requests, rank_all
@@ -187,6 +188,49 @@ class ModelRanker:
                 found = self._search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
             items[asked.rows], scores[asked.rows] = found
         return items, scores
+
+    def rank_including(
+        self, requests: Requests, include: Include, k: int, exclude_history: bool = False
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], list[npt.NDArray[np.float32]]]:
+        """As :meth:`rank`, and the scores of further items, see :meth:`itemic.decode.BeamSearch.rank_including`.
+
+        Args:
+            requests: what is asked.
+            include: further items of each request, whose floors are told the numbers of requests.
+            k: how many items to give.
+            exclude_history: leave out the items of the request's own history.
+
+        Returns:
+            items and scores as :meth:`rank` gives them, and for each request the scores of its further items, float32
+            ``[m]``; -inf where an item is excluded or given up, or the request can't be asked.
+        """
+        asked = self.ask(requests)
+        items = np.full((len(requests), k), -1, np.int32)
+        scores = np.full((len(requests), k), -np.inf, np.float32)
+        included = [np.full(len(rows), -np.inf, np.float32) for rows in include.items]
+        if len(asked.rows):
+            rows = [int(row) for row in asked.rows]
+            exclude = [requests.history(row) for row in rows] if exclude_history else None
+            floors = include.floors
+            wanted = Include(
+                [include.items[row] for row in rows],
+                None if floors is None else lambda prompt, *beams: floors(rows[prompt], *beams),
+            )
+            with precision.tf32(self.tf32, self.model.lm.device):
+                search = self._search_for(asked.prompts)
+                *best, found = search.rank_including(asked.prompts, wanted, k=k, exclude=exclude)
+            items[asked.rows], scores[asked.rows] = best
+            for row, own in zip(rows, found, strict=True):
+                included[row] = own
+        return items, scores, included
+
+    @cached_property
+    def sharers(self) -> npt.NDArray[np.float64]:
+        """float64 ``[n]``: how many items have each item's very tokens, itself included."""
+        counts = np.diff(self.trie.item_first)
+        sharers = np.empty(len(self.trie.items))
+        sharers[self.trie.items] = np.repeat(counts, counts)
+        return sharers
 
     def shortened(self, requests: Requests) -> npt.NDArray[np.bool_]:
         """bool ``[R]``: whose oldest items were left out, so that prompt and answer fit the model."""

@@ -44,7 +44,7 @@ def attend(
     """The attention function that transformers calls: query ``[1, H, T, d]``, key and value ``[1, H_kv, T, d]``.
 
     Returns:
-        ``[1, T, H, d_v]`` and None for the weights.
+        ``[1, T, H, d_v]``, contiguous as some models want it, and None for the weights.
     """
     if forest is None:
         raise NotHandedOn("the model is set to forest attention but was called without `forest=`")
@@ -56,16 +56,18 @@ def attend(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     query, key, value = same_width(query, key, value)
     if forest.backend == "flex":
-        return _flex_attention(query, key, value, view.mask, scores)[..., :width], None
+        return _flex_attention(query, key, value, view.mask, scores)[..., :width].contiguous(), None
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if forest.backend == "dense":
-        return _dense_attention(query, key, value, view.mask[0, 0], scores)[None, ..., :width], None
+        return _dense_attention(query, key, value, view.mask[0, 0], scores)[
+            None, ..., :width
+        ].contiguous(), None
     tree: Any = _TreeAttention.apply
     parts = (x.contiguous() for x in (query, key, value))
-    return tree(*parts, scores.sinks, view.parts, scores)[None, ..., :width], None
+    return tree(*parts, scores.sinks, view.parts, scores)[None, ..., :width].contiguous(), None
 
 
 def same_width(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

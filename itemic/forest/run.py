@@ -91,8 +91,8 @@ class NewRows:
 
 
 def _scale(module: torch.nn.Module, fixed: Tensor, tokens: Tensor) -> float:
-    """Some embedding modules multiply their rows by a constant (Gemma's scaled word embedding)."""
-    return float(getattr(module, "scalar_embed_scale", 1.0))
+    """Some embedding modules multiply their rows by a constant (Gemma's and BioGPT's scaled word embeddings)."""
+    return float(getattr(module, "scalar_embed_scale", getattr(module, "embed_scale", 1.0)))
 
 
 @dataclass(frozen=True)

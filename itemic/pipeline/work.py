@@ -15,6 +15,10 @@ from itemic.progress import log
 
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
+    from itemic.data.sequences import Requests
+    from itemic.evaluate.memory import MemorySettings
+    from itemic.evaluate.recommend import ModelRanker
+    from itemic.evaluate.report import Report
     from itemic.evaluate.stream import Ranker
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
+REMEMBERED, CHOICE = "memory", "memory.json"  # the same of the model with memory, and how that was chosen
 
 
 def make_data(job: Job) -> None:
@@ -205,10 +210,10 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
 
     part, dataset = job.recipe.evaluate, load_dataset(job)
     requests = dataset.split(part.split)
-    longest = max(part.k)
+    longest, model = max(part.k), load_model(job, step)
     with watching(job, dataset, requests) as watched:
         ranking = recommend(
-            load_model(job, step),
+            model,
             requests,
             task=task,
             dataset=dataset,
@@ -223,6 +228,8 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
             watch=watched.watch,
         )
         watched.samples(ranking)
+    if part.memory:
+        _rank_with_memory(job, model, task, dataset, requests)
     for name in part.baselines:
         ranker: Ranker = BASELINES[name](dataset)
         rank_all(
@@ -235,6 +242,59 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
         )
 
 
+def _rank_with_memory(
+    job: Job, model: Model, task: dict[str, Any], dataset: Dataset, requests: Requests
+) -> None:
+    """Rank by the model as the prior of counts, weighed as the recipe says or as validation has it."""
+    from itemic.evaluate.memory import Memory
+    from itemic.evaluate.recommend import ModelRanker
+    from itemic.evaluate.stream import rank_all
+
+    part = job.recipe.evaluate
+    prior = ModelRanker(
+        model,
+        task=task,
+        beams=part.beams,
+        normalize=part.normalize,
+        thinking=part.thinking,
+        batch_size=part.batch_size,
+        tf32=part.tf32,
+        dataset=dataset,
+    )
+    memory = Memory(dataset, prior, _memory_settings(job, prior, dataset))
+    rank_all(
+        memory,
+        requests,
+        dataset.item_ids,
+        k=max(part.k),
+        exclude_history=part.exclude_history,
+        sids=model.index.texts,
+        output=job.output / REMEMBERED,
+        config=memory.config,
+    )
+
+
+def _memory_settings(job: Job, prior: ModelRanker, dataset: Dataset) -> MemorySettings:
+    """How counts are weighed. What this very model chose before an interruption stands."""
+    from itemic.evaluate.memory_choice import Choice, choose_memory, grid_with
+
+    part = job.recipe.evaluate
+    grid = grid_with(**(part.memory.given if part.memory else {}))
+    if len(grid) == 1:
+        return grid[0]
+    file, asked = job.output / CHOICE, json.loads(json.dumps(prior.config, default=str))
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["prior"] == asked:
+            return Choice.from_json(found["choice"]).settings
+    choice = choose_memory(
+        dataset, prior, exclude_history=part.exclude_history, grid=grid, seed=job.recipe.seed
+    )
+    log.info("memory: %s; %s", choice.settings.words, choice.words)
+    write_json(file, {"prior": asked, "choice": choice.to_json()})
+    return choice.settings
+
+
 def report(job: Job) -> None:
     """Score all rankings, put them side by side, and write the page of the run."""
     from itemic.evaluate.compare import Published, compare
@@ -243,8 +303,11 @@ def report(job: Job) -> None:
     from itemic.pipeline.page import run_page
 
     dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
-    rankings = {name: Ranking.load(job.made("evaluate") / name) for name in (TRAINED, *part.baselines)}
+    ranked = (TRAINED, *([REMEMBERED] if part.memory else []), *part.baselines)
+    rankings = {name: Ranking.load(job.made("evaluate") / name) for name in ranked}
     reports = {name: score(found, dataset, k=part.k, seed=seed) for name, found in rankings.items()}
+    if part.memory:
+        reports[REMEMBERED].notes.append(_about_memory(job, reports[REMEMBERED]))
     for name, found in reports.items():
         found.save(job.output / f"{name}.json")
     papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in part.published]
@@ -253,13 +316,35 @@ def report(job: Job) -> None:
         papers,
         title=f"{job.recipe.name}, {part.split}",
         rankings=list(rankings.values()),
+        variants=[reports[REMEMBERED].name] if part.memory else [],
         seed=seed,
     )
-    table = replace(table, notes=[*table.notes, *_left_out(job)])
+    notes = [*table.notes, *_left_out(job)]
+    if part.memory:
+        beside = [name for name in ranked if name != TRAINED]
+        own = compare(
+            [reports[name] for name in beside], rankings=[rankings[name] for name in beside], seed=seed
+        )
+        notes = [*([own.rival.words] if own.rival else []), *notes]
+    table = replace(table, notes=notes)
     table.save(job.output / COMPARISON)
     write_text(job.output / "comparison.md", table.markdown())
     write_text(job.output / PAGE, run_page(job.root, job.output))
     publish(job, list(reports.values()), table)
+
+
+def _about_memory(job: Job, report: Report) -> str:
+    """How counts were weighed, and who said so."""
+    from itemic.evaluate.memory import MemorySettings
+    from itemic.evaluate.memory_choice import Choice
+
+    said = f"{report.name}: {MemorySettings(**report.config['memory']).words}"
+    file = job.made("evaluate") / CHOICE
+    if not file.is_file():
+        return f"{said}, as the recipe has it"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    same = ", the very split of this table" if job.recipe.evaluate.split == "valid" else ""
+    return f"{said}, {Choice.from_json(found['choice']).words}{same}"
 
 
 def _left_out(job: Job) -> list[str]:

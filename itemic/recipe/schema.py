@@ -202,6 +202,33 @@ class PublishedPart(Part):
     source: str
 
 
+class MemoryPart(Part):
+    """How the counts of training are weighed against the model, see :class:`itemic.evaluate.memory.Memory`.
+
+    What isn't given is chosen: the best of a grid by NDCG@10 of at most 2,000 requests of the validation split.
+
+    Attributes:
+        window: how far apart two items may stand to count as a transition.
+        prior: evidence, in transitions, that the model counts for.
+        decay: weight of each further step back in the history.
+        last: how many of the most recent items take part.
+    """
+
+    window: PositiveInt | None = None
+    prior: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    last: PositiveInt | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What isn't left to be chosen."""
+        return self.model_dump(exclude_none=True)
+
+
+def _switched(value: Any) -> Any:
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
 class EvaluatePart(Part):
     """What is asked of the trained model, and what it is compared with.
 
@@ -217,6 +244,8 @@ class EvaluatePart(Part):
             (after it); None for the model's own way.
         batch_size: prompts that are searched at once; bounds the memory.
         baselines: what stands in the table beside the model.
+        memory: rank once more with the model as the prior of what training counted: ``true`` (all of how that is
+            weighed is chosen) or a section that says some or all of it.
         published: rows of others for the table.
         trackers: who is told the numbers, the table and some predictions; None for those of the last stage.
         samples: how many predictions trackers are shown, with titles.
@@ -235,6 +264,7 @@ class EvaluatePart(Part):
     batch_size: PositiveInt = 32
     tf32: bool = False
     baselines: list[str] = list(BASELINES)
+    memory: Annotated[MemoryPart | None, BeforeValidator(_switched)] = None
     published: list[PublishedPart] = []
     trackers: list[str] | None = None
     samples: NonNegativeInt = 10

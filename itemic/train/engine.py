@@ -8,16 +8,27 @@ from contextlib import contextmanager
 from torch import nn
 from transformers import PreTrainedModel
 
+from itemic.errors import ConfigError
+
 COMPILED = ("mlp", "input_layernorm", "post_attention_layernorm", "norm", "q_norm", "k_norm")
 
 
 @contextmanager
 def lean_memory(lm: PreTrainedModel, wanted: bool) -> Iterator[None]:
     """Keep only each layer's input in the forward pass inside the block, and compute the rest again for the gradient
-    (Chen et al. 2016, "Training deep nets with sublinear memory cost")."""
+    (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+
+    Raises:
+        ConfigError: the model's code can't do so.
+    """
     if not wanted:
         yield
         return
+    if not lm.supports_gradient_checkpointing:
+        raise ConfigError(
+            f"a {lm.config.model_type} model can't compute its layers again for their gradients",
+            "Set gradient_checkpointing to false.",
+        )
     _switch(lm, "enable")({"use_reentrant": False})
     if (
         getattr(lm, "_require_grads_hook", None) is not None

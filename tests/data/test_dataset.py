@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -33,6 +34,17 @@ def test_items_not_in_the_catalogue_and_scattered_users_are_errors() -> None:
         _ = replace(
             dataset, interactions=pl.concat([dataset.interactions, dataset.interactions.head(1)])
         ).sequences
+
+
+def test_requests_can_be_taken_in_any_order() -> None:
+    requests = make(THREE, SplitRule("leave-last-out")).split("valid")
+    some = requests.take(np.array([2, 0]))
+    assert some.users.tolist() == ["c", "a"]
+    for place, request in enumerate((2, 0)):
+        assert some.history(place).tolist() == requests.history(request).tolist()
+        assert some.targets[place] == requests.targets[request]
+    assert some.catalogue == requests.catalogue
+    assert len(requests.take(np.zeros(0, np.int64))) == 0
 
 
 def test_requests_can_be_cut() -> None:

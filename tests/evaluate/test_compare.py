@@ -116,6 +116,18 @@ def test_the_rival_is_the_strongest_of_the_others(reports: list[Report], ranking
     assert found.differences[1].metrics["hr@10"] == Measure(0, 0, 0)
 
 
+def test_a_variant_is_no_rival(reports: list[Report], rankings: list[Ranking], tmp_path: Path) -> None:
+    """However strong it is; its difference is told all the same."""
+    names = ("model", "better model", "popularity")
+    three = [replace(report, name=name) for report, name in zip([reports[1], *reports], names, strict=True)]
+    found = compare(three, rankings=[rankings[1], *rankings], variants=["better model"])
+    assert found.rival is found.differences[1]
+    assert "popularity" in found.verdict
+    found.save(tmp_path / "table.json")
+    assert Comparison.load(tmp_path / "table.json").rival == found.rival
+    assert compare(three[:2], rankings=[rankings[1], rankings[0]], variants=["better model"]).verdict == ""
+
+
 def test_standings_in_words() -> None:
     metrics = {
         "hr@10": Measure(-0.012, -0.016, -0.008),

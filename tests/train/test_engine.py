@@ -7,7 +7,9 @@ import shutil
 import pytest
 import torch
 
+from itemic.errors import ConfigError
 from itemic.forest.context import forest_attention
+from itemic.train.engine import lean_memory
 from itemic.train.loop import Trainer
 from itemic.train.stage import Stage
 from tests.train.helpers import copy_of, tiny_lm, toy_rows
@@ -45,3 +47,13 @@ def test_compiling_changes_next_to_nothing() -> None:
     plain, fast = trained(), trained(compile=True)
     for name, weight in plain.items():
         torch.testing.assert_close(fast[name], weight, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_layers_that_cannot_be_computed_again_are_named() -> None:
+    lm = tiny_lm()
+    lm.supports_gradient_checkpointing = False
+    with (
+        pytest.raises(ConfigError, match="qwen3 model can't compute its layers again"),
+        lean_memory(lm, True),
+    ):
+        pass

@@ -1,0 +1,234 @@
+"""Items that are scored whatever the beams: what the beams know of them, and the prefixes that are computed beside.
+
+The beams go first and know nothing of this, so that their result doesn't change. What they leave behind (their hidden
+states, and the keys of prompts and leaves) is where the other items' prefixes go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from itemic.decode.plan import Excluded, Forced
+from itemic.decode.state import Beams, Searched
+from itemic.errors import ConfigError, ConstraintError
+from itemic.sid.trie import Trie
+
+Bool = npt.NDArray[np.bool_]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Include:
+    """Items whose scores are wanted beside those of the beams.
+
+    Attributes:
+        items: for each prompt the rows of its items.
+        floors: is told a prompt's number, its best items int32 ``[k]`` and their scores float32 ``[k]``, and gives
+            for each of the prompt's own items the least score that would matter, ``[m]``. An item is given up where
+            the score of a prefix, which only falls, is below that already. None: every score matters.
+    """
+
+    items: Sequence[npt.NDArray[np.integer]]
+    floors: Callable[[int, Int32, Float32], npt.NDArray[np.floating]] | None = None
+
+    def check(self, prompts: int, trie: Trie) -> None:
+        """Make sure that there are items for each prompt, and all of them in the trie.
+
+        Raises:
+            ConfigError: there are more or fewer lists than prompts.
+            ConstraintError: an item isn't in the catalogue; the prompt is named.
+        """
+        if len(self.items) != prompts:
+            raise ConfigError(
+                f"{len(self.items)} lists of included items for {prompts} prompts", "Give one for each."
+            )
+        size = len(trie.items)
+        for prompt, rows in enumerate(self.items):
+            wrong = rows[(rows < 0) | (rows >= size)]
+            if len(wrong):
+                raise ConstraintError(
+                    f"prompt {prompt} includes item row {wrong[0]}, which is not in the catalogue",
+                    "Include rows of the same index.",
+                )
+
+    def below(self, prompt: int, items: Int32, scores: Float32) -> Float64:
+        """The floors of a prompt's items, ``[m]``."""
+        count = len(self.items[prompt])
+        if self.floors is None:
+            return np.full(count, -np.inf)
+        floors = np.asarray(self.floors(prompt, items, scores), np.float64)
+        if floors.shape != (count,):
+            raise ConfigError(
+                f"floors of shape {floors.shape} for {count} included items", "Give one for each item."
+            )
+        return floors
+
+
+class Search(Protocol):
+    """What is asked of the search that the beams went through, see :class:`itemic.decode.beam.BeamSearch`."""
+
+    trie: Trie
+    forced: Forced
+    max_batch_tokens: int
+
+    @property
+    def goals(self) -> Int64: ...
+
+    def candidates(
+        self, beams: Beams, depth: int, banned: Excluded | None
+    ) -> tuple[Int64, Int64, Float32]: ...
+
+    def grow(
+        self, state: Searched, paths: Int64, leaf: Int64, request: Int64, node: Int64, score: Float32
+    ) -> Beams: ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Items that are still to be scored, ordered by request.
+
+    Attributes:
+        request: int64 ``[W]``, within the batch.
+        goal: int64 ``[W]``, the node where the item's score is complete.
+        floor: float64 ``[W]``, what its score must reach.
+        at: int64 ``[W]``, its place among all wanted items of the batch.
+    """
+
+    request: Int64
+    goal: Int64
+    floor: Float64
+    at: Int64
+
+    def __len__(self) -> int:
+        return len(self.request)
+
+    def take(self, rows: npt.NDArray[np.integer] | Bool | slice) -> Wanted:
+        return Wanted(self.request[rows], self.goal[rows], self.floor[rows], self.at[rows])
+
+
+def score_included(
+    search: Search, searched: Searched, rows: list[Int64], floors: list[Float64]
+) -> list[Float32]:
+    """Scores of the included items of a batch, float32 ``[m]`` for each prompt; -inf where excluded or given up.
+
+    Args:
+        search: who has searched.
+        searched: what that left behind.
+        rows: for each prompt the rows of its items.
+        floors: for each prompt what the scores of its items must reach to matter.
+    """
+    item, nodes = np.concatenate(rows), len(search.trie)
+    request = np.repeat(np.arange(len(rows)), [len(some) for some in rows])
+    wanted = Wanted(request, search.goals[item], np.concatenate(floors), np.arange(len(item)))
+    if searched.banned is not None:
+        wanted = wanted.take(~searched.banned.excluded(request, item))
+    result = np.full(len(item), -np.inf, np.float32)
+    ends, node, score = searched.ends
+    known = places(ends * nodes + node, wanted.request * nodes + wanted.goal)
+    result[wanted.at[known >= 0]] = score[known[known >= 0]]
+    _follow(search, searched, wanted.take((known < 0) & (wanted.floor < np.inf)), result)
+    return np.split(result, np.cumsum([len(some) for some in rows])[:-1])
+
+
+def _follow(search: Search, searched: Searched, wanted: Wanted, result: Float32) -> None:
+    """Go down to the wanted items, from the beams that are above them, and write their scores.
+
+    Where a beam went on, the score of its prefix is known and nothing is computed. ``beside`` are the prefixes that no
+    beam went through; of more than fit into memory at once those of some items come after the others.
+    """
+    if not len(wanted):
+        return
+    before, searched = searched, replace(searched, leaves=list(searched.leaves))
+    trie, nodes = search.trie, len(search.trie)
+    path = ancestors(trie, wanted.goal)
+    beside: list[Beams] = []
+    for step, depth in enumerate(range(int(trie.depth[search.forced.root]), path.shape[1] - 1)):
+        known = Beams.joined([*searched.trail[step : step + 1], *beside])
+        key, child = wanted.request * nodes, path[:, depth + 1]
+        at = places(known.request * nodes + known.node, key + path[:, depth])
+        score = np.full(len(wanted), -np.inf, np.float32)
+        open_ = np.ones(len(wanted), bool)
+        for beams in searched.trail[step + 1 : step + 2]:
+            found = places(beams.request * nodes + beams.node, key + child)
+            open_ = found < 0
+            score[~open_] = beams.score[found[~open_]]
+        beside = []
+        if open_.any():
+            left = np.flatnonzero(open_)
+            beams, which = _parents(known, at[left])
+            leaf, node, scores = search.candidates(beams, depth, searched.banned)
+            place = places(leaf * nodes + node, which * nodes + child[left])
+            score[left] = np.where(place >= 0, scores[place], -np.inf)
+            ends = left[child[left] == wanted.goal[left]]
+            result[wanted.at[ends]] = score[ends]
+            score[ends] = -np.inf  # they need nothing more
+            grown = np.unique(place[_stays(score[left], wanted.floor[left])])
+            if len(grown) > search.max_batch_tokens:
+                rest = wanted.take(_stays(score, wanted.floor))
+                for half in np.array_split(np.arange(len(rest)), 2):
+                    _follow(search, before, rest.take(half), result)
+                return
+            if len(grown):
+                leaf, node, scores = leaf[grown], node[grown], scores[grown]
+                beside = [search.grow(searched, beams.path, leaf, beams.request[leaf], node, scores)]
+        stays = _stays(score, wanted.floor)
+        wanted, path = wanted.take(stays), path[stays]
+        if not len(wanted):
+            return
+
+
+def _stays(score: Float32, floor: Float64) -> Bool:
+    stays: Bool = (score >= floor) & (score > -np.inf)
+    return stays
+
+
+def _parents(known: Beams, at: Int64) -> tuple[Beams, Int64]:
+    """The beams at the given places, each once and ordered by request, and which of them each place is."""
+    rows = np.unique(at)
+    rows = rows[np.argsort(known.request[rows], kind="stable")]
+    return known.take(rows), places(rows, at)
+
+
+def goals(trie: Trie, resolved: Bool, root: int) -> Int64:
+    """int64 ``[items]``: for each item the node at which a search is done with it.
+
+    That is the end of its sequence, or the first node on the way there below which there is no choice.
+    """
+    goal = np.arange(len(trie))
+    first_choice = int(trie.depth[root]) + 1
+    for low, high in zip(
+        trie.depth_first[first_choice + 1 : -1], trie.depth_first[first_choice + 2 :], strict=True
+    ):
+        above = goal[trie.parent[low:high]]
+        goal[low:high] = np.where(resolved[above], above, goal[low:high])
+    of_item = np.empty(len(trie.items), np.int64)
+    of_item[trie.items] = np.repeat(goal, np.diff(trie.item_first))
+    return of_item
+
+
+def ancestors(trie: Trie, node: Int64) -> Int64:
+    """int64 ``[W, D]``: the node at each depth on the way from the root to each node, itself included; -1 below."""
+    path = np.full((len(node), int(trie.depth[node].max(initial=0)) + 1), -1, np.int64)
+    row = np.arange(len(node))
+    while len(row):
+        path[row, trie.depth[node]] = node
+        above = trie.parent[node] >= 0
+        row, node = row[above], trie.parent[node[above]].astype(np.int64)
+    return path
+
+
+def places(keys: Int64, wanted: Int64) -> Int64:
+    """Where each wanted number stands among ``keys``, which are all different and in any order; -1 for nowhere."""
+    if not len(keys):
+        return np.full(len(wanted), -1, np.int64)
+    order = np.argsort(keys, kind="stable")
+    at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return np.where(keys[at] == wanted, at, -1)

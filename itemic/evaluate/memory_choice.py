@@ -1,0 +1,196 @@
+"""Which settings of a :class:`itemic.evaluate.memory.Memory` rank the validation split best.
+
+The model is asked once for each request; all settings are then tried on what it said, since counts are cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from itemic import schema as c
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
+from itemic.decode import Include
+from itemic.errors import ConfigError, DataError
+from itemic.evaluate.baselines import Transitions
+from itemic.evaluate.memory import (
+    Candidates,
+    Counted,
+    Float32,
+    Float64,
+    Int32,
+    MemorySettings,
+    Prior,
+    floors_of,
+    lowest_of_top,
+)
+from itemic.evaluate.tables import short
+from itemic.metrics import ndcg
+from itemic.progress import progress_bar
+
+K = 10
+REQUESTS = 2000
+CELLS = 4_000_000  # settings × candidates held at once
+
+WINDOWS = (1, 3, 5)
+PRIORS = (5.0, 10.0, 20.0, 40.0, 80.0)
+DECAYS = (0.5, 0.7, 0.85)
+LAST = 10
+GRID = tuple(
+    [MemorySettings(window, prior, 1.0, 1) for window, prior in product(WINDOWS, PRIORS)]
+    + [MemorySettings(*each, LAST) for each in product(WINDOWS, PRIORS, DECAYS)]
+)
+
+
+def grid_with(**given: Any) -> list[MemorySettings]:
+    """:data:`GRID` where some of the settings are given, each once."""
+    return list(dict.fromkeys(replace(each, **given) for each in GRID))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best settings and how they were found.
+
+    Attributes:
+        settings: of the highest NDCG@10; of equals the first in the grid.
+        ndcg: what they reach on the requests.
+        alone: what the model alone reaches there.
+        requests: how many were asked.
+        tried: how many settings were compared.
+    """
+
+    settings: MemorySettings
+    ndcg: float
+    alone: float
+    requests: int
+    tried: int
+
+    @property
+    def words(self) -> str:
+        """How it was found, for a reader."""
+        return (
+            f"the best of {self.tried} settings by NDCG@{K} of {self.requests:,} validation requests: "
+            f"{short(self.ndcg)}, the model alone {short(self.alone)}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Choice:
+        return cls(**(value | {"settings": MemorySettings(**value["settings"])}))
+
+
+def choose_memory(
+    dataset: Dataset,
+    prior: Prior,
+    *,
+    exclude_history: bool = False,
+    requests: int = REQUESTS,
+    grid: Sequence[MemorySettings] = GRID,
+    seed: int = 0,
+) -> Choice:
+    """Try all settings of a grid on the validation split, by NDCG@10.
+
+    Counts come from ``dataset.train`` alone, which holds no target of validation or test.
+
+    Args:
+        dataset: whose ``valid`` is asked.
+        prior: the model.
+        exclude_history: as the memory will be asked.
+        requests: at most so many are asked.
+        grid: the settings.
+        seed: chooses the requests.
+
+    Raises:
+        ConfigError: there is nothing to ask or to try, or settings make no sense.
+    """
+    if not grid or requests < 1:
+        raise ConfigError(
+            f"{len(grid)} settings on {requests} requests to choose from", "Give at least one of both."
+        )
+    sample = _sample(dataset, requests, seed)
+    trials, widest = _trials(dataset, grid)
+    ranks = np.zeros((len(grid), len(sample)), np.int64)
+    alone = np.zeros(len(sample), np.int64)
+    with progress_bar("choosing memory", len(sample)) as bar:
+        for start, stop in widest.chunks(sample, max(1, CELLS // len(grid))):
+            part = sample[start:stop]
+            ranks[:, start:stop], alone[start:stop] = _ranks(trials, widest, part, prior, exclude_history)
+            bar.advance(stop - start)
+    reached = [float(ndcg(each, K).mean()) for each in ranks]
+    best = int(np.argmax(reached))
+    return Choice(grid[best], reached[best], float(ndcg(alone, K).mean()), len(sample), len(grid))
+
+
+def _sample(dataset: Dataset, count: int, seed: int) -> Requests:
+    remedy = "Say how counts are weighed: evaluate.memory: {window: 3, prior: 20, decay: .7, last: 10}."
+    try:
+        requests = dataset.split(c.VALID)
+    except DataError as error:
+        raise ConfigError(f"memory is chosen on the validation split: {error}", remedy) from error
+    known = np.flatnonzero(requests.targets >= 0)
+    if not len(known):
+        raise ConfigError(
+            "memory is chosen on the validation split, the targets of which are unknown", remedy
+        )
+    if len(known) > count:
+        known = np.sort(np.random.default_rng([seed, count]).choice(known, count, replace=False))
+    return requests.take(known)
+
+
+def _trials(dataset: Dataset, grid: Sequence[MemorySettings]) -> tuple[list[Transitions], Transitions]:
+    """Counts under all settings, and those that know every item that any of them knows."""
+    windows, last = {each.window for each in grid}, max(each.last for each in grid)
+    counts = {window: Transitions(dataset, window=window) for window in windows}
+    trials = [counts[each.window].having(decay=each.decay, last=each.last, prior=each.prior) for each in grid]
+    return trials, counts[max(windows)].having(decay=1.0, last=last, prior=1.0)
+
+
+def _ranks(
+    trials: list[Transitions], widest: Transitions, requests: Requests, prior: Prior, exclude_history: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The target's rank under each setting, ``[S, R]``, and in the model's beams, ``[R]``; 0 where beyond."""
+    counted = Counted.of(trials, requests, exclude_history, widest)
+    share, targets = prior.sharers, requests.targets.astype(np.int64)
+
+    def floors(request: int, items: Int32, scores: Float32) -> Float64:
+        known = counted.candidates(request, items, scores, share)
+        target = np.flatnonzero(known.items == targets[request])
+        if not len(target):
+            return np.full(len(known.own), np.inf)  # a miss under every setting
+        part, backoff = counted.part(request), counted.backoff[:, request]
+        values = known.values(part, backoff)
+        enters = lowest_of_top(values, K)
+        # of the others only those matter that could stand before the target
+        least = np.repeat(np.maximum(enters, values[:, target[0]])[:, None], len(known.own), axis=1)
+        least[:, known.own == targets[request]] = enters[:, None]
+        return floors_of(part, backoff, least, share[known.own])
+
+    include = Include(counted.items, floors)
+    items, scores, included = prior.rank_including(requests, include, prior.beams, exclude_history)
+    ranks = np.zeros((len(trials), len(requests)), np.int64)
+    alone = np.zeros(len(requests), np.int64)
+    for row in range(len(requests)):
+        known = counted.candidates(row, items[row], scores[row], share, included[row])
+        values = known.values(counted.part(row), counted.backoff[:, row])
+        ranks[:, row] = _rank_of(known, values, int(targets[row]))
+        place = np.flatnonzero(items[row] == targets[row])
+        alone[row] = place[0] + 1 if len(place) else 0
+    return ranks, alone
+
+
+def _rank_of(known: Candidates, values: Float64, target: int) -> npt.NDArray[np.int64]:
+    """The target's place in each row of values, from 1; 0 where it is no candidate. Ties go to the lower row."""
+    place = np.flatnonzero(known.items == target)
+    if not len(place):
+        return np.zeros(len(values), np.int64)
+    own = values[:, place]
+    before = (values > own) | ((values == own) & (known.items < target))
+    return np.where(own[:, 0] > 0, before.sum(axis=1) + 1, 0)
