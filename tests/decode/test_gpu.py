@@ -10,7 +10,7 @@ from itemic.decode import BeamSearch
 from itemic.forest.rows import TokenRows
 from itemic.sid.trie import Trie
 from tests.decode.test_beam import catalogue, generate, some_prompts
-from tests.forest.reference import FAMILIES, tiny
+from tests.forest.reference import FAMILIES, SPECIAL, special, tiny
 
 pytestmark = [
     pytest.mark.gpu,
@@ -19,12 +19,12 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("normalize", ["vocab", "level", "legal"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *SPECIAL])
 def test_same_items_and_scores_as_on_the_cpu(family: str, normalize: str) -> None:
     rows, prompts = catalogue(), TokenRows.of(some_prompts())
     found = []
     for device in ("cpu", "cuda"):
-        lm = tiny(family).eval().to(device)
+        lm = (tiny(family) if family in FAMILIES else special(family)).eval().to(device)
         search = BeamSearch(lm, Trie.build(TokenRows.of(rows)), beams=12, normalize=normalize)
         found.append(search.rank(prompts, k=12))
     (items, scores), (there, other) = found

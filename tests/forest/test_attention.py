@@ -70,6 +70,20 @@ def test_windows_caps_sinks_and_scales_are_those_of_row_by_row_training(name: st
     close(gradients(lm), slopes, 2e-5)
 
 
+@pytest.mark.parametrize("name", ["mistral", "caps", "sinks", "latent heads"])
+def test_flex_attention_is_given_the_same_rule(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward, and not compiled: all that flex_attention does on a CPU."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    lm = special(name)
+    rows, weights = conversations(users=2, longest=60)
+    monkeypatch.setattr(attention, "_flex", lambda: flex_attention)
+    with torch.no_grad(), forest_attention(lm):
+        loss = forest_loss(lm, build_forest(TokenRows.of(rows, weights)), backend="flex")
+    wanted, _ = row_by_row(lm, rows, weights)
+    assert loss.total.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("name", ["caps", "sinks", "kept keywords"])
 def test_the_other_way_without_fused_kernels(

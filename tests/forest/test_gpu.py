@@ -8,7 +8,7 @@ import torch
 from itemic.forest import TokenRows, build_forest
 from itemic.forest.context import forest_attention
 from itemic.forest.run import NewRows, forest_loss
-from tests.forest.reference import FAMILIES, gradients, row_by_row, tiny
+from tests.forest.reference import FAMILIES, SPECIAL, gradients, row_by_row, special, tiny
 from tests.forest.test_attention import conversations
 
 pytestmark = [
@@ -18,9 +18,9 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("backend", ["flex", "sdpa", "dense"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *SPECIAL])
 def test_loss_and_gradients_equal_row_by_row_training(family: str, backend: str) -> None:
-    lm = tiny(family)
+    lm = tiny(family) if family in FAMILIES else special(family)
     rows, weights = conversations(users=5, longest=200)
     wanted, slopes = row_by_row(lm, rows, weights)
     lm.zero_grad()
