@@ -7,8 +7,7 @@ scores, the result is that of ``generate(num_beams=…, prefix_allowed_tokens_fn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -18,10 +17,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from itemic.decode.attention import KeyValue, LeafPass, Pass, PromptPass
-from itemic.decode.body import body_of
+from itemic.decode.body import body_of, evaluating
 from itemic.decode.include import Include, goals, score_included
 from itemic.decode.layout import group_leaves, group_prompts
-from itemic.decode.plan import Excluded, Forced, batches, common_prefix, forced_tokens
+from itemic.decode.plan import Excluded, Forced, batches, check_prompts, common_prefix, forced_tokens
 from itemic.decode.scores import NORMALIZE, Head
 from itemic.decode.state import Beams, Searched
 from itemic.errors import ConfigError, ConstraintError
@@ -181,7 +180,7 @@ class BeamSearch:
             return items, scores, included
         device = self.lm.device
         with (
-            _evaluating(self.lm),
+            evaluating(self.lm),
             torch.autocast(device.type, enabled=False),
             progress_bar("ranking", len(prompts) if progress else None) as bar,
         ):
@@ -206,25 +205,9 @@ class BeamSearch:
             raise ConfigError(
                 f"{len(exclude)} lists of excluded items for {len(prompts)} prompts", "Give one for each."
             )
-        empty = np.flatnonzero(prompts.lengths == 0)
-        if len(empty):
-            raise ConstraintError(f"prompt {empty[0]} is empty", "Begin it with at least one token.")
-        room = learned_positions(self.lm)
-        last = int(self.trie.depth.max(initial=0))
-        if room is not None and len(prompts) and int(prompts.lengths.max()) + last - 1 > room:
-            long = int(prompts.lengths.argmax())
-            raise ConstraintError(
-                f"prompt {long} has {prompts.lengths[long]} tokens and an item up to {last}, the model's positions end "
-                f"at {room}",
-                "Shorten the prompt by the oldest items of its history.",
-            )
-        wrong = np.flatnonzero((prompts.tokens < 0) | (prompts.tokens >= self.head.size))
-        if len(wrong):
-            row = int(np.searchsorted(prompts.offsets, wrong[0], "right")) - 1
-            raise ConstraintError(
-                f"prompt {row} has token {prompts.tokens[wrong[0]]}, which the model doesn't know",
-                "Encode prompts with the model's own tokenizer.",
-            )
+        check_prompts(
+            prompts, self.head.size, learned_positions(self.lm), int(self.trie.depth.max(initial=0)) - 1
+        )
 
     def _with_something_left(
         self, rows: Int64, exclude: Sequence[npt.NDArray[np.integer]] | None
@@ -415,16 +398,6 @@ def _chains(trie: Trie) -> npt.NDArray[np.bool_]:
         np.add.at(sequences, trie.parent[node_first:node_stop], sequences[node_first:node_stop])
     alone: npt.NDArray[np.bool_] = sequences == 1
     return alone
-
-
-@contextmanager
-def _evaluating(lm: PreTrainedModel) -> Iterator[None]:
-    training = lm.training
-    lm.train(False)
-    try:
-        yield
-    finally:
-        lm.train(training)
 
 
 def _without(prompts: TokenRows, skip: int, lead: tuple[int, ...]) -> TokenRows:

@@ -67,6 +67,17 @@ def _is_plain(lm: PreTrainedModel) -> bool:
     )
 
 
+@contextmanager
+def evaluating(lm: PreTrainedModel) -> Iterator[None]:
+    """Inside the block the model doesn't train; its mode comes back."""
+    training = lm.training
+    lm.train(False)
+    try:
+        yield
+    finally:
+        lm.train(training)
+
+
 class TransformersBody:
     """The model's own forward, through the attention interface."""
 

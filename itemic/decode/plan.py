@@ -138,15 +138,28 @@ def common_prefix(prompts: TokenRows) -> int:
     return width if same.all() else int(same.argmin())
 
 
-def check_prompts(prompts: TokenRows, vocabulary: int) -> None:
-    """Refuse prompts that no model of so many tokens can continue.
+def check_prompts(prompts: TokenRows, vocabulary: int, room: int | None, more: int) -> None:
+    """Refuse prompts that a model can't continue.
+
+    Args:
+        prompts: what is asked.
+        vocabulary: how many tokens the model knows.
+        room: where its learned positions end; None where it has none.
+        more: how many tokens it will read behind a prompt.
 
     Raises:
-        ConstraintError: a prompt is empty or has unknown tokens; the first of them is named.
+        ConstraintError: a prompt is empty, has unknown tokens or leaves no room; one of them is named.
     """
     empty = np.flatnonzero(prompts.lengths == 0)
     if len(empty):
         raise ConstraintError(f"prompt {empty[0]} is empty", "Begin it with at least one token.")
+    if room is not None and len(prompts) and int(prompts.lengths.max()) + more > room:
+        long = int(prompts.lengths.argmax())
+        raise ConstraintError(
+            f"prompt {long} has {prompts.lengths[long]} tokens, up to {more} more are to come, "
+            f"and the model's positions end at {room}",
+            "Shorten the prompt by the oldest items of its history, or ask for fewer tokens.",
+        )
     wrong = np.flatnonzero((prompts.tokens < 0) | (prompts.tokens >= vocabulary))
     if len(wrong):
         row = int(np.searchsorted(prompts.offsets, wrong[0], "right")) - 1

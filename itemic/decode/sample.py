@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from itemic.decode.beam import _evaluating
-from itemic.decode.body import body_of
+from itemic.decode.body import body_of, evaluating
 from itemic.decode.draw import Filters
 from itemic.decode.grammar import Grammar
 from itemic.decode.plan import check_prompts
@@ -24,6 +23,7 @@ from itemic.errors import ConfigError, ConstraintError
 from itemic.forest.head import OutputHead
 from itemic.forest.rows import TokenRows
 from itemic.forest.support import check_supported
+from itemic.model.positions import learned_positions
 from itemic.progress import progress_bar
 
 Int8 = npt.NDArray[np.int8]
@@ -151,7 +151,7 @@ class Sampler:
             progress: show a bar.
 
         Raises:
-            ConstraintError: a prompt is empty or has unknown tokens; it is named.
+            ConstraintError: a prompt is empty, has unknown tokens or goes past learned positions; it is named.
             ConfigError: ``n`` is below 1, or there is another number of seeds, or of the grammar's items, than of
                 prompts.
             ModelError: the model gives no finite logits.
@@ -163,11 +163,11 @@ class Sampler:
             raise ConfigError(
                 f"{len(own)} seeds for {len(prompts)} prompts", "Give one for each, or one for all."
             )
-        check_prompts(prompts, len(self.head.weight))
+        check_prompts(prompts, len(self.head.weight), learned_positions(self.lm), self.max_new_tokens - 1)
         if self.grammar is not None:
             self.grammar.check(len(prompts))
         with (
-            _evaluating(self.lm),
+            evaluating(self.lm),
             torch.autocast(self.lm.device.type, enabled=False),
             progress_bar("sampling", len(prompts) * n if progress else None) as bar,
         ):

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from tokenizers import Tokenizer, decoders, models
 from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
     LogitsProcessorList,
     MinPLogitsWarper,
     PreTrainedModel,
@@ -398,3 +400,12 @@ def test_what_cannot_be_sampled_is_refused_by_name() -> None:
         lm.get_output_embeddings().weight[3] = torch.nan
     with pytest.raises(ModelError, match="not finite"):
         sampler.sample(TokenRows.of([[1]]))
+
+
+def test_learned_positions_end_somewhere() -> None:
+    torch.manual_seed(0)
+    lm = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=1, n_head=2, n_positions=16)).eval()
+    prompts = TokenRows.of([[1, 2], [3] * 10])
+    assert len(Sampler(lm, max_new_tokens=7).sample(prompts).tokens) == 2
+    with pytest.raises(ConstraintError, match=r"prompt 1 has 10 tokens, up to 7 more .* end at 16"):
+        Sampler(lm, max_new_tokens=8).sample(prompts)

@@ -107,7 +107,8 @@ def test_learned_positions_end(family: str) -> None:
     items, _ = search.rank(TokenRows.of([[9] * 14]), k=2)
     assert sorted(items[0].tolist()) == [0, 1]
     with pytest.raises(
-        ConstraintError, match="prompt 1 has 15 tokens and an item up to 3, the model's positions end at 16"
+        ConstraintError,
+        match="prompt 1 has 15 tokens, up to 2 more are to come, and the model's positions end at 16",
     ):
         search.rank(TokenRows.of([[9] * 3, [9] * 15]), k=2)
     with torch.no_grad(), pytest.raises(IndexError):
