@@ -125,6 +125,4 @@ def test_an_error_of_the_first_rank_ends_all(tmp_path: Path) -> None:
         child.kill()
     text = (tmp_path / "out.txt").read_text()
     assert "40 items don't fit in the 4 semantic IDs" in text
-    cause = text.partition("Root Cause")[2]
-    # on a busy machine the other rank may lose the first, and abort, before torchrun has seen that one end
-    assert "rank      : 0" in cause or "SIGABRT" in cause
+    assert "rank      : 0" in text.partition("Root Cause")[2]

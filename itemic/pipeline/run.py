@@ -23,6 +23,7 @@ from itemic.train.ranks import Ranks, joined
 
 RECIPE = "recipe.yaml"
 RUNS = "runs"
+AFTER_YOU = 5.0  # seconds that the others wait for the end of a rank 0 that failed
 DONE, FAILED = "done", "failed"  # what rank 0 tells the others, or a step to take part in
 
 
@@ -99,6 +100,9 @@ class Run:
             if told == FAILED:
                 with suppress(RuntimeError):  # until it is gone: a launcher ends all when the first one ends
                     ranks.wait()
+                time.sleep(
+                    AFTER_YOU
+                )  # its connection closes before its process ends; who ends first is blamed
                 raise ItemicError("rank 0 ended with an error", "Its own last lines say why.")
             name, folder, manifest = told
             steps[name].work(Job(self.recipe, self.root, Path(folder), manifest))
