@@ -30,7 +30,7 @@ from itemic.forest.run import forest_loss
 from itemic.model import Model
 from itemic.sid.published import import_index
 from itemic.tasks import prompt_words
-from itemic.train.rows import training_rows
+from itemic.training.language.rows import training_rows
 
 WINDOW = 64  # tokens of a sliding window; half of the rows are longer
 BLOCK = 4096  # tokens computed at once, on both sides

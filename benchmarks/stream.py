@@ -24,10 +24,10 @@ from itemic.sid.index import ItemIndex
 from itemic.sid.published import import_index
 from itemic.tasks import prompt_words
 from itemic.tasks.conversation import Conversations
-from itemic.train.feed import Feed
-from itemic.train.rows import training_rows
-from itemic.train.stage import Stage
-from itemic.train.stream import KeptRows
+from itemic.training.language.feed import Feed
+from itemic.training.language.rows import training_rows
+from itemic.training.language.stage import Stage
+from itemic.training.language.stream import KeptRows
 
 WORKERS = (0, 1, 2)
 STAGE = Stage(stream=True, tokens_per_step=16_384, block_tokens=4096, shuffle_buffer=1024, steps=1)

@@ -47,13 +47,13 @@ import train_resume
 from common import Row, main, shared_data
 
 import itemic
+from itemic import Stage
 from itemic.forest import TokenRows
 from itemic.model import Model
 from itemic.sid.build import build_index
 from itemic.sid.published import import_index
 from itemic.tasks import prompt_words
-from itemic.train import Stage
-from itemic.train.rows import training_rows
+from itemic.training.language.rows import training_rows
 
 USERS = 40
 AGREE = 1e-5  # relative difference of losses

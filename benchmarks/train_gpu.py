@@ -3,8 +3,8 @@ bfloat16 over float32 weights, forests in blocks of 8,192 tokens, eight blocks a
 
 The rows are synthetic and shaped like next-item rows of real users: a prompt of 60 tokens that all share, histories of
 1 to 50 items with a mean near 8, five tokens an item, a row for every item but the first; a third of the forest's
-tokens carries loss. MFU counts the FLOPs of the model's own formulas (:mod:`itemic.train.flops`) on forest tokens, what
-is shared once.
+tokens carries loss. MFU counts the FLOPs of the model's own formulas (:mod:`itemic.training.language.flops`) on forest
+tokens, what is shared once.
 
 Beside it stand two floors of a step's time: its FLOPs at the device's peak, and the bytes that have to pass through its
 memory (:func:`floor_bytes`) at its bandwidth. Then, from a profile of a few more steps, where the device's time goes by
@@ -35,13 +35,13 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
+from itemic import Stage
 from itemic.forest import TokenRows
 from itemic.forest import run as forest_run
 from itemic.forest.last_layer import last_layer
-from itemic.train import Stage
-from itemic.train.flops import peak_flops
-from itemic.train.loop import Trainer
-from itemic.train.stream import TrainingRows
+from itemic.training.language.flops import peak_flops
+from itemic.training.language.stream import TrainingRows
+from itemic.training.loop import Trainer
 
 VOCABULARY, FIRST_CODE = 176_384, 151_936
 SHAPES: dict[str, dict[str, int]] = {

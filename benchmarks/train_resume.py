@@ -29,8 +29,8 @@ from common import Row
 from safetensors.torch import load_file
 
 import itemic
+from itemic import Stage
 from itemic.model import Model
-from itemic.train import Stage
 
 STEPS, EVERY = 6, 2
 STAGE: dict[str, Any] = {

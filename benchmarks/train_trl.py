@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
+from itemic import Stage
 from itemic.forest import TokenRows
-from itemic.train import Stage
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded; TRL's telemetry stays off as well
 try:

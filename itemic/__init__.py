@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from itemic.sid.published import import_index
     from itemic.sid.tokenizer import ItemTokenizer
     from itemic.tasks.build import build_conversations
-    from itemic.train.run import train
-    from itemic.train.stage import Stage
+    from itemic.training.language.run import train
+    from itemic.training.language.stage import Stage
 
 _HOMES = {
     "Dataset": "itemic.data.dataset",
@@ -57,7 +57,7 @@ _HOMES = {
     "Run": "itemic.pipeline.run",
     "SimulatorConfig": "itemic.data.settings",
     "SplitRule": "itemic.data.split",
-    "Stage": "itemic.train.stage",
+    "Stage": "itemic.training.language.stage",
     "Transitions": "itemic.evaluate.baselines",
     "apply_filters": "itemic.data.filters",
     "build_conversations": "itemic.tasks.build",
@@ -76,7 +76,7 @@ _HOMES = {
     "recommend": "itemic.evaluate.recommend",
     "score": "itemic.evaluate.report",
     "simulate": "itemic.data.simulator",
-    "train": "itemic.train.run",
+    "train": "itemic.training.language.run",
 }
 
 __all__ = [

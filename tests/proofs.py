@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from itemic import train
 from itemic.decode import BeamSearch
 from itemic.forest import TokenRows, build_forest
 from itemic.forest.context import forest_attention
@@ -30,15 +31,14 @@ from itemic.model.folder import quiet
 from itemic.model.model import embeddings, head
 from itemic.model.tokenizer import train_tokenizer
 from itemic.sid.trie import Trie
-from itemic.train import train
-from itemic.train.dropout import without_own_dropout
-from itemic.train.learning import learning
-from itemic.train.stage import Stage
+from itemic.training.language.dropout import without_own_dropout
+from itemic.training.language.learning import learning
+from itemic.training.language.stage import Stage
 from tests.decode.reference import generate, score_all
 from tests.families import Family
 from tests.forest.reference import gradients, row_by_row
 from tests.model.helpers import catalogue, small_index
-from tests.train.helpers import copy_of
+from tests.training.helpers import copy_of
 
 INDEX = small_index()
 BEAMS = 12

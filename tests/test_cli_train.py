@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from itemic import Stage, train
 from itemic.cli.app import call
 from itemic.errors import ConfigError
 from itemic.model import Model
 from itemic.recipe.stage import read_stage
-from itemic.train import Stage, train
-from itemic.train.run import weights_digest
+from itemic.training.language.run import weights_digest
 
 KEYS = {"steps": 3, "tokens_per_step": 512, "learning_rate": 1e-3, "trackers": []}
 

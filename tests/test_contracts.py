@@ -22,7 +22,7 @@ INSTANT = (
     "itemic.recipe",
     "itemic.pipeline",
     "itemic.cli",
-    "itemic.train",
+    "itemic.training",
 )
 
 
@@ -51,9 +51,8 @@ def test_every_public_name_is_there_and_typed() -> None:
         itemic.recommmend  # noqa: B018
 
 
-def test_the_package_train_can_be_called_however_it_was_imported() -> None:
-    """The function and the package share a name."""
-    code = "import itemic.train.stage, itemic; print(callable(itemic.train), itemic.train.Stage.__name__)"
+def test_train_is_the_function_whatever_was_imported_before() -> None:
+    code = "import itemic.training.language.run as run, itemic; print(itemic.train is run.train, itemic.Stage.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "Stage"]
 

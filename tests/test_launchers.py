@@ -44,7 +44,7 @@ def finish(command: list[str], folder: Path) -> str:
 
 
 def port() -> list[str]:
-    from tests.train.processes import free_port
+    from tests.training.processes import free_port
 
     return ["--master-port", str(free_port())]
 

@@ -19,7 +19,7 @@ from itemic.recipe import load_recipe
 from itemic.recipe.flags import ENDS, parse_flags
 from itemic.recipe.openonerec import import_openonerec
 from itemic.recipe.openonerec_keys import DATA_KEYS, FLAGS, SWITCHES
-from itemic.train.stage import Stage
+from itemic.training.language.stage import Stage
 
 DATA = {
     "name": "chat_completion_parquet",

@@ -13,7 +13,7 @@ from itemic.data.readers import READERS
 from itemic.recipe.schema import Recipe
 from itemic.sid.encoders import ENCODERS
 from itemic.sid.quantizers import QUANTIZERS
-from itemic.train.stage import Stage
+from itemic.training.language.stage import Stage
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

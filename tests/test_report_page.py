@@ -22,7 +22,7 @@ from itemic.pipeline.page.curves import curves
 from itemic.pipeline.page.samples import samples_part
 from itemic.pipeline.page.steps import duration
 from itemic.recipe import read_resolved
-from itemic.train.curves import StageLog
+from itemic.training.curves import StageLog
 from tests.runs import STEPS
 
 

@@ -15,7 +15,7 @@ import pytest
 from itemic.errors import ConfigError
 from itemic.trackers import TRACKERS, check_trackers, open_trackers
 from itemic.trackers.tracker import markdown_table
-from itemic.train.journal import journal
+from itemic.training.journal import journal
 
 
 @pytest.fixture(autouse=True)

@@ -32,8 +32,8 @@ from itemic.sid.format import TOKEN_FORMATS
 from itemic.sid.item_encoder import COLLABORATIVE, ItemEncoder
 from itemic.sid.quantizers import QUANTIZERS
 from itemic.tasks import TASKS, Task
-from itemic.train.distribution import Distribution
-from itemic.train.stage import TRACKERS, Stage
+from itemic.training.distribution import Distribution
+from itemic.training.language.stage import TRACKERS, Stage
 
 PAGE = Path(__file__).resolve().parents[1] / "reference.md"
 INTRODUCTION = """# Reference

@@ -60,7 +60,7 @@ def rank(
     from itemic.model import Model
     from itemic.tasks import task_of, task_options
     from itemic.tasks.asking import task_to_ask
-    from itemic.train.ranks import joined
+    from itemic.training.ranks import joined
 
     if split not in ("valid", "test"):
         raise ConfigError(f"--split is {split!r}", "Use valid or test.")

@@ -183,7 +183,7 @@ def checkpoints(
 def _folder_or_checkpoint(source: Path, base: Path | None, average: bool = True) -> Model:
     from itemic.errors import ConfigError
     from itemic.model.model import Model
-    from itemic.train.export import checkpoint_model, is_checkpoint
+    from itemic.training.language.export import checkpoint_model, is_checkpoint
 
     if is_checkpoint(source) != (base is not None):
         raise ConfigError(
@@ -253,7 +253,7 @@ def curves(
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture, a PNG.")],
 ) -> None:
     """Draw the losses and validations of a run's stages."""
-    from itemic.train.curves import plot_curves
+    from itemic.training.curves import plot_curves
 
     plot_curves(folder, output)
     typer.echo(f"{output}: the curves of {folder}")

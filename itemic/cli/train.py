@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from itemic.cli.common import Seed, start_logging
-from itemic.train.stage import Stage
+from itemic.training.language.stage import Stage
 
 
 def _keys() -> str:
@@ -66,8 +66,8 @@ def train(
     asked = read_stage(stage, override or [])
     start_logging()
     from itemic.model import Model
-    from itemic.train.ranks import joined
-    from itemic.train.run import train
+    from itemic.training.language.run import train
+    from itemic.training.ranks import joined
 
     data = load_dataset(dataset) if dataset is not None else None
     with joined() as ranks:

@@ -99,7 +99,7 @@ def find_checkpoint(folder: str | Path, step: int, stage: str | None = None) -> 
 
 
 def _of_stage(folder: Path, stage: str, base: Path | None) -> list[KeptCheckpoint]:
-    from itemic.train.checkpoint import STATE, Checkpoints
+    from itemic.training.checkpoint import STATE, Checkpoints
 
     checkpoints, validations = Checkpoints(folder / "checkpoints"), _validations(folder / "log.jsonl")
     best = max((checkpoints.state(step)["place"]["best_step"] for step in checkpoints.steps()), default=-1)

@@ -221,7 +221,7 @@ def _of_run(folder: str | Path) -> _Asked:
 def _of_model(folder: Path, dataset: str | Path | None) -> _Asked:
     from itemic.data import Dataset
     from itemic.model import Model
-    from itemic.train.ranks import joined
+    from itemic.training.ranks import joined
 
     with joined() as ranks:
         model = Model.load(folder, device=ranks.device)

@@ -19,7 +19,7 @@ from itemic.progress import log
 from itemic.recipe import Recipe, dump_recipe
 from itemic.recipe.trackers import trackers_of
 from itemic.trackers import check_trackers
-from itemic.train.ranks import Ranks, joined
+from itemic.training.ranks import Ranks, joined
 
 RECIPE = "recipe.yaml"
 RUNS = "runs"

@@ -11,11 +11,11 @@ from itemic.errors import ConfigError, ModelError
 from itemic.recipe import Recipe
 from itemic.recipe.schema import IndexPart
 from itemic.sid.encoders.huggingface import TOKENIZERS
-from itemic.train.stage import Stage
+from itemic.training.language.stage import Stage
 
 if TYPE_CHECKING:
     from itemic.screen import Table
-    from itemic.train.shapes import StageShape
+    from itemic.training.language.shapes import StageShape
 
 # Ids that a family's tokenizer takes, where no tokenizer is at hand: Qwen3's last one is 151,668 (its model cards'
 # tokenizer.json), while its matrices have 151,936 rows.
@@ -95,7 +95,7 @@ def recipe_shapes(recipe: Recipe, config: str | Path | None = None, tokens: int 
     """
     from itemic.model.model import embeddings, head
     from itemic.sid.format import token_format
-    from itemic.train.shapes import empty_model, stage_shape
+    from itemic.training.language.shapes import empty_model, stage_shape
 
     needed = token_format(recipe.index.format).tokens(index_sizes(recipe.index))
     found, first, rows = (

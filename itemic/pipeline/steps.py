@@ -16,7 +16,7 @@ from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
 from itemic.schema import SYSTEM
-from itemic.train.stage import SILENT, Stage
+from itemic.training.language.stage import SILENT, Stage
 
 TORCH = ("torch", "transformers")
 UNSEEN = ("batch_size", "trackers", "samples", "verbose")  # of an evaluation: no ranking depends on them

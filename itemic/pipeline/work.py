@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
     from itemic.sid.index import ItemIndex
-    from itemic.train.stage import Stage
+    from itemic.training.language.stage import Stage
 
 PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
@@ -185,7 +185,7 @@ def _vectors(job: Job, dataset: Dataset) -> Any:
 def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Job) -> None:
     """One stage of training, from the model that the step before left, on what the tasks built and on the files that
     others made."""
-    from itemic.train.run import train
+    from itemic.training.language.run import train
 
     recipe = job.recipe
     built = job.made("conversations")
@@ -349,8 +349,8 @@ def _about_memory(job: Job, report: Report) -> str:
 
 def _left_out(job: Job) -> list[str]:
     """For each stage what it had to cut or drop, in words."""
-    from itemic.train.counts import lost_rows
-    from itemic.train.stage import Stage
+    from itemic.training.language.counts import lost_rows
+    from itemic.training.language.stage import Stage
 
     found = []
     for stage in map(Stage.of, job.recipe.stages):
@@ -382,7 +382,7 @@ def load_index(job: Job) -> ItemIndex:
 def load_model(job: Job, step: str) -> Model:
     """What a step of training made, on this process's GPU where there is one."""
     from itemic.model import Model
-    from itemic.train.ranks import joined
+    from itemic.training.ranks import joined
 
     with joined() as ranks:
         return Model.load(job.made(step), device=ranks.device)

@@ -272,7 +272,7 @@ class EvaluatePart(Part):
 
 
 class DistributionPart(Part):
-    """How several processes train together, see :class:`itemic.train.distribution.Distribution`."""
+    """How several processes train together, see :class:`itemic.training.distribution.Distribution`."""
 
     strategy: Literal["ddp", "fsdp", "deepspeed"] = "ddp"
     reshard_after_forward: bool = True

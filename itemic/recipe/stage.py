@@ -9,7 +9,7 @@ from pathlib import Path
 from itemic.recipe.check import RecipeError
 from itemic.recipe.source import read_source
 from itemic.recipe.tables import table_faults
-from itemic.train.stage import Stage
+from itemic.training.language.stage import Stage
 
 NOTHING = os.devnull  # the file of a stage that is all overrides
 

@@ -16,7 +16,7 @@ from itemic.recipe.words import meant
 
 def settings_faults(value: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """Faults of stages, filters and the simulator, whose keys are those of the rooms' own dataclasses."""
-    from itemic.train.stage import Stage
+    from itemic.training.language.stage import Stage
 
     stages = value.get("stages")
     for i, stage in enumerate(stages if isinstance(stages, list) else []):

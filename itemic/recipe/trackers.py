@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from itemic.recipe.schema import Recipe
-from itemic.train.stage import Stage
+from itemic.training.language.stage import Stage
 
 
 def evaluation_trackers(recipe: Recipe) -> list[str]:

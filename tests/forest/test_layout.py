@@ -12,7 +12,7 @@ from itemic.forest import layout as layouts
 from itemic.forest.context import forest_attention
 from itemic.forest.layout import ForestLayout, Part, attention_parts
 from itemic.forest.run import forest_hidden, forest_loss
-from itemic.train.engine import _switch
+from itemic.training.language.engine import _switch
 from tests.forest.reference import gradients, tiny
 
 

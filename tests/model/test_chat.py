@@ -14,7 +14,7 @@ from itemic.model.chat import ChatRenderer
 from itemic.model.template import CHAT_TEMPLATE, EMPTY_THINK
 from itemic.model.tokenizer import add_index_tokens
 from itemic.model.turns import turns_of
-from itemic.train.stream import row_weights
+from itemic.training.language.stream import row_weights
 from tests.model.helpers import FAMILIES, catalogue, family_tokenizer, metaspace_tokenizer, small_index
 
 INDEX = small_index()

@@ -14,10 +14,10 @@ from itemic.model.expand import check_kind, resize
 from itemic.model.layers import branches, layers_of, matrices_of_layers
 from itemic.model.positions import learned_positions, most_positions
 from itemic.sid.trie import Trie
-from itemic.train.loop import Trainer
-from itemic.train.stage import Stage
+from itemic.training.language.stage import Stage
+from itemic.training.loop import Trainer
 from tests.families import BY_NAME
-from tests.train.helpers import toy_rows
+from tests.training.helpers import toy_rows
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from itemic.errors import ArtifactError
 from itemic.page import Figure, Key
 from itemic.page.svg import Axis, Line, count_axis, line_chart, share_axis
-from itemic.train.curves import LOSSES, StageLog, read_logs
+from itemic.training.curves import LOSSES, StageLog, read_logs
 
 VALIDATIONS = {"valid/hr@10": "HR@10", "valid/ndcg@10": "NDCG@10"}
 POINTS = 300  # of a line, at most

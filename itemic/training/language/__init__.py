@@ -1,0 +1,1 @@
+"""Language models: their stages, their conversations as blocks of token forests, and the loss of the next token."""

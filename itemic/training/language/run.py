@@ -1,0 +1,348 @@
+"""``train``: one stage of a model on conversations, from an earlier checkpoint if there is one, to a model
+folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from itemic.artifact import digest_of, locked, versions, write_json
+from itemic.data.dataset import Dataset
+from itemic.errors import ArtifactError, ConfigError, IndexMismatchError
+from itemic.model import Model
+from itemic.model.model import embeddings
+from itemic.model.positions import most_positions
+from itemic.progress import log
+from itemic.tasks.asking import remember_asked
+from itemic.tasks.build import taught_by
+from itemic.tasks.table import task_of
+from itemic.trackers import check_trackers
+from itemic.training.distribution import Distribution
+from itemic.training.language.breakdown import TokenKinds
+from itemic.training.language.counts import lost_rows
+from itemic.training.language.export import RECORD
+from itemic.training.language.learning import ADAPTER, learning
+from itemic.training.language.rows import Source, training_rows
+from itemic.training.language.stage import SILENT, Stage
+from itemic.training.language.stream import KeptRows, StepSource
+from itemic.training.loop import Trainer
+from itemic.training.memory import keep_buffers
+from itemic.training.place import Place
+from itemic.training.precision import compute_dtype
+from itemic.training.ranks import Ranks, joined
+
+
+def train(
+    model: Model,
+    conversations: Source,
+    *,
+    stage: Stage | Mapping[str, Any],
+    dataset: Dataset | None = None,
+    output: str | Path | None = None,
+    seed: int = 0,
+    validate: Callable[[Model], dict[str, float]] | None = None,
+    distribution: Distribution | Mapping[str, Any] | None = None,
+    asked: str | Mapping[str, Any] | None = None,
+) -> Model:
+    """Train ``model`` in place on conversations and hand it back.
+
+    With ``output`` a run that was killed goes on from its last checkpoint and ends, on CPU with the same
+    number of threads, with the very weights of a run that wasn't; a finished one is loaded. The folder
+    becomes a plain Hugging Face folder with ``sid/``, ``training.json`` (what was done), ``log.jsonl`` and
+    ``tensorboard/``; its ``checkpoints/`` go when the model is there, unless ``stage.checkpoints`` keeps them.
+
+    Under ``torchrun`` or ``deepspeed`` every process calls this with the same arguments and an ``output`` that all of
+    them see; each hands back the same trained model, and a run goes on on another number of processes.
+
+    Args:
+        model: float16 and bfloat16 weights are trained as float32 and rounded back at the end.
+        conversations: a table, Parquet files, or folders of them, of ``schema.CONVERSATION_COLUMNS``.
+        stage: what to do.
+        dataset: whose validation split is asked where ``stage.validate_every`` is set and ``validate`` isn't.
+        output: the folder; None keeps nothing.
+        seed: decides the order of the data, the dropout and the validation sample.
+        validate: measures the model; must give ``stage.metric``.
+        distribution: how several processes share the work.
+        asked: the task whose prompt the model will be asked, with its options, for its folder to say; None for the
+            first one among the conversations that recommends.
+
+    Raises:
+        ConfigError: the stage asks for what can't be.
+        IndexMismatchError: conversations or dataset were made with another index or catalogue than the model.
+        ArtifactError: the folder holds another run, is in use, or the disk is full.
+        KeyboardInterrupt: after a checkpoint; the same call goes on from it.
+    """
+    stage, distribution = _within_positions(Stage.of(stage), model), Distribution.of(distribution)
+    _check_meeting(model, conversations, dataset)
+    if output is not None:
+        for line in check_trackers(stage.trackers):
+            log.info("%s", line)
+    keep_buffers()
+    with joined() as ranks:
+        if stage.think_pattern is not None:
+            model.think_pattern = stage.think_pattern
+        _remember_asked(model, conversations, asked)
+        return _train(model, conversations, stage, dataset, output, seed, validate, ranks, distribution)
+
+
+def _within_positions(stage: Stage, model: Model) -> Stage:
+    """The stage with rows no longer than the model was made for; what is cut for it is told like any other cut."""
+    positions = most_positions(model.lm)
+    if positions is None or stage.max_length <= positions:
+        return stage
+    return replace(stage, max_length=positions)
+
+
+def _check_meeting(model: Model, conversations: Source, dataset: Dataset | None) -> None:
+    """Model, conversations and dataset must speak of the same items in the same words."""
+    if dataset is not None and len(model.index):
+        model.index.check_dataset(dataset)
+    taught = taught_by(conversations)
+    if taught is not None and len(model.index) and taught.index != model.index.digest:
+        raise IndexMismatchError(
+            f"the conversations speak item index {taught.index}, the model {model.index.digest}",
+            "Build the conversations with the model's own index, or expand the base model by theirs.",
+        )
+
+
+def _remember_asked(model: Model, conversations: Source, asked: str | Mapping[str, Any] | None) -> None:
+    """Record how the model will be asked; an earlier stage's word stands where this one teaches nothing of the kind."""
+    taught = taught_by(conversations)
+    tasks = (
+        [task_of(asked)]
+        if asked is not None
+        else [task_of(options) for options in taught.tasks]
+        if taught
+        else []
+    )
+    if (task := next((task for task in tasks if task.recommends), None)) is not None:
+        remember_asked(model, task)
+
+
+def _train(
+    model: Model,
+    conversations: Source,
+    stage: Stage,
+    dataset: Dataset | None,
+    output: str | Path | None,
+    seed: int,
+    validate: Callable[[Model], dict[str, float]] | None,
+    ranks: Ranks,
+    distribution: Distribution,
+) -> Model:
+    data = ranks.first(lambda: _source(model, conversations, stage, seed))
+    measure, samples = _validation(model, stage, dataset, seed, validate)
+    with ExitStack() as stack:
+        folder = Path(output) if output is not None else None
+        identity: dict[str, Any] = {}
+        if folder is not None:
+            identity = ranks.share(
+                _identity(model.lm, data, stage, seed, measure is not None) if ranks.main else {}
+            )
+            if ranks.share(ranks.main and _finished(folder, identity)):
+                log.info("%s: already trained, in %s", stage.name, folder)
+                return Model.load(folder, device=model.lm.device, dtype=model.lm.dtype)
+            if ranks.main:
+                stack.enter_context(locked(folder / "checkpoints"))
+                _compare_threads(folder)
+                _record(folder, identity, data, model.lm, stage, ranks, distribution)
+        stack.enter_context(_float32(model.lm))
+        stack.enter_context(torch.random.fork_rng())
+        torch.manual_seed(seed)  # the same for all: adapters begin alike
+        tokens = range(*model.new_token_range)
+        adapter = folder / ADAPTER if folder is not None and ranks.main else None
+        trainer = Trainer(
+            model.lm,
+            data,
+            stage,
+            seed=seed,
+            learns=stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter)),
+            kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
+            folder=folder,
+            identity=digest_of(identity),
+            validate=(lambda: measure(model)) if measure is not None else None,
+            samples=samples,
+            ranks=ranks,
+            distribution=distribution,
+        )
+        torch.manual_seed(seed + ranks.rank)  # dropout differs from rank to rank
+        place = trainer.run()
+    if folder is not None and ranks.main:
+        _save(model, folder)
+        _record(folder, identity, data, model.lm, stage, ranks, distribution, asdict(place))
+        _tell(stage, data, place)
+        if "keep" not in stage.checkpoints:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    ranks.wait()
+    return model
+
+
+def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> StepSource:
+    """The conversations as steps: all encoded at once, or as a stream."""
+    encode = partial(model.chat.encode_table, supervise=stage.supervise)
+    encoder, marks = f"{model.chat.digest} {stage.supervise}", model.history_marks
+    if not stage.stream:
+        length, rule = stage.max_length, stage.overlong
+        rows = training_rows(
+            conversations, encode, encoder=encoder, max_length=length, overlong=rule, marks=marks
+        )
+        return KeptRows(rows, stage, seed)
+    from itemic.training.language.feed import Feed  # torchdata and pyarrow, for those who ask
+
+    return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
+
+
+def _tell(stage: Stage, data: StepSource, place: Place) -> None:
+    """How a stage went, in a line, with what it had to leave out."""
+    best = "" if place.best is None else f", best {stage.metric} {place.best:.4f} at step {place.best_step}"
+    lost = lost_rows(data.notes, stage.max_length)
+    log.info("%s: %d steps%s%s", stage.name, place.step, best, f"; {lost}" if lost else "")
+
+
+def _save(model: Model, folder: Path) -> None:
+    try:
+        model.save(folder)
+    except OSError as error:
+        raise ArtifactError(
+            f"can't write the model to {folder}: {error}",
+            "Free some space and start the same command again: it goes on from the last checkpoint.",
+        ) from error
+
+
+def _validation(
+    model: Model,
+    stage: Stage,
+    dataset: Dataset | None,
+    seed: int,
+    validate: Callable[[Model], dict[str, float]] | None,
+) -> tuple[Callable[[Model], dict[str, float]] | None, Callable[[], list[dict[str, str]]] | None]:
+    """What measures the model, and what answers sample prompts with it; None where the stage asks for
+    neither."""
+    built = None
+    if dataset is not None and (stage.samples or (stage.validate_every is not None and validate is None)):
+        from itemic.training.language.validation import (
+            Validation,  # the decoder and all tasks, for those who ask
+        )
+
+        built = Validation(model, dataset, stage, seed)
+    if stage.validate_every is not None and validate is None and built is None:
+        raise ConfigError(
+            f"stage {stage.name!r} validates every {stage.validate_every} but has nothing to validate on",
+            "Give train() the dataset, or a validate function, or leave validate_every out.",
+        )
+    if stage.samples and built is None:
+        raise ConfigError(
+            f"stage {stage.name!r} wants samples but has no prompts", "Give train() the dataset."
+        )
+    samples = (lambda: built.answers(model)) if stage.samples and built is not None else None
+    if stage.validate_every is None:
+        return None, samples
+    return validate or built, samples
+
+
+def _identity(
+    lm: PreTrainedModel, data: StepSource, stage: Stage, seed: int, validated: bool
+) -> dict[str, Any]:
+    """All that decides the weights at the end."""
+    numbers = {f"stage.{key}": value for key, value in stage.to_json().items() if key not in SILENT}
+    return json.loads(  # type: ignore[no-any-return]
+        json.dumps(
+            numbers
+            | {"seed": seed, "rows": data.digest, "weights": weights_digest(lm), "validated": validated}
+        )
+    )
+
+
+def weights_digest(lm: PreTrainedModel) -> str:
+    """16 hex digits of the SHA-256 of all weights, names and types included."""
+    total = hashlib.sha256()
+    for name, weight in lm.named_parameters():
+        total.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
+        total.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def _finished(folder: Path, identity: dict[str, Any]) -> bool:
+    """Whether the folder holds this run's model already.
+
+    Raises:
+        ArtifactError: it holds another run.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        record = {}
+    theirs = record.get("identity", {})
+    begun = record.get("finished") or any((folder / "checkpoints").glob("step-*"))
+    if theirs != identity and begun:
+        keys = sorted(key for key in {*theirs, *identity} if theirs.get(key) != identity.get(key))
+        changed = ", ".join(f"{key} was {theirs.get(key)}, now {identity.get(key)}" for key in keys)
+        raise ArtifactError(
+            f"{folder} holds another training run: {changed}",
+            "Give another output folder, or remove this one.",
+        )
+    return bool(record.get("finished"))
+
+
+def _compare_threads(folder: Path) -> None:
+    """Tell when a run goes on with another number of threads: sums are then rounded in another order."""
+    try:
+        before = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("threads")
+    except (OSError, ValueError):
+        return
+    now = torch.get_num_threads()
+    if before != now and any((folder / "checkpoints").glob("step-*")):
+        log.warning(
+            "%s began with %s threads and goes on with %d: not bit for bit the same run", folder, before, now
+        )
+
+
+def _record(
+    folder: Path,
+    identity: dict[str, Any],
+    data: StepSource,
+    lm: PreTrainedModel,
+    stage: Stage,
+    ranks: Ranks,
+    distribution: Distribution,
+    place: dict[str, Any] | None = None,
+) -> None:
+    record = {
+        "finished": place is not None,
+        "identity": identity,
+        "stage": stage.to_json(),
+        "rows": data.notes,
+        "device": str(lm.device),
+        "threads": torch.get_num_threads(),
+        "ranks": ranks.size,
+        "distribution": distribution.to_json() if ranks.size > 1 else None,
+        "precision": str(compute_dtype(stage.precision, lm.device)).removeprefix("torch."),
+        "versions": versions("torch", "transformers"),
+        "place": place,
+    }
+    write_json(folder / RECORD, record)
+
+
+@contextmanager
+def _float32(lm: PreTrainedModel) -> Iterator[None]:
+    """Float32 weights inside the block; small steps would be rounded away in half precision."""
+    before = lm.dtype
+    if before != torch.float32:
+        lm.to(torch.float32)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if before != torch.float32:
+            lm.to(before)  # type: ignore[arg-type]
