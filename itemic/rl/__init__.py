@@ -1,0 +1,1 @@
+"""Reinforcement learning on items: rewards, advantages, and the objectives that learn from them."""
