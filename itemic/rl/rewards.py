@@ -341,7 +341,7 @@ class Rewards:
             group, place = bad[0]
             raise DataError(
                 f"the reward {name!r} is {found[group, place]} for answer {place} of user "
-                f"{answered.requests.users[group]!r}",
+                f"{str(answered.requests.users[group])!r}",
                 "Give finite numbers.",
             )
         return np.where(answered.there, found, np.nan)
