@@ -286,7 +286,7 @@ def make_reward(name: str, **options: Any) -> Reward:
             f"Use one of {', '.join(REWARDS)}, or your own as module:name.",
         )
     try:
-        return made(**options)  # type: ignore[no-any-return]
+        return made(**options)
     except TypeError as error:
         raise ConfigError(f"the reward {name!r} can't be made so: {error}", "Look up its options.") from error
 
