@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from itemic.data.simulator import simulate
     from itemic.data.split import SplitRule
     from itemic.errors import ItemicError
-    from itemic.evaluate.baselines import Popularity, Transitions
+    from itemic.evaluate.baselines import ItemKNN, Popularity, Transitions
     from itemic.evaluate.compare import compare
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.recommend import recommend
@@ -49,6 +49,7 @@ _HOMES = {
     "Dataset": "itemic.data.dataset",
     "FilterRule": "itemic.data.settings",
     "ItemIndex": "itemic.sid.index",
+    "ItemKNN": "itemic.evaluate.item_knn",
     "ItemTokenizer": "itemic.sid.tokenizer",
     "ItemicError": "itemic.errors",
     "Model": "itemic.model.model",
@@ -83,6 +84,7 @@ __all__ = [
     "Dataset",
     "FilterRule",
     "ItemIndex",
+    "ItemKNN",
     "ItemTokenizer",
     "ItemicError",
     "Model",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itemic.evaluate.baselines import Popularity, Transitions
+from itemic.evaluate.baselines import ItemKNN, Popularity, Transitions
 from itemic.evaluate.compare import Comparison, Published, compare
 from itemic.evaluate.memory import Memory, MemorySettings
 from itemic.evaluate.memory_choice import choose_memory
@@ -16,6 +16,7 @@ from itemic.evaluate.tables import report_table, slice_table
 __all__ = [
     "Comparison",
     "Difference",
+    "ItemKNN",
     "Measure",
     "Memory",
     "MemorySettings",

@@ -19,7 +19,8 @@ from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
 from itemic.decode import Include
 from itemic.errors import ConfigError
-from itemic.evaluate.baselines import Transitions, history_keys, top_of_groups
+from itemic.evaluate.baselines import Transitions
+from itemic.evaluate.counting import history_keys, top_of_groups
 
 Bool = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]

@@ -30,7 +30,7 @@ TOKEN_FORMATS = ("onerec", "minionerec", "offset")
 PRESETS = ("qwen3-pico", "qwen3-nano", "qwen3-micro", "qwen3-mini", "qwen3-small", "qwen3-0.6b")
 NEW_INITS = ("normal", "text", "vectors")
 EXPAND_INITS = ("moments", "text", "mean")
-BASELINES = ("popularity", "last-item", "transitions")
+BASELINES = ("popularity", "last-item", "transitions", "item-knn")
 SPLIT_METHODS = ("leave-one-out", "leave-last-out", "temporal", "published")
 
 Share = Annotated[float, Field(ge=0, le=1)]
