@@ -14,6 +14,8 @@ from itemic.errors import ConfigError
 from itemic.evaluate.counting import ItemToItem, Popularity
 from itemic.evaluate.item_knn import ItemKNN
 
+__all__ = ["BASELINES", "ItemKNN", "LastItem", "Popularity", "Transitions"]
+
 
 class Transitions(ItemToItem):
     """What tends to follow the items that a user had last: a mixture of smoothed Markov chains.
@@ -72,7 +74,7 @@ def _count_transitions(train: Sequences, items: int, window: int) -> sparse.csr_
     return sparse.csr_array(counts)
 
 
-BASELINES: dict[str, type[Popularity] | type[ItemToItem]] = {
+BASELINES: dict[str, type[Popularity] | type[Transitions] | type[ItemKNN]] = {
     "popularity": Popularity,
     "last-item": LastItem,
     "transitions": Transitions,
