@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itemic.evaluate.baselines import ItemKNN, Popularity, Transitions
+from itemic.evaluate.blend import Blend, choose_blend
 from itemic.evaluate.compare import Comparison, Published, compare
 from itemic.evaluate.memory import Memory, MemorySettings
 from itemic.evaluate.memory_choice import choose_memory
@@ -14,6 +15,7 @@ from itemic.evaluate.stream import Ranker, Watch, rank_all
 from itemic.evaluate.tables import report_table, slice_table
 
 __all__ = [
+    "Blend",
     "Comparison",
     "Difference",
     "ItemKNN",
@@ -31,6 +33,7 @@ __all__ = [
     "Slice",
     "Transitions",
     "Watch",
+    "choose_blend",
     "choose_memory",
     "compare",
     "difference",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,21 @@ class Popularity:
         self.check(requests)
         nobody = np.zeros((len(requests), 0), np.int32)
         return self.complete(requests, k, exclude_history, nobody, np.zeros((len(requests), 0)), 1.0)
+
+    def scores(self, requests: Requests) -> Float32:
+        """The log-probability of every item, float32 ``[R, n]``: for as many requests as there is room for.
+
+        Raises:
+            IndexMismatchError: the requests are of another catalogue.
+            DataError: they name items that aren't there.
+        """
+        self.check(requests)
+        return np.tile(np.log(self.share).astype(np.float32), (len(requests), 1))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What a ranking depends on beside the dataset, for resuming."""
+        return {"counts": self.name}
 
     def check(self, requests: Requests) -> None:
         """Make sure that the requests are about the items that were counted."""
@@ -179,6 +194,20 @@ class ItemToItem:
     def shortened(self, requests: Requests) -> npt.NDArray[np.bool_]:
         """bool ``[R]``: no history is too long for counting."""
         return self.popularity.shortened(requests)
+
+    def scores(self, requests: Requests) -> Float32:
+        """The log-probability of every item; as :meth:`Popularity.scores`."""
+        self.popularity.check(requests)
+        counted, backoff = self.evidence(requests)
+        found = backoff[:, None] * self.popularity.share
+        row = np.repeat(np.arange(len(requests)), np.diff(counted.indptr))
+        found[row, counted.indices] += counted.data
+        return np.log(found).astype(np.float32)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What a ranking depends on beside the dataset, for resuming."""
+        return {"counts": f"{self.name}: {self.words}, prior {self.prior}"}
 
     def _rank_chunk(self, requests: Requests, k: int, exclude_history: bool) -> Ranked:
         scored, backoff = self.evidence(requests)
