@@ -238,10 +238,9 @@ def test_the_loss_is_that_of_kept_rows(tmp_path: Path) -> None:
         assert sum(step.sizes.weight for step in found) == pytest.approx(
             sum(step.sizes.weight for step in expected)
         )
-        assert sum(step.sizes.counts["targets"] for step in found) == sum(
-            step.sizes.counts["targets"] for step in expected
-        )
-        assert sum(step.sizes.row_tokens for step in found) == sum(step.sizes.row_tokens for step in expected)
+        for name in ("targets", "row_tokens"):
+            given, wanted = (sum(step.sizes.counts[name] for step in each) for each in (found, expected))
+            assert given == wanted
         assert feed.names == kept.names
 
 
