@@ -325,7 +325,7 @@ def test_names_are_those_of_the_rooms() -> None:
 
 
 def test_the_split_s_keys_and_defaults_are_the_room_s() -> None:
-    from itemic.data.split import SplitRule
+    from itemic.data.settings import SplitRule
 
     part = schema.SplitPart()
     assert part.model_dump() | {"method": "leave-one-out"} == dataclasses.asdict(SplitRule())

@@ -21,7 +21,7 @@ from meanings import Setting, introduction, meanings, options_of, settings_of, s
 
 from itemic.data.readers import READERS, read
 from itemic.data.settings import FilterRule, SimulatorConfig
-from itemic.data.split import SplitRule
+from itemic.data.settings import SplitRule
 from itemic.evaluate.baselines import BASELINES
 from itemic.model.presets import PRESETS, Preset
 from itemic.recipe import schema

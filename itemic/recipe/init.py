@@ -17,8 +17,7 @@ import numpy as np
 from itemic.data.dataset import Dataset
 from itemic.data.filters import apply_filters
 from itemic.data.look import Found
-from itemic.data.settings import FilterRule
-from itemic.data.split import SplitRule
+from itemic.data.settings import FilterRule, Method, SplitRule
 from itemic.errors import DataError
 
 KEPT = 0.7  # a k-core that loses more of the interactions is not proposed
@@ -81,7 +80,7 @@ class Plan:
     """
 
     core: int
-    split: str
+    split: Method
     items: int
     train: int
     encoder: str
@@ -151,7 +150,7 @@ def _filtered(dataset: Dataset) -> tuple[int, Dataset]:
     return 0, apply_filters(dataset, FilterRule())
 
 
-def _split_method(dataset: Dataset) -> str:
+def _split_method(dataset: Dataset) -> Method:
     """The source's own, else leave-one-out, else by time where most users have too few interactions for it."""
     if dataset.rule.method != "leave-one-out":
         return dataset.rule.method

@@ -49,7 +49,8 @@ def _check_positions(lm: PreTrainedModel, data: TrainingRows) -> None:
     room, longest = learned_positions(lm), int(data.rows.lengths.max(initial=0))
     if room is not None and longest > room:
         raise ConfigError(
-            f"a row has {longest} tokens, the model's positions end at {room}", f"Set max_length to {room}."
+            f"a row has {longest} tokens, the model's positions end at {room}",
+            f"Set data.max_length to {room}.",
         )
 
 
@@ -92,7 +93,7 @@ class Trainer:
             _check_positions(lm, data)
         learns = learns or Learning.all_of(lm)
         if stage.learns_rows != (learns.new_rows is not None):
-            raise ValueError(f"train {stage.train!r} and what learns don't fit each other")
+            raise ValueError(f"train {stage.train.what!r} and what learns don't fit each other")
         self.lm, self.stage, self.seed, self.ranks = lm, stage, seed, ranks
         self.data = KeptRows(data, stage, seed) if isinstance(data, TrainingRows) else data
         self._data_state: dict[str, Any] | None = None  # where this rank's data go on
@@ -103,7 +104,7 @@ class Trainer:
         self.embeds = learns.new_rows is None
         self.strategy = make_strategy(lm, learns, stage, ranks, distribution or Distribution())
         self.named = self.strategy.named
-        self.average = WeightAverage(self.named, stage.ema) if stage.ema else None
+        self.average = WeightAverage(self.named, stage.optimizer.ema) if stage.optimizer.ema else None
         self.checkpoints = Checkpoints(folder / "checkpoints", ranks) if folder else None
         self.place = Place(total=0)
         self._kept: dict[str, torch.Tensor] = {}  # the best weights, where there is no folder
@@ -121,12 +122,12 @@ class Trainer:
         computing = self.strategy.computing
         with (
             deterministic(self.lm.device),
-            tf32(self.stage.tf32, self.lm.device),
+            tf32(self.stage.engine.tf32, self.lm.device),
             without_own_dropout(computing),
-            residual_dropout(computing, self.stage.dropout, embeddings=self.embeds),
-            lean_memory(computing, self.stage.gradient_checkpointing),
-            lean_norms(computing, not self.stage.compile),
-            compiled(computing, self.stage.compile),
+            residual_dropout(computing, self.stage.objective.dropout, embeddings=self.embeds),
+            lean_memory(computing, self.stage.engine.gradient_checkpointing),
+            lean_norms(computing, not self.stage.engine.compile),
+            compiled(computing, self.stage.engine.compile),
         ):
             self._begin()
             with (
@@ -140,7 +141,7 @@ class Trainer:
                     self._advance(next(stream), book)
                     better = self._validate(book)
                     stop = self.ranks.any(asked())
-                    if stop or better or self._due(self.stage.checkpoint_every):
+                    if stop or better or self._due(self.stage.checkpoints.every):
                         self.save()
                     if stop:
                         raise KeyboardInterrupt
@@ -157,8 +158,8 @@ class Trainer:
             stage.name,
             self.place.step,
             self.place.total,
-            trackers=stage.trackers,
-            config=stage.to_json() | {"seed": self.seed},
+            trackers=stage.logs.trackers,
+            config=stage.flat() | {"seed": self.seed},
             shown=self.ranks.main,
         )
 
@@ -182,7 +183,7 @@ class Trainer:
         others.read(step, {part: found})
         self.strategy.put(found)
         if self.average:
-            self.average = WeightAverage(self.named, self.stage.ema)
+            self.average = WeightAverage(self.named, self.stage.optimizer.ema)
         log.info("%s begins with the weights of %s", self.stage.name, folder)
 
     def _goes_on(self) -> bool:
@@ -205,11 +206,11 @@ class Trainer:
         sizes, rounds, ahead = self._meet(step)
         loss = self._gradients(step, sizes.weight, rounds)
         rate = learning_rate(self.stage, self.place.step, self.place.total)
-        norm = self.strategy.step(rate, self.stage.clip)
+        norm = self.strategy.step(rate, self.stage.optimizer.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise ItemicError(
                 f"{self.stage.name}: step {self.place.step + 1} has loss {loss} and gradient norm {norm}",
-                "Lower learning_rate, lengthen warmup, or set precision to float32.",
+                "Lower learning_rate, lengthen schedule.warmup, or set engine.precision to float32.",
             )
         if self.average:
             self.average.update(self.place.step)
@@ -217,7 +218,7 @@ class Trainer:
         flops = self._flops(sizes.tokens, sizes.parents, sizes.targets, sizes.pairs)
         self._window.add(sizes, loss, norm, time.perf_counter() - started, flops)
         book.advance()
-        if self._due(self.stage.log_every) or not self._goes_on():
+        if self._due(self.stage.logs.every) or not self._goes_on():
             self._log(book, rate)
 
     def _meet(self, step: Step) -> tuple[Sizes, int, Ahead]:
@@ -250,7 +251,7 @@ class Trainer:
 
     def _log(self, book: Journal, rate: float) -> None:
         (self._window.loss,) = self.ranks.total([self._window.loss])
-        numbers, self._window = self._window.numbers(self.stage.planned_block, self._peak), Window()
+        numbers, self._window = self._window.numbers(self.stage.data.planned_block, self._peak), Window()
         speed = f"{numbers['tokens_per_second']:,} tokens/s"
         book.show(f"{self.stage.name} · loss {numbers['loss']:.3f} · {speed}")
         place = self.place
@@ -264,17 +265,18 @@ class Trainer:
 
     def _validate(self, book: Journal) -> bool:
         """Validate if it is time; true if it was the best so far."""
-        if self.validate is None or not (self._due(self.stage.validate_every) or not self._goes_on()):
+        if self.validate is None or not (self._due(self.stage.validation.every) or not self._goes_on()):
             return False
-        metric, started = self.stage.metric, time.perf_counter()
+        metric, started = self.stage.validation.metric, time.perf_counter()
         with self._as_saved():
             numbers = self.ranks.share(self.validate() if self.ranks.main else {})
             answers = {"samples": self.samples()} if self.samples and self.ranks.main else {}
             if metric not in numbers:
                 raise ConfigError(
-                    f"the validation has no metric {metric!r}", f"Set metric to one of {', '.join(numbers)}."
+                    f"the validation has no metric {metric!r}",
+                    f"Set validation.metric to one of {', '.join(numbers)}.",
                 )
-            self.place = self.place.validated(float(numbers[metric]), self.stage.patience)
+            self.place = self.place.validated(float(numbers[metric]), self.stage.validation.patience)
             best = self.place.best_step == self.place.step
             if best and self.checkpoints is None:
                 weights = self.strategy.tensors()["weights"]
@@ -316,7 +318,7 @@ class Trainer:
         }
         best = self.place.best_step
         needs = [best] if best >= 0 else []
-        self.checkpoints.save(self.place.step, tensors, state, needs=needs, keep=self.stage.checkpoints_kept)
+        self.checkpoints.save(self.place.step, tensors, state, needs=needs, keep=self.stage.checkpoints.kept)
 
     def _restore(self, checkpoints: Checkpoints, step: int) -> None:
         state = checkpoints.state(step)

@@ -51,13 +51,13 @@ class ForestModule(nn.Module):
         rows = None
         if self.start is not None and self.input_rows is not None:
             rows = NewRows(self.start, self.input_rows, self.output_rows)
-        with autocast(self.stage.precision, self.lm.device):
+        with autocast(self.stage.engine.precision, self.lm.device):
             found = forest_loss(
                 self.lm,
                 forest,
                 new_rows=rows,
-                chunk=self.stage.minibatch_size,
-                label_smoothing=self.stage.label_smoothing,
+                chunk=self.stage.engine.minibatch_size,
+                label_smoothing=self.stage.objective.label_smoothing,
             )
         return found.total, found.losses
 
@@ -203,7 +203,7 @@ class Sharded(Strategy):
         refuse_whole_matrices(self.stage, "fsdp")
         device = next(self.module.parameters()).device
         self.module = self.module.apart()
-        low = compute_dtype(self.stage.precision, device)
+        low = compute_dtype(self.stage.engine.precision, device)
         policy = MixedPrecisionPolicy(
             param_dtype=None if low == torch.float32 else low, reduce_dtype=torch.float32
         )
@@ -237,14 +237,14 @@ def refuse_whole_matrices(stage: Stage, strategy: str) -> None:
     Raises:
         ConfigError: 4-bit weights, or another optimizer than AdamW.
     """
-    if stage.train == "qlora":
+    if stage.train.what == "qlora":
         raise ConfigError(
             f"strategy {strategy} can't share out the 4-bit weights of train qlora",
             "Use ddp for qlora, or train lora.",
         )
-    if stage.optimizer != "adamw":
+    if stage.optimizer.name != "adamw":
         raise ConfigError(
-            f"optimizer {stage.optimizer} needs whole matrices, which strategy {strategy} shares out",
+            f"optimizer {stage.optimizer.name} needs whole matrices, which strategy {strategy} shares out",
             "Use optimizer adamw, or strategy ddp.",
         )
 
