@@ -20,8 +20,7 @@ from commands import commands
 from meanings import Setting, introduction, meanings, options_of, settings_of, summary, written
 
 from itemic.data.readers import READERS, read
-from itemic.data.settings import FilterRule, SimulatorConfig
-from itemic.data.settings import SplitRule
+from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
 from itemic.evaluate.baselines import BASELINES
 from itemic.model.presets import PRESETS, Preset
 from itemic.recipe import schema

@@ -11,8 +11,8 @@ import torch
 
 from itemic.sid.index import ItemIndex
 from itemic.training.language.breakdown import TokenKinds
-from itemic.training.language.stage import Stage
 from itemic.training.loop import Trainer
+from tests.stages import stage_of
 from tests.training.helpers import VOCABULARY, tiny_lm, toy_rows
 from tests.training.test_run import INDEX, STAGE, conversations, fresh
 
@@ -55,13 +55,15 @@ def test_parts_are_those_of_single_rows(normalizer: str) -> None:
                     total = sums.setdefault(f"loss/{name}", [0.0, 0.0])
                     total[0] += loss * weight
                     total[1] += weight
-    stage = Stage(
-        steps=1,
-        tokens_per_step=10_000,
-        block_tokens=60,
-        precision="float32",
-        normalizer=normalizer,
-        log_every=2,
+    stage = stage_of(
+        {
+            "steps": 1,
+            "data.tokens_per_step": 10_000,
+            "data.block_tokens": 60,
+            "engine.precision": "float32",
+            "objective.normalizer": normalizer,
+            "logs.every": 2,
+        }
     )
     trainer = Trainer(lm, data, stage, kinds=kinds)
     logged: dict[str, float] = {}
@@ -79,7 +81,7 @@ def test_parts_are_those_of_single_rows(normalizer: str) -> None:
 def test_a_run_logs_them(tmp_path: Path) -> None:
     from itemic import train
 
-    train(fresh(), conversations(), stage=STAGE, output=tmp_path / "out")
+    train(fresh(), conversations(), stage=stage_of(STAGE), output=tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     parts = {name for name in lines[-1] if name.startswith("loss/")}
     levels = {f"loss/level {level + 1}" for level in range(INDEX.levels)}
