@@ -240,8 +240,12 @@ def _unknown(key: str, around: Any, without: Iterable[str] = ()) -> str:
     if key in moved:
         return f"is {moved[key]} now"
     known = [name for name in keys_of(around) if name not in without] if around is not None else []
-    near = difflib.get_close_matches(key, moved, 1) if not difflib.get_close_matches(key, known, 1) else []
-    return f"unknown key; did you mean {moved[near[0]]!r}?" if near else "unknown key" + meant(key, known)
+    near = difflib.get_close_matches(key, [*known, *moved], 1)
+    return (
+        f"unknown key; did you mean {moved.get(near[0], near[0])!r}?"
+        if near
+        else "unknown key" + meant(key, known)
+    )
 
 
 def keys_of(cls: Any) -> list[str]:

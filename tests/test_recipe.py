@@ -124,7 +124,7 @@ evaluate:
         ({"index": {"import": ".", "collisions": "reassign"}}, "4 index.collisions", "needs item vectors"),
         ({"tasks": [{"task": "Z"}]}, "3 tasks.0.task", "unknown task 'Z'"),
         ({"tasks": [{"task": "C", "max_item": 9}]}, "4 tasks.0.max_item", "did you mean 'max_items'?"),
-        ({"tasks": [{"task": "C", "windows": [0]}]}, "4 tasks.0.windows", "is [0]"),
+        ({"tasks": [{"task": "C", "windows": [0]}]}, "5 tasks.0.windows.0", "is 0"),
         ({"tasks": []}, "2 tasks", "at least 1 item"),
         ({"tasks": [{"task": "A"}]}, "evaluate.task", "'C' is not among the tasks that are trained: A"),
         ({"stages": [{"epoch": 1}]}, "3 stages.0.epoch", "did you mean 'epochs'?"),
