@@ -10,9 +10,8 @@ import torch
 from itemic.errors import ConfigError
 from itemic.forest.context import forest_attention
 from itemic.training.language.engine import lean_memory
-from itemic.training.loop import Trainer
 from tests.stages import stage_of
-from tests.training.helpers import copy_of, tiny_lm, toy_rows
+from tests.training.helpers import copy_of, lm_trainer, tiny_lm, toy_rows
 
 
 def trained(**keys: object) -> dict[str, torch.Tensor]:
@@ -27,7 +26,7 @@ def trained(**keys: object) -> dict[str, torch.Tensor]:
         }
     )  # type: ignore[arg-type]
     torch.manual_seed(1)
-    Trainer(lm, toy_rows(), stage).run()
+    lm_trainer(lm, toy_rows(), stage).run()
     lm(torch.tensor([[3, 4]]))  # it works as before
     assert not lm.model.gradient_checkpointing
     return copy_of(lm)
@@ -44,7 +43,7 @@ def test_layers_compute_again_under_checkpointing() -> None:
     calls = []
     with forest_attention(lm):  # proves now that the model can do it, with forward passes of its own
         lm.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
-    Trainer(
+    lm_trainer(
         lm,
         toy_rows(),
         stage_of({"steps": 1, "data.tokens_per_step": 1000, "engine.gradient_checkpointing": True}),

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from itemic.training.loop import Trainer
 from tests.stages import stage_of
-from tests.training.helpers import tiny_lm, toy_rows
+from tests.training.helpers import lm_trainer, tiny_lm, toy_rows
 
 pytestmark = [
     pytest.mark.gpu,
@@ -22,7 +21,7 @@ pytestmark = [
 def losses(folder: Path, device: str, **options: Any) -> list[float]:
     settings = {"steps": 6, "data.tokens_per_step": 256, "engine.precision": "float32", "logs.every": 1}
     stage = stage_of(settings | options)
-    Trainer(tiny_lm().to(device), toy_rows(), stage, folder=folder).run()
+    lm_trainer(tiny_lm().to(device), toy_rows(), stage, folder=folder).run()
     lines = [json.loads(text) for text in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
 

@@ -11,7 +11,7 @@ import pytest
 from itemic.errors import ConfigError
 from itemic.settings import settings_from, settings_json
 from itemic.training.distribution import Distribution
-from itemic.training.language.stage import Learns, NextToken, Stage, StageData
+from itemic.training.language.stage import Learns, NextTokenSettings, Stage, StageData
 from itemic.training.settings import (
     CheckpointSettings,
     EngineSettings,
@@ -24,7 +24,7 @@ from itemic.training.settings import (
 from tests.stages import stage_of, with_keys
 
 PARTS = (
-    *(Learns, StageData, NextToken, OptimizerSettings, ScheduleSettings),
+    *(Learns, StageData, NextTokenSettings, OptimizerSettings, ScheduleSettings),
     *(EngineSettings, ValidationSettings, CheckpointSettings, LogSettings, Distribution),
 )
 

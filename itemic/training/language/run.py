@@ -32,9 +32,10 @@ from itemic.training.language.breakdown import TokenKinds
 from itemic.training.language.counts import lost_rows
 from itemic.training.language.export import RECORD
 from itemic.training.language.learning import ADAPTER, learning
+from itemic.training.language.next_token import NextToken
 from itemic.training.language.rows import Source, training_rows
 from itemic.training.language.stage import Stage
-from itemic.training.language.stream import KeptRows, StepSource
+from itemic.training.language.stream import ConversationSteps, KeptRows
 from itemic.training.loop import Trainer
 from itemic.training.memory import keep_buffers
 from itemic.training.place import Place
@@ -161,13 +162,18 @@ def _train(
         torch.manual_seed(seed)  # the same for all: adapters begin alike
         tokens = range(*model.new_token_range)
         adapter = folder / ADAPTER if folder is not None and ranks.main else None
-        trainer = Trainer(
+        objective = NextToken.of(
             model.lm,
+            stage,
+            stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter)),
+            kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
+            sources=data.names,
+        )
+        trainer = Trainer(
+            objective,
             data,
             stage,
             seed=seed,
-            learns=stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter)),
-            kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
             folder=folder,
             identity=digest_of(identity),
             validate=(lambda: measure(model)) if measure is not None else None,
@@ -187,7 +193,7 @@ def _train(
     return model
 
 
-def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> StepSource:
+def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> ConversationSteps:
     """The conversations as steps: all encoded at once, or as a stream."""
     encode = partial(model.chat.encode_table, supervise=stage.objective.supervise)
     encoder, marks = f"{model.chat.digest} {stage.objective.supervise}", model.history_marks
@@ -196,19 +202,16 @@ def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> Ste
         rows = training_rows(
             conversations, encode, encoder=encoder, max_length=length, overlong=rule, marks=marks
         )
-        return KeptRows(rows, stage, seed)
+        return KeptRows.of(model.lm, rows, stage, seed)
     from itemic.training.language.feed import Feed  # torchdata and pyarrow, for those who ask
 
     return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
 
 
-def _tell(stage: Stage, data: StepSource, place: Place) -> None:
+def _tell(stage: Stage, data: ConversationSteps, place: Place) -> None:
     """How a stage went, in a line, with what it had to leave out."""
-    best = (
-        ""
-        if place.best is None
-        else f", best {stage.validation.metric} {place.best:.4f} at step {place.best_step}"
-    )
+    metric = stage.validation.metric
+    best = "" if place.best is None else f", best {metric} {place.best:.4f} at step {place.best_step}"
     lost = lost_rows(data.notes, stage.data.max_length)
     log.info("%s: %d steps%s%s", stage.name, place.step, best, f"; {lost}" if lost else "")
 
@@ -232,32 +235,30 @@ def _validation(
 ) -> tuple[Callable[[Model], dict[str, float]] | None, Callable[[], list[dict[str, str]]] | None]:
     """What measures the model, and what answers sample prompts with it; None where the stage asks for
     neither."""
-    built = None
-    if dataset is not None and (
-        stage.validation.samples or (stage.validation.every is not None and validate is None)
-    ):
+    built, asked = None, stage.validation
+    if dataset is not None and (asked.samples or (asked.every is not None and validate is None)):
         from itemic.training.language.validation import (
             Validation,  # the decoder and all tasks, for those who ask
         )
 
         built = Validation(model, dataset, stage, seed)
-    if stage.validation.every is not None and validate is None and built is None:
+    if asked.every is not None and validate is None and built is None:
         raise ConfigError(
-            f"stage {stage.name!r} validates every {stage.validation.every} but has nothing to validate on",
+            f"stage {stage.name!r} validates every {asked.every} but has nothing to validate on",
             "Give train() the dataset, or a validate function, or leave validation.every out.",
         )
-    if stage.validation.samples and built is None:
+    if asked.samples and built is None:
         raise ConfigError(
             f"stage {stage.name!r} wants samples but has no prompts", "Give train() the dataset."
         )
-    samples = (lambda: built.answers(model)) if stage.validation.samples and built is not None else None
-    if stage.validation.every is None:
+    samples = (lambda: built.answers(model)) if asked.samples and built is not None else None
+    if asked.every is None:
         return None, samples
     return validate or built, samples
 
 
 def _identity(
-    lm: PreTrainedModel, data: StepSource, stage: Stage, seed: int, validated: bool
+    lm: PreTrainedModel, data: ConversationSteps, stage: Stage, seed: int, validated: bool
 ) -> dict[str, Any]:
     """All that decides the weights at the end."""
     numbers = {f"stage.{key}": value for key, value in stage.decisive().items()}
@@ -318,7 +319,7 @@ def _compare_threads(folder: Path) -> None:
 def _record(
     folder: Path,
     identity: dict[str, Any],
-    data: StepSource,
+    data: ConversationSteps,
     lm: PreTrainedModel,
     stage: Stage,
     ranks: Ranks,

@@ -147,7 +147,7 @@ class StageData:
 
 
 @settings(frozen=True, repr=False)
-class NextToken:
+class NextTokenSettings:
     """The objective: every weighted token is predicted from those before it.
 
     Attributes:
@@ -228,7 +228,7 @@ class Stage:
     data: StageData = field(default_factory=StageData)
     optimizer: Annotated[OptimizerSettings, named(WORDS["optimizer"])] = OptimizerSettings()
     schedule: Annotated[ScheduleSettings, named(WORDS["schedule"])] = ScheduleSettings()
-    objective: Annotated[NextToken, named(WORDS["objective"])] = NextToken()
+    objective: Annotated[NextTokenSettings, named(WORDS["objective"])] = NextTokenSettings()
     engine: EngineSettings = EngineSettings()
     validation: ValidationSettings = ValidationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
