@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from itemic import precision
 from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
 from itemic.decode import BeamSearch, Include
@@ -19,7 +20,6 @@ from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.stream import Watch, check_requests, rank_all
 from itemic.forest.rows import TokenRows
-from itemic.model import precision
 from itemic.model.model import Model
 from itemic.model.think import check_thinking
 from itemic.sid.trie import Trie

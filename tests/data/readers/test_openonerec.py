@@ -172,7 +172,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no history": (lambda folder: about(folder, history="long"), r"split\.json has no split rule"),
     "half an item": (
         lambda folder: about(folder, history=1.5),
-        r"split\.json has no split rule: history is 1\.5",
+        r"split\.json has no split rule: SplitRule: history is 1\.5",
     ),
     "no row to continue": (
         edit_metadata("valid.parquet", lambda rows: rows.clear()),
