@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from itemic.precision import tf32 as tf32
-
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies matrices in bfloat16 itself, rather than imitating it more slowly."""
