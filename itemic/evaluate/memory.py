@@ -7,7 +7,7 @@ silent (a Dirichlet mixture; for language models: MacKay and Peto, "A hierarchic
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from itemic.data.dataset import Dataset
@@ -17,27 +17,7 @@ from itemic.evaluate.baselines import Transitions
 from itemic.evaluate.blend import Blend
 from itemic.evaluate.counting import ItemToItem, Ranked
 from itemic.evaluate.mixture import Bool, Mixture, Mixtures, Prior, Scorer
-
-
-@dataclass(frozen=True)
-class MemorySettings:
-    """How counts are weighed, see :class:`Memory`; the arguments of :class:`itemic.evaluate.baselines.Transitions`.
-
-    Attributes:
-        window: how far apart two items may stand to count as a transition.
-        prior: evidence, in transitions, that the model counts for.
-        decay: weight of each further step back in the history.
-        last: how many of the most recent items take part.
-    """
-
-    window: int = 3
-    prior: float = 20.0
-    decay: float = 0.7
-    last: int = 10
-
-    @property
-    def words(self) -> str:
-        return f"window {self.window}, prior {self.prior:g}, decay {self.decay:g}, last {self.last}"
+from itemic.evaluate.settings import MemorySettings
 
 
 class Memory:

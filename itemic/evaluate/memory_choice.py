@@ -19,7 +19,7 @@ from itemic.decode import Include
 from itemic.errors import ConfigError
 from itemic.evaluate.baselines import Transitions
 from itemic.evaluate.blend import Blend
-from itemic.evaluate.memory import MemorySettings, mixture_of, parts_of
+from itemic.evaluate.memory import mixture_of, parts_of
 from itemic.evaluate.mixture import (
     Candidates,
     Evidence,
@@ -32,6 +32,7 @@ from itemic.evaluate.mixture import (
     lowest_of_top,
 )
 from itemic.evaluate.sample import known_requests
+from itemic.evaluate.settings import MemorySettings
 from itemic.evaluate.tables import short
 from itemic.metrics import ndcg, ranks_of
 from itemic.progress import progress_bar
