@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from itemic.teacher.rows import ItemRows, Packed, pack
+from itemic.teacher.rows import Int64, ItemRows, Packed, pack
+from itemic.teacher.settings import TeacherSettings
 from itemic.training.steps import Ahead, Sizes, Step
 
 
@@ -16,31 +17,28 @@ from itemic.training.steps import Ahead, Sizes, Step
 class RowSteps:
     """Steps of rows that are all at hand, see :class:`itemic.training.steps.StepSource`.
 
-    Rows are spread over an epoch's steps evenly, and those of a step over blocks of ``rows_per_block`` at most. Every
-    rank plans the same epochs and takes every ``size``-th block.
+    Rows are spread over an epoch's steps evenly, and those of a step over its blocks. Every rank plans the same epochs
+    and takes every ``size``-th block.
 
     Attributes:
         rows: at least two items each.
-        rows_per_step: about how many an optimizer step sees.
-        rows_per_block: how many are computed at once, at most.
-        length: epochs, or steps where ``in_steps``.
-        in_steps: what ``length`` counts.
+        settings: ``data``, ``epochs`` and ``steps``.
         seed: of the order.
     """
 
     rows: ItemRows
-    rows_per_step: int
-    rows_per_block: int
-    length: int
-    in_steps: bool = False
+    settings: TeacherSettings
     seed: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
-        return max(1, round(len(self.rows) / self.rows_per_step))
+        targets = len(self.rows.items) - len(self.rows)
+        return max(1, min(len(self.rows), round(targets / self.settings.data.targets_per_step)))
 
     def total_steps(self) -> int:
-        return self.length if self.in_steps else self.length * self.steps_per_epoch
+        if self.settings.steps is not None:
+            return self.settings.steps
+        return int(self.settings.epochs or 1) * self.steps_per_epoch
 
     def steps(
         self, state: dict[str, Any] | None = None, rank: int = 0, size: int = 1
@@ -59,9 +57,11 @@ class RowSteps:
                 yield Step(blocks, sizes_of(blocks), state, ahead)
             epoch, index = epoch + 1, 0
 
-    def _blocks(self, rows: np.ndarray[Any, Any], rank: int, size: int) -> tuple[Packed, ...]:
+    def _blocks(self, rows: Int64, rank: int, size: int) -> tuple[Packed, ...]:
         """This rank's blocks of a step. There are as many as ranks at least, so that none is idle."""
-        count = max(-(-len(rows) // self.rows_per_block), min(size, len(rows)))
+        targets = int(self.rows.lengths[rows].sum()) - len(rows)
+        wanted = max(-(-targets // self.settings.data.targets_per_block), size)
+        count = min(wanted, len(rows))
         parts = np.array_split(rows, count)[rank::size]
         return tuple(pack(self.rows.take(part), learn=True) for part in parts)
 

@@ -69,6 +69,7 @@ class Teacher:
         Raises:
             ConfigError: heads don't share the width evenly.
         """
+        # a wrong shape may come from a file as well as from settings
         if shape["width"] % shape["heads"]:
             raise ConfigError(
                 f"{shape['heads']} heads can't share a width of {shape['width']}",
@@ -89,7 +90,9 @@ class Teacher:
     @property
     def config(self) -> dict[str, Any]:
         """What a ranking by it depends on, for resuming."""
-        sums = {key: str(float(value.double().sum())) for key, value in self.model.state_dict().items()}
+        # bits as integers, which add up to the same in any order
+        bits = {key: value.contiguous().view(torch.int32) for key, value in self.model.state_dict().items()}
+        sums = {key: int(value.sum(dtype=torch.int64)) for key, value in bits.items()}
         return {"teacher": self.shape, "catalogue": self.catalogue, "weights": digest_of(sums)}
 
     # ------------------------------------------------------------------------------------- scores
