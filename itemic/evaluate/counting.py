@@ -228,26 +228,13 @@ class ItemToItem:
             ``Σ_j w_j C[i_j, x] / (ΣC[i_j] + prior)``, float64 ``[R, n]`` with rising columns, and ``Σ_j w_j prior /
             (ΣC[i_j] + prior)``, float64 ``[R]``, which is 1 without a history.
         """
-        weights = self._weights(requests)
+        weights = recent_weights(requests, len(self.totals), self.decay, self.last)
         backoff = np.asarray(weights @ (self.prior / (self.totals + self.prior)))
         backoff[np.diff(requests.offsets) == 0] = 1.0  # nothing but the prior is there
         weights.data /= (self.totals + self.prior)[weights.indices]
         counted = sparse.csr_array(weights @ self.counts)
         counted.sort_indices()
         return counted, backoff
-
-    def _weights(self, requests: Requests) -> sparse.csr_array:
-        """``[R, n]``: the share of each recent history item in its request's mixture."""
-        lengths = np.diff(requests.offsets)
-        age = np.repeat(requests.offsets[1:], lengths) - 1 - np.arange(len(requests.items))
-        recent = age < self.last
-        request = np.repeat(np.arange(len(requests)), lengths)[recent]
-        weight = self.decay ** age[recent].astype(np.float64)
-        total = np.bincount(request, weight, minlength=len(requests))
-        return sparse.csr_array(
-            (weight / total[request], (request, requests.items[recent])),
-            shape=(len(requests), len(self.totals)),
-        )
 
     def chunks(self, requests: Requests, cells: int | None = None) -> Iterator[tuple[int, int]]:
         """Runs of requests whose candidates together stay near ``cells``, or :data:`CELLS`."""
@@ -258,6 +245,20 @@ class ItemToItem:
         part = (np.cumsum(cost) - cost) // cells
         edges = np.concatenate([[0], np.flatnonzero(np.diff(part)) + 1, [len(requests)]])
         return ((int(a), int(b)) for a, b in pairwise(edges) if b > a)
+
+
+def recent_weights(requests: Requests, items: int, decay: float, last: int) -> sparse.csr_array:
+    """float64 ``[R, n]``: the share of each of the ``last`` items of a history, ``decay`` less for each step back; they
+    sum to 1, and to 0 without a history."""
+    lengths = np.diff(requests.offsets)
+    age = np.repeat(requests.offsets[1:], lengths) - 1 - np.arange(len(requests.items))
+    recent = age < last
+    request = np.repeat(np.arange(len(requests)), lengths)[recent]
+    weight = decay ** age[recent].astype(np.float64)
+    total = np.bincount(request, weight, minlength=len(requests))
+    return sparse.csr_array(
+        (weight / total[request], (request, requests.items[recent])), shape=(len(requests), items)
+    )
 
 
 def history_keys(requests: Requests, items: int) -> Int64:
