@@ -68,10 +68,7 @@ class Blend:
     @property
     def words(self) -> str:
         """The weights."""
-        told = (
-            f"{ranker.name} {weight:.3g}" for ranker, weight in zip(self.rankers, self.weights, strict=True)
-        )
-        return ", ".join(told)
+        return words_of(self.config["blend"])
 
     @property
     def config(self) -> dict[str, Any]:
@@ -104,6 +101,11 @@ class Blend:
     def shortened(self, requests: Requests) -> Bool:
         """bool ``[R]``: whose oldest items one of the rankers doesn't read."""
         return np.asarray(np.any([ranker.shortened(requests) for ranker in self.rankers], axis=0))
+
+
+def words_of(weights: Mapping[str, float]) -> str:
+    """The weights of rankers for a reader: ``model 0.4, SASRec 0.6``."""
+    return ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
 
 
 def split_rankers(rankers: Sequence[Prior | Scorer]) -> tuple[dict[int, Prior], dict[int, Scorer]]:
@@ -160,8 +162,7 @@ class BlendChoice:
     @property
     def words(self) -> str:
         """How they were found, for a reader."""
-        told = ", ".join(f"{name} {weight:.3g}" for name, weight in self.weights.items())
-        return f"{told}, the likeliest of {self.requests:,} validation requests"
+        return f"the likeliest weights of {self.requests:,} validation requests"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from itemic.settings import (
     Amount,
@@ -56,7 +56,7 @@ class SASRecSettings:
     name: Literal["sasrec"] = "sasrec"
     width: Count = 64
     layers: Count = 2
-    heads: Count = 2
+    heads: Annotated[Count, Field(validate_default=True)] = 2
     inner: Count | None = None
     max_length: Count = 50
     dropout: PartOfOne = 0.3
