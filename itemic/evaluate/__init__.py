@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from itemic.evaluate.baselines import ItemKNN, Popularity, Transitions
-    from itemic.evaluate.blend import Blend, choose_blend
+    from itemic.evaluate.blend import Blend
+    from itemic.evaluate.blend_choice import choose_blend
     from itemic.evaluate.compare import Comparison, Published, compare
     from itemic.evaluate.memory import Memory
     from itemic.evaluate.memory_choice import choose_memory
@@ -41,7 +42,7 @@ _HOMES = {
     "Slice": "itemic.evaluate.report",
     "Transitions": "itemic.evaluate.baselines",
     "Watch": "itemic.evaluate.stream",
-    "choose_blend": "itemic.evaluate.blend",
+    "choose_blend": "itemic.evaluate.blend_choice",
     "choose_memory": "itemic.evaluate.memory_choice",
     "compare": "itemic.evaluate.compare",
     "difference": "itemic.evaluate.paired",

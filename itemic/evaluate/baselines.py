@@ -12,6 +12,7 @@ from itemic.data.dataset import Dataset
 from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
 from itemic.evaluate.counting import ItemToItem, Popularity
+from itemic.evaluate.ease import Ease
 from itemic.evaluate.item_knn import ItemKNN
 
 __all__ = ["BASELINES", "ItemKNN", "LastItem", "Popularity", "Transitions"]
@@ -74,9 +75,10 @@ def _count_transitions(train: Sequences, items: int, window: int) -> sparse.csr_
     return sparse.csr_array(counts)
 
 
-BASELINES: dict[str, type[Popularity] | type[Transitions] | type[ItemKNN]] = {
+BASELINES: dict[str, type[Popularity] | type[Transitions] | type[ItemKNN] | type[Ease]] = {
     "popularity": Popularity,
     "last-item": LastItem,
     "transitions": Transitions,
     "item-knn": ItemKNN,
+    "ease": Ease,
 }

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
-from itemic.decode import Include
 from itemic.errors import ConfigError
 from itemic.evaluate.counting import ItemToItem, Ranked
-from itemic.evaluate.mixture import CELLS, Bool, Float64, Mixture, Mixtures, Prior, Scorer
-from itemic.evaluate.sample import known_requests
-from itemic.progress import progress_bar
-
-REQUESTS = 2000
-ROUNDS = 500
-ENOUGH = 1e-7  # a step of the weights that is none
-SAY = "Say the weights yourself: evaluate.blend: {weights: {model: .5, item-knn: .5}}."
+from itemic.evaluate.mixture import Bool, Float64, Mixture, Mixtures, Prior, Scorer
 
 
 class Blend:
@@ -139,120 +129,3 @@ def catalogue_size(model: Prior | None, scorers: Sequence[Scorer], requests: Req
     if model is not None:
         return len(model.sharers)
     return int(scorers[0].scores(requests[:0]).shape[1])
-
-
-@dataclass(frozen=True)
-class BlendChoice:
-    """The weights of a blend and how they were found.
-
-    Attributes:
-        weights: of each ranker, by its name.
-        likelihood: mean log-probability that the blend gives to the targets.
-        alone: the same of each ranker; None where it gives a target nothing.
-        requests: how many were asked.
-        rounds: of expectation and maximisation.
-    """
-
-    weights: dict[str, float]
-    likelihood: float
-    alone: dict[str, float | None]
-    requests: int
-    rounds: int
-
-    @property
-    def words(self) -> str:
-        """How they were found, for a reader."""
-        return f"the likeliest weights of {self.requests:,} validation requests"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> BlendChoice:
-        return cls(**value)
-
-
-def choose_blend(
-    dataset: Dataset,
-    rankers: Sequence[Prior | Scorer],
-    *,
-    exclude_history: bool = False,
-    requests: int = REQUESTS,
-    seed: int = 0,
-) -> BlendChoice:
-    """The weights under which the targets of the validation split are likeliest.
-
-    They are found by expectation and maximisation from equal weights on (Dempster, Laird and Rubin 1977), which climbs
-    to the one best value: ``v_m ← mean_r v_m P_m(x_r) / Σ_j v_j P_j(x_r)``. Requests whose target none of the rankers
-    can give don't count.
-
-    Args:
-        dataset: whose ``valid`` is asked.
-        rankers: as those of :class:`Blend`.
-        exclude_history: as the blend will be asked; targets that are in their history then don't count.
-        requests: at most so many are asked.
-        seed: chooses the requests.
-
-    Raises:
-        ConfigError: there is nothing to ask, or rankers that can't be blended.
-    """
-    if requests < 1:
-        raise ConfigError(f"{requests} requests to choose from", "Give at least one.")
-    sample = known_requests(dataset, requests, seed, "a blend", SAY)
-    if exclude_history:
-        had = [sample.targets[row] in sample.history(row) for row in range(len(sample))]
-        sample = sample.take(np.flatnonzero(~np.array(had, bool)))
-    chances = target_chances(rankers, sample, exclude_history)
-    weights, rounds = likeliest(chances)
-    known = chances.max(axis=1) > 0
-    alone: dict[str, float | None] = {}
-    for place, ranker in enumerate(rankers):
-        given = chances[known, place]
-        alone[ranker.name] = float(np.log(given).mean()) if (given > 0).all() and known.any() else None
-    mixed = chances[known] @ weights
-    return BlendChoice(
-        {ranker.name: float(weight) for ranker, weight in zip(rankers, weights, strict=True)},
-        float(np.log(mixed).mean()) if known.any() else 0.0,
-        alone,
-        int(known.sum()),
-        rounds,
-    )
-
-
-def target_chances(rankers: Sequence[Prior | Scorer], requests: Requests, exclude_history: bool) -> Float64:
-    """float64 ``[R, M]``: the probability that each ranker gives to the target of each request."""
-    models, scorers = split_rankers(rankers)
-    found = np.zeros((len(requests), len(rankers)))
-    targets = requests.targets.astype(np.int64)
-    size = catalogue_size(next(iter(models.values()), None), list(scorers.values()), requests)
-    step = max(1, CELLS // size)
-    with progress_bar("choosing a blend", len(requests)) as bar:
-        for start in range(0, len(requests), step):
-            part = slice(start, min(start + step, len(requests)))
-            own = targets[part]
-            for place, scorer in scorers.items():
-                scores = scorer.scores(requests[part])
-                found[part, place] = np.exp(scores[np.arange(len(own)), own].astype(np.float64))
-            for place, model in models.items():
-                include = Include([own[row : row + 1] for row in range(len(own))])
-                included = model.rank_including(requests[part], include, 1, exclude_history)[2]
-                found[part, place] = np.exp(np.concatenate(included).astype(np.float64)) / model.sharers[own]
-            bar.advance(len(own))
-    return found
-
-
-def likeliest(chances: Float64) -> tuple[Float64, int]:
-    """Weights ``[M]`` on the simplex under which ``Σ_r log(chances @ weights)`` is highest, and the rounds it took;
-    rows without any chance don't count."""
-    chances = chances[chances.max(axis=1, initial=0) > 0]
-    weights = np.full(chances.shape[1], 1.0 / chances.shape[1])
-    if not len(chances):
-        return weights, 0
-    for done in range(1, ROUNDS + 1):
-        parts = chances * weights
-        after = (parts / parts.sum(axis=1, keepdims=True)).mean(axis=0)
-        moved = float(np.abs(after - weights).max())
-        weights = after
-        if moved < ENOUGH:
-            return weights, done
-    return weights, ROUNDS

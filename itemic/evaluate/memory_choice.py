@@ -42,7 +42,7 @@ REQUESTS = 2000
 CELLS = 4_000_000  # settings × candidates held at once
 
 WINDOWS = (1, 3, 5)
-PRIORS = (5.0, 10.0, 20.0, 40.0, 80.0)
+PRIORS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 1280.0)  # the last hardly counts at all
 DECAYS = (0.5, 0.7, 0.85)
 LAST = 10
 SAY = "Say how counts are weighed: evaluate.memory: {window: 3, prior: 20, decay: .7, last: 10}."

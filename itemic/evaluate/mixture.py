@@ -1,8 +1,9 @@
 """Mixtures of rankers: what several of them say of an item, weighed, with one search for all mixtures.
 
 ``P(x | h) = E(x | h) + β(h) · (v_0 P_model(x | h) + Σ_m v_m P_m(x | h))``. ``P_m`` are rankers that score the whole
-catalogue, of the language model the beams are known and what is asked for beside them. ``E`` and ``β`` are what counts
-add and what they leave (:meth:`itemic.evaluate.counting.ItemToItem.evidence`), 0 and 1 where there are none.
+catalogue, normalised over the items that may come; of the language model the beams are known and what is asked for
+beside them. ``E`` and ``β`` are what counts add and what they leave
+(:meth:`itemic.evaluate.counting.ItemToItem.evidence`), 0 and 1 where there are none.
 
 An item's probability under the language model is computed where it could bring the item into one of the lists, and
 nowhere else: with the unknown ones at 0, the ``k``-th best of what is known is what an item must reach.
@@ -157,8 +158,8 @@ class Evidence:
             items: how many there are in the catalogue.
             widest: knows every item that any of the mixtures counts; None asks each of them.
         """
-        known, which = _known(mixtures, scorers, requests, items)
         history = history_keys(requests, items) if exclude_history else np.zeros(0, np.int64)
+        known, which = _known(mixtures, scorers, requests, items, history)
         shortlists = [_shortlist(each, history, shortlist) for each in known]
         asked = [widest] if widest is not None else [each.counts for each in mixtures]
         counted = [_keys(each.evidence(requests)[0], items) for each in asked if each is not None]
@@ -307,8 +308,19 @@ class Mixtures:
             yield from ((begin + start, begin + stop) for start, stop in runs)
 
 
+def chances(scorer: Scorer, requests: Requests, history: Int64) -> Float32:
+    """A ranker's probability of every item, float32 ``[R, n]``, among the items that may come: those of ``history``
+    (keys ``request · n + item``) get 0, and the others what these had, in proportion."""
+    found = np.exp(scorer.scores(requests))
+    if len(history):
+        found.reshape(-1)[history] = 0.0
+        total = found.sum(axis=1, keepdims=True)
+        np.divide(found, total, out=found, where=total > 0)
+    return found
+
+
 def _known(
-    mixtures: Sequence[Mixture], scorers: Sequence[Scorer], requests: Requests, items: int
+    mixtures: Sequence[Mixture], scorers: Sequence[Scorer], requests: Requests, items: int, history: Int64
 ) -> tuple[Float32, Int64]:
     """``Evidence.known`` and ``Evidence.which``."""
     weights = list(dict.fromkeys(mixture.others for mixture in mixtures if any(mixture.others)))
@@ -316,7 +328,7 @@ def _known(
     for place, scorer in enumerate(scorers):
         if not any(each[place] for each in weights):
             continue
-        chance = np.exp(scorer.scores(requests))
+        chance = chances(scorer, requests, history)
         for mixed, each in zip(known, weights, strict=True):
             if each[place]:
                 mixed += np.float32(each[place]) * chance

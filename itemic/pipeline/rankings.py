@@ -156,7 +156,8 @@ def _variants(rankers: Rankers, job: Job) -> dict[str, Memory | Blend]:
 
 
 def _blend(rankers: Rankers, job: Job) -> Blend:
-    from itemic.evaluate.blend import Blend, BlendChoice, choose_blend, words_of
+    from itemic.evaluate.blend import Blend, words_of
+    from itemic.evaluate.blend_choice import BlendChoice, choose_blend
 
     recipe = job.recipe
     told = recipe.evaluate.blend

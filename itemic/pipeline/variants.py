@@ -41,7 +41,7 @@ def about(name: str, report: Report, job: Job) -> str:
 
 
 def _found(name: str, text: str) -> str:
-    from itemic.evaluate.blend import BlendChoice
+    from itemic.evaluate.blend_choice import BlendChoice
     from itemic.evaluate.memory_choice import Choice
 
     choice = json.loads(text)["choice"]

@@ -36,7 +36,7 @@ COLLISIONS = ("keep", "rank", "reassign", "sinkhorn")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
 NEW_INITS = ("normal", "text", "vectors")
 EXPAND_INITS = ("moments", "text", "mean")
-BASELINES = ("popularity", "last-item", "transitions", "item-knn")
+BASELINES = ("popularity", "last-item", "transitions", "item-knn", "ease")
 
 Split = Annotated[dict[str, Any], some_of(SplitRule)]
 Shape = Annotated[dict[str, Any], some_of(Preset, "parameters")]
@@ -225,7 +225,7 @@ class EvaluatePart(Part):
     thinking: Literal["no_think", "empty"] | None = None
     batch_size: Count = 32
     tf32: Switch = False
-    baselines: list[Text] = list(BASELINES)
+    baselines: list[Text] = ["popularity", "last-item", "transitions", "item-knn"]
     memory: Annotated[dict[str, Any] | None, some_of(MemorySettings), BeforeValidator(_switched)] = None
     blend: Annotated[BlendSettings | None, BeforeValidator(_switched)] = None
     published: list[PublishedPart] = []

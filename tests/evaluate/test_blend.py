@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
 
 from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
@@ -24,7 +23,7 @@ from itemic.evaluate import (
     choose_memory,
     mixture,
 )
-from itemic.evaluate.blend import likeliest, target_chances
+from itemic.evaluate.blend_choice import simplex
 from itemic.evaluate.mixture import Mixture, Mixtures
 from itemic.metrics import ndcg, ranks_of
 from itemic.model import Model
@@ -44,6 +43,16 @@ def scorers_of(dataset: Dataset) -> list[Popularity | Transitions | ItemKNN]:
 
 def dense(dataset: Dataset, asked: Requests) -> list[np.ndarray]:
     return [np.exp(each.scores(asked).astype(np.float64)) for each in scorers_of(dataset)]
+
+
+def without(chance: np.ndarray, rows: list[list[int]], exclude: bool) -> np.ndarray:
+    """Probabilities ``[R, n]`` among the items that may come."""
+    if not exclude:
+        return chance
+    found = chance.copy()
+    for request, row in enumerate(rows):
+        found[request, row] = 0
+    return found / np.maximum(found.sum(axis=1, keepdims=True), 1e-30)
 
 
 def assert_best(
@@ -81,6 +90,7 @@ def test_without_a_language_model_it_is_the_sum_over_the_catalogue(
     blend = Blend([*scorers_of(dataset), teacher], weights)
     items, scores = blend.rank(asked, k, exclude_history=exclude)
     parts = [*dense(dataset, asked), np.exp(teacher.scores(asked).astype(np.float64))]
+    parts = [without(part, rows, exclude) for part in parts]
     share = np.array(weights) / sum(weights)
     for number, row in enumerate(rows):
         truth = sum(weight * part[number] for weight, part in zip(share, parts, strict=True))
@@ -110,7 +120,8 @@ def test_with_a_language_model_and_memory(
         items, scores = ranker.rank(asked, k, exclude_history=exclude)
         chance = chances(model, prior, asked)
         share = np.array(weights) / sum(weights)
-        rest = sum(w * part for w, part in zip(share[1:], dense(dataset, asked), strict=True))
+        parts = [without(part, rows, exclude) for part in dense(dataset, asked)]
+        rest = sum(w * part for w, part in zip(share[1:], parts, strict=True))
         by_beams = prior.rank(asked, width, exclude_history=exclude)[0]
         for number, row in enumerate(rows):
             mixed = (
@@ -173,42 +184,31 @@ def test_of_equals_the_lower_row_comes_first(dataset: Dataset) -> None:
     assert items.tolist() == [[1, 0, 2, 3]]
 
 
-def test_the_likeliest_weights_are_the_optimizers() -> None:
-    """Expectation and maximisation against SLSQP on the simplex."""
-    rng = np.random.default_rng(0)
-    for size in (2, 3, 5):
-        found = rng.random((300, size)) ** 3
-        found[:20] = 0  # nobody's targets count for nobody
-        weights, _ = likeliest(found)
-        known = found[20:]
-        best = minimize(
-            lambda w, rows: -np.log(rows @ w).mean(),
-            np.full(size, 1 / size),
-            args=(known,),
-            bounds=[(1e-9, 1)] * size,
-            constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
-            tol=1e-12,
-        )
-        assert weights.sum() == pytest.approx(1)
-        assert -np.log(known @ weights).mean() == pytest.approx(best.fun, abs=1e-6)
+def test_all_weights_in_tenths() -> None:
+    for size, steps, count in ((1, 10, 1), (2, 10, 11), (3, 10, 66), (4, 3, 20)):
+        found = simplex(size, steps)
+        assert found.shape == (count, size)
+        assert len(np.unique(found, axis=0)) == count
+        np.testing.assert_allclose(found.sum(axis=1), 1)
+        np.testing.assert_allclose(found * steps, np.round(found * steps), atol=1e-9)
+        assert found[0].tolist() == [1, *[0] * (size - 1)]
 
 
-def test_chosen_on_validation(dataset: Dataset, model: Model) -> None:
-    prior, valid = ModelRanker(model, beams=4), dataset.split("valid")
-    rankers = [prior, *scorers_of(dataset)]
-    truth = np.stack([chances(model, prior, valid), *dense(dataset, valid)])
-    for exclude in (False, True):
-        kept = np.array(
-            [not exclude or target not in valid.history(r) for r, target in enumerate(valid.targets)]
-        )
-        wanted = truth[:, np.arange(len(valid)), valid.targets].T
-        found = target_chances(rankers, valid.take(np.flatnonzero(kept)), exclude)
-        np.testing.assert_allclose(found, wanted[kept], rtol=2e-4)
-        choice = choose_blend(dataset, rankers, exclude_history=exclude)
-        assert choice.requests == kept.sum()
-        mixed = wanted[kept] @ np.array([choice.weights[ranker.name] for ranker in rankers])
-        assert choice.likelihood == pytest.approx(np.log(mixed).mean(), abs=1e-4)
-        assert all(value is None or value <= choice.likelihood + 1e-6 for value in choice.alone.values())
+@pytest.mark.parametrize("exclude", [False, True])
+def test_weights_are_chosen_by_what_blends_reach(dataset: Dataset, model: Model, exclude: bool) -> None:
+    """Against the blends themselves, asked one by one."""
+    rankers, valid = [ModelRanker(model, beams=ITEMS), *scorers_of(dataset)[1:]], dataset.split("valid")
+    choice = choose_blend(dataset, rankers, exclude_history=exclude, steps=4)
+    reached = {}
+    for weights in simplex(3, 4):
+        items, _ = Blend(rankers, weights).rank(valid, 10, exclude)
+        reached[tuple(weights)] = float(ndcg(ranks_of(items, valid.targets), 10).mean())
+    assert choice.requests == len(valid)
+    assert choice.tried == len(reached) == 15
+    assert choice.ndcg == pytest.approx(max(reached.values()))
+    assert reached[tuple(choice.weights.values())] == pytest.approx(choice.ndcg)
+    for place, ranker in enumerate(rankers):
+        assert choice.alone[ranker.name] == pytest.approx(reached[tuple(np.eye(3)[place])])
     few = [choose_blend(dataset, rankers[1:], requests=9, seed=seed) for seed in (0, 0, 1)]
     assert few[0] == few[1] != few[2]
 
