@@ -196,7 +196,7 @@ def test_a_choice_from_few_requests_is_the_seeds(dataset: Dataset, model: Model)
     assert one == two
     assert one.requests == three.requests == 10
     assert (one.ndcg, one.alone) != (three.ndcg, three.alone)
-    assert one.tried == 60
+    assert one.tried == 96
 
 
 def test_targets_of_the_splits_change_nothing(dataset: Dataset, model: Model) -> None:
