@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from itemic.schema import SYSTEM
+from itemic.schema import SYSTEM, TITLE
 
 # The names that a recipe may use. They repeat the keys of the rooms' own tables (a test compares them),
 # because those tables can't be imported without torch and a recipe is checked in an instant.
@@ -31,6 +31,7 @@ PRESETS = ("qwen3-pico", "qwen3-nano", "qwen3-micro", "qwen3-mini", "qwen3-small
 NEW_INITS = ("normal", "text", "vectors")
 EXPAND_INITS = ("moments", "text", "mean")
 BASELINES = ("popularity", "last-item", "transitions")
+NAMES = ("sid", "title")
 SPLIT_METHODS = ("leave-one-out", "leave-last-out", "temporal", "published")
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -87,12 +88,16 @@ class DataPart(Part):
 
 
 class IndexPart(Part):
-    """Semantic IDs to build from the items' texts or from behaviour, or published ones to ``import`` from a file.
+    """What items are called: semantic IDs to build from the items' texts or from behaviour, or published ones to
+    ``import`` from a file; or their titles.
 
     Without ``data`` there is nothing to build from: ``import`` takes all items of its file, and ``levels`` without it
     makes the codes alone.
 
     Attributes:
+        names: ``sid``, or ``title``: each item goes by a text of its own, in the tokens that the model has already.
+        column: of names ``title``: the items' column of text that is their name.
+        max_tokens: of names ``title``: longer texts are cut to so many tokens of the model; None for none.
         encoder: what turns an item into a vector; ``auto`` is ``lsa`` where at least half of the items have text, else
             ``collaborative``.
         encoder_options: of the encoder, and what adds behaviour to any of them (``collaborative_weight``).
@@ -107,6 +112,9 @@ class IndexPart(Part):
         unknown: items of ``import`` that the data doesn't have are an ``error``, or ``drop`` passes them over.
     """
 
+    names: str = "sid"
+    column: str = TITLE
+    max_tokens: PositiveInt | None = 64
     encoder: str = "auto"
     encoder_options: dict[str, Any] = {}
     quantizer: str = "rqkmeans"
@@ -288,7 +296,7 @@ class Recipe(Part):
         name: of the run, and of its folder below ``runs/``.
         seed: of all random numbers; the same seed gives the same run.
         data: what to read, what to keep of it, and how it is split.
-        index: the items' semantic IDs.
+        index: the items' semantic IDs, or titles.
         model: what is trained.
         system: the first line of all conversations that tasks build and of what evaluation asks; null for none.
         tasks: the kinds of conversation to build from the data.

@@ -91,7 +91,8 @@ class Trainer:
         if isinstance(data, TrainingRows):
             _check_positions(lm, data)
         learns = learns or Learning.all_of(lm)
-        if stage.learns_rows != (learns.new_rows is not None):
+        rows_only = stage.train == "embeddings" and learns.new_rows is None  # then nothing would learn
+        if rows_only or (learns.new_rows is not None and not stage.learns_rows):
             raise ValueError(f"train {stage.train!r} and what learns don't fit each other")
         self.lm, self.stage, self.seed, self.ranks = lm, stage, seed, ranks
         self.data = KeptRows(data, stage, seed) if isinstance(data, TrainingRows) else data
