@@ -135,7 +135,7 @@ def make_titles(job: Job) -> None:
         tokenizer = load_tokenizer(find_model(model.base, model.revision))
     elif part.max_tokens is not None:
         tokenizer = train_tokenizer(_corpus(job, dataset), vocab_size=model.vocab_size)
-    names = TitleNames.of(dataset.items, column=part.column, max_tokens=part.max_tokens, tokenizer=tokenizer)
+    names = TitleNames.of(dataset, column=part.column, max_tokens=part.max_tokens, tokenizer=tokenizer)
     names.save(job.output)
     counts = {key: names.origin[key] for key in ("no_text", "cut", "numbered")}
     merge_notes(job.manifest, {"digest": names.digest, "items": len(names), **counts})

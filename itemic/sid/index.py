@@ -339,7 +339,7 @@ class ItemIndex(ItemNames):
         if (kind := head.get(KIND, cls.kind)) != cls.kind:
             raise IndexMismatchError(
                 f"{root} names items by their {kind}s: it has no semantic IDs",
-                "Make an index of semantic IDs with `itemic sid`, or read this one with load_names.",
+                "Give an index of semantic IDs; `itemic sid` makes one.",
             )
         try:
             sizes = tuple(head["sizes"])

@@ -21,6 +21,7 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.artifact import write_json
+from itemic.data.dataset import Dataset
 from itemic.errors import ConfigError, IndexMismatchError
 from itemic.forest.rows import TokenRows
 from itemic.sid.going_on import cut_tokens, read_on, read_words
@@ -80,7 +81,7 @@ class TitleNames(ItemNames):
     @classmethod
     def of(
         cls,
-        items: pl.DataFrame,
+        dataset: Dataset,
         *,
         column: str = c.TITLE,
         max_tokens: int | None = None,
@@ -94,7 +95,7 @@ class TitleNames(ItemNames):
         same however many follow.
 
         Args:
-            items: ``Dataset.items``.
+            dataset: whose items are named.
             column: whose texts are the names.
             max_tokens: the most tokens of a name, marks and numbers aside; None for all of it.
             tokenizer: the model's, which counts the tokens.
@@ -102,6 +103,7 @@ class TitleNames(ItemNames):
         Raises:
             ConfigError: there is no such column of texts, or ``max_tokens`` without a tokenizer.
         """
+        items = dataset.items
         if items.schema.get(column) != pl.String:
             texts = [name for name, dtype in items.schema.items() if dtype == pl.String]
             raise ConfigError(
