@@ -216,7 +216,18 @@ def test_titles_that_can_t_be_are_refused(titles: list[str], fault: str) -> None
 
 SPEECH = train_tokenizer([*TITLES, "Alien Resurrection and other films"] * 3, vocab_size=330)
 anything = st.text(max_size=12) | st.sampled_from(
-    ["Alien", "Alien (2)", "{", "a}b", "<|im_end|>", "<think>", "&amp;amp;", " ", "<<|a|>|b|>", "<|im_start|>"]
+    [
+        "Alien",
+        "Alien (2)",
+        "{",
+        "a}b",
+        "<|im_end|>",
+        "<think>",
+        "&amp;amp;",
+        " ",
+        "<<|a|>|b|>",
+        "<|im_start|>",
+    ]
 )
 
 
