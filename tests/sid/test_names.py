@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -292,7 +293,7 @@ def test_names_that_a_tokenizer_can_t_tell_apart_are_refused() -> None:
     class Deaf:
         """Reads lower case only."""
 
-        added_tokens_decoder: dict[int, object] = {}
+        added_tokens_decoder: ClassVar[dict[int, object]] = {}
 
         def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
             return SPEECH([text.lower() for text in texts], add_special_tokens=False)  # type: ignore[return-value]
