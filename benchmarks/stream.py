@@ -65,8 +65,8 @@ def stream_rate(feed: Feed) -> tuple[float, float, float]:
     for step in stream:
         tokens, rows, blocks = (
             tokens + step.sizes.tokens,
-            rows + step.sizes.row_tokens,
-            blocks + len(step.forests),
+            rows + step.sizes.counts["row_tokens"],
+            blocks + len(step.blocks),
         )
         seconds = time.perf_counter() - started  # here, so that the processes' end isn't measured
     read = feed.lanes.groups.total * int(feed.stage.epochs or 1)
@@ -98,8 +98,10 @@ def kept_share(feed: Feed, conversations: Path) -> tuple[float, float]:
     kept = KeptRows(rows, Stage(**feed.stage.to_json() | {"epochs": 1}))
     found = [step for step, _ in zip(kept.steps(), range(kept.total_steps()), strict=False)]
     tokens = sum(step.sizes.tokens for step in found)
-    blocks = sum(len(step.forests) for step in found)
-    return sum(step.sizes.row_tokens for step in found) / tokens, tokens / (blocks * feed.stage.planned_block)
+    blocks = sum(len(step.blocks) for step in found)
+    return sum(step.sizes.counts["row_tokens"] for step in found) / tokens, tokens / (
+        blocks * feed.stage.planned_block
+    )
 
 
 def measure(quick: bool) -> list[Row]:

@@ -19,16 +19,16 @@ def trainable_parameters(lm: nn.Module) -> Named:
     return {name: weight for name, weight in lm.named_parameters() if weight.requires_grad}
 
 
-def decayed(lm: Any, named: Named) -> set[str]:
-    """Names of the weights that decay: matrices, but neither embeddings nor the head, nor norms and biases that have a
-    row for each head or expert."""
+def decayed(model: nn.Module, named: Named) -> set[str]:
+    """Names of the weights that decay: matrices, but neither embeddings nor a language model's head, nor norms and
+    biases that have a row for each head or expert."""
     spared = {
         id(weight)
-        for module in lm.modules()
+        for module in model.modules()
         if isinstance(module, nn.Embedding) or type(module).__name__.endswith("Norm")
         for weight in module.parameters(recurse=False)
     }
-    head = lm.get_output_embeddings()
+    head = getattr(model, "get_output_embeddings", lambda: None)()  # as transformers calls it
     if head is not None:
         spared |= {id(weight) for weight in head.parameters()}
     return {

@@ -1,93 +1,36 @@
 """Who computes a step and holds the weights: one process, DDP, or FSDP2. DeepSpeed is in ``deepspeed.py``.
 
-All of them are used alike: :meth:`Strategy.loss` and :meth:`Strategy.backward` for each block, :meth:`Strategy.step`
+All of them are used alike: :meth:`Strategy.cost` and :meth:`Strategy.backward` for each block, :meth:`Strategy.step`
 when the step's gradients are there. Losses of a step are divided by its weight over all ranks and gradients are summed
 over the ranks, so that a step is the same however many there are.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
 
 from itemic.errors import ConfigError
-from itemic.forest.build import TokenForest, chain_forest
-from itemic.forest.rows import TokenRows
-from itemic.forest.run import NewRows, forest_loss
-from itemic.forest.support import check_copy
-from itemic.model.layers import layers_of
 from itemic.training.checkpoint import Shapes, Tensors
 from itemic.training.distribution import Distribution
-from itemic.training.language.learning import Learning
 from itemic.training.language.stage import Stage
-from itemic.training.optimizer import Named, Optimizer
-from itemic.training.precision import autocast, compute_dtype
+from itemic.training.objective import Cost, Objective
+from itemic.training.optimizer import Optimizer
+from itemic.training.precision import compute_dtype
 from itemic.training.ranks import Ranks
-
-NOTHING: TokenForest = chain_forest(TokenRows.of([[0]], [[0.0]]))  # a block without weight
-
-
-class ForestModule(nn.Module):
-    """A model and the loss of a block as one module: what the engines wrap, so that the embeddings and the head, which
-    the loss reads, are there when it is computed."""
-
-    def __init__(self, lm: PreTrainedModel, rows: NewRows | None, stage: Stage) -> None:
-        super().__init__()
-        self.lm, self.stage = lm, stage
-        self.start = None if rows is None else rows.start
-        self.input_rows = None if rows is None else rows.input
-        self.output_rows = None if rows is None else rows.output
-
-    def forward(self, forest: TokenForest) -> tuple[Tensor, Tensor]:
-        """The weighted sum of losses, a graph, and the losses themselves (:class:`itemic.forest.run.ForestLoss`)."""
-        rows = None
-        if self.start is not None and self.input_rows is not None:
-            rows = NewRows(self.start, self.input_rows, self.output_rows)
-        with autocast(self.stage.precision, self.lm.device):
-            found = forest_loss(
-                self.lm,
-                forest,
-                new_rows=rows,
-                chunk=self.stage.minibatch_size,
-                label_smoothing=self.stage.label_smoothing,
-            )
-        return found.total, found.losses
-
-    def learning(self, names: Iterable[str]) -> Named:
-        """The parameters of these names, which are the model's own or ``input_rows`` and ``output_rows``."""
-        own = dict(self.lm.named_parameters()) | {
-            "input_rows": self.input_rows,
-            "output_rows": self.output_rows,
-        }
-        return {name: own[name] for name in names}  # type: ignore[misc]
-
-    def apart(self) -> ForestModule:
-        """A copy with weights of its own; the rows that learn no longer share their storage with the embeddings."""
-        rows = [
-            row if row is None else nn.Parameter(row.detach().clone())
-            for row in (self.input_rows, self.output_rows)
-        ]
-        found = ForestModule(copy.deepcopy(self.lm), None, self.stage)
-        check_copy(found.lm, self.lm)
-        found.start, found.input_rows, found.output_rows = self.start, rows[0], rows[1]
-        return found
 
 
 class Strategy:
-    """One process: the model computes as it is. The others differ in what they override.
+    """One process: the objective computes as it is. The others differ in what they override.
 
     Args:
-        lm: the model, whole, as it is validated and saved.
-        learns: which of its weights learn.
-        stage: how.
+        objective: with its model, whole, as it is validated and saved.
+        stage: how it learns.
         ranks: who takes part.
         options: how they share the work.
 
@@ -97,30 +40,23 @@ class Strategy:
         optimizer: over them.
     """
 
-    def __init__(
-        self, lm: PreTrainedModel, learns: Learning, stage: Stage, ranks: Ranks, options: Distribution
-    ) -> None:
-        self.plain, self.stage, self.ranks, self.options = learns.named, stage, ranks, options
-        self.module = ForestModule(lm, learns.new_rows, stage)
-        self._wrapped: Any = self.module
-        self._prepare(learns)
-        self._set_up(learns)
+    def __init__(self, objective: Objective, stage: Stage, ranks: Ranks, options: Distribution) -> None:
+        self.plain, self.stage, self.ranks, self.options = objective.learning(), stage, ranks, options
+        self.module = objective
+        self._wrapped: Any = objective
+        self._prepare()
+        self.named = self.module.learning()
+        self._set_up()
 
-    def _prepare(self, learns: Learning) -> None:
+    def _prepare(self) -> None:
         """Wrap ``module``, or put a copy of it in its place."""
-        self.named = learns.named
 
-    def _set_up(self, learns: Learning) -> None:
-        self.optimizer = Optimizer(self.stage, self.named, learns.decay)
+    def _set_up(self) -> None:
+        self.optimizer = Optimizer(self.stage, self.named, self.module.decay())
 
-    @property
-    def computing(self) -> PreTrainedModel:
-        """The model that computes: ``lm`` itself, or its shards."""
-        return self.module.lm
-
-    def loss(self, forest: TokenForest) -> tuple[Tensor, Tensor]:
-        """The weighted sum of losses of a block, a graph, and the losses of its weighted tokens, one by one."""
-        found: tuple[Tensor, Tensor] = self._wrapped(forest)
+    def cost(self, block: Any) -> Cost:
+        """What a block costs."""
+        found: Cost = self._wrapped(block)
         return found
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
@@ -166,18 +102,17 @@ class Strategy:
             weight.copy_(weights[name])
 
     def whole(self) -> None:
-        """Bring the weights back into ``lm``, on every rank."""
+        """Bring the weights back into the objective, on every rank."""
 
 
 class DataParallel(Strategy):
     """Each rank has the whole model; gradients are averaged while the backward pass goes on (Li et al. 2020, "PyTorch
     Distributed")."""
 
-    def _prepare(self, learns: Learning) -> None:
+    def _prepare(self) -> None:
         from torch.nn.parallel import DistributedDataParallel
 
-        self.named = learns.named
-        device = next(self.module.parameters()).device
+        device = self.module.device
         self._wrapped = DistributedDataParallel(
             self.module,
             device_ids=[device.index] if device.type == "cuda" else None,
@@ -190,35 +125,34 @@ class DataParallel(Strategy):
 
 class Sharded(Strategy):
     """Weights, gradients and optimizer state are shared out over the ranks, layer by layer (FSDP2; Zhao et al. 2023,
-    "PyTorch FSDP"). ``lm`` stays whole beside them, to be validated and saved.
+    "PyTorch FSDP"). The objective stays whole beside them, to be validated and saved.
 
     Raises:
         ConfigError: 4-bit weights, or an optimizer that needs whole matrices.
     """
 
-    def _prepare(self, learns: Learning) -> None:
+    def _prepare(self) -> None:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        refuse_whole_matrices(self.stage, "fsdp")
-        device = next(self.module.parameters()).device
+        refuse_whole_matrices(self.module, self.stage, "fsdp")
+        device = self.module.device
         self.module = self.module.apart()
         low = compute_dtype(self.stage.precision, device)
         policy = MixedPrecisionPolicy(
             param_dtype=None if low == torch.float32 else low, reduce_dtype=torch.float32
         )
         mesh = init_device_mesh(device.type, (self.ranks.size,))
-        for layer in layers_of(self.module.lm)[1]:
+        for part in self.module.shards():
             fully_shard(
-                layer,
+                part,
                 mesh=mesh,
                 mp_policy=policy,
                 reshard_after_forward=self.options.reshard_after_forward,
             )
-        # the root holds embeddings and head, which the backward pass begins with: not given up in between
+        # the root holds what is in no part, such as a head, which the backward pass begins with: it stays in between
         fully_shard(self.module, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
         self._wrapped = self.module
-        self.named = self.module.learning(learns.named)
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
         self._wrapped.set_requires_gradient_sync(last)
@@ -231,16 +165,15 @@ class Sharded(Strategy):
             self.plain[name].copy_(weight.full_tensor())
 
 
-def refuse_whole_matrices(stage: Stage, strategy: str) -> None:
+def refuse_whole_matrices(objective: Objective, stage: Stage, strategy: str) -> None:
     """What a strategy that shares out weights can't do.
 
     Raises:
         ConfigError: 4-bit weights, or another optimizer than AdamW.
     """
-    if stage.train == "qlora":
+    if not all(weight.is_floating_point() for weight in objective.parameters()):
         raise ConfigError(
-            f"strategy {strategy} can't share out the 4-bit weights of train qlora",
-            "Use ddp for qlora, or train lora.",
+            f"strategy {strategy} can't share out weights in 4 bits", "Use ddp for qlora, or train lora."
         )
     if stage.optimizer != "adamw":
         raise ConfigError(

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from itemic.forest.rows import TokenRows
-from itemic.training.language.stream import Step
+from itemic.training.steps import Step
 
 DIGITS = "0123456789"
 
@@ -72,7 +72,7 @@ def write(
 def rows_of(step: Step) -> list[int]:
     """The numbers of a step's rows."""
     found = []
-    for forest in step.forests:
+    for forest in step.blocks:
         for leaf in forest.row_leaf.tolist():
             text, at = "", leaf
             while at >= 0:
@@ -88,7 +88,7 @@ def fingerprint(step: Step) -> list[bytes]:
             np.ascontiguousarray(a).tobytes()
             for a in (f.tokens, f.parent, f.end, f.weight, f.position, f.row_leaf)
         )
-        for f in step.forests
+        for f in step.blocks
     ]
 
 

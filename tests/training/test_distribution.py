@@ -19,11 +19,11 @@ from itemic.training.distribution import Distribution, read_deepspeed
 from itemic.training.language.feed import Feed
 from itemic.training.language.learning import learning
 from itemic.training.language.stage import Stage
-from itemic.training.language.stream import Step
 from itemic.training.loop import Trainer
 from itemic.training.ranks import joined
+from itemic.training.steps import Step
 from tests.training import processes
-from tests.training.helpers import tiny_lm, toy_rows
+from tests.training.helpers import lm_trainer, tiny_lm, toy_rows
 
 STAGE = Stage(
     steps=7,
@@ -79,10 +79,11 @@ def work(folder: str, kind: str, distribution: Distribution, die_at: int = 0) ->
         lm = tiny_lm(tied="untied" not in kind)
         torch.manual_seed(0)
         with learning(lm, stage, range(30, 50)) as learns:
-            trainer = Dying(
+            trainer = lm_trainer(
                 lm,
                 toy_rows(names=("a", "b")),
                 stage,
+                made=Dying,
                 learns=learns,
                 folder=root,
                 ranks=ranks,
@@ -92,6 +93,7 @@ def work(folder: str, kind: str, distribution: Distribution, die_at: int = 0) ->
                     "ndcg@10": -abs(float(lm.get_input_embeddings().weight.detach().std()) - 0.0215)
                 },
             )
+            assert isinstance(trainer, Dying)
             trainer.die_at = die_at
             trainer.run()
         state = {name: weight.clone().contiguous() for name, weight in lm.state_dict().items()}
@@ -232,7 +234,10 @@ def fed(folder: str, files: str, distribution: Distribution, die_at: int = 0) ->
     model, root = fresh(), Path(folder)
     with joined() as ranks:
         feed = Feed(files, model.chat.encode_table, FEED, encoder="test", seed=3)
-        trainer = Dying(model.lm, feed, FEED, seed=3, folder=root, ranks=ranks, distribution=distribution)
+        trainer = lm_trainer(
+            model.lm, feed, FEED, seed=3, made=Dying, folder=root, ranks=ranks, distribution=distribution
+        )
+        assert isinstance(trainer, Dying)
         trainer.die_at = die_at
         trainer.run()
         state = {name: weight.clone().contiguous() for name, weight in model.lm.state_dict().items()}
@@ -275,7 +280,7 @@ def refused(folder: str, stage: Stage, distribution: Distribution) -> None:
     with joined() as ranks:
         lm = tiny_lm()
         with pytest.raises(ConfigError) as caught, learning(lm, stage, range(30, 50)) as learns:
-            Trainer(lm, toy_rows(), stage, learns=learns, ranks=ranks, distribution=distribution)
+            lm_trainer(lm, toy_rows(), stage, learns=learns, ranks=ranks, distribution=distribution)
         Path(folder, "told").write_text(caught.value.message)
 
 

@@ -9,9 +9,8 @@ from itemic.errors import ModelError
 from itemic.model.layers import branches
 from itemic.training.language.dropout import residual_dropout, without_own_dropout
 from itemic.training.language.stage import Stage
-from itemic.training.loop import Trainer
 from tests.families import BY_NAME
-from tests.training.helpers import VOCABULARY, copy_of, tiny_lm, toy_rows
+from tests.training.helpers import VOCABULARY, copy_of, lm_trainer, tiny_lm, toy_rows
 
 TOKENS = torch.tensor([[5, 6, 7]])
 
@@ -96,7 +95,7 @@ def test_training_is_that_of_a_base_without_dropout() -> None:
     for keys, share in (({}, 0.0), (OWN["GPT-2"], 0.0), ({}, 0.2)):
         lm = replace(plain, keys=dict(plain.keys) | keys).model(VOCABULARY)
         torch.manual_seed(0)
-        Trainer(lm, toy_rows(), replace(stage, dropout=share)).run()
+        lm_trainer(lm, toy_rows(), replace(stage, dropout=share)).run()
         weights.append(copy_of(lm))
         assert lm.transformer.drop.p == keys.get("embd_pdrop", 0.0)
     without, own, dropped = weights

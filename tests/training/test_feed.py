@@ -30,8 +30,7 @@ from itemic.training.language.feed import NEVER, Feed
 from itemic.training.language.rows import training_rows
 from itemic.training.language.stage import Stage
 from itemic.training.language.stream import KeptRows
-from itemic.training.loop import Trainer
-from tests.training.helpers import VOCABULARY, copy_of, tiny_lm
+from tests.training.helpers import VOCABULARY, copy_of, lm_trainer, tiny_lm
 from tests.training.letters import all_rows, by_letters, deadly, fingerprint, numbered, rows_of, table, write
 from tests.training.test_resume import kill_at_flush
 from tests.training.test_run import STAGE, conversations, fresh
@@ -87,7 +86,7 @@ def test_every_row_once_in_each_epoch(
     steps = list(feed.steps())
     rows = all_rows(iter(steps))
     assert sorted(rows) == sorted(list(range(sum(counts))) * epochs)
-    assert all(0 < len(step.forests) <= lanes for step in steps)
+    assert all(0 < len(step.blocks) <= lanes for step in steps)
     assert [s.after.epoch for s in steps] == sorted(s.after.epoch for s in steps)
     assert steps[-1].after == (epochs, pytest.approx(epochs))
     # an epoch is over when all of it was seen
@@ -223,9 +222,9 @@ def test_fewer_rows_than_lanes_and_an_empty_file(tmp_path: Path) -> None:
     assert sorted(all_rows(iter(steps))) == [0, 0, 1, 1, 2, 2]
     assert [sorted(rows) for rows, _ in merged(feed, 4)] == [sorted(rows_of(step)) for step in steps]
     forever = list(islice(feed_of(tmp_path, steps=5, epochs=None).steps(), 5))
-    assert all(len(step.forests) == 3 for step in forever)
+    assert all(len(step.blocks) == 3 for step in forever)
     idle = next(feed_of(tmp_path, steps=5, epochs=None).steps(rank=0, size=4))
-    assert idle.after.epoch == NEVER or idle.forests  # a rank without rows doesn't hold the others back
+    assert idle.after.epoch == NEVER or idle.blocks  # a rank without rows doesn't hold the others back
 
 
 def test_the_loss_is_that_of_kept_rows(tmp_path: Path) -> None:
@@ -248,7 +247,7 @@ def test_packing_none_takes_the_same_steps_row_by_row(tmp_path: Path) -> None:
     write(tmp_path, [100])
     blocks, rows = (list(feed_of(tmp_path, packing=packing).steps()) for packing in ("blocks", "none"))
     assert [rows_of(step) for step in rows] == [rows_of(step) for step in blocks]
-    assert all(len(forest.row_leaf) == 1 for step in rows for forest in step.forests)
+    assert all(len(forest.row_leaf) == 1 for step in rows for forest in step.blocks)
 
 
 def test_the_number_of_steps_is_about_right(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -296,7 +295,7 @@ def test_what_was_lost_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     table(["aB", "mute", "x" * 20 + "Y"] * 10).write_parquet(tmp_path / "a.parquet")
     feed = feed_of(tmp_path, max_length=12, overlong="drop", epochs=1)
     with caplog.at_level(logging.WARNING, "itemic"):
-        assert sum(len(step.forests) for step in feed.steps()) > 0
+        assert sum(len(step.blocks) for step in feed.steps()) > 0
     assert "10 of 30 rows over 12 tokens dropped, 10 without an answer dropped" in caplog.text
     assert feed.notes["read"] == 30
     assert feed.notes["overlong"] == 10
@@ -328,7 +327,7 @@ def learn(data: str, folder: str, die_at: int | None) -> None:
         kill_at_flush(die_at)
     lm, root = tiny_lm(tied=False), Path(folder)
     feed = Feed(data, small_letters, Stage(**KEYS | LEARN | {"shuffle_buffer": 40}), encoder="small")
-    Trainer(lm, feed, feed.stage, folder=root).run()
+    lm_trainer(lm, feed, feed.stage, folder=root).run()
     save_file({name: weight.clone() for name, weight in lm.state_dict().items()}, root / "final.part")
     (root / "final.part").rename(root / "final.safetensors")
 

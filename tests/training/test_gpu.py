@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from itemic import Stage
-from itemic.training.loop import Trainer
-from tests.training.helpers import tiny_lm, toy_rows
+from tests.training.helpers import lm_trainer, tiny_lm, toy_rows
 
 pytestmark = [
     pytest.mark.gpu,
@@ -22,7 +21,7 @@ pytestmark = [
 def losses(folder: Path, device: str, **options: Any) -> list[float]:
     settings = {"steps": 6, "tokens_per_step": 256, "precision": "float32", "log_every": 1, "trackers": ()}
     stage = Stage(**(settings | options))
-    Trainer(tiny_lm().to(device), toy_rows(), stage, folder=folder).run()
+    lm_trainer(tiny_lm().to(device), toy_rows(), stage, folder=folder).run()
     lines = [json.loads(text) for text in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
 

@@ -15,8 +15,8 @@ from itemic.training.language.counts import Counts
 from itemic.training.language.lanes import LanePlace, Lanes
 from itemic.training.language.rows import training_rows
 from itemic.training.language.stage import OVERLONG, PACKING, Stage
-from itemic.training.language.stream import Step
 from itemic.training.language.units import RowGroups, Span
+from itemic.training.steps import Step
 from tests.training.letters import by_letters, fingerprint, rows_of, table, write
 
 

@@ -13,9 +13,8 @@ import torch
 from itemic.errors import ConfigError
 from itemic.training.language.learning import learning
 from itemic.training.language.stage import Stage
-from itemic.training.loop import Trainer
 from tests.families import BY_NAME
-from tests.training.helpers import VOCABULARY, copy_of, tiny_lm, toy_rows
+from tests.training.helpers import VOCABULARY, copy_of, lm_trainer, tiny_lm, toy_rows
 
 NEW = range(40, 60)
 KEYS: dict[str, Any] = {
@@ -30,7 +29,7 @@ ADAPTED = {"lora": {"lora_rank": 4}, "qlora": {"lora_rank": 4}}
 
 def train(lm: Any, stage: Stage, adapter: Path | None = None) -> None:
     with learning(lm, stage, NEW, adapter=adapter) as learns:
-        Trainer(lm, toy_rows(), stage, learns=learns).run()
+        lm_trainer(lm, toy_rows(), stage, learns=learns).run()
 
 
 def changed(lm: Any, before: dict[str, torch.Tensor]) -> set[str]:
@@ -198,7 +197,7 @@ def test_only_what_learns_has_gradient_state_and_decay() -> None:
     lm = tiny_lm()
     stage = Stage(train="lora", **KEYS)
     with learning(lm, stage, NEW) as learns:
-        trainer = Trainer(lm, toy_rows(), stage, learns=learns)
+        trainer = lm_trainer(lm, toy_rows(), stage, learns=learns)
         trainer.run()
         assert {key.rpartition(".")[0] for key in trainer.strategy.optimizer.tensors()} == set(learns.named)
         assert all("lora_" in name or name == "input_rows" for name in learns.named)

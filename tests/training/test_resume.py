@@ -21,8 +21,7 @@ from itemic.training import checkpoint
 from itemic.training.language.learning import Learning
 from itemic.training.language.new_rows import learning_rows
 from itemic.training.language.stage import Stage
-from itemic.training.loop import Trainer
-from tests.training.helpers import tiny_lm, toy_rows
+from tests.training.helpers import lm_trainer, tiny_lm, toy_rows
 
 SHARD = "shard-00001-model-00001-of-00001.safetensors"
 STAGE = Stage(
@@ -57,9 +56,9 @@ def run(folder: str, embeddings: bool, die_at: int | None, warm: Any = None) -> 
     if embeddings:
         with learning_rows(lm, range(30, 50)) as rows:
             stage = replace(STAGE, train="embeddings")
-            Trainer(lm, data, stage, learns=Learning.rows_of(rows), folder=root, validate=validate).run()
+            lm_trainer(lm, data, stage, learns=Learning.rows_of(rows), folder=root, validate=validate).run()
     else:
-        Trainer(lm, data, STAGE, folder=root, validate=validate).run()
+        lm_trainer(lm, data, STAGE, folder=root, validate=validate).run()
     save_file({name: weight.clone() for name, weight in lm.state_dict().items()}, root / "final.part")
     (root / "final.part").rename(root / "final.safetensors")
 

@@ -12,8 +12,7 @@ from itemic.errors import ConfigError
 from itemic.forest.rows import TokenRows
 from itemic.training.language.stage import PACKING, Stage
 from itemic.training.language.stream import plan_epoch, row_weights, sample_rows, steps
-from itemic.training.loop import Trainer
-from tests.training.helpers import copy_of, tiny_lm, toy_rows
+from tests.training.helpers import copy_of, lm_trainer, tiny_lm, toy_rows
 
 STAGE = Stage(tokens_per_step=60, block_tokens=20)
 
@@ -39,10 +38,10 @@ def test_the_stream_goes_on_where_it_is_told_to() -> None:
     data = toy_rows(users=42)
     whole = list(islice(steps(data, STAGE, 0, 0, 0), 12))
     rest = list(islice(steps(data, STAGE, 0, 0, 5), 7))
-    assert [(s.epoch, s.index) for s in whole[5:]] == [(s.epoch, s.index) for s in rest]
+    assert [(s.state, s.after) for s in whole[5:]] == [(s.state, s.after) for s in rest]
     for one, two in zip(whole[5:], rest, strict=True):
-        assert all((a.tokens == b.tokens).all() for a, b in zip(one.forests, two.forests, strict=True))
-    assert (whole[7].epoch, whole[7].index) == (1, 0)
+        assert all((a.tokens == b.tokens).all() for a, b in zip(one.blocks, two.blocks, strict=True))
+    assert whole[6].state == {"epoch": 1, "index": 0}
 
 
 def test_source_weights_choose_whole_groups() -> None:
@@ -118,7 +117,7 @@ def test_packing_does_not_change_the_loss(normalizer: str) -> None:
             normalizer=normalizer,
             clip=0,
         )
-        trainer = Trainer(lm, data, stage)
+        trainer = lm_trainer(lm, data, stage)
         trainer.strategy.optimizer.parts = [torch.optim.SGD(lm.parameters(), lr=1.0)]
         trainer.run()
         weights.append(copy_of(lm))

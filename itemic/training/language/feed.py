@@ -20,15 +20,16 @@ from itemic.training.language.crew import Crew, Key
 from itemic.training.language.lanes import Chunk, LanePlace, Lanes, Packet
 from itemic.training.language.rows import Encoder, Source, nothing_to_learn
 from itemic.training.language.stage import Stage
-from itemic.training.language.stream import Ahead, Step, check_sources
+from itemic.training.language.stream import check_sources, forest_sizes
 from itemic.training.language.units import RowGroups
+from itemic.training.steps import Ahead, Step
 
 SAMPLE = 16_384  # rows by which the number of steps is estimated
 NEVER = 2**31 - 1  # the epoch of a lane that has no rows
 
 
 class Feed:
-    """A stage's steps from files, as :class:`itemic.training.language.stream.StepSource` describes it.
+    """A stage's steps from files, as :class:`itemic.training.steps.StepSource` describes it.
 
     Args:
         conversations: Parquet files, folders, globs, JSON lists of files, local or remote.
@@ -117,7 +118,7 @@ class Feed:
         Args:
             state: ``{"lanes": {"0": place, …}}`` of all lanes, those of all ranks put together.
             rank: this process gets the blocks of the lanes ``rank::size``, in their order.
-            size: how many processes there are. Beside others a process goes on with steps without forests when its
+            size: how many processes there are. Beside others a process goes on with steps without blocks when its
                 lanes have given all, as other lanes may hold more; the stage is over when ``step.after.epoch`` is
                 ``stage.epochs`` on all of them.
 
@@ -134,9 +135,8 @@ class Feed:
             for reader in readers:
                 reader.open()
             self.counts = sum((reader.counts for reader in readers), Counts())
-            index = 0
+            any_given = bool(places)
             while size > 1 or not all(reader.finished for reader in readers):
-                epoch = self._epoch(readers)
                 packets = [reader.take() for reader in readers]
                 forests = tuple(forest for packet in packets for forest in packet or ())
                 self.counts = sum((reader.counts for reader in readers), Counts())
@@ -144,9 +144,9 @@ class Feed:
                     raise self._nothing()
                 lanes = {str(reader.lane): reader.place.to_json() for reader in readers}
                 ahead = Ahead(self._epoch(readers), _mean([r.progress for r in readers if r.chunks]))
-                yield Step(epoch, index, 0, forests, {"lanes": lanes}, ahead)
-                index += 1
-            if not index and not places:
+                any_given = True
+                yield Step(forests, forest_sizes(forests), {"lanes": lanes}, ahead)
+            if not any_given:
                 raise self._nothing()
         finally:
             crew.close()

@@ -32,9 +32,10 @@ from itemic.training.language.breakdown import TokenKinds
 from itemic.training.language.counts import lost_rows
 from itemic.training.language.export import RECORD
 from itemic.training.language.learning import ADAPTER, learning
+from itemic.training.language.next_token import NextToken
 from itemic.training.language.rows import Source, training_rows
 from itemic.training.language.stage import SILENT, Stage
-from itemic.training.language.stream import KeptRows, StepSource
+from itemic.training.language.stream import ConversationSteps, KeptRows
 from itemic.training.loop import Trainer
 from itemic.training.memory import keep_buffers
 from itemic.training.place import Place
@@ -161,13 +162,18 @@ def _train(
         torch.manual_seed(seed)  # the same for all: adapters begin alike
         tokens = range(*model.new_token_range)
         adapter = folder / ADAPTER if folder is not None and ranks.main else None
-        trainer = Trainer(
+        objective = NextToken.of(
             model.lm,
+            stage,
+            stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter)),
+            kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
+            sources=data.names,
+        )
+        trainer = Trainer(
+            objective,
             data,
             stage,
             seed=seed,
-            learns=stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter)),
-            kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
             folder=folder,
             identity=digest_of(identity),
             validate=(lambda: measure(model)) if measure is not None else None,
@@ -187,7 +193,7 @@ def _train(
     return model
 
 
-def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> StepSource:
+def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> ConversationSteps:
     """The conversations as steps: all encoded at once, or as a stream."""
     encode = partial(model.chat.encode_table, supervise=stage.supervise)
     encoder, marks = f"{model.chat.digest} {stage.supervise}", model.history_marks
@@ -196,13 +202,13 @@ def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> Ste
         rows = training_rows(
             conversations, encode, encoder=encoder, max_length=length, overlong=rule, marks=marks
         )
-        return KeptRows(rows, stage, seed)
+        return KeptRows.of(model.lm, rows, stage, seed)
     from itemic.training.language.feed import Feed  # torchdata and pyarrow, for those who ask
 
     return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
 
 
-def _tell(stage: Stage, data: StepSource, place: Place) -> None:
+def _tell(stage: Stage, data: ConversationSteps, place: Place) -> None:
     """How a stage went, in a line, with what it had to leave out."""
     best = "" if place.best is None else f", best {stage.metric} {place.best:.4f} at step {place.best_step}"
     lost = lost_rows(data.notes, stage.max_length)
@@ -251,7 +257,7 @@ def _validation(
 
 
 def _identity(
-    lm: PreTrainedModel, data: StepSource, stage: Stage, seed: int, validated: bool
+    lm: PreTrainedModel, data: ConversationSteps, stage: Stage, seed: int, validated: bool
 ) -> dict[str, Any]:
     """All that decides the weights at the end."""
     numbers = {f"stage.{key}": value for key, value in stage.to_json().items() if key not in SILENT}
@@ -312,7 +318,7 @@ def _compare_threads(folder: Path) -> None:
 def _record(
     folder: Path,
     identity: dict[str, Any],
-    data: StepSource,
+    data: ConversationSteps,
     lm: PreTrainedModel,
     stage: Stage,
     ranks: Ranks,
