@@ -21,7 +21,6 @@ from itemic.errors import ConfigError
 from itemic.evaluate.recommend import ModelRanker
 from itemic.model import Model
 from itemic.model.tokenizer import train_tokenizer
-from itemic.pipeline import Run
 from itemic.pipeline.recommend import recommend_one
 from itemic.pipeline.shapes import recipe_shapes
 from itemic.recipe import load_recipe
@@ -125,7 +124,9 @@ def test_its_ranking_is_that_of_scoring_every_title(ran: Path) -> None:
         assert table["items"][number].to_list()[:3] == ranked[:3]
 
 
-def test_nothing_is_done_twice_and_a_lost_step_is_made_again(ran: Path, tmp_path: Path) -> None:
+def test_nothing_is_done_twice_and_a_lost_step_is_made_again(
+    ran: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(ran, folder)
     before = made(folder / "run")
@@ -140,8 +141,9 @@ def test_nothing_is_done_twice_and_a_lost_step_is_made_again(ran: Path, tmp_path
         for root in (ran, folder)
     )
     assert old == new
-    run = Run(load_recipe(folder / "tiny.yaml", ["index.max_tokens=5"]), folder / "run")
-    assert run is not None
+    other = ["--dry-run", "-s", "index.max_tokens=5"]
+    assert call(["run", str(folder / "tiny.yaml"), "-o", str(folder / "run"), *other]) == 0
+    assert "max_tokens was 6, now 5" in capfd.readouterr().out
 
 
 def test_one_question_is_answered_with_titles(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
