@@ -15,6 +15,7 @@ import torch
 from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.interrupt import interrupts
 from itemic.progress import log
+from itemic.tf32 import tf32
 from itemic.training.checkpoint import Checkpoints, random_state, restore_random_state, step_of
 from itemic.training.distribution import Distribution
 from itemic.training.journal import Journal, journal
@@ -24,7 +25,7 @@ from itemic.training.objective import Objective
 from itemic.training.optimizer import WeightAverage
 from itemic.training.peaks import peak_flops
 from itemic.training.place import Place, Window
-from itemic.training.precision import autocast, deterministic, tf32
+from itemic.training.precision import autocast, deterministic
 from itemic.training.ranks import ALONE, Ranks
 from itemic.training.schedule import learning_rate
 from itemic.training.steps import Ahead, Sizes, Step, StepSource

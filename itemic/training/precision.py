@@ -46,26 +46,3 @@ def deterministic(device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn)
         settings.fill_uninitialized_memory = fill
-
-
-@contextmanager
-def tf32(wanted: bool, device: torch.device) -> Iterator[None]:
-    """Let a CUDA device multiply float32 matrices in TensorFloat-32 inside the block, or keep it from that.
-
-    TF32 has float32's range and ten bits of mantissa: several times as fast, on GPUs that have it (Ampere and later).
-    Other devices, and what is computed in bfloat16, don't change. The process's own setting is put back afterwards;
-    one made by torch's newer switches, which don't go together with this one, stands.
-    """
-    if device.type != "cuda":
-        yield
-        return
-    try:
-        before = torch.get_float32_matmul_precision()
-    except RuntimeError:
-        yield
-        return
-    torch.set_float32_matmul_precision("high" if wanted else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
