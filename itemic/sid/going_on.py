@@ -52,8 +52,8 @@ def read_words(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     spelled = {
         number: token.content
         for number, token in tokenizer.added_tokens_decoder.items()
-        if not PLAIN.fullmatch(token.content)
-    }
+        if not PLAIN.fullmatch(token.content) and (token.special or len(token.content.strip()) > 1)
+    }  # single letters that were added to a vocabulary are letters
     spelled.pop(getattr(tokenizer, "unk_token_id", None), None)  # comes from letters that the tokenizer lacks
     found = read_on(tokenizer, texts)
     loud = [k for k, ids in enumerate(found) if not spelled.keys().isdisjoint(ids)]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
+from unicodedata import normalize
 
 import numpy as np
 import polars as pl
@@ -91,17 +92,18 @@ class TitleNames(ItemNames):
 
         Entities, tags, chat markers and blanks are cleaned away and braces become parentheses. Then a text is cut to
         its first tokens. An item without any text goes by its id. Where an earlier item in the order of the catalogue
-        has the same name, " (2)" is added, or the next number that is free. So the names of the first items are the
-        same however many follow.
+        has the same name, or one that the tokenizer reads alike, " (2)" is added, or the next number that is free. So
+        the names of the first items are the same however many follow.
 
         Args:
             dataset: whose items are named.
             column: whose texts are the names.
             max_tokens: the most tokens of a name, marks and numbers aside; None for all of it.
-            tokenizer: the model's, which counts the tokens.
+            tokenizer: the model's, which counts the tokens and tells names apart; None where whole texts will do.
 
         Raises:
-            ConfigError: there is no such column of texts, or ``max_tokens`` without a tokenizer.
+            ConfigError: there is no such column of texts, or ``max_tokens`` without a tokenizer, or one that can't
+                tell numbers apart.
         """
         items = dataset.items
         if items.schema.get(column) != pl.String:
@@ -125,7 +127,7 @@ class TitleNames(ItemNames):
             text or plain(item) or f"item {row + 1}"
             for row, (text, item) in enumerate(zip(cut, ids, strict=True))
         ]
-        names = unique_names(stems)
+        names = unique_names(stems, _reader(tokenizer))
         counts = {
             "no_text": sum(not text for text in cut),
             "cut": sum(a != b for a, b in zip(found, cut, strict=True)),
@@ -266,26 +268,48 @@ def plain(text: str) -> str:
     """A text as it may stand between the marks: one line, without chat markers, control codes and braces."""
     while True:  # taking something out may make another of what stood around it
         less = _CONTROL.sub(" ", clean(text).translate(_MARKS))
-        less = _UNSEEN.sub(" ", less).strip()
+        less = normalize("NFC", _UNSEEN.sub(" ", less).strip())  # as most tokenizers do
         if less == text:
             return text
         text = less
 
 
-def unique_names(stems: Sequence[str]) -> list[str]:
+def _reader(tokenizer: Any) -> Callable[[Sequence[str]], list[Hashable]] | None:
+    """What tells names apart: their tokens, where there is a tokenizer."""
+    if tokenizer is None:
+        return None
+    return lambda texts: [tuple(ids) for ids in read_words(tokenizer, texts)]
+
+
+def unique_names(
+    stems: Sequence[str], read: Callable[[Sequence[str]], Sequence[Hashable]] | None = None
+) -> list[str]:
     """Each stem, or where it is taken the stem with the first free number from 2 on: ``Alien``, ``Alien (2)``.
 
     What is taken is what stands before, so more stems at the end change nothing.
+
+    Args:
+        stems: in the order of the catalogue.
+        read: what names are compared by; None for their very text.
+
+    Raises:
+        ConfigError: numbers make no difference to ``read``.
     """
-    taken: set[str] = set()
-    last: dict[str, int] = {}
+    taken: set[Hashable] = set()
+    last: dict[Hashable, int] = {}
     names = []
-    for stem in stems:
-        name, number = stem, last.get(stem, 1)
-        while name in taken:
+    for stem, own in zip(stems, stems if read is None else read(stems), strict=True):
+        name, key, number = stem, own, last.get(own, 1)
+        while key in taken:
             number += 1
+            if number > len(stems) + 1:
+                raise ConfigError(
+                    f"the tokenizer can't tell {name!r} from {stem!r}, so equal titles can't be numbered",
+                    "Name items by another column, by semantic IDs, or use another base model.",
+                )
             name = f"{stem} ({number})"
-        last[stem] = number
-        taken.add(name)
+            key = name if read is None else read([name])[0]
+        last[own] = number
+        taken.add(key)
         names.append(name)
     return names

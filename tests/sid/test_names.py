@@ -289,16 +289,42 @@ def test_the_first_64_tokens_are_those_of_the_round_trip() -> None:
     assert names.origin == {"column": "title", "max_tokens": 64, "no_text": 0, "cut": 2, "numbered": 1}
 
 
-def test_names_that_a_tokenizer_can_t_tell_apart_are_refused() -> None:
-    class Deaf:
-        """Reads lower case only."""
+class Deaf:
+    """A tokenizer that reads lower case only, and maybe no numbers."""
 
-        added_tokens_decoder: ClassVar[dict[int, object]] = {}
+    added_tokens_decoder: ClassVar[dict[int, object]] = {}
 
-        def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
-            return SPEECH([text.lower() for text in texts], add_special_tokens=False)  # type: ignore[return-value]
+    def __init__(self, unread: str = "") -> None:
+        self.unread = unread
 
+    def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
+        heard = [
+            re.sub(rf"[{self.unread}]", "", text.lower()) if self.unread else text.lower() for text in texts
+        ]
+        return SPEECH(heard, add_special_tokens=False)  # type: ignore[return-value]
+
+
+def test_names_that_a_tokenizer_can_t_tell_apart_are_refused_or_numbered() -> None:
     names = TitleNames.of(make_dataset(["Up", "up", "UP"]))
     assert len(names.token_rows(SPEECH)) == 3
     with pytest.raises(IndexMismatchError, match=r"names of 2 items .* reads item 'item1' \(up\)"):
         names.token_rows(Deaf())
+    numbered = TitleNames.of(make_dataset(["Up", "up", "UP"]), tokenizer=Deaf())
+    assert numbered.titles == ["Up", "up (2)", "UP (3)"]
+    assert len(numbered.token_rows(Deaf())) == 3
+    with pytest.raises(ConfigError, match="can't be numbered"):
+        TitleNames.of(make_dataset(["Up", "up"]), tokenizer=Deaf("0-9() "))
+
+
+def test_letters_that_are_composed_in_two_ways_are_the_same() -> None:
+    names = TitleNames.of(make_dataset(["L\u00e9on", "Le\u0301on"]))
+    assert names.titles == ["L\u00e9on", "L\u00e9on (2)"]
+
+
+def test_a_letter_that_was_added_to_a_vocabulary_is_a_letter() -> None:
+    made = train_tokenizer(TITLES, vocab_size=320)
+    made.add_tokens(["\u00fc", "\u00f8"])
+    names = TitleNames.of(make_dataset(["M\u00fcnchen", "\u00f8"]))
+    added = made.convert_tokens_to_ids(["\u00fc", "\u00f8"])
+    rows = names.token_rows(made)
+    assert [[number for number in row.tolist() if number in added] for row in rows] == [added[:1], added[1:]]
