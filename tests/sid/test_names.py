@@ -271,6 +271,7 @@ def test_names_stay_when_items_are_added_and_cut_ones_are_short(
 
 
 @given(st.lists(st.sampled_from(["a", "a (2)", "a (3)", "b", "a (2) (2)"]), max_size=12))
+@settings(deadline=None)
 def test_numbers_are_the_first_free_ones(stems: list[str]) -> None:
     names = unique_names(stems)
     assert len(set(names)) == len(stems)
