@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Any
@@ -18,26 +17,13 @@ from itemic.artifact import digest_of
 from itemic.errors import ConfigError, DataError
 from itemic.forest.rows import TokenRows
 from itemic.model.pieces import PieceEncoder
+from itemic.model.spelled import CutAtNames, Spelled
 from itemic.model.tokenizer import opening, tokenizer_parts
 from itemic.model.turns import ASSISTANT, Message, TurnRenderer, Unit, turns_of
 from itemic.sid.going_on import read_on
-from itemic.sid.names import ItemNames
 
 Conversation = Sequence[Message] | str
 SUPERVISED = ("all", "itemic", "everything")
-
-
-@dataclass(frozen=True)
-class Spelled:
-    """Names that are spelled in a tokenizer's own words, so that it doesn't find them in a text by itself.
-
-    Attributes:
-        names: what they are.
-        rows: the token ids of each, by item row.
-    """
-
-    names: ItemNames
-    rows: TokenRows
 
 
 class ChatRenderer:
@@ -216,47 +202,10 @@ class ChatRenderer:
             spelled: the names.
             names_only: whether nothing but names has weight.
         """
-        heads: list[list[Unit]] = []
-        stretches: list[Unit] = []
-        rows: list[tuple[int, bool]] = []
-        order: list[tuple[int, int]] = []  # (0 for a head, 1 for a stretch, 2 for a name; its number)
-        counts = []
-        for units in conversations:
-            head: list[Unit] = []
-            begun, start = False, len(order)
-            order.append((0, len(heads)))
-            for text, ours in units:
-                at = 0
-                found = spelled.names.mentions(text)
-                for begin, stop, row in [*found, (len(text), len(text), None)]:
-                    if between := text[at:begin]:
-                        if begun:
-                            order.append((1, len(stretches)))
-                            stretches.append((between, ours))
-                        else:
-                            head.append((between, ours))
-                    if row is not None:
-                        begun = True
-                        order.append((2, len(rows)))
-                        rows.append((int(row[0]), ours))
-                    at = stop
-            heads.append(head)
-            counts.append(len(order) - start)
-        words = [text for text, _ in stretches]
+        cut = CutAtNames.of(conversations, spelled.names)
+        words = [text for text, _ in cut.stretches]
         read = self._pieces.rows(words) if self._pieces.reads_units_alone else self._going_on(words)
-        names = spelled.rows.take([row for row, _ in rows])
-        first = self._of_units(heads)
-        assert first.weights is not None
-        parts = [
-            TokenRows(first.tokens, first.offsets, first.weights * np.float32(not names_only)),
-            _weighted(read, [ours and not names_only for _, ours in stretches]),
-            _weighted(names, [ours for _, ours in rows]),
-        ]
-        shifts = np.cumsum([0, *(len(part) for part in parts)])
-        places = np.array(order, np.int64).reshape(-1, 2)
-        whole = TokenRows.concat(parts).take(shifts[places[:, 0]] + places[:, 1])
-        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return TokenRows(whole.tokens, whole.offsets[ends], whole.weights)
+        return cut.together(self._of_units(cut.heads), read, spelled.rows, names_only)
 
     def _going_on(self, texts: list[str]) -> TokenRows:
         """Texts that go on, each distinct one read once."""
@@ -302,11 +251,6 @@ class ChatRenderer:
             )
         itemic = (rows.tokens >= self.item_tokens.start) & (rows.tokens < self.item_tokens.stop)
         return TokenRows(rows.tokens, rows.offsets, rows.weights * itemic.astype(np.float32))
-
-
-def _weighted(rows: TokenRows, flags: Sequence[bool]) -> TokenRows:
-    """Rows whose tokens all have weight, or none."""
-    return TokenRows(rows.tokens, rows.offsets, np.repeat(np.array(flags, np.float32), rows.lengths))
 
 
 def _check_supervision(supervise: str) -> None:

@@ -22,7 +22,7 @@ from itemic.errors import IndexMismatchError, ModelError
 from itemic.forest.rows import TokenRows
 from itemic.forest.support import check_supported
 from itemic.model.card import model_card
-from itemic.model.chat import ChatRenderer, Spelled
+from itemic.model.chat import ChatRenderer
 from itemic.model.folder import (
     as_dtype,
     load_lm,
@@ -33,6 +33,7 @@ from itemic.model.folder import (
     without_deepspeed,
 )
 from itemic.model.shorten import HistoryMarks
+from itemic.model.spelled import Spelled
 from itemic.sid.going_on import PLAIN
 from itemic.sid.kinds import load_names
 from itemic.sid.names import ItemNames
