@@ -138,7 +138,7 @@ class Sharded(Strategy):
         refuse_whole_matrices(self.module, self.stage, "fsdp")
         device = self.module.device
         self.module = self.module.apart()
-        low = compute_dtype(self.stage.precision, device)
+        low = compute_dtype(self.stage.engine.precision, device)
         policy = MixedPrecisionPolicy(
             param_dtype=None if low == torch.float32 else low, reduce_dtype=torch.float32
         )
@@ -175,9 +175,9 @@ def refuse_whole_matrices(objective: Objective, stage: Stage, strategy: str) -> 
         raise ConfigError(
             f"strategy {strategy} can't share out weights in 4 bits", "Use ddp for qlora, or train lora."
         )
-    if stage.optimizer != "adamw":
+    if stage.optimizer.name != "adamw":
         raise ConfigError(
-            f"optimizer {stage.optimizer} needs whole matrices, which strategy {strategy} shares out",
+            f"optimizer {stage.optimizer.name} needs whole matrices, which strategy {strategy} shares out",
             "Use optimizer adamw, or strategy ddp.",
         )
 

@@ -85,22 +85,22 @@ class NextToken(Objective):
         """As a stage says.
 
         Raises:
-            ValueError: ``stage.train`` and what learns don't fit each other.
+            ValueError: ``stage.train.what`` and what learns don't fit each other.
         """
         learns = learns or Learning.all_of(lm)
         rows = learns.new_rows is not None
         every = any(weight is lm.get_input_embeddings().weight for weight in learns.named.values())
-        nothing = stage.train == "embeddings" and not rows
+        nothing = stage.train.what == "embeddings" and not rows
         if (every or nothing) if stage.learns_rows else rows:
-            raise ValueError(f"train {stage.train!r} and what learns don't fit each other")
+            raise ValueError(f"train {stage.train.what!r} and what learns don't fit each other")
         return cls(
             lm,
             learns,
             kinds=kinds,
             sources=sources,
-            chunk=stage.minibatch_size,
-            label_smoothing=stage.label_smoothing,
-            block_tokens=stage.planned_block,
+            chunk=stage.engine.minibatch_size,
+            label_smoothing=stage.objective.label_smoothing,
+            block_tokens=stage.data.planned_block,
         )
 
     def forward(self, block: TokenForest) -> Cost:
@@ -148,10 +148,10 @@ class NextToken(Objective):
         with ExitStack() as stack:
             for context in (
                 without_own_dropout(self.lm),
-                residual_dropout(self.lm, stage.dropout, embeddings=self.start is None),
-                lean_memory(self.lm, stage.gradient_checkpointing),
-                lean_norms(self.lm, not stage.compile),
-                compiled(self.lm, stage.compile),
+                residual_dropout(self.lm, stage.objective.dropout, embeddings=self.start is None),
+                lean_memory(self.lm, stage.engine.gradient_checkpointing),
+                lean_norms(self.lm, not stage.engine.compile),
+                compiled(self.lm, stage.engine.compile),
             ):
                 stack.enter_context(context)
             yield

@@ -31,7 +31,7 @@ class Validation:
     Args:
         model: its tokenizer and index; the weights are those of the call.
         dataset: its validation split is asked.
-        stage: ``validate_task``, ``validate_requests``, ``validate_beams`` and ``samples``.
+        stage: its ``validation``.
         seed: chooses the sample.
 
     Raises:
@@ -43,8 +43,8 @@ class Validation:
     def __init__(self, model: Model, dataset: Dataset, stage: Stage, seed: int) -> None:
         model.index.check_dataset(dataset)
         self.stage = stage
-        self.requests = sample_requests(dataset.split("valid"), stage.validate_requests, seed)
-        task = task_of(stage.validate_task)
+        self.requests = sample_requests(dataset.split("valid"), stage.validation.requests, seed)
+        task = task_of(stage.validation.task or "C")
         asked = Asker(model, task, dataset=dataset).ask(self.requests)
         self.prompts, self.targets = asked.prompts, self.requests.targets[asked.rows]
         self.trie = Trie.build(model.item_rows)
@@ -52,7 +52,7 @@ class Validation:
 
     def __call__(self, model: Model) -> dict[str, float]:
         """``hr@10``, ``ndcg@10`` and ``requests``, how many were asked."""
-        search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
+        search = BeamSearch(model.lm, self.trie, beams=self.stage.validation.beams)
         items, _ = search.rank(self.prompts, k=K)
         ranks = ranks_of(items, self.targets)
         return {
@@ -65,9 +65,9 @@ class Validation:
     def answers(self, model: Model) -> list[dict[str, str]]:
         """The first prompts with the model's greedy, unconstrained answer, the target, and what exact beams would
         recommend, to be read."""
-        count = min(self.stage.samples, len(self.targets))
+        count = min(self.stage.validation.samples, len(self.targets))
         positions = most_positions(model.lm)
-        search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
+        search = BeamSearch(model.lm, self.trie, beams=self.stage.validation.beams)
         best, _ = search.rank(self.prompts.take(range(count)), k=SHOWN)
         found = []
         for request in range(count):
