@@ -222,7 +222,9 @@ def test_training_has_no_new_rows_to_learn(ran: Path) -> None:
     before = {name: weight.detach().clone() for name, weight in model.lm.named_parameters()}
     conversations = ran / "run" / "conversations"
     for stage in ({"train": "lora"}, {"train": {"what": "last-layers", "layers": 1}}):
-        trained = itemic.train(model, conversations, stage=stage | {"steps": 1, "data": {"tokens_per_step": 256}})
+        trained = itemic.train(
+            model, conversations, stage=stage | {"steps": 1, "data": {"tokens_per_step": 256}}
+        )
         moved = [name for name, weight in trained.lm.named_parameters() if not weight.equal(before[name])]
         assert moved
         assert not any("embed" in name or "lm_head" in name for name in moved)
@@ -297,7 +299,9 @@ def test_movies_are_ranked_as_by_scoring_all_their_titles(shared: Path, tmp_path
     model = itemic.new_model("qwen3-pico", names, titles, vocab_size=600, **TINY)  # type: ignore[arg-type]
     assert model.tokenizer.get_vocab() == tokenizer.get_vocab()
     built = itemic.build_conversations(dataset, names, {"task": "C", "windows": [3], "limit": 200})
-    itemic.train(model, built, stage={"steps": 3, "data": {"tokens_per_step": 1024}}, output=tmp_path / "model")
+    itemic.train(
+        model, built, stage={"steps": 3, "data": {"tokens_per_step": 1024}}, output=tmp_path / "model"
+    )
     lm = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
     requests = dataset.split("test")
     some = Requests(
