@@ -1,7 +1,7 @@
 """Language models that speak items: new ones, expanded ones, their tokenizers and chat templates.
 
-Each name is imported when it is first used, so that settings are at hand without torch. ``expand`` is the module of that
-name, which would hide a lazy function once it is imported: take it from there, or as ``itemic.expand``.
+Each name is imported when it is first used, so that settings are at hand without torch. ``expand`` is the module of
+that name, which would hide a lazy function once it is imported: take it from there, or as ``itemic.expand``.
 """
 
 from __future__ import annotations
