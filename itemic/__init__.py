@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
     from itemic.data.simulator import simulate
     from itemic.errors import ItemicError
-    from itemic.evaluate.baselines import Popularity, Transitions
+    from itemic.evaluate.baselines import ItemKNN, Popularity, Transitions
+    from itemic.evaluate.blend import Blend
     from itemic.evaluate.compare import compare
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.recommend import recommend
@@ -42,13 +43,17 @@ if TYPE_CHECKING:
     from itemic.sid.titles import TitleNames
     from itemic.sid.tokenizer import ItemTokenizer
     from itemic.tasks.build import build_conversations
+    from itemic.teacher.run import train_teacher
+    from itemic.teacher.teacher import Teacher
     from itemic.training.language.run import train
     from itemic.training.language.stage import Stage
 
 _HOMES = {
+    "Blend": "itemic.evaluate.blend",
     "Dataset": "itemic.data.dataset",
     "FilterRule": "itemic.data.settings",
     "ItemIndex": "itemic.sid.index",
+    "ItemKNN": "itemic.evaluate.item_knn",
     "ItemTokenizer": "itemic.sid.tokenizer",
     "ItemicError": "itemic.errors",
     "Model": "itemic.model.model",
@@ -59,6 +64,7 @@ _HOMES = {
     "SplitRule": "itemic.data.settings",
     "Stage": "itemic.training.language.stage",
     "TitleNames": "itemic.sid.titles",
+    "Teacher": "itemic.teacher.teacher",
     "Transitions": "itemic.evaluate.baselines",
     "apply_filters": "itemic.data.filters",
     "build_conversations": "itemic.tasks.build",
@@ -78,12 +84,15 @@ _HOMES = {
     "score": "itemic.evaluate.report",
     "simulate": "itemic.data.simulator",
     "train": "itemic.training.language.run",
+    "train_teacher": "itemic.teacher.run",
 }
 
 __all__ = [
+    "Blend",
     "Dataset",
     "FilterRule",
     "ItemIndex",
+    "ItemKNN",
     "ItemTokenizer",
     "ItemicError",
     "Model",
@@ -93,6 +102,7 @@ __all__ = [
     "SimulatorConfig",
     "SplitRule",
     "Stage",
+    "Teacher",
     "TitleNames",
     "Transitions",
     "apply_filters",
@@ -113,6 +123,7 @@ __all__ = [
     "score",
     "simulate",
     "train",
+    "train_teacher",
 ]
 
 

@@ -15,7 +15,7 @@ from itemic.data import Dataset
 from itemic.evaluate import Memory, MemorySettings, ModelRanker, Ranking, Report
 from itemic.evaluate.memory_choice import grid_with
 from itemic.model import Model
-from itemic.pipeline import work
+from itemic.pipeline.variants import CHOICES, REMEMBERED
 from itemic.recipe import RecipeError, load_recipe
 from tests.runs import write_recipe
 
@@ -56,12 +56,12 @@ def test_chosen_on_validation(copied: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The choice is recorded, and what goes on after an interruption doesn't choose again."""
     root = copied / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("itemic.evaluate.memory.Memory.rank", _stopped)
+        patch.setattr("itemic.evaluate.mixture.Mixtures.rank", _stopped)
         assert again(copied, "-s", "evaluate.memory=true") != 0
     with monkeypatch.context() as patch:
         patch.setattr("itemic.evaluate.memory_choice.choose_memory", _stopped)
         assert again(copied, "-s", "evaluate.memory=true") == 0
-    found = json.loads((root / "evaluate" / work.CHOICE).read_text(encoding="utf-8"))["choice"]
+    found = json.loads((root / "evaluate" / CHOICES[REMEMBERED]).read_text(encoding="utf-8"))["choice"]
     report = Report.load(root / "report" / "memory.json")
     assert report.config["memory"] == found["settings"]
     assert found["requests"] == len(Dataset.load(root / "data").split("valid"))

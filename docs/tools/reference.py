@@ -22,7 +22,7 @@ from meanings import Setting, introduction, meanings, options_of, settings_of, s
 from itemic.data.readers import READERS, read
 from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
 from itemic.evaluate.baselines import BASELINES
-from itemic.evaluate.settings import MemorySettings
+from itemic.evaluate.settings import BlendSettings, MemorySettings
 from itemic.model.presets import PRESETS, Preset
 from itemic.recipe import schema
 from itemic.recipe.tasks import TaskOptions
@@ -32,6 +32,16 @@ from itemic.sid.format import TOKEN_FORMATS
 from itemic.sid.item_encoder import COLLABORATIVE, ItemEncoder
 from itemic.sid.quantizers import QUANTIZERS
 from itemic.tasks import TASKS, Task
+from itemic.teacher.settings import (
+    ItemSoftmaxSettings,
+    SASRecSettings,
+    TeacherData,
+    TeacherEngine,
+    TeacherOptimizer,
+    TeacherSchedule,
+    TeacherSettings,
+    TeacherValidation,
+)
 from itemic.trackers import TRACKERS
 from itemic.training.distribution import Distribution
 from itemic.training.language.stage import Learns, NextTokenSettings, Stage, StageData
@@ -62,6 +72,14 @@ SECTIONS: Mapping[
         "What isn't given is as the source's own split has it, where it has one.",
     ),
     "data.simulate": (SimulatorConfig, None, ""),
+    "teacher": (TeacherSettings, None, "Or `true`, for what is usual."),
+    "teacher.model": (SASRecSettings, None, "A bare word is `name`."),
+    "teacher.data": (TeacherData, None, ""),
+    "teacher.objective": (ItemSoftmaxSettings, None, "A bare word is `name`."),
+    "teacher.optimizer": (TeacherOptimizer, None, "A bare word is `name`."),
+    "teacher.schedule": (TeacherSchedule, None, "A bare word is `name`."),
+    "teacher.engine": (TeacherEngine, None, ""),
+    "teacher.validation": (TeacherValidation, None, ""),
     "index": (schema.IndexPart, None, ""),
     "model": (schema.ModelPart, None, ""),
     "model.overrides": (Preset, None, "The preset's own value counts where none is given."),
@@ -79,6 +97,7 @@ SECTIONS: Mapping[
     "stages.logs": (LogSettings, None, ""),
     "evaluate": (schema.EvaluatePart, None, ""),
     "evaluate.memory": (MemorySettings, None, "Or `true`, for all of it chosen; so is what isn't given."),
+    "evaluate.blend": (BlendSettings, None, "Or `true`, for what is usual."),
     "evaluate.published": (schema.PublishedPart, None, "A list."),
     "distribution": (Distribution, None, ""),
 }
@@ -107,11 +126,20 @@ NAMED = {  # keys whose values are names of parts that this page lists
             key: f"[section](#stages{key})" for key in ("data", "engine", "validation", "checkpoints", "logs")
         },
     },
+    "teacher": {
+        **{
+            key: f"a word or a [section](#teacher{key})"
+            for key in ("model", "objective", "optimizer", "schedule")
+        },
+        **{key: f"[section](#teacher{key})" for key in ("data", "engine", "validation")},
+        **{key: f"[section](#stages{key})" for key in ("checkpoints", "logs")},
+    },
     "stages.logs": {"trackers": "list of " + ", ".join(f"`{name}`" for name in TRACKERS)},
     "evaluate": {
         "task": "a [task](#task-options)",
         "baselines": "list of [baselines](#baselines)",
         "memory": "`true`, a [section](#evaluatememory) or none",
+        "blend": "`true`, a [section](#evaluateblend) or none",
         "published": "[list](#evaluatepublished)",
     },
     "Recipe": {
@@ -119,6 +147,7 @@ NAMED = {  # keys whose values are names of parts that this page lists
             key: f"[section](#{key})"
             for key in ("data", "index", "model", "conversations", "evaluate", "distribution")
         },
+        "teacher": "`true`, a [section](#teacher) or none",
         "tasks": "[list](#tasks)",
         "stages": "[list](#stages)",
     },

@@ -19,6 +19,7 @@ ORDER = (
     "tasks",
     "training",
     "evaluate",
+    "teacher",
     "recipe",
     "pipeline",
     "errors",

@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from itemic.evaluate.baselines import Popularity, Transitions
+    from itemic.evaluate.baselines import ItemKNN, Popularity, Transitions
+    from itemic.evaluate.blend import Blend, choose_blend
     from itemic.evaluate.compare import Comparison, Published, compare
     from itemic.evaluate.memory import Memory
     from itemic.evaluate.memory_choice import choose_memory
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from itemic.evaluate.tables import report_table, slice_table
 
 _HOMES = {
+    "Blend": "itemic.evaluate.blend",
     "Comparison": "itemic.evaluate.compare",
     "Difference": "itemic.evaluate.paired",
+    "ItemKNN": "itemic.evaluate.item_knn",
     "Measure": "itemic.evaluate.report",
     "Memory": "itemic.evaluate.memory",
     "MemorySettings": "itemic.evaluate.settings",
@@ -38,6 +41,7 @@ _HOMES = {
     "Slice": "itemic.evaluate.report",
     "Transitions": "itemic.evaluate.baselines",
     "Watch": "itemic.evaluate.stream",
+    "choose_blend": "itemic.evaluate.blend",
     "choose_memory": "itemic.evaluate.memory_choice",
     "compare": "itemic.evaluate.compare",
     "difference": "itemic.evaluate.paired",
@@ -50,8 +54,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "Blend",
     "Comparison",
     "Difference",
+    "ItemKNN",
     "Measure",
     "Memory",
     "MemorySettings",
@@ -66,6 +72,7 @@ __all__ = [
     "Slice",
     "Transitions",
     "Watch",
+    "choose_blend",
     "choose_memory",
     "compare",
     "difference",

@@ -1,12 +1,13 @@
-"""How counts are weighed against a model: a small table, importable in an instant."""
+"""How rankers are put together: small tables, importable in an instant."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from itemic.settings import Count, Positive, settings
+from itemic.settings import Count, Listed, NotNegative, Positive, Text, settings, wrong
+from itemic.text import settings_repr
 
 
 @settings(frozen=True)
@@ -28,3 +29,48 @@ class MemorySettings:
     @property
     def words(self) -> str:
         return f"window {self.window}, prior {self.prior:g}, decay {self.decay:g}, last {self.last}"
+
+
+@settings(frozen=True, repr=False)
+class BlendSettings:
+    """Which rankers are mixed by their probabilities, see :class:`itemic.evaluate.blend.Blend`.
+
+    Attributes:
+        rankers: ``model`` (the trained one), ``teacher`` (where the recipe has one) and names of baselines; None for
+            those whose ``weights`` are given, else for model, teacher, transitions and item-knn.
+        weights: of each of them, not negative; None chooses those under which the targets of the validation split are
+            likeliest.
+    """
+
+    rankers: Annotated[tuple[Text, ...], Listed, Field(min_length=1)] | None = None
+    weights: dict[Text, NotNegative] | None = None
+
+    __repr__ = settings_repr
+
+    @field_validator("rankers")
+    @classmethod
+    def _once(cls, rankers: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = sorted({name for name in rankers or () if (rankers or ()).count(name) > 1})
+        if twice:
+            raise wrong(f"names {', '.join(twice)} more than once", rankers)
+        return rankers
+
+    @field_validator("weights")
+    @classmethod
+    def _each(cls, weights: dict[str, float] | None, info: ValidationInfo) -> dict[str, float] | None:
+        if weights is None:
+            return None
+        rankers = info.data.get("rankers")
+        if not any(weights.values()):
+            raise wrong("needs a weight above 0", weights)
+        if rankers is not None and set(rankers) != set(weights):
+            raise wrong(f"is of {', '.join(weights)}, and rankers of {', '.join(rankers)}", weights)
+        return weights
+
+    def named(self, teacher: bool) -> tuple[str, ...]:
+        """The rankers by name, in a recipe that has a ``teacher`` or none."""
+        if self.rankers is not None:
+            return self.rankers
+        if self.weights is not None:
+            return tuple(self.weights)
+        return ("model", *(["teacher"] if teacher else []), "transitions", "item-knn")

@@ -1,6 +1,7 @@
-"""The steps of a recipe, in order: data → index → conversations → model → train.… → evaluate → report.
+"""The steps of a recipe, in order: data → teacher → index → conversations → model → train.… → evaluate → report.
 
-A recipe without data has no data, evaluate and report; one without tasks has no conversations but others' files.
+A recipe without data has no data, evaluate and report, one without a teacher no such step; one without tasks has no
+conversations but others' files.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from itemic.pipeline import work
+from itemic.pipeline.rankings import rank
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
 from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
 from itemic.schema import SYSTEM
+from itemic.teacher.settings import TeacherSettings
 
 TORCH = ("torch", "transformers")
 OF_TITLES = ("names", "column", "max_tokens")  # keys of the index that semantic IDs don't depend on
@@ -29,7 +32,8 @@ def steps_of(recipe: Recipe) -> list[Step]:
     built = [_conversations(recipe)] if recipe.tasks else []
     stages = _stages(recipe)
     after = [] if recipe.data is None else [_evaluate(recipe, stages[-1].name), _report(recipe)]
-    return [*data, _index(recipe), *built, _model(recipe), *stages, *after]
+    teacher = [] if recipe.teacher is None else [_teacher(recipe.teacher)]
+    return [*data, *teacher, _index(recipe), *built, _model(recipe), *stages, *after]
 
 
 def last_stage(recipe: Recipe) -> str:
@@ -63,7 +67,11 @@ def _dump(part: Any, *without: str) -> dict[str, Any]:
 
 def _needs(recipe: Recipe, *steps: str) -> tuple[str, ...]:
     """Of the steps that are to be read those that the recipe has."""
-    absent = {"data": recipe.data is None, "conversations": not recipe.tasks}
+    absent = {
+        "data": recipe.data is None,
+        "teacher": recipe.teacher is None,
+        "conversations": not recipe.tasks,
+    }
     return tuple(step for step in steps if not absent.get(step))
 
 
@@ -71,6 +79,19 @@ def _data(data: DataPart) -> Step:
     config = _dump(data, "path")
     files = data_inputs(data)
     return Step("data", config, (), work.make_data, files, packages=("polars", "numpy"))
+
+
+def _teacher(settings: TeacherSettings) -> Step:
+    job = partial(work.make_teacher, settings)
+    return Step(
+        "teacher",
+        settings.decisive(),
+        ("data",),
+        job,
+        resumes=True,
+        together=True,
+        packages=("torch", "scikit-learn"),
+    )
 
 
 def _index(recipe: Recipe) -> Step:
@@ -148,8 +169,9 @@ def _stages(recipe: Recipe) -> list[Step]:
 def _evaluate(recipe: Recipe, model: str) -> Step:
     config = _dump(recipe.evaluate, "k", "published", *UNSEEN) | {"longest": max(recipe.evaluate.k)}
     config["task"] = task_of(recipe, recipe.evaluate.task)
-    job = partial(work.rank, model, config["task"])
-    return Step("evaluate", config, ("data", model), job, resumes=True, packages=TORCH)
+    job = partial(rank, model, config["task"])
+    needs = _needs(recipe, "data", "teacher", model)
+    return Step("evaluate", config, needs, job, resumes=True, packages=TORCH)
 
 
 def _report(recipe: Recipe) -> Step:

@@ -10,24 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import merge_notes, write_json, write_text
 from itemic.pipeline.step import Job
-from itemic.pipeline.watch import publish, watching
+from itemic.pipeline.variants import about, variants_of
+from itemic.pipeline.watch import publish
 from itemic.progress import log
 
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
-    from itemic.data.sequences import Requests
-    from itemic.evaluate.recommend import ModelRanker
-    from itemic.evaluate.report import Report
-    from itemic.evaluate.settings import MemorySettings
-    from itemic.evaluate.stream import Ranker
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
     from itemic.sid.names import ItemNames
+    from itemic.teacher.settings import TeacherSettings
     from itemic.training.language.stage import Stage
 
 PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
-REMEMBERED, CHOICE = "memory", "memory.json"  # the same of the model with memory, and how that was chosen
+TAUGHT = "teacher"  # the same of the teacher
 
 
 def make_data(job: Job) -> None:
@@ -74,6 +71,21 @@ def _read(job: Job) -> Dataset:
         seed=job.recipe.seed,
         **part.options,
     )
+
+
+def make_teacher(settings: TeacherSettings, job: Job) -> None:
+    """A sequential model of the training split."""
+    from itemic.teacher.run import train_teacher
+
+    teacher = train_teacher(
+        load_dataset(job),
+        settings=settings,
+        output=job.output,
+        seed=job.recipe.seed,
+        distribution=job.recipe.distribution,
+    )
+    parameters = sum(weight.numel() for weight in teacher.model.parameters())
+    merge_notes(job.manifest, {"parameters": parameters})
 
 
 def make_index(job: Job) -> None:
@@ -229,99 +241,6 @@ def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Jo
     )
 
 
-def rank(step: str, task: dict[str, Any], job: Job) -> None:
-    """Rank every request of the split by the trained model and by the baselines."""
-    from itemic.evaluate.baselines import BASELINES
-    from itemic.evaluate.recommend import recommend
-    from itemic.evaluate.stream import rank_all
-
-    part, dataset = job.recipe.evaluate, load_dataset(job)
-    requests = dataset.split(part.split)
-    longest, model = max(part.k), load_model(job, step)
-    with watching(job, dataset, requests) as watched:
-        ranking = recommend(
-            model,
-            requests,
-            task=task,
-            dataset=dataset,
-            beams=part.beams,
-            k=longest,
-            normalize=part.normalize,
-            exclude_history=part.exclude_history,
-            thinking=part.thinking,
-            batch_size=part.batch_size,
-            tf32=part.tf32,
-            output=job.output / TRAINED,
-            watch=watched.watch,
-        )
-        watched.samples(ranking)
-    if part.memory is not None:
-        _rank_with_memory(job, model, task, dataset, requests)
-    for name in part.baselines:
-        ranker: Ranker = BASELINES[name](dataset)
-        rank_all(
-            ranker,
-            requests,
-            dataset.item_ids,
-            k=longest,
-            exclude_history=part.exclude_history,
-            output=job.output / name,
-        )
-
-
-def _rank_with_memory(
-    job: Job, model: Model, task: dict[str, Any], dataset: Dataset, requests: Requests
-) -> None:
-    """Rank by the model as the prior of counts, weighed as the recipe says or as validation has it."""
-    from itemic.evaluate.memory import Memory
-    from itemic.evaluate.recommend import ModelRanker
-    from itemic.evaluate.stream import rank_all
-
-    part = job.recipe.evaluate
-    prior = ModelRanker(
-        model,
-        task=task,
-        beams=part.beams,
-        normalize=part.normalize,
-        thinking=part.thinking,
-        batch_size=part.batch_size,
-        tf32=part.tf32,
-        dataset=dataset,
-    )
-    memory = Memory(dataset, prior, _memory_settings(job, prior, dataset))
-    rank_all(
-        memory,
-        requests,
-        dataset.item_ids,
-        k=max(part.k),
-        exclude_history=part.exclude_history,
-        sids=model.index.texts,
-        output=job.output / REMEMBERED,
-        config=memory.config,
-    )
-
-
-def _memory_settings(job: Job, prior: ModelRanker, dataset: Dataset) -> MemorySettings:
-    """How counts are weighed. What this very model chose before an interruption stands."""
-    from itemic.evaluate.memory_choice import Choice, choose_memory, grid_with
-
-    part = job.recipe.evaluate
-    grid = grid_with(**(part.memory or {}))
-    if len(grid) == 1:
-        return grid[0]
-    file, asked = job.output / CHOICE, json.loads(json.dumps(prior.config, default=str))
-    if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found["prior"] == asked:
-            return Choice.from_json(found["choice"]).settings
-    choice = choose_memory(
-        dataset, prior, exclude_history=part.exclude_history, grid=grid, seed=job.recipe.seed
-    )
-    log.info("memory: %s; %s", choice.settings.words, choice.words)
-    write_json(file, {"prior": asked, "choice": choice.to_json()})
-    return choice.settings
-
-
 def report(job: Job) -> None:
     """Score all rankings, put them side by side, and write the page of the run."""
     from itemic.evaluate.compare import Published, compare
@@ -330,11 +249,13 @@ def report(job: Job) -> None:
     from itemic.pipeline.page import run_page
 
     dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
-    ranked = (TRAINED, *([REMEMBERED] if part.memory is not None else []), *part.baselines)
+    variants = variants_of(part)
+    others = [*([TAUGHT] if job.recipe.teacher is not None else []), *part.baselines]
+    ranked = (TRAINED, *variants, *others)
     rankings = {name: Ranking.load(job.made("evaluate") / name) for name in ranked}
     reports = {name: score(found, dataset, k=part.k, seed=seed) for name, found in rankings.items()}
-    if part.memory is not None:
-        reports[REMEMBERED].notes.append(_about_memory(job, reports[REMEMBERED]))
+    for name in variants:
+        reports[name].notes.append(about(name, reports[name], job))
     for name, found in reports.items():
         found.save(job.output / f"{name}.json")
     papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in part.published]
@@ -343,14 +264,14 @@ def report(job: Job) -> None:
         papers,
         title=f"{job.recipe.name}, {part.split}",
         rankings=list(rankings.values()),
-        variants=[reports[REMEMBERED].name] if part.memory is not None else [],
+        variants=[reports[name].name for name in variants],
         seed=seed,
     )
     notes = [*table.notes, *_left_out(job)]
-    if part.memory is not None:
-        beside = [name for name in ranked if name != TRAINED]
+    for name in reversed(variants):
+        beside = [name, *others]
         own = compare(
-            [reports[name] for name in beside], rankings=[rankings[name] for name in beside], seed=seed
+            [reports[each] for each in beside], rankings=[rankings[each] for each in beside], seed=seed
         )
         notes = [*([own.rival.words] if own.rival else []), *notes]
     table = replace(table, notes=notes)
@@ -358,20 +279,6 @@ def report(job: Job) -> None:
     write_text(job.output / "comparison.md", table.markdown())
     write_text(job.output / PAGE, run_page(job.root, job.output))
     publish(job, list(reports.values()), table)
-
-
-def _about_memory(job: Job, report: Report) -> str:
-    """How counts were weighed, and who said so."""
-    from itemic.evaluate.memory_choice import Choice
-    from itemic.evaluate.settings import MemorySettings
-
-    said = f"{report.name}: {MemorySettings(**report.config['memory']).words}"
-    file = job.made("evaluate") / CHOICE
-    if not file.is_file():
-        return f"{said}, as the recipe has it"
-    found = json.loads(file.read_text(encoding="utf-8"))
-    same = ", the very split of this table" if job.recipe.evaluate.split == "valid" else ""
-    return f"{said}, {Choice.from_json(found['choice']).words}{same}"
 
 
 def _left_out(job: Job) -> list[str]:

@@ -30,6 +30,7 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
     for name, check in _CHECKS.items():
         if sections.get(name) is not None:
             yield from check(sections[name])
+    yield from _blend_faults(sections.get("evaluate"), sections.get("teacher") is not None)
     if getattr(sections.get("index"), "names", None) == "title":
         yield from _faults_of_titles(sections, given)
     if not {"tasks", "conversations"} & given:
@@ -44,6 +45,22 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
                 ("evaluate", "task"),
                 f"{asked!r} is not among the tasks that are trained: {', '.join(built)}",
             )
+
+
+def _blend_faults(part: EvaluatePart | None, teacher: bool) -> Iterator[tuple[KeyPath, str]]:
+    """Rankers of a blend that there aren't."""
+    if part is None or part.blend is None:
+        return
+    key = "rankers" if part.blend.rankers is not None else "weights"
+    for name in part.blend.named(teacher):
+        if name == "teacher" and not teacher:
+            yield (
+                ("evaluate", "blend", key),
+                "names the teacher, and the recipe has none; add a section teacher",
+            )
+        elif name not in ("model", "teacher", *names.BASELINES):
+            known = ("model", "teacher", *names.BASELINES)
+            yield ("evaluate", "blend", key), f"unknown ranker {name!r}" + meant(name, known)
 
 
 def _faults_of_titles(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
@@ -73,7 +90,7 @@ def _faults_of_titles(sections: dict[str, Any], given: set[str]) -> Iterator[tup
 
 def _faults_without_data(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
     """What a recipe can't ask for that has conversation files alone."""
-    for name in ("tasks", "evaluate"):
+    for name in ("teacher", "tasks", "evaluate"):
         if name in given:
             yield (name,), "needs data, and the recipe has none"
     index = sections.get("index")

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
-from itemic.evaluate.settings import MemorySettings
+from itemic.evaluate.settings import BlendSettings, MemorySettings
 from itemic.model.presets import Preset
 from itemic.schema import SYSTEM, TITLE
 from itemic.settings import Amount, Count, Number, Switch, Text, some_of
+from itemic.teacher.settings import TeacherSettings
 from itemic.training.distribution import Distribution
 from itemic.training.language.stage import Stage
 
@@ -35,7 +36,7 @@ COLLISIONS = ("keep", "rank", "reassign", "sinkhorn")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
 NEW_INITS = ("normal", "text", "vectors")
 EXPAND_INITS = ("moments", "text", "mean")
-BASELINES = ("popularity", "last-item", "transitions")
+BASELINES = ("popularity", "last-item", "transitions", "item-knn")
 NAMES = ("sid", "title")
 
 Split = Annotated[dict[str, Any], some_of(SplitRule)]
@@ -213,6 +214,8 @@ class EvaluatePart(Part):
         memory: rank once more with the model as the prior of what training counted: ``true`` (all of how that is
             weighed is chosen) or a section that says some or all of it. What isn't given is the best of a grid by
             NDCG@10 of at most 2,000 requests of the validation split.
+        blend: rank once more by several rankers, mixed by their probabilities: ``true`` or a section. With ``memory``
+            there is one more row, with the blend as the prior of the counts.
         published: rows of others for the table.
         trackers: who is told the numbers, the table and some predictions; None for those of the last stage.
         samples: how many predictions trackers are shown, with titles.
@@ -232,6 +235,7 @@ class EvaluatePart(Part):
     tf32: Switch = False
     baselines: list[Text] = list(BASELINES)
     memory: Annotated[dict[str, Any] | None, some_of(MemorySettings), BeforeValidator(_switched)] = None
+    blend: Annotated[BlendSettings | None, BeforeValidator(_switched)] = None
     published: list[PublishedPart] = []
     trackers: list[Text] | None = None
     samples: Amount = 10
@@ -239,14 +243,16 @@ class EvaluatePart(Part):
 
 
 class Recipe(Part):
-    """A whole run. Its steps are data, index, conversations, model, one per stage, evaluate and report.
+    """A whole run. Its steps are data, teacher, index, conversations, model, one per stage, evaluate and report.
 
-    Without ``data`` there are no data, evaluate and report, without ``tasks`` no conversations.
+    Without ``data`` there are no data, teacher, evaluate and report, without ``tasks`` no conversations.
 
     Attributes:
         name: of the run, and of its folder below ``runs/``.
         seed: of all random numbers; the same seed gives the same run.
         data: what to read, what to keep of it, and how it is split.
+        teacher: a sequential model of the items' rows, trained on the same histories: a row of the table, a part of
+            blends. ``true`` or a section; null for none.
         index: the items' semantic IDs, or titles.
         model: what is trained.
         system: the first line of all conversations that tasks build and of what evaluation asks; null for none.
@@ -261,6 +267,7 @@ class Recipe(Part):
     seed: Amount = 0
     system: Text | None = SYSTEM
     data: DataPart | None = None
+    teacher: Annotated[TeacherSettings | None, BeforeValidator(_switched)] = None
     index: IndexPart = IndexPart()
     model: ModelPart
     tasks: Annotated[list[TaskPart], Field(min_length=1)] = []

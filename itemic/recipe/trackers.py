@@ -16,6 +16,8 @@ def evaluation_trackers(recipe: Recipe) -> list[str]:
 def trackers_of(recipe: Recipe, steps: Iterable[str] | None = None) -> list[str]:
     """The trackers that a run's steps write to; None for all steps."""
     named = [(f"train.{stage.name}", list(stage.logs.trackers)) for stage in recipe.stages]
+    if recipe.teacher is not None:
+        named.append(("teacher", list(recipe.teacher.logs.trackers)))
     if recipe.data is not None:
         named += [(step, evaluation_trackers(recipe)) for step in ("evaluate", "report")]
     chosen = {step for step, _ in named} if steps is None else set(steps)
