@@ -115,7 +115,11 @@ def some_of(cls: Any, *without: str) -> BeforeValidator:
         try:
             TypeAdapter(cls).validate_python({key: each for key, each in value.items() if key not in without})
         except ValidationError as error:
-            faults += [fault for fault in faults_of(cls, error) if fault[1] != MISSING_KEY]
+            faults += [
+                (path, problem)
+                for path, problem in faults_of(cls, error)
+                if len(path) > 1 or problem != MISSING_KEY
+            ]
         if faults:
             raise _all_wrong(faults, value)
         return value

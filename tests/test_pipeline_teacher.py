@@ -157,7 +157,7 @@ def test_sections_in_short_and_in_full(tmp_path: Path) -> None:
         ("teacher={model: {widht: 8}}", "teacher.model.widht"),
         ("teacher={epochs: 0}", "teacher.epochs"),
         ("teacher=strict", "teacher"),
-        ("evaluate.blend={rankers: [model, pop]}", "unknown ranker 'pop'; did you mean"),
+        ("evaluate.blend={rankers: [model, pop]}", "unknown ranker 'pop'; known are model, teacher"),
         ("evaluate.blend={rankers: [model, teacher]}", "add a section teacher"),
         ("evaluate.blend={weights: {model: -1}}", "evaluate.blend.weights"),
         ("evaluate.blend={weights: {model: 0}}", "needs a weight above 0"),

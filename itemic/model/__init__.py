@@ -1,6 +1,7 @@
 """Language models that speak items: new ones, expanded ones, their tokenizers and chat templates.
 
-Each name is imported when it is first used, so that settings are at hand without torch.
+Each name is imported when it is first used, so that settings are at hand without torch. ``expand`` is the module of
+that name, which would hide a lazy function once it is imported: take it from there, or as ``itemic.expand``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from itemic.model.build import new_model
     from itemic.model.chat import ChatRenderer
-    from itemic.model.expand import expand
     from itemic.model.model import Model, supported
     from itemic.model.presets import PRESETS
 
@@ -19,7 +19,6 @@ _HOMES = {
     "ChatRenderer": "itemic.model.chat",
     "Model": "itemic.model.model",
     "PRESETS": "itemic.model.presets",
-    "expand": "itemic.model.expand",
     "new_model": "itemic.model.build",
     "supported": "itemic.model.model",
 }
@@ -28,7 +27,6 @@ __all__ = [
     "PRESETS",
     "ChatRenderer",
     "Model",
-    "expand",
     "new_model",
     "supported",
 ]

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from itemic.errors import ArtifactError
 from itemic.recipe.schema import Part, Recipe, TaskPart
-from itemic.settings import settings_json
+from itemic.recipe.source import show
+from itemic.settings import faults_of, settings_json
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -40,5 +41,8 @@ def read_resolved(file: str | Path) -> Recipe:
     """
     try:
         return Recipe.model_validate(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+    except ValidationError as error:
+        told = "; ".join(f"{show(path)}: {problem}" for path, problem in faults_of(Recipe, error))
+        raise ArtifactError(f"{file} is not a run's recipe: {told}", "Start the run again.") from error
+    except (OSError, yaml.YAMLError) as error:
         raise ArtifactError(f"{file} is not a run's recipe: {error}", "Start the run again.") from error

@@ -114,10 +114,10 @@ def reference(count: int) -> tuple[list[float], list[float], dict[str, Tensor]]:
     model = factors()
     optimizer = torch.optim.AdamW(
         [
-            {"params": [model.mix.weight], "optimizer.weight_decay": STAGE.optimizer.weight_decay},
+            {"params": [model.mix.weight], "weight_decay": STAGE.optimizer.weight_decay},
             {
                 "params": [model.users.weight, model.items.weight, model.mix.bias, model.bias],
-                "optimizer.weight_decay": 0.0,
+                "weight_decay": 0.0,
             },
         ],
         betas=STAGE.optimizer.betas,

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import sys
+from typing import get_args
 
 import pytest
 import torch
 
 from itemic.errors import ConfigError
-from itemic.training.language.stage import OPTIMIZERS
 from itemic.training.optimizer import Optimizer, WeightAverage, decayed, trainable_parameters
+from itemic.training.settings import OptimizerName
 from tests.families import BY_NAME
 from tests.stages import stage_of
 from tests.training.helpers import copy_of, tiny_lm
@@ -70,7 +71,7 @@ def test_a_step_without_gradient_direction_only_decays() -> None:
         torch.testing.assert_close(weight.detach(), before[name] * factor)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_state_survives_the_way_through_named_tensors(name: str) -> None:
     """Two steps, state and weights handed to a new optimizer, two more: the weights of four steps in one."""
 

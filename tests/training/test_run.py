@@ -220,7 +220,7 @@ def test_itemic_supervision_learns_from_item_tokens_alone(tmp_path: Path, model:
     train(model, conversations(), stage=stage_of(stage), output=tmp_path)
     place = json.loads((tmp_path / "training.json").read_text())["place"]
     # begin, two codes and end of each answer; eleven of the plain text's twelve
-    assert place["targets"] == 4 * ITEMS + 11
+    assert place["counts"]["targets"] == 4 * ITEMS + 11
 
 
 def test_a_validation_without_anything_to_ask(model: Model) -> None:
