@@ -61,8 +61,9 @@ class Trainer:
             seed: what the data were ordered by, for the record.
             folder: where checkpoints and logs go; None keeps everything in memory.
             identity: what a checkpoint must have been made by to be gone on from.
-            validate: measures the weights that would be saved, on rank 0; the objective is in evaluation mode.
-            samples: answers prompts with them.
+            validate: measures the weights that would be saved; the objective is in evaluation mode. Every rank calls
+                it, so that they may share the work; rank 0's numbers count.
+            samples: answers prompts with them, on rank 0.
             ranks: the processes that train it together; each calls this with the same arguments.
             distribution: how they share the work.
         """
@@ -244,7 +245,7 @@ class Trainer:
             return False
         metric, started = self.stage.metric, time.perf_counter()
         with self._as_saved():
-            numbers = self.ranks.share(self.validate() if self.ranks.main else {})
+            numbers = self.ranks.share(self.validate())
             answers = {"samples": self.samples()} if self.samples and self.ranks.main else {}
             if metric not in numbers:
                 raise ConfigError(

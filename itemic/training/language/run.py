@@ -72,7 +72,7 @@ def train(
         dataset: whose validation split is asked where ``stage.validate_every`` is set and ``validate`` isn't.
         output: the folder; None keeps nothing.
         seed: decides the order of the data, the dropout and the validation sample.
-        validate: measures the model; must give ``stage.metric``.
+        validate: measures the model, on rank 0; must give ``stage.metric``.
         distribution: how several processes share the work.
         asked: the task whose prompt the model will be asked, with its options, for its folder to say; None for the
             first one among the conversations that recommends.
@@ -142,7 +142,7 @@ def _train(
     distribution: Distribution,
 ) -> Model:
     data = ranks.first(lambda: _source(model, conversations, stage, seed))
-    measure, samples = _validation(model, stage, dataset, seed, validate)
+    measure, samples = _validation(model, stage, dataset, seed, validate, ranks)
     with ExitStack() as stack:
         folder = Path(output) if output is not None else None
         identity: dict[str, Any] = {}
@@ -231,6 +231,7 @@ def _validation(
     dataset: Dataset | None,
     seed: int,
     validate: Callable[[Model], dict[str, float]] | None,
+    ranks: Ranks,
 ) -> tuple[Callable[[Model], dict[str, float]] | None, Callable[[], list[dict[str, str]]] | None]:
     """What measures the model, and what answers sample prompts with it; None where the stage asks for
     neither."""
@@ -240,7 +241,7 @@ def _validation(
             Validation,  # the decoder and all tasks, for those who ask
         )
 
-        built = Validation(model, dataset, stage, seed)
+        built = Validation(model, dataset, stage, seed, ranks)
     if stage.validate_every is not None and validate is None and built is None:
         raise ConfigError(
             f"stage {stage.name!r} validates every {stage.validate_every} but has nothing to validate on",
@@ -253,7 +254,9 @@ def _validation(
     samples = (lambda: built.answers(model)) if stage.samples and built is not None else None
     if stage.validate_every is None:
         return None, samples
-    return validate or built, samples
+    if validate is None:
+        return built, samples
+    return lambda each: validate(each) if ranks.main else {}, samples
 
 
 def _identity(
