@@ -72,9 +72,10 @@ class Trainer:
         self._data_state: dict[str, Any] | None = None  # where this rank's data go on
         self.folder, self.identity = folder, identity
         self.validate, self.samples = validate, samples
-        peak = peak_flops(objective.device)
-        self._peak = None if peak is None else peak * ranks.size
         self.strategy = make_strategy(objective, stage, ranks, distribution or Distribution())
+        self.device = self.strategy.module.device  # the objective's own may be meta
+        peak = peak_flops(self.device)
+        self._peak = None if peak is None else peak * ranks.size
         self.named = self.strategy.named
         self.average = WeightAverage(self.named, stage.ema) if stage.ema else None
         self.checkpoints = Checkpoints(folder / "checkpoints", ranks) if folder else None
@@ -90,7 +91,7 @@ class Trainer:
             KeyboardInterrupt: after a checkpoint of the last whole step was written.
             ItemicError: the loss is not a number, or a checkpoint can't be written.
         """
-        computing, device = self.strategy.module, self.objective.device
+        computing, device = self.strategy.module, self.device
         with deterministic(device), tf32(self.stage.tf32, device), computing.running(self.stage):
             self._begin()
             with (
@@ -208,12 +209,12 @@ class Trainer:
         loss, found = 0.0, 0.0
         computing = self.strategy.module
         # entered once, so that weights are cast once; what is cast stays until the end of the block
-        with computing.stepping(), autocast(self.stage.precision, self.objective.device):
+        with computing.stepping(), autocast(self.stage.precision, self.device):
             for number in range(rounds):
                 block = step.blocks[number] if number < len(step.blocks) else computing.nothing()
                 with self.strategy.accumulating(last=number + 1 == rounds):
                     cost = self.strategy.cost(block)
-                    with torch.autocast(self.objective.device.type, enabled=False):
+                    with torch.autocast(self.device.type, enabled=False):
                         self.strategy.backward(cost.sum / weight)
                 loss += float(cost.sum.detach())
                 found += cost.weight
@@ -235,7 +236,7 @@ class Trainer:
         )
         book.show(f"{self.stage.name} · loss {numbers['loss']:.3f}{speed}")
         totals = {name: place.counts[name] for name in self.objective.totals}
-        memory = {"memory_gb": round(peak_memory(self.objective.device) / 1e9, 3)}
+        memory = {"memory_gb": round(peak_memory(self.device) / 1e9, 3)}
         values = {**numbers, "lr": rate, **totals, **memory, **window.means()}
         book.write(place.step, place.progress, values)
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from itemic.errors import ConfigError
@@ -125,33 +125,47 @@ class DataParallel(Strategy):
 
 class Sharded(Strategy):
     """Weights, gradients and optimizer state are shared out over the ranks, layer by layer (FSDP2; Zhao et al. 2023,
-    "PyTorch FSDP"). The objective stays whole beside them, to be validated and saved.
+    "PyTorch FSDP").
+
+    Rank 0's objective stays whole beside them, to be validated and saved; those of the others may be on the meta device
+    and stay there. Each part is filled, from the rank's own weights or by rank 0, and shared out before the next one,
+    so that a rank without weights never holds more than its shards and a part.
 
     Raises:
-        ConfigError: 4-bit weights, or an optimizer that needs whole matrices.
+        ConfigError: 4-bit weights, an optimizer that needs whole matrices, or rank 0 has no weights.
     """
 
     def _prepare(self) -> None:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        refuse_whole_matrices(self.module, self.stage, "fsdp")
-        device = self.module.device
-        self.module = self.module.apart()
+        whole = self.module
+        refuse_whole_matrices(whole, self.stage, "fsdp")
+        without = self.ranks.gather(is_empty(whole))
+        if without[0]:
+            raise ConfigError(
+                "rank 0 has a model without weights", "Load it on rank 0; others may do without."
+            )
+        whole.agree(self.ranks)
+        device = whole.device if not any(without) else self.ranks.device
         low = compute_dtype(self.stage.precision, device)
         policy = MixedPrecisionPolicy(
             param_dtype=None if low == torch.float32 else low, reduce_dtype=torch.float32
         )
         mesh = init_device_mesh(device.type, (self.ranks.size,))
-        for part in self.module.shards():
+        self.module = whole.empty()
+        own = (*self.module.parameters(), *self.module.buffers())
+        theirs = (*whole.parameters(), *whole.buffers())
+        sources = {id(tensor): source for tensor, source in zip(own, theirs, strict=True)}
+        # the root, last, holds what is in no part, such as a head, which the backward pass begins with: it stays whole
+        for part in (*self.module.shards(), self.module):
+            _fill(part, sources, device, any(without))
             fully_shard(
                 part,
                 mesh=mesh,
                 mp_policy=policy,
-                reshard_after_forward=self.options.reshard_after_forward,
+                reshard_after_forward=self.options.reshard_after_forward and part is not self.module,
             )
-        # the root holds what is in no part, such as a head, which the backward pass begins with: it stays in between
-        fully_shard(self.module, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
         self._wrapped = self.module
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
@@ -162,7 +176,37 @@ class Sharded(Strategy):
     def whole(self) -> None:
         for name, weight in self.named.items():
             assert isinstance(weight, DTensor)
-            self.plain[name].copy_(weight.full_tensor())
+            full, plain = weight.full_tensor(), self.plain[name]
+            if plain.device.type != "meta":
+                plain.copy_(full)
+
+
+def is_empty(objective: Objective) -> bool:
+    """Whether an objective's weights are on the meta device: there are none."""
+    return any(weight.device.type == "meta" for weight in objective.parameters())
+
+
+@torch.no_grad()
+def _fill(part: nn.Module, sources: dict[int, Tensor], device: torch.device, told: bool) -> None:
+    """Give a part's tensors their values; those that are shared out already have them.
+
+    Args:
+        part: of an empty copy.
+        sources: what each of its tensors is a copy of, by ``id``; taken out when it is used.
+        device: where the values go.
+        told: whether rank 0 gives them to all; else each rank has them itself.
+    """
+    for tensor in (*part.parameters(), *part.buffers()):
+        source = sources.pop(id(tensor), None)
+        if source is None:
+            continue
+        values = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+        filled = nn.Parameter(values, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
+        torch.utils.swap_tensors(tensor, filled)  # type: ignore[no-untyped-call]  # all who hold it have it
+        if source.device.type != "meta":
+            tensor.copy_(source)
+        if told:
+            torch.distributed.broadcast(tensor.detach(), src=0)
 
 
 def refuse_whole_matrices(objective: Objective, stage: Stage, strategy: str) -> None:
