@@ -35,14 +35,15 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from itemic import Stage
 from itemic.forest import TokenRows
 from itemic.forest import run as forest_run
 from itemic.forest.last_layer import last_layer
 from itemic.training.language.next_token import NextToken
+from itemic.training.language.stage import Stage, StageData
 from itemic.training.language.stream import KeptRows, TrainingRows
 from itemic.training.loop import Trainer
 from itemic.training.peaks import peak_flops
+from itemic.training.settings import CheckpointSettings, EngineSettings, LogSettings, Precision
 
 VOCABULARY, FIRST_CODE = 176_384, 151_936
 SHAPES: dict[str, dict[str, int]] = {
@@ -107,16 +108,13 @@ def histories(tokens: int, seed: int = 0) -> TrainingRows:
     return TrainingRows(rows, np.array(groups, np.int64), np.zeros(len(parts), np.int32))
 
 
-def stage_of(count: int, compiled: bool, precision: str = "bfloat16") -> Stage:
+def stage_of(count: int, compiled: bool, precision: Precision = "bfloat16") -> Stage:
     return Stage(
         steps=count,
-        tokens_per_step=BLOCK * BLOCKS_PER_STEP,
-        block_tokens=BLOCK,
-        precision=precision,
-        compile=compiled,
-        checkpoints={"every": 0},
-        log_every=1,
-        trackers=(),
+        data=StageData(tokens_per_step=BLOCK * BLOCKS_PER_STEP, block_tokens=BLOCK),
+        engine=EngineSettings(precision=precision, compile=compiled),
+        checkpoints=CheckpointSettings(every=0),
+        logs=LogSettings(every=1),
     )
 
 

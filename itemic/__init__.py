@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from itemic.data.filters import apply_filters
     from itemic.data.frames import dataset
     from itemic.data.readers import read
-    from itemic.data.settings import FilterRule, SimulatorConfig
+    from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
     from itemic.data.simulator import simulate
-    from itemic.data.split import SplitRule
     from itemic.errors import ItemicError
     from itemic.evaluate.baselines import Popularity, Transitions
     from itemic.evaluate.compare import compare
@@ -56,7 +55,7 @@ _HOMES = {
     "Ranking": "itemic.evaluate.ranking",
     "Run": "itemic.pipeline.run",
     "SimulatorConfig": "itemic.data.settings",
-    "SplitRule": "itemic.data.split",
+    "SplitRule": "itemic.data.settings",
     "Stage": "itemic.training.language.stage",
     "Transitions": "itemic.evaluate.baselines",
     "apply_filters": "itemic.data.filters",

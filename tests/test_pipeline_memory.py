@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,6 @@ from itemic.evaluate.memory_choice import grid_with
 from itemic.model import Model
 from itemic.pipeline import work
 from itemic.recipe import RecipeError, load_recipe
-from itemic.recipe.schema import MemoryPart
 from tests.runs import write_recipe
 
 
@@ -92,14 +92,14 @@ def test_faults_name_the_key(tmp_path: Path, value: str, fault: str) -> None:
 
 
 def test_switches_and_what_is_left_to_be_chosen(tmp_path: Path) -> None:
-    def memory(value: str) -> MemoryPart | None:
+    def memory(value: str) -> dict[str, Any] | None:
         return load_recipe(write_recipe(tmp_path), [f"evaluate.memory={value}"]).evaluate.memory
 
     assert memory("false") is memory("null") is load_recipe(write_recipe(tmp_path)).evaluate.memory is None
-    assert memory("true") == memory("{}") == MemoryPart()
+    assert memory("true") == memory("{}") == {}
     some = memory("{window: 2, decay: 0.9}")
     assert some is not None
-    assert some.given == {"window": 2, "decay": 0.9}
-    grid = grid_with(**some.given)
+    assert some == {"window": 2, "decay": 0.9}
+    grid = grid_with(**some)
     assert len(grid) == len(set(grid)) == 10  # five priors, two lengths
     assert {(each.window, each.decay) for each in grid} == {(2, 0.9)}

@@ -20,6 +20,7 @@ from itemic.data.sequences import Requests
 from itemic.decode import Include
 from itemic.errors import ConfigError
 from itemic.evaluate.baselines import Transitions, history_keys, top_of_groups
+from itemic.evaluate.settings import MemorySettings
 
 Bool = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]
@@ -48,27 +49,6 @@ class Prior(Protocol):
     ) -> tuple[Int32, Float32, list[Float32]]: ...
 
     def shortened(self, requests: Requests) -> Bool: ...
-
-
-@dataclass(frozen=True)
-class MemorySettings:
-    """How counts are weighed, see :class:`Memory`; the arguments of :class:`itemic.evaluate.baselines.Transitions`.
-
-    Attributes:
-        window: how far apart two items may stand to count as a transition.
-        prior: evidence, in transitions, that the model counts for.
-        decay: weight of each further step back in the history.
-        last: how many of the most recent items take part.
-    """
-
-    window: int = 3
-    prior: float = 20.0
-    decay: float = 0.7
-    last: int = 10
-
-    @property
-    def words(self) -> str:
-        return f"window {self.window}, prior {self.prior:g}, decay {self.decay:g}, last {self.last}"
 
 
 class Memory:

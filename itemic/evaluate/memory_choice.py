@@ -25,11 +25,11 @@ from itemic.evaluate.memory import (
     Float32,
     Float64,
     Int32,
-    MemorySettings,
     Prior,
     floors_of,
     lowest_of_top,
 )
+from itemic.evaluate.settings import MemorySettings
 from itemic.evaluate.tables import short
 from itemic.metrics import ndcg
 from itemic.progress import progress_bar

@@ -12,8 +12,8 @@ from transformers import GenerationConfig, Qwen3ForCausalLM
 
 from itemic.errors import ConfigError
 from itemic.model import init as start
+from itemic.model.configuration import preset_config
 from itemic.model.model import Model, embeddings, head, remember_index
-from itemic.model.presets import preset_config
 from itemic.model.tokenizer import add_index_tokens, tokens_taken, train_tokenizer
 from itemic.sid.index import ItemIndex
 
@@ -50,7 +50,7 @@ def new_model(
             of those items).
         vectors: item vectors ``[n, d_v]`` in row order, for ``init="vectors"``.
         corpus: more text for the tokenizer, such as the wording of prompts.
-        overrides: settings of the preset, see :func:`itemic.model.presets.preset_config`.
+        overrides: settings of the preset, see :func:`itemic.model.configuration.preset_config`.
 
     Raises:
         ConfigError: an unknown preset, setting or init, or an init without what it needs.

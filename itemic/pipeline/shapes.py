@@ -11,7 +11,6 @@ from itemic.errors import ConfigError, ModelError
 from itemic.recipe import Recipe
 from itemic.recipe.schema import IndexPart
 from itemic.sid.encoders.huggingface import TOKENIZERS
-from itemic.training.language.stage import Stage
 
 if TYPE_CHECKING:
     from itemic.screen import Table
@@ -103,7 +102,7 @@ def recipe_shapes(recipe: Recipe, config: str | Path | None = None, tokens: int 
     )
     lm = empty_model(found, rows, recipe.model.tie)
     span = range(first, first + len(needed))
-    stages = [stage_shape(lm, Stage.of(value), span) for value in recipe.stages]
+    stages = [stage_shape(lm, stage, span) for stage in recipe.stages]
     tied = head(lm) is embeddings(lm)
     return Shapes(found.model_type, lm.num_parameters(), tied, rows, first, span[-1], stages)
 
@@ -131,12 +130,11 @@ def index_sizes(part: IndexPart) -> tuple[int, ...]:
 def _new(recipe: Recipe, count: int) -> tuple[Any, int, int]:
     """Configuration, first id and rows of a new model; its tokenizer may turn out smaller."""
     from itemic.model.build import new_rows
-    from itemic.model.presets import preset_config
+    from itemic.model.configuration import preset_config
 
     part = recipe.model
     rows = new_rows(part.vocab_size + count)
-    shape = part.overrides.model_dump(exclude_none=True)
-    made = preset_config(str(part.preset), vocab_size=rows, max_length=part.max_length, **shape)
+    made = preset_config(str(part.preset), vocab_size=rows, max_length=part.max_length, **part.overrides)
     return made, part.vocab_size, rows
 
 

@@ -5,6 +5,7 @@ A recipe without data has no data, evaluate and report; one without tasks has no
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
 from itemic.schema import SYSTEM
-from itemic.training.language.stage import SILENT, Stage
 
 TORCH = ("torch", "transformers")
 UNSEEN = ("batch_size", "trackers", "samples", "verbose")  # of an evaluation: no ranking depends on them
@@ -67,7 +67,7 @@ def _needs(recipe: Recipe, *steps: str) -> tuple[str, ...]:
 
 
 def _data(data: DataPart) -> Step:
-    config = _dump(data, "path") | {"split": data.split.model_dump(mode="json", exclude_unset=True)}
+    config = _dump(data, "path")
     files = data_inputs(data)
     return Step("data", config, (), work.make_data, files, packages=("polars", "numpy"))
 
@@ -105,11 +105,11 @@ def _stages(recipe: Recipe) -> list[Step]:
     given = [] if recipe.conversations is None else recipe.conversations.files
     files = {f"conversations {path}": conversation_inputs(path) for path in given}
     task = None if recipe.data is None else task_of(recipe, recipe.evaluate.task)
-    asked = {} if task is None else {"validate_task": task}
-    for value in recipe.stages:
-        stage = Stage.of(asked | value)
+    for stage in recipe.stages:
+        if stage.validation.task is None:
+            stage = replace(stage, validation=replace(stage.validation, task=task))
         before = steps[-1].name if steps else "model"
-        config = {key: each for key, each in stage.to_json().items() if key not in SILENT} | {"asked": task}
+        config = stage.decisive() | {"asked": task}
         steps.append(
             Step(
                 f"train.{stage.name}",

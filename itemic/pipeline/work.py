@@ -16,9 +16,9 @@ from itemic.progress import log
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
     from itemic.data.sequences import Requests
-    from itemic.evaluate.memory import MemorySettings
     from itemic.evaluate.recommend import ModelRanker
     from itemic.evaluate.report import Report
+    from itemic.evaluate.settings import MemorySettings
     from itemic.evaluate.stream import Ranker
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
@@ -33,15 +33,15 @@ REMEMBERED, CHOICE = "memory", "memory.json"  # the same of the model with memor
 def make_data(job: Job) -> None:
     """Read or simulate, filter, split."""
     from itemic.data.filters import apply_filters
-    from itemic.data.settings import FilterRule
+    from itemic.data.simulator import simulate
     from itemic.data.split import choose_split
     from itemic.data.statistics import describe
 
     part = _data_part(job)
-    dataset = _simulated(job) if part.simulate is not None else _read(job)
-    if part.filters:
-        dataset = apply_filters(dataset, FilterRule(**part.filters))
-    dataset = dataset.with_split(choose_split(dataset.rule, **part.split.model_dump(exclude_unset=True)))
+    dataset = _read(job) if part.simulate is None else simulate(part.simulate, job.recipe.seed).dataset
+    if part.filters is not None:
+        dataset = apply_filters(dataset, part.filters)
+    dataset = dataset.with_split(choose_split(dataset.rule, **part.split))
     dataset.split(job.recipe.evaluate.split)  # an empty split is told now, and not after the training
     dataset.save(job.output)
     description = describe(dataset)
@@ -57,13 +57,6 @@ def make_data(job: Job) -> None:
 def _data_part(job: Job) -> DataPart:
     assert job.recipe.data is not None  # else there is no such step
     return job.recipe.data
-
-
-def _simulated(job: Job) -> Dataset:
-    from itemic.data.settings import SimulatorConfig
-    from itemic.data.simulator import simulate
-
-    return simulate(SimulatorConfig(**(_data_part(job).simulate or {})), job.recipe.seed).dataset
 
 
 def _read(job: Job) -> Dataset:
@@ -166,7 +159,7 @@ def make_model(job: Job) -> None:
             init=init,
             vectors=_vectors(job, dataset) if init == "vectors" and dataset is not None else None,
             corpus=prompt_words(job.recipe.system),
-            **part.overrides.model_dump(exclude_none=True),
+            **part.overrides,
         )
     model.save(job.output)
     parameters, tokens = model.lm.num_parameters(), len(model.tokenizer)
@@ -197,7 +190,7 @@ def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Jo
         dataset=find_dataset(job),
         output=job.output,
         seed=job.recipe.seed,
-        distribution=job.recipe.distribution.model_dump(),
+        distribution=job.recipe.distribution,
         asked=asked,
     )
 
@@ -228,7 +221,7 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
             watch=watched.watch,
         )
         watched.samples(ranking)
-    if part.memory:
+    if part.memory is not None:
         _rank_with_memory(job, model, task, dataset, requests)
     for name in part.baselines:
         ranker: Ranker = BASELINES[name](dataset)
@@ -279,7 +272,7 @@ def _memory_settings(job: Job, prior: ModelRanker, dataset: Dataset) -> MemorySe
     from itemic.evaluate.memory_choice import Choice, choose_memory, grid_with
 
     part = job.recipe.evaluate
-    grid = grid_with(**(part.memory.given if part.memory else {}))
+    grid = grid_with(**(part.memory or {}))
     if len(grid) == 1:
         return grid[0]
     file, asked = job.output / CHOICE, json.loads(json.dumps(prior.config, default=str))
@@ -303,10 +296,10 @@ def report(job: Job) -> None:
     from itemic.pipeline.page import run_page
 
     dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
-    ranked = (TRAINED, *([REMEMBERED] if part.memory else []), *part.baselines)
+    ranked = (TRAINED, *([REMEMBERED] if part.memory is not None else []), *part.baselines)
     rankings = {name: Ranking.load(job.made("evaluate") / name) for name in ranked}
     reports = {name: score(found, dataset, k=part.k, seed=seed) for name, found in rankings.items()}
-    if part.memory:
+    if part.memory is not None:
         reports[REMEMBERED].notes.append(_about_memory(job, reports[REMEMBERED]))
     for name, found in reports.items():
         found.save(job.output / f"{name}.json")
@@ -316,11 +309,11 @@ def report(job: Job) -> None:
         papers,
         title=f"{job.recipe.name}, {part.split}",
         rankings=list(rankings.values()),
-        variants=[reports[REMEMBERED].name] if part.memory else [],
+        variants=[reports[REMEMBERED].name] if part.memory is not None else [],
         seed=seed,
     )
     notes = [*table.notes, *_left_out(job)]
-    if part.memory:
+    if part.memory is not None:
         beside = [name for name in ranked if name != TRAINED]
         own = compare(
             [reports[name] for name in beside], rankings=[rankings[name] for name in beside], seed=seed
@@ -335,8 +328,8 @@ def report(job: Job) -> None:
 
 def _about_memory(job: Job, report: Report) -> str:
     """How counts were weighed, and who said so."""
-    from itemic.evaluate.memory import MemorySettings
     from itemic.evaluate.memory_choice import Choice
+    from itemic.evaluate.settings import MemorySettings
 
     said = f"{report.name}: {MemorySettings(**report.config['memory']).words}"
     file = job.made("evaluate") / CHOICE
@@ -350,12 +343,11 @@ def _about_memory(job: Job, report: Report) -> str:
 def _left_out(job: Job) -> list[str]:
     """For each stage what it had to cut or drop, in words."""
     from itemic.training.language.counts import lost_rows
-    from itemic.training.language.stage import Stage
 
     found = []
-    for stage in map(Stage.of, job.recipe.stages):
+    for stage in job.recipe.stages:
         record = json.loads((job.made(f"train.{stage.name}") / "training.json").read_text(encoding="utf-8"))
-        if lost := lost_rows(record["rows"], record["stage"]["max_length"]):
+        if lost := lost_rows(record["rows"], record["stage"]["data"]["max_length"]):
             found.append(f"trained in {stage.name}: {lost}")
     return found
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from itemic.model.presets import PRESETS
 from itemic.recipe import schema as names
-from itemic.recipe.schema import DataPart, DistributionPart, EvaluatePart, IndexPart, ModelPart, TaskPart
-from itemic.recipe.source import KeyPath
+from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
 from itemic.recipe.tasks import TASK_OPTIONS
-from itemic.recipe.words import meant
+from itemic.settings import KeyPath, meant
 from itemic.trackers import TRACKERS
+from itemic.training.language.stage import Stage
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][\w\-]*")
 
@@ -61,9 +62,9 @@ def _faults_without_data(sections: dict[str, Any], given: set[str]) -> Iterator[
     if model is not None and model.init in ("text", "vectors"):
         yield ("model", "init"), f"{model.init!r} needs data, whose items have texts; use another one"
     for i, stage in enumerate(sections.get("stages", [])):
-        for key in ("validate_every", "samples", "validate_task"):
-            if stage.get(key):
-                yield ("stages", i, key), "needs data, whose users are asked about"
+        for key in ("every", "samples", "task"):
+            if getattr(stage.validation, key):
+                yield ("stages", i, "validation", key), "needs data, whose users are asked about"
 
 
 def _one_of(path: KeyPath, value: str | None, known: Iterable[str]) -> Iterator[tuple[KeyPath, str]]:
@@ -79,9 +80,6 @@ def _given(part: BaseModel, keys: Iterable[str]) -> list[str]:
 
 def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
     yield from _one_of(("data", "format"), data.format, names.FORMATS)
-    yield from _one_of(("data", "split", "method"), data.split.method, names.SPLIT_METHODS)
-    if abs(sum(data.split.ratios) - 1) > 1e-6:
-        yield ("data", "split", "ratios"), f"add up to {sum(data.split.ratios):g}, not to 1"
     for key in data.options:
         if key in (*type(data).model_fields, "seed"):
             where = "beside options, in data itself" if key != "seed" else "at the top of the recipe"
@@ -115,7 +113,7 @@ def _index_faults(index: IndexPart) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
-    yield from _one_of(("model", "preset"), model.preset, names.PRESETS)
+    yield from _one_of(("model", "preset"), model.preset, PRESETS)
     if (model.preset is None) == (model.base is None):
         yield ("model",), "needs one of preset (random weights) and base (a model to expand)"
         return
@@ -149,23 +147,17 @@ def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:
                 )
 
 
-def _stage_faults(stages: list[dict[str, Any]]) -> Iterator[tuple[KeyPath, str]]:
+def _stage_faults(stages: list[Stage]) -> Iterator[tuple[KeyPath, str]]:
     seen: set[str] = set()
     for i, stage in enumerate(stages):
-        name = str(stage.get("name", "train"))
-        if name in seen:
-            yield ("stages", i, "name"), f"{name!r} is the name of an earlier stage; give each its own"
-        elif not _STAGE_NAME.fullmatch(name):
-            yield ("stages", i, "name"), f"{name!r} can't name a folder; use letters, digits, - and _"
-        seen.add(name)
-        asked = stage.get("validate_task")
+        if stage.name in seen:
+            yield ("stages", i, "name"), f"{stage.name!r} is the name of an earlier stage; give each its own"
+        elif not _STAGE_NAME.fullmatch(stage.name):
+            yield ("stages", i, "name"), f"{stage.name!r} can't name a folder; use letters, digits, - and _"
+        seen.add(stage.name)
+        asked = stage.validation.task
         asked = asked.get("task") if isinstance(asked, dict) else asked
-        yield from _one_of(("stages", i, "validate_task"), asked, TASK_OPTIONS)
-
-
-def _distribution_faults(part: DistributionPart) -> Iterator[tuple[KeyPath, str]]:
-    if (part.strategy == "deepspeed") != (part.config is not None):
-        yield ("distribution",), "config, DeepSpeed's JSON file, and strategy deepspeed go together"
+        yield from _one_of(("stages", i, "validation", "task"), asked, TASK_OPTIONS)
 
 
 _CHECKS: dict[str, Callable[[Any], Iterator[tuple[KeyPath, str]]]] = {
@@ -175,5 +167,4 @@ _CHECKS: dict[str, Callable[[Any], Iterator[tuple[KeyPath, str]]]] = {
     "tasks": _task_faults,
     "stages": _stage_faults,
     "evaluate": _evaluate_faults,
-    "distribution": _distribution_faults,
 }

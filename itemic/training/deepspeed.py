@@ -31,9 +31,10 @@ class DeepSpeed(Strategy):
 
     def _prepare(self) -> None:
         refuse_whole_matrices(self.module, self.stage, "deepspeed")
-        if self.stage.ema:
+        if self.stage.optimizer.ema:
             raise ConfigError(
-                "strategy deepspeed keeps no moving average of weights", "Set ema to 0, or use fsdp."
+                "strategy deepspeed keeps no moving average of weights",
+                "Set optimizer.ema to 0, or use fsdp.",
             )
         self.module = self.module.apart()
 
@@ -43,7 +44,7 @@ class DeepSpeed(Strategy):
         self.optimizer = Optimizer(self.stage, self.named, self.module.decay())
         (optimizer,) = self.optimizer.parts
         device = self.module.device
-        low = compute_dtype(self.stage.precision, device) == torch.bfloat16
+        low = compute_dtype(self.stage.engine.precision, device) == torch.bfloat16
         self._wrapped, *_ = library.initialize(
             model=self.module,
             optimizer=optimizer,
@@ -57,7 +58,7 @@ class DeepSpeed(Strategy):
                 "steps_per_print": 1_000_000_000,
             }
             | config
-            | {"gradient_clipping": self.stage.clip},
+            | {"gradient_clipping": self.stage.optimizer.clip},
         )
         self._shards_weights = config["zero_optimization"]["stage"] == 3
         if self._shards_weights:

@@ -77,7 +77,7 @@ class Trainer:
         peak = peak_flops(self.device)
         self._peak = None if peak is None else peak * ranks.size
         self.named = self.strategy.named
-        self.average = WeightAverage(self.named, stage.ema) if stage.ema else None
+        self.average = WeightAverage(self.named, stage.optimizer.ema) if stage.optimizer.ema else None
         self.checkpoints = Checkpoints(folder / "checkpoints", ranks) if folder else None
         self.place = Place(total=0)
         self._kept: dict[str, torch.Tensor] = {}  # the best weights, where there is no folder
@@ -92,7 +92,7 @@ class Trainer:
             ItemicError: the loss is not a number, or a checkpoint can't be written.
         """
         computing, device = self.strategy.module, self.device
-        with deterministic(device), tf32(self.stage.tf32, device), computing.running(self.stage):
+        with deterministic(device), tf32(self.stage.engine.tf32, device), computing.running(self.stage):
             self._begin()
             with (
                 closing(self._stream()) as stream,
@@ -105,7 +105,7 @@ class Trainer:
                     self._advance(next(stream), book)
                     better = self._validate(book)
                     stop = self.ranks.any(asked())
-                    if stop or better or self._due(self.stage.checkpoint_every):
+                    if stop or better or self._due(self.stage.checkpoints.every):
                         self.save()
                     if stop:
                         raise KeyboardInterrupt
@@ -122,8 +122,8 @@ class Trainer:
             stage.name,
             self.place.step,
             self.place.total,
-            trackers=stage.trackers,
-            config=stage.to_json() | {"seed": self.seed},
+            trackers=stage.logs.trackers,
+            config=stage.flat() | {"seed": self.seed},
             shown=self.ranks.main,
         )
 
@@ -147,7 +147,7 @@ class Trainer:
         others.read(step, {part: found})
         self.strategy.put(found)
         if self.average:
-            self.average = WeightAverage(self.named, self.stage.ema)
+            self.average = WeightAverage(self.named, self.stage.optimizer.ema)
         log.info("%s begins with the weights of %s", self.stage.name, folder)
 
     def _goes_on(self) -> bool:
@@ -170,11 +170,11 @@ class Trainer:
         sizes, rounds, ahead = self._meet(step)
         loss = self._gradients(step, sizes.weight, rounds)
         rate = learning_rate(self.stage, self.place.step, self.place.total)
-        norm = self.strategy.step(rate, self.stage.clip)
+        norm = self.strategy.step(rate, self.stage.optimizer.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise ItemicError(
                 f"{self.stage.name}: step {self.place.step + 1} has loss {loss} and gradient norm {norm}",
-                "Lower learning_rate, lengthen warmup, or set precision to float32.",
+                "Lower learning_rate, lengthen schedule.warmup, or set engine.precision to float32.",
             )
         if self.average:
             self.average.update(self.place.step)
@@ -182,7 +182,7 @@ class Trainer:
         flops = self.objective.flops(sizes)
         self._window.add(sizes, loss, norm, time.perf_counter() - started, flops)
         book.advance()
-        if self._due(self.stage.log_every) or not self._goes_on():
+        if self._due(self.stage.logs.every) or not self._goes_on():
             self._log(book, rate)
 
     def _meet(self, step: Step) -> tuple[Sizes, int, Ahead]:
@@ -209,7 +209,7 @@ class Trainer:
         loss, found = 0.0, 0.0
         computing = self.strategy.module
         # entered once, so that weights are cast once; what is cast stays until the end of the block
-        with computing.stepping(), autocast(self.stage.precision, self.device):
+        with computing.stepping(), autocast(self.stage.engine.precision, self.device):
             for number in range(rounds):
                 block = step.blocks[number] if number < len(step.blocks) else computing.nothing()
                 with self.strategy.accumulating(last=number + 1 == rounds):
@@ -242,17 +242,18 @@ class Trainer:
 
     def _validate(self, book: Journal) -> bool:
         """Validate if it is time; true if it was the best so far."""
-        if self.validate is None or not (self._due(self.stage.validate_every) or not self._goes_on()):
+        if self.validate is None or not (self._due(self.stage.validation.every) or not self._goes_on()):
             return False
-        metric, started = self.stage.metric, time.perf_counter()
+        metric, started = self.stage.validation.metric, time.perf_counter()
         with self._as_saved():
             numbers = self.ranks.share(self.validate())
             answers = {"samples": self.samples()} if self.samples and self.ranks.main else {}
             if metric not in numbers:
                 raise ConfigError(
-                    f"the validation has no metric {metric!r}", f"Set metric to one of {', '.join(numbers)}."
+                    f"the validation has no metric {metric!r}",
+                    f"Set validation.metric to one of {', '.join(numbers)}.",
                 )
-            self.place = self.place.validated(float(numbers[metric]), self.stage.patience)
+            self.place = self.place.validated(float(numbers[metric]), self.stage.validation.patience)
             best = self.place.best_step == self.place.step
             if best and self.checkpoints is None:
                 weights = self.strategy.tensors()["weights"]
@@ -294,7 +295,7 @@ class Trainer:
         }
         best = self.place.best_step
         needs = [best] if best >= 0 else []
-        self.checkpoints.save(self.place.step, tensors, state, needs=needs, keep=self.stage.checkpoints_kept)
+        self.checkpoints.save(self.place.step, tensors, state, needs=needs, keep=self.stage.checkpoints.kept)
 
     def _restore(self, checkpoints: Checkpoints, step: int) -> None:
         state = checkpoints.state(step)

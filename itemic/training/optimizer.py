@@ -58,10 +58,13 @@ class Optimizer:
         self.named = named
         matrices = [w for name, w in named.items() if name in decay]
         others = [w for name, w in named.items() if name not in decay]
-        flat = [w for w in matrices if w.ndim == 2] if stage.optimizer == "muon" else []
-        groups = [([w for w in matrices if not flat or w.ndim > 2], stage.weight_decay), (others, 0.0)]
+        flat = [w for w in matrices if w.ndim == 2] if stage.optimizer.name == "muon" else []
+        groups = [
+            ([w for w in matrices if not flat or w.ndim > 2], stage.optimizer.weight_decay),
+            (others, 0.0),
+        ]
         rest = [(weights, rate) for weights, rate in groups if weights]
-        make = {"adamw-8bit": _adamw_8bit, "adafactor": _adafactor}.get(stage.optimizer, _adamw)
+        make = {"adamw-8bit": _adamw_8bit, "adafactor": _adafactor}.get(stage.optimizer.name, _adamw)
         self.parts = [_muon(stage, flat)] if flat else []
         self.parts += [make(stage, rest)] if rest else []
 
@@ -131,7 +134,9 @@ def _grouped(groups: Groups) -> list[dict[str, Any]]:
 
 def _adamw(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
     # fused: one pass over memory, on CPU as on CUDA
-    return torch.optim.AdamW(_grouped(groups), lr=stage.learning_rate, betas=stage.betas, fused=True)
+    return torch.optim.AdamW(
+        _grouped(groups), lr=stage.learning_rate, betas=stage.optimizer.betas, fused=True
+    )
 
 
 def _adamw_8bit(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
@@ -139,7 +144,9 @@ def _adamw_8bit(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
         raise missing_extra("optimizer adamw-8bit", "bitsandbytes", "adamw-8bit") from error
-    made: torch.optim.Optimizer = AdamW8bit(_grouped(groups), lr=stage.learning_rate, betas=stage.betas)
+    made: torch.optim.Optimizer = AdamW8bit(
+        _grouped(groups), lr=stage.learning_rate, betas=stage.optimizer.betas
+    )
     return made
 
 
@@ -151,8 +158,8 @@ def _muon(stage: Stage, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Muon(
         matrices,
         lr=stage.learning_rate,
-        weight_decay=stage.weight_decay,
-        momentum=stage.betas[0],
+        weight_decay=stage.optimizer.weight_decay,
+        momentum=stage.optimizer.betas[0],
         adjust_lr_fn="match_rms_adamw",
     )
 

@@ -146,9 +146,16 @@ class Sharded(Strategy):
             raise ConfigError(
                 "rank 0 has a model without weights", "Load it on rank 0; others may do without."
             )
+        shapes = self.ranks.gather([(name, tuple(weight.shape)) for name, weight in whole.named_parameters()])
+        if (other := next((rank for rank, each in enumerate(shapes) if each != shapes[0]), 0)) != 0:
+            raise ConfigError(
+                f"rank {other} has another model than rank 0: {len(shapes[other])} weights, not {len(shapes[0])}, or "
+                "of other shapes",
+                "Load the same folder on all ranks; a model that was moved to the meta device is no longer tied.",
+            )
         whole.agree(self.ranks)
         device = whole.device if not any(without) else self.ranks.device
-        low = compute_dtype(self.stage.precision, device)
+        low = compute_dtype(self.stage.engine.precision, device)
         policy = MixedPrecisionPolicy(
             param_dtype=None if low == torch.float32 else low, reduce_dtype=torch.float32
         )
@@ -219,9 +226,9 @@ def refuse_whole_matrices(objective: Objective, stage: Stage, strategy: str) -> 
         raise ConfigError(
             f"strategy {strategy} can't share out weights in 4 bits", "Use ddp for qlora, or train lora."
         )
-    if stage.optimizer != "adamw":
+    if stage.optimizer.name != "adamw":
         raise ConfigError(
-            f"optimizer {stage.optimizer} needs whole matrices, which strategy {strategy} shares out",
+            f"optimizer {stage.optimizer.name} needs whole matrices, which strategy {strategy} shares out",
             "Use optimizer adamw, or strategy ddp.",
         )
 

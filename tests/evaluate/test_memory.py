@@ -241,10 +241,8 @@ def test_a_request_that_the_model_cannot_be_asked_is_answered_by_counts(
 def test_faults(dataset: Dataset, model: Model) -> None:
     prior = ModelRanker(model, beams=5)
     for wrong in ({"window": 0}, {"last": 0}, {"decay": 0.0}, {"decay": 1.1}, {"prior": 0.0}):
-        with pytest.raises(ConfigError, match="Give window and last"):
-            Memory(dataset, prior, replace(MemorySettings(), **wrong))
-        with pytest.raises(ConfigError, match="Give window and last"):
-            choose_memory(dataset, prior, grid=[replace(MemorySettings(), **wrong)])
+        with pytest.raises(ConfigError, match=f"MemorySettings: {next(iter(wrong))} is"):
+            replace(MemorySettings(), **wrong)
     with pytest.raises(ConfigError, match="ranking of 0"):
         Memory(dataset, prior).rank(dataset.split("test"), 0)
     with pytest.raises(ConfigError, match="0 settings"):

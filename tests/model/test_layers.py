@@ -115,7 +115,7 @@ def test_learned_positions_end(family: str) -> None:
     short = replace(base, keys=dict(base.keys) | {"max_position_embeddings": 8}).model(64)
     with pytest.raises(ConfigError, match="a row has 10 tokens") as caught:
         lm_trainer(short, toy_rows(), Stage(steps=1))
-    assert "max_length to 8" in caught.value.remedy
+    assert "data.max_length to 8" in caught.value.remedy
 
 
 @pytest.mark.parametrize("family", ["Qwen3", "GPT-NeoX", "Llama, rope dynamic"])

@@ -10,20 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from itemic.training.language.stage import Stage
 from itemic.training.objective import Cost, Objective
 from itemic.training.steps import Ahead, Sizes, Step
+from tests.stages import stage_of
 
 USERS, ITEMS, WIDTH = 12, 9, 4
-STAGE = Stage(
-    steps=10,
-    learning_rate=5e-2,
-    warmup=0,
-    dropout=0.0,
-    precision="float32",
-    log_every=1,
-    checkpoints={"every": 3, "keep": 10},
-    trackers=(),
+STAGE = stage_of(
+    {
+        "steps": 10,
+        "learning_rate": 5e-2,
+        "schedule.warmup": 0,
+        "objective.dropout": 0.0,
+        "engine.precision": "float32",
+        "logs.every": 1,
+        "checkpoints.every": 3,
+        "checkpoints.keep": 10,
+        "logs.trackers": (),
+    }
 )
 
 
@@ -111,13 +114,13 @@ def reference(count: int) -> tuple[list[float], list[float], dict[str, Tensor]]:
     model = factors()
     optimizer = torch.optim.AdamW(
         [
-            {"params": [model.mix.weight], "weight_decay": STAGE.weight_decay},
+            {"params": [model.mix.weight], "weight_decay": STAGE.optimizer.weight_decay},
             {
                 "params": [model.users.weight, model.items.weight, model.mix.bias, model.bias],
                 "weight_decay": 0.0,
             },
         ],
-        betas=STAGE.betas,
+        betas=STAGE.optimizer.betas,
         foreach=False,
     )
     losses, errors = [], []
@@ -131,7 +134,7 @@ def reference(count: int) -> tuple[list[float], list[float], dict[str, Tensor]]:
             group["lr"] = learning_rate(STAGE, number, 10)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), STAGE.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), STAGE.optimizer.clip)
         optimizer.step()
         losses.append(float(loss.detach()))
         errors.append(float((found - rows[:, 2]).abs().mean().detach()))

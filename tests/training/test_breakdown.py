@@ -11,7 +11,7 @@ import torch
 
 from itemic.sid.index import ItemIndex
 from itemic.training.language.breakdown import TokenKinds
-from itemic.training.language.stage import Stage
+from tests.stages import stage_of
 from tests.training.helpers import VOCABULARY, lm_trainer, tiny_lm, toy_rows
 from tests.training.test_run import INDEX, STAGE, conversations, fresh
 
@@ -54,13 +54,15 @@ def test_parts_are_those_of_single_rows(normalizer: str, tmp_path: Path) -> None
                     total = sums.setdefault(f"loss/{name}", [0.0, 0.0])
                     total[0] += loss * weight
                     total[1] += weight
-    stage = Stage(
-        steps=1,
-        tokens_per_step=10_000,
-        block_tokens=60,
-        precision="float32",
-        normalizer=normalizer,
-        log_every=2,
+    stage = stage_of(
+        {
+            "steps": 1,
+            "data.tokens_per_step": 10_000,
+            "data.block_tokens": 60,
+            "engine.precision": "float32",
+            "objective.normalizer": normalizer,
+            "logs.every": 2,
+        }
     )
     trainer = lm_trainer(lm, data, stage, kinds=kinds, folder=tmp_path)
     trainer.run()
@@ -77,7 +79,7 @@ def test_parts_are_those_of_single_rows(normalizer: str, tmp_path: Path) -> None
 def test_a_run_logs_them(tmp_path: Path) -> None:
     from itemic import train
 
-    train(fresh(), conversations(), stage=STAGE, output=tmp_path / "out")
+    train(fresh(), conversations(), stage=stage_of(STAGE), output=tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     parts = {name for name in lines[-1] if name.startswith("loss/")}
     levels = {f"loss/level {level + 1}" for level in range(INDEX.levels)}

@@ -22,29 +22,35 @@ from itemic.training.language.stage import Stage
 from itemic.training.loop import Trainer
 from itemic.training.ranks import joined
 from itemic.training.steps import Step
+from tests.stages import stage_of, with_keys
 from tests.training import processes
 from tests.training.helpers import lm_trainer, tiny_lm, toy_rows
 
-STAGE = Stage(
-    steps=7,
-    tokens_per_step=60,
-    block_tokens=20,
-    learning_rate=1e-2,
-    precision="float32",
-    log_every=1,
-    checkpoints={"every": 2, "keep": 10},
-    validate_every=4,
-    trackers=(),
+STAGE = stage_of(
+    {
+        "steps": 7,
+        "data.tokens_per_step": 60,
+        "data.block_tokens": 20,
+        "learning_rate": 1e-2,
+        "engine.precision": "float32",
+        "logs.every": 1,
+        "checkpoints.every": 2,
+        "checkpoints.keep": 10,
+        "validation.every": 4,
+        "logs.trackers": (),
+    }
 )
 KINDS: dict[str, dict[str, Any]] = {
     "all": {},
     "untied": {},
-    "embeddings": {"train": "embeddings"},
-    "untied embeddings": {"train": "embeddings"},
-    "lora": {"train": "lora", "lora_rank": 4, "gradient_checkpointing": True},
-    "ema": {"ema": 0.9, "clip": 0.1},
-    "last layers": {"train": "last-layers", "last_layers": 1},
-    "dropout": {"dropout": 0.3},  # drawn anew on each rank, so never the same as one process
+    "embeddings": {"train.what": "embeddings"},
+    "untied embeddings": {"train.what": "embeddings"},
+    "lora": {"train.what": "lora", "train.rank": 4, "engine.gradient_checkpointing": True},
+    "optimizer.ema": {"optimizer.ema": 0.9, "optimizer.clip": 0.1},
+    "last layers": {"train.what": "last-layers", "train.layers": 1},
+    "objective.dropout": {
+        "objective.dropout": 0.3
+    },  # drawn anew on each rank, so never the same as one process
 }
 STRATEGIES = ("ddp", "fsdp", "zero2", "zero3")
 
@@ -257,18 +263,21 @@ def test_dropout_differs_from_rank_to_rank_and_resumes(tmp_path: Path) -> None:
         assert torch.equal(again[0][name], weight)  # bit for bit, also the random numbers of both ranks
 
 
-FEED = Stage(
-    epochs=2,
-    tokens_per_step=600,
-    block_tokens=200,
-    packing="blocks",  # the same few rows come often
-    stream=True,
-    shuffle_buffer=64,
-    learning_rate=3e-4,  # forty steps at a high rate blow float noise up
-    precision="float32",
-    log_every=1,
-    checkpoints={"every": 2, "keep": 100},
-    trackers=(),
+FEED = stage_of(
+    {
+        "epochs": 2,
+        "data.tokens_per_step": 600,
+        "data.block_tokens": 200,
+        "data.packing": "blocks",  # the same few rows come often
+        "data.stream": True,
+        "data.shuffle_buffer": 64,
+        "learning_rate": 3e-4,  # forty steps at a high rate blow float noise up
+        "engine.precision": "float32",
+        "logs.every": 1,
+        "checkpoints.every": 2,
+        "checkpoints.keep": 100,
+        "logs.trackers": (),
+    }
 )
 
 
@@ -332,9 +341,13 @@ def refused(folder: str, stage: Stage, distribution: Distribution) -> None:
 @pytest.mark.parametrize(
     ("strategy", "stage", "text"),
     [
-        ("fsdp", replace(STAGE, optimizer="muon"), "optimizer muon needs whole matrices"),
-        ("zero2", replace(STAGE, optimizer="adafactor"), "optimizer adafactor needs whole matrices"),
-        ("zero2", replace(STAGE, ema=0.9), "keeps no moving average"),
+        ("fsdp", with_keys(STAGE, {"optimizer.name": "muon"}), "optimizer muon needs whole matrices"),
+        (
+            "zero2",
+            with_keys(STAGE, {"optimizer.name": "adafactor"}),
+            "optimizer adafactor needs whole matrices",
+        ),
+        ("zero2", with_keys(STAGE, {"optimizer.ema": 0.9}), "keeps no moving average"),
     ],
 )
 def test_what_can_not_be_shared_out_is_refused(

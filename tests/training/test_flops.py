@@ -18,11 +18,11 @@ from itemic.forest.run import ROUND, forest_loss
 from itemic.forest.support import check_supported
 from itemic.training.language.flops import ModelFlops
 from itemic.training.language.next_token import NextToken
-from itemic.training.language.stage import Stage
 from itemic.training.language.stream import forest_sizes
 from itemic.training.peaks import PEAKS, peak_flops
 from itemic.training.place import Window
 from tests.families import BY_NAME
+from tests.stages import stage_of
 from tests.training.helpers import lm_trainer, tiny_lm, toy_rows
 
 
@@ -90,7 +90,12 @@ def test_pairs_are_those_of_the_dense_mask() -> None:
 
 def test_a_run_logs_what_it_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("itemic.training.loop.peak_flops", lambda device: 1e12)
-    lm_trainer(tiny_lm(), toy_rows(), Stage(steps=2, tokens_per_step=100, log_every=1), folder=tmp_path).run()
+    lm_trainer(
+        tiny_lm(),
+        toy_rows(),
+        stage_of({"steps": 2, "data.tokens_per_step": 100, "logs.every": 1}),
+        folder=tmp_path,
+    ).run()
     line = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
     assert 0 < line["target_share"] < 1
     assert line["memory_gb"] > 0.05

@@ -18,16 +18,19 @@ from itemic.training.language.stage import Stage
 from itemic.training.language.stream import TrainingRows, plan_epoch
 from itemic.training.loop import Trainer
 from itemic.training.schedule import learning_rate
+from tests.stages import stage_of, with_keys
 from tests.training.helpers import copy_of, lm_trainer, tiny_lm, toy_rows
 
-STAGE = Stage(
-    steps=6,
-    tokens_per_step=60,
-    block_tokens=60,
-    learning_rate=1e-2,
-    warmup=2,
-    precision="float32",
-    log_every=1,
+STAGE = stage_of(
+    {
+        "steps": 6,
+        "data.tokens_per_step": 60,
+        "data.block_tokens": 60,
+        "learning_rate": 1e-2,
+        "schedule.warmup": 2,
+        "engine.precision": "float32",
+        "logs.every": 1,
+    }
 )
 
 
@@ -37,8 +40,11 @@ def reference(lm: PreTrainedModel, data: TrainingRows, stage: Stage, seed: int =
     matrices = [w for n, w in named.items() if n.endswith("proj.weight")]
     others = [w for n, w in named.items() if not n.endswith("proj.weight")]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": stage.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        betas=stage.betas,
+        [
+            {"params": matrices, "weight_decay": stage.optimizer.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        betas=stage.optimizer.betas,
         foreach=False,
     )
     losses, step = [], 0
@@ -64,7 +70,7 @@ def reference(lm: PreTrainedModel, data: TrainingRows, stage: Stage, seed: int =
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(stage, step, int(stage.steps or 0))
             (total / weight).backward()
-            torch.nn.utils.clip_grad_norm_(lm.parameters(), stage.clip)
+            torch.nn.utils.clip_grad_norm_(lm.parameters(), stage.optimizer.clip)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(float(total.detach()) / weight)
@@ -94,10 +100,10 @@ def test_accumulating_blocks_changes_nothing(tmp_path: Path) -> None:
     # blocks of one group each, so that one block or three make the same step
     data = toy_rows(users=30)
     whole, parts = tiny_lm(), tiny_lm()
-    many = replace(STAGE, tokens_per_step=30, block_tokens=10, steps=4)
+    many = with_keys(STAGE, {"data.tokens_per_step": 30, "data.block_tokens": 10, "steps": 4})
     plan = plan_epoch(data, many, 0, 0)
     assert {len(step) for step in plan} == {3}
-    one = replace(many, block_tokens=30)
+    one = with_keys(many, {"data.block_tokens": 30})
     assert [sorted(r for b in s for r in b) for s in plan_epoch(data, one, 0, 0)] == [
         sorted(r for b in s for r in b) for s in plan
     ]
@@ -111,7 +117,15 @@ def test_accumulating_blocks_changes_nothing(tmp_path: Path) -> None:
 
 def test_the_row_normalizer_counts_rows(tmp_path: Path) -> None:
     data = toy_rows()
-    stage = replace(STAGE, steps=1, normalizer="row", tokens_per_step=10_000, block_tokens=10_000)
+    stage = with_keys(
+        STAGE,
+        {
+            "steps": 1,
+            "objective.normalizer": "row",
+            "data.tokens_per_step": 10_000,
+            "data.block_tokens": 10_000,
+        },
+    )
     lm = tiny_lm()
     with torch.no_grad():
         per_row = []
@@ -124,7 +138,7 @@ def test_the_row_normalizer_counts_rows(tmp_path: Path) -> None:
 
 
 def test_same_seed_same_weights_other_seed_others() -> None:
-    stage = replace(STAGE, dropout=0.2, ema=0.9)
+    stage = with_keys(STAGE, {"objective.dropout": 0.2, "optimizer.ema": 0.9})
 
     def end(seed: int) -> dict[str, torch.Tensor]:
         lm = tiny_lm()
@@ -159,8 +173,16 @@ def test_the_best_validation_wins_and_patience_ends_it(on_disk: bool, ema: float
         seen.append(copy_of(lm))
         return {"ndcg@10": next(scores), "hr@10": 0.0}
 
-    stage = replace(
-        STAGE, steps=20, validate_every=2, patience=2, ema=ema, checkpoints={"every": 3, "keep": 1}
+    stage = with_keys(
+        STAGE,
+        {
+            "steps": 20,
+            "validation.every": 2,
+            "validation.patience": 2,
+            "optimizer.ema": ema,
+            "checkpoints.every": 3,
+            "checkpoints.keep": 1,
+        },
     )
     trainer = lm_trainer(lm, toy_rows(), stage, folder=tmp_path if on_disk else None, validate=validate)
     place = trainer.run()
@@ -181,7 +203,7 @@ def test_averaged_weights_are_what_is_left(tmp_path: Path) -> None:
             return super()._goes_on()
 
     lm_trainer(raw, toy_rows(), stage, made=Recorder).run()
-    lm_trainer(averaged, toy_rows(), replace(stage, ema=0.9)).run()
+    lm_trainer(averaged, toy_rows(), with_keys(stage, {"optimizer.ema": 0.9})).run()
     # decays 1/10 and 2/11 on the way from the first weights
     for name, weight in copy_of(averaged).items():
         first = 0.1 * history[0][name] + 0.9 * history[1][name]
@@ -192,14 +214,16 @@ def test_averaged_weights_are_what_is_left(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_stops_at_once() -> None:
     lm = tiny_lm()
     with pytest.raises(ItemicError, match=r"step \d has loss .* norm (nan|inf)"):
-        lm_trainer(lm, toy_rows(), replace(STAGE, learning_rate=1e30, clip=0.0)).run()
+        lm_trainer(lm, toy_rows(), with_keys(STAGE, {"learning_rate": 1e30, "optimizer.clip": 0.0})).run()
 
 
 @pytest.mark.parametrize("asking", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_an_interrupt_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_end(
     tmp_path: Path, asking: signal.Signals
 ) -> None:
-    stage = replace(STAGE, steps=9, checkpoints={"every": 100}, validate_every=4, dropout=0.1)
+    stage = with_keys(
+        STAGE, {"steps": 9, "checkpoints.every": 100, "validation.every": 4, "objective.dropout": 0.1}
+    )
     straight = tiny_lm()
     torch.manual_seed(0)
     lm_trainer(straight, toy_rows(), stage, validate=lambda: {"ndcg@10": 0.0}).run()
@@ -223,7 +247,7 @@ def test_an_interrupt_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_end(
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    stage = replace(STAGE, steps=2, checkpoints={"every": 1})
+    stage = with_keys(STAGE, {"steps": 2, "checkpoints.every": 1})
     lm_trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path, identity="one").run()
     with pytest.raises(ArtifactError, match="another run"):
         lm_trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path, identity="two").run()
@@ -243,7 +267,7 @@ def test_bfloat16_learns_like_float32(tmp_path: Path) -> None:
     stage = replace(STAGE, steps=30)
     lm_trainer(tiny_lm(), data, stage, folder=tmp_path / "full").run()
     lm = tiny_lm()
-    lm_trainer(lm, data, replace(stage, precision="bfloat16"), folder=tmp_path / "half").run()
+    lm_trainer(lm, data, with_keys(stage, {"engine.precision": "bfloat16"}), folder=tmp_path / "half").run()
     full, half = logged(tmp_path / "full", "loss"), logged(tmp_path / "half", "loss")
     assert half == pytest.approx(full, rel=0.05)
     assert half != full
@@ -253,7 +277,7 @@ def test_bfloat16_learns_like_float32(tmp_path: Path) -> None:
 def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    stage = replace(STAGE, trackers=("tensorboard",))
+    stage = with_keys(STAGE, {"logs.trackers": ("tensorboard",)})
     lm_trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path).run()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -261,7 +285,9 @@ def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_while_training(small_disk: Path) -> None:
-    stage = replace(STAGE, steps=8, checkpoints={"every": 1, "keep": 1}, ema=0.5)
+    stage = with_keys(
+        STAGE, {"steps": 8, "checkpoints.every": 1, "checkpoints.keep": 1, "optimizer.ema": 0.5}
+    )
     ballast = small_disk / "ballast"
     first = tiny_lm()
     torch.manual_seed(0)
@@ -273,7 +299,7 @@ def test_a_disk_that_fills_while_training(small_disk: Path) -> None:
         return {"ndcg@10": 0.0}
 
     trainer = lm_trainer(
-        first, toy_rows(), replace(stage, validate_every=4), folder=small_disk, validate=fill
+        first, toy_rows(), with_keys(stage, {"validation.every": 4}), folder=small_disk, validate=fill
     )
     with pytest.raises(ArtifactError, match=r"disk is full; the checkpoint of step 3 is intact"):
         trainer.run()
@@ -281,7 +307,7 @@ def test_a_disk_that_fills_while_training(small_disk: Path) -> None:
     place = lm_trainer(
         tiny_lm(),
         toy_rows(),
-        replace(stage, validate_every=4),
+        with_keys(stage, {"validation.every": 4}),
         folder=small_disk,
         validate=lambda: {"ndcg@10": 0.0},
     ).run()
@@ -289,7 +315,7 @@ def test_a_disk_that_fills_while_training(small_disk: Path) -> None:
 
 
 def test_the_weights_of_another_run_alone(tmp_path: Path) -> None:
-    data, first = toy_rows(), replace(STAGE, checkpoints={"every": 3}, ema=0.5)
+    data, first = toy_rows(), with_keys(STAGE, {"checkpoints.every": 3, "optimizer.ema": 0.5})
     lm_trainer(tiny_lm(), data, first, folder=tmp_path / "first").run()
     taken = tmp_path / "first" / "checkpoints" / "step-00000003"
     average = {
@@ -301,9 +327,9 @@ def test_the_weights_of_another_run_alone(tmp_path: Path) -> None:
     with torch.no_grad():
         for name, weight in expected.named_parameters():
             weight.copy_(average[name])
-    lm_trainer(expected, data, replace(STAGE, ema=0.5), seed=5).run()
+    lm_trainer(expected, data, with_keys(STAGE, {"optimizer.ema": 0.5}), seed=5).run()
     ours = tiny_lm(seed=1)
-    second = replace(STAGE, weights=str(taken), ema=0.5)
+    second = with_keys(STAGE, {"weights": str(taken), "optimizer.ema": 0.5})
     place = lm_trainer(ours, data, second, seed=5, folder=tmp_path / "second").run()
     assert place.step == 6  # all steps anew, at the rates of the beginning
     for name, weight in expected.state_dict().items():
@@ -313,7 +339,7 @@ def test_the_weights_of_another_run_alone(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_or_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is no checkpoint"):
         lm_trainer(tiny_lm(), toy_rows(), replace(STAGE, weights=str(tmp_path / "step-7"))).run()
-    lm_trainer(tiny_lm(), toy_rows(), replace(STAGE, checkpoints={"every": 3}), folder=tmp_path).run()
+    lm_trainer(tiny_lm(), toy_rows(), with_keys(STAGE, {"checkpoints.every": 3}), folder=tmp_path).run()
     taken = str(tmp_path / "checkpoints" / "step-00000003")
     with pytest.raises(ArtifactError, match=r"nothing for weights/lm_head\.weight"):
         lm_trainer(tiny_lm(tied=False), toy_rows(), replace(STAGE, weights=taken)).run()

@@ -18,6 +18,7 @@ from itemic.training.distribution import Distribution
 from itemic.training.loop import Trainer
 from itemic.training.ranks import joined
 from itemic.training.steps import Sizes, Step
+from tests.stages import with_keys
 from tests.training import processes
 from tests.training.factors import STAGE, Factors, Ratings, factors, reference
 from tests.training.test_distribution import Dying
@@ -84,7 +85,10 @@ def test_trained_as_by_a_plain_loop(
 
 def test_a_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     """Averages and early stopping included, in one process."""
-    stage = replace(STAGE, ema=0.5, validate_every=2, patience=3, metric="minus")
+    stage = with_keys(
+        STAGE,
+        {"optimizer.ema": 0.5, "validation.every": 2, "validation.patience": 3, "validation.metric": "minus"},
+    )
 
     def run(folder: Path, until: int | None) -> dict[str, torch.Tensor]:
         objective = factors()

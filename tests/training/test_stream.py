@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from itemic.errors import ConfigError
 from itemic.forest.rows import TokenRows
-from itemic.training.language.stage import PACKING, Stage
+from itemic.training.language.stage import PACKING
 from itemic.training.language.stream import plan_epoch, row_weights, sample_rows, steps
+from tests.stages import stage_of
 from tests.training.helpers import copy_of, lm_trainer, tiny_lm, toy_rows
 
-STAGE = Stage(tokens_per_step=60, block_tokens=20)
+STAGE = stage_of({"data.tokens_per_step": 60, "data.block_tokens": 20})
 
 
 def test_an_epoch_is_a_permutation_and_a_function_of_seed_and_epoch() -> None:
@@ -84,7 +85,7 @@ def test_row_weights_sum_to_one_over_each_row(weights: list[list[float]]) -> Non
 @pytest.mark.parametrize("packing", ["blocks", "none"])
 def test_packing_without_sharing_sees_every_row_once(packing: str) -> None:
     data = toy_rows(30)
-    stage = Stage(packing=packing, tokens_per_step=60, block_tokens=30)
+    stage = stage_of({"data.packing": packing, "data.tokens_per_step": 60, "data.block_tokens": 30})
     plan = plan_epoch(data, stage, 0, 0)
     assert sorted(int(row) for step in plan for block in step for row in block) == list(range(len(data.rows)))
     assert all(step for step in plan)
@@ -109,13 +110,15 @@ def test_packing_does_not_change_the_loss(normalizer: str) -> None:
     for packing in PACKING:
         lm = tiny_lm()
         # plain gradient descent in one step: the weights tell the gradient
-        stage = Stage(
-            steps=1,
-            tokens_per_step=10_000,
-            packing=packing,
-            precision="float32",
-            normalizer=normalizer,
-            clip=0,
+        stage = stage_of(
+            {
+                "steps": 1,
+                "data.tokens_per_step": 10_000,
+                "data.packing": packing,
+                "engine.precision": "float32",
+                "objective.normalizer": normalizer,
+                "optimizer.clip": 0,
+            }
         )
         trainer = lm_trainer(lm, data, stage)
         trainer.strategy.optimizer.parts = [torch.optim.SGD(lm.parameters(), lr=1.0)]

@@ -21,6 +21,7 @@ from itemic.sid.index import ItemIndex
 from itemic.tasks import TASKS
 from itemic.training.language.validation import Validation, sample_requests
 from itemic.training.ranks import joined
+from tests.stages import stage_of
 from tests.training import processes
 
 ITEMS = 16
@@ -48,17 +49,19 @@ def faithful(users: int = 16) -> Dataset:
 
 
 INDEX = ItemIndex([f"i{i}" for i in range(ITEMS)], np.array([[i % 4, i // 4] for i in range(ITEMS)]), (4, 4))
-STAGE = Stage(
-    steps=60,
-    tokens_per_step=400,
-    learning_rate=1.5e-3,
-    warmup=0.1,
-    precision="float32",
-    validate_task="sequence",
-    validate_every=20,
-    validate_requests=12,
-    validate_beams=10,
-    samples=2,
+STAGE = stage_of(
+    {
+        "steps": 60,
+        "data.tokens_per_step": 400,
+        "learning_rate": 1.5e-3,
+        "schedule.warmup": 0.1,
+        "engine.precision": "float32",
+        "validation.task": "sequence",
+        "validation.every": 20,
+        "validation.requests": 12,
+        "validation.beams": 10,
+        "validation.samples": 2,
+    }
 )
 
 
@@ -103,7 +106,7 @@ def test_ranks_are_those_of_scoring_every_item(dataset: Dataset, model: Model) -
     torch.manual_seed(0)
     with torch.no_grad():
         model.lm.get_input_embeddings().weight.mul_(3)  # so that scores are not nearly equal
-    stage = Stage(validate_every=1, validate_requests=5, validate_beams=ITEMS)
+    stage = stage_of({"validation.every": 1, "validation.requests": 5, "validation.beams": ITEMS})
     validation = Validation(model, dataset, stage, 3)
     hits = []
     for request in range(5):
@@ -139,7 +142,7 @@ def test_the_sample_is_of_known_targets_and_a_function_of_the_seed() -> None:
 
 def test_what_cannot_be_validated(dataset: Dataset, model: Model) -> None:
     with pytest.raises(ConfigError, match="Z"):
-        Validation(model, dataset, Stage(validate_task="Z"), 0)
+        Validation(model, dataset, stage_of({"validation.task": "Z"}), 0)
     smaller = Dataset(dataset.items[:-1], dataset.interactions.filter(pl.col(c.ITEM_ID) != f"i{ITEMS - 1}"))
     with pytest.raises(IndexMismatchError):
         Validation(model, smaller, Stage(), 0)

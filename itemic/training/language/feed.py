@@ -33,7 +33,7 @@ class Feed:
 
     Args:
         conversations: Parquet files, folders, globs, JSON lists of files, local or remote.
-        encode: the model's tokenizer and chat template at work; with ``stage.workers`` it must be picklable.
+        encode: the model's tokenizer and chat template at work; with ``stage.data.workers`` it must be picklable.
         stage: what to do; ``stream``, ``shuffle_buffer`` and ``workers`` above all.
         encoder: names what ``encode`` does (a digest of tokenizer and template).
         seed: decides every order.
@@ -46,7 +46,7 @@ class Feed:
 
     Raises:
         DataError: a file is broken or lacks columns, or there is nothing in them.
-        ConfigError: a table was given, or ``stage.sources`` names a source that isn't there.
+        ConfigError: a table was given, or ``stage.data.sources`` names a source that isn't there.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Feed:
         if not files:
             raise ConfigError(
                 "a stream reads files, and a table was given",
-                "Leave stream out (the table is in memory already), or write it to a Parquet file.",
+                "Leave data.stream out (the table is in memory already), or write it to a Parquet file.",
             )
         groups = RowGroups.scan(files)
         self._where = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} other files"
         if not groups.total:
             raise DataError(f"there are no conversations in {self._where}", "Build some first.")
-        check_sources(stage.sources, groups.sources)
+        check_sources(stage.data.sources, groups.sources)
         self.lanes = Lanes(groups, encode, stage, seed, marks)
         self.stage = stage
         self.names = groups.sources
@@ -85,7 +85,7 @@ class Feed:
             "files": len(self.lanes.groups.files),
             "sources": list(self.names),
             "read": self.counts.read,
-            **self.counts.notes(self.stage.overlong),
+            **self.counts.notes(self.stage.data.overlong),
         }
 
     def total_steps(self) -> int:
@@ -106,7 +106,7 @@ class Feed:
             count,
             rows,
             total,
-            100 * tokens / max(packets * self.stage.planned_block, 1),
+            100 * tokens / max(packets * self.stage.data.planned_block, 1),
         )
         return count
 
@@ -126,7 +126,7 @@ class Feed:
             ItemicError: a file or a row is broken, a process died, or there is nothing to learn from.
         """
         places = (state or {}).get("lanes", {})
-        crew = Crew(self.lanes, self.stage.workers)
+        crew = Crew(self.lanes, self.stage.data.workers)
         try:
             readers = [
                 _Reader(self.lanes, lane, crew, places.get(str(lane)))
@@ -161,10 +161,10 @@ class Feed:
         return min((r.place.epoch for r in readers if r.chunks), default=self.stage.epochs or NEVER)
 
     def _nothing(self) -> DataError:
-        return nothing_to_learn(self._where, self.counts, self.stage.max_length)
+        return nothing_to_learn(self._where, self.counts, self.stage.data.max_length)
 
     def _tell(self) -> None:
-        if lost := lost_rows(self.notes, self.stage.max_length):
+        if lost := lost_rows(self.notes, self.stage.data.max_length):
             log.warning("%s: %s", self._where, lost)
 
 

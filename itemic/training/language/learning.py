@@ -71,15 +71,15 @@ def learning(
     Raises:
         ConfigError: the model has fewer layers, none of the named matrices, or a library is missing.
     """
-    if stage.train == "all":
+    if stage.train.what == "all":
         yield Learning.all_of(lm)
         return
     with ExitStack() as stack:
         rows = stack.enter_context(learning_rows(lm, tokens))
-        if stage.train == "embeddings":
+        if stage.train.what == "embeddings":
             yield Learning.rows_of(rows)
-        elif stage.train == "last-layers":
-            more = _last_layers(lm, stage.last_layers)
+        elif stage.train.what == "last-layers":
+            more = _last_layers(lm, stage.train.layers)
             yield Learning.rows_of(rows, more, decayed(lm, more))
         else:
             more = stack.enter_context(_adapters(lm, stage, rows, adapter))
@@ -90,7 +90,7 @@ def _last_layers(lm: PreTrainedModel, count: int) -> Named:
     prefix, layers = layers_of(lm)
     if count > len(layers):
         raise ConfigError(
-            f"last_layers is {count}, and the model has {len(layers)} layers", "Ask for fewer, or train all."
+            f"train.layers is {count}, and the model has {len(layers)} layers", "Ask for fewer, or train all."
         )
     chosen: Named = {}
     own = {f"{prefix}.{number}." for number in range(len(layers) - count, len(layers))}
@@ -113,14 +113,14 @@ def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | N
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise missing_extra(f"train {stage.train}", "peft", stage.train) from error
+        raise missing_extra(f"train {stage.train.what}", "peft", stage.train.what) from error
     linear = matrices_of_layers(lm)
     targets = _targets(lm, stage, linear)
     own = {name: lm.get_submodule(name) for name in linear}
     deltas: dict[str, Tensor] = {}
     tuned = None
     try:
-        if stage.train == "qlora":
+        if stage.train.what == "qlora":
             _tell_of_whole_weights(lm, own)
             _quantize(lm, own)
         with warnings.catch_warnings():
@@ -143,21 +143,21 @@ def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | N
             setattr(lm.get_submodule(parent), last, module)
         for name, delta in deltas.items():
             weight = own[name].get_parameter("weight")
-            turned = stage.train == "qlora" and isinstance(own[name], Conv1D)
+            turned = stage.train.what == "qlora" and isinstance(own[name], Conv1D)
             weight.data += (delta.T if turned else delta).to(weight)
 
 
 def _targets(lm: PreTrainedModel, stage: Stage, linear: list[str]) -> list[str]:
     """Those of them that get adapters."""
     names = _adaptable(lm, sorted({name.rpartition(".")[2] for name in linear}))
-    unknown = sorted(set(stage.lora_targets) - set(names))
+    unknown = sorted(set(stage.train.targets) - set(names))
     if unknown or not names:
         raise ConfigError(
-            f"lora_targets {', '.join(unknown) or '(all)'} are no matrices of this model's layers that adapters can "
+            f"train.targets {', '.join(unknown) or '(all)'} are no matrices of this model's layers that adapters can "
             "be added to",
             f"There are: {', '.join(names) or 'none'}.",
         )
-    wanted = stage.lora_targets or names
+    wanted = stage.train.targets or names
     return [name for name in linear if name.rpartition(".")[2] in wanted]
 
 
@@ -186,11 +186,11 @@ def _config(lm: PreTrainedModel, stage: Stage, targets: list[str]) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(
-        r=stage.lora_rank,
-        lora_alpha=stage.lora_alpha,  # type: ignore[arg-type]
-        lora_dropout=stage.lora_dropout,
+        r=stage.train.rank,
+        lora_alpha=stage.train.alpha,  # type: ignore[arg-type]
+        lora_dropout=stage.train.dropout,
         target_modules=targets,
-        fan_in_fan_out=stage.train != "qlora" and _turned(lm, targets),
+        fan_in_fan_out=stage.train.what != "qlora" and _turned(lm, targets),
         task_type="CAUSAL_LM",
         base_model_name_or_path=lm.config._name_or_path or None,
     )

@@ -85,18 +85,18 @@ class NextToken(Objective):
         """As a stage says.
 
         Raises:
-            ValueError: ``stage.train`` and what learns don't fit each other.
+            ValueError: ``stage.train.what`` and what learns don't fit each other.
         """
         if stage.learns_rows != (learns is not None and learns.new_rows is not None):
-            raise ValueError(f"train {stage.train!r} and what learns don't fit each other")
+            raise ValueError(f"train {stage.train.what!r} and what learns don't fit each other")
         return cls(
             lm,
             learns,
             kinds=kinds,
             sources=sources,
-            chunk=stage.minibatch_size,
-            label_smoothing=stage.label_smoothing,
-            block_tokens=stage.planned_block,
+            chunk=stage.engine.minibatch_size,
+            label_smoothing=stage.objective.label_smoothing,
+            block_tokens=stage.data.planned_block,
         )
 
     def forward(self, block: TokenForest) -> Cost:
@@ -153,10 +153,10 @@ class NextToken(Objective):
         with ExitStack() as stack:
             for context in (
                 without_own_dropout(self.lm),
-                residual_dropout(self.lm, stage.dropout, embeddings=self.start is None),
-                lean_memory(self.lm, stage.gradient_checkpointing),
-                lean_norms(self.lm, not stage.compile),
-                compiled(self.lm, stage.compile),
+                residual_dropout(self.lm, stage.objective.dropout, embeddings=self.start is None),
+                lean_memory(self.lm, stage.engine.gradient_checkpointing),
+                lean_norms(self.lm, not stage.engine.compile),
+                compiled(self.lm, stage.engine.compile),
             ):
                 stack.enter_context(context)
             yield

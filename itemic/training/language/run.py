@@ -34,7 +34,7 @@ from itemic.training.language.export import RECORD
 from itemic.training.language.learning import ADAPTER, learning
 from itemic.training.language.next_token import NextToken
 from itemic.training.language.rows import Source, training_rows
-from itemic.training.language.stage import SILENT, Stage
+from itemic.training.language.stage import Stage
 from itemic.training.language.stream import ConversationSteps, KeptRows
 from itemic.training.loop import Trainer
 from itemic.training.memory import keep_buffers
@@ -60,7 +60,7 @@ def train(
     With ``output`` a run that was killed goes on from its last checkpoint and ends, on CPU with the same
     number of threads, with the very weights of a run that wasn't; a finished one is loaded. The folder
     becomes a plain Hugging Face folder with ``sid/``, ``training.json`` (what was done), ``log.jsonl`` and
-    ``tensorboard/``; its ``checkpoints/`` go when the model is there, unless ``stage.checkpoints`` keeps them.
+    ``tensorboard/``; its ``checkpoints/`` go when the model is there, unless ``stage.checkpoints.keep`` says so.
 
     Under ``torchrun`` or ``deepspeed`` every process calls this with the same arguments and an ``output`` that all of
     them see; each hands back the same trained model, and a run goes on on another number of processes.
@@ -69,10 +69,10 @@ def train(
         model: float16 and bfloat16 weights are trained as float32 and rounded back at the end.
         conversations: a table, Parquet files, or folders of them, of ``schema.CONVERSATION_COLUMNS``.
         stage: what to do.
-        dataset: whose validation split is asked where ``stage.validate_every`` is set and ``validate`` isn't.
+        dataset: whose validation split is asked where ``stage.validation.every`` is set and ``validate`` isn't.
         output: the folder; None keeps nothing.
         seed: decides the order of the data, the dropout and the validation sample.
-        validate: measures the model, on rank 0; must give ``stage.metric``.
+        validate: measures the model, on rank 0; must give ``stage.validation.metric``.
         distribution: how several processes share the work.
         asked: the task whose prompt the model will be asked, with its options, for its folder to say; None for the
             first one among the conversations that recommends.
@@ -86,12 +86,12 @@ def train(
     stage, distribution = _within_positions(Stage.of(stage), model), Distribution.of(distribution)
     _check_meeting(model, conversations, dataset)
     if output is not None:
-        for line in check_trackers(stage.trackers):
+        for line in check_trackers(stage.logs.trackers):
             log.info("%s", line)
     keep_buffers()
     with joined() as ranks:
-        if stage.think_pattern is not None:
-            model.think_pattern = stage.think_pattern
+        if stage.data.think_pattern is not None:
+            model.think_pattern = stage.data.think_pattern
         _remember_asked(model, conversations, asked)
         return _train(model, conversations, stage, dataset, output, seed, validate, ranks, distribution)
 
@@ -99,9 +99,9 @@ def train(
 def _within_positions(stage: Stage, model: Model) -> Stage:
     """The stage with rows no longer than the model was made for; what is cut for it is told like any other cut."""
     positions = most_positions(model.lm)
-    if positions is None or stage.max_length <= positions:
+    if positions is None or stage.data.max_length <= positions:
         return stage
-    return replace(stage, max_length=positions)
+    return replace(stage, data=replace(stage.data, max_length=positions))
 
 
 def _check_meeting(model: Model, conversations: Source, dataset: Dataset | None) -> None:
@@ -187,7 +187,7 @@ def _train(
         _save(model, folder)
         _record(folder, identity, data, model.lm, stage, ranks, distribution, asdict(place))
         _tell(stage, data, place)
-        if "keep" not in stage.checkpoints:
+        if stage.checkpoints.keep is None:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     ranks.wait()
     return model
@@ -195,10 +195,10 @@ def _train(
 
 def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> ConversationSteps:
     """The conversations as steps: all encoded at once, or as a stream."""
-    encode = partial(model.chat.encode_table, supervise=stage.supervise)
-    encoder, marks = f"{model.chat.digest} {stage.supervise}", model.history_marks
-    if not stage.stream:
-        length, rule = stage.max_length, stage.overlong
+    encode = partial(model.chat.encode_table, supervise=stage.objective.supervise)
+    encoder, marks = f"{model.chat.digest} {stage.objective.supervise}", model.history_marks
+    if not stage.data.stream:
+        length, rule = stage.data.max_length, stage.data.overlong
         rows = training_rows(
             conversations, encode, encoder=encoder, max_length=length, overlong=rule, marks=marks
         )
@@ -210,8 +210,9 @@ def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> Con
 
 def _tell(stage: Stage, data: ConversationSteps, place: Place) -> None:
     """How a stage went, in a line, with what it had to leave out."""
-    best = "" if place.best is None else f", best {stage.metric} {place.best:.4f} at step {place.best_step}"
-    lost = lost_rows(data.notes, stage.max_length)
+    metric = stage.validation.metric
+    best = "" if place.best is None else f", best {metric} {place.best:.4f} at step {place.best_step}"
+    lost = lost_rows(data.notes, stage.data.max_length)
     log.info("%s: %d steps%s%s", stage.name, place.step, best, f"; {lost}" if lost else "")
 
 
@@ -235,24 +236,24 @@ def _validation(
 ) -> tuple[Callable[[Model], dict[str, float]] | None, Callable[[], list[dict[str, str]]] | None]:
     """What measures the model, and what answers sample prompts with it; None where the stage asks for
     neither."""
-    built = None
-    if dataset is not None and (stage.samples or (stage.validate_every is not None and validate is None)):
+    built, asked = None, stage.validation
+    if dataset is not None and (asked.samples or (asked.every is not None and validate is None)):
         from itemic.training.language.validation import (
             Validation,  # the decoder and all tasks, for those who ask
         )
 
         built = Validation(model, dataset, stage, seed, ranks)
-    if stage.validate_every is not None and validate is None and built is None:
+    if asked.every is not None and validate is None and built is None:
         raise ConfigError(
-            f"stage {stage.name!r} validates every {stage.validate_every} but has nothing to validate on",
-            "Give train() the dataset, or a validate function, or leave validate_every out.",
+            f"stage {stage.name!r} validates every {asked.every} but has nothing to validate on",
+            "Give train() the dataset, or a validate function, or leave validation.every out.",
         )
-    if stage.samples and built is None:
+    if asked.samples and built is None:
         raise ConfigError(
             f"stage {stage.name!r} wants samples but has no prompts", "Give train() the dataset."
         )
-    samples = (lambda: built.answers(model)) if stage.samples and built is not None else None
-    if stage.validate_every is None:
+    samples = (lambda: built.answers(model)) if asked.samples and built is not None else None
+    if asked.every is None:
         return None, samples
     if validate is None:
         return built, samples
@@ -263,7 +264,7 @@ def _identity(
     lm: PreTrainedModel, data: ConversationSteps, stage: Stage, seed: int, validated: bool
 ) -> dict[str, Any]:
     """All that decides the weights at the end."""
-    numbers = {f"stage.{key}": value for key, value in stage.to_json().items() if key not in SILENT}
+    numbers = {f"stage.{key}": value for key, value in stage.decisive().items()}
     return json.loads(  # type: ignore[no-any-return]
         json.dumps(
             numbers
@@ -337,7 +338,7 @@ def _record(
         "threads": torch.get_num_threads(),
         "ranks": ranks.size,
         "distribution": distribution.to_json() if ranks.size > 1 else None,
-        "precision": str(compute_dtype(stage.precision, lm.device)).removeprefix("torch."),
+        "precision": str(compute_dtype(stage.engine.precision, lm.device)).removeprefix("torch."),
         "versions": versions("torch", "transformers"),
         "place": place,
     }

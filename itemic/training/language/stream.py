@@ -97,7 +97,7 @@ def sample_rows(
     )
     if not len(chosen):
         raise ConfigError(
-            "no conversation is left to train on", "Raise the weights in sources, or build more."
+            "no conversation is left to train on", "Raise the weights in data.sources, or build more."
         )
     return chosen, groups
 
@@ -110,7 +110,7 @@ def check_sources(weights: dict[str, float], names: tuple[str, ...]) -> None:
     unknown = sorted(set(weights) - set(names))
     if unknown:
         raise ConfigError(
-            f"sources names {', '.join(unknown)}, which no conversation has",
+            f"data.sources names {', '.join(unknown)}, which no conversation has",
             f"There are: {', '.join(names)}.",
         )
 
@@ -139,21 +139,23 @@ def plan_epoch(data: TrainingRows, stage: Stage, seed: int, epoch: int) -> list[
     Blocks are spread over the steps evenly, so no step of an epoch is a small remainder.
     """
     rng = np.random.default_rng([seed, epoch])
-    chosen, groups = sample_rows(data, stage.sources, rng)
+    chosen, groups = sample_rows(data, stage.data.sources, rng)
     all_once = len(chosen) == len(data.rows) and bool((chosen == np.arange(len(chosen))).all())
     rows = data.rows if all_once else data.rows.take(chosen)
-    if stage.packing == "forest":
-        plan = plan_blocks(rows, groups, stage.planned_block, rng)
+    if stage.data.packing == "forest":
+        plan = plan_blocks(rows, groups, stage.data.planned_block, rng)
     else:
-        plan = plan_rows(rows, stage.planned_block if stage.packing == "blocks" else 0, rng)
+        plan = plan_rows(rows, stage.data.planned_block if stage.data.packing == "blocks" else 0, rng)
     blocks = [chosen[block] for block in plan]
-    if stage.packing == "none":  # rows are of any length, so a step is so many tokens, not so many blocks
+    if (
+        stage.data.packing == "none"
+    ):  # rows are of any length, so a step is so many tokens, not so many blocks
         tokens = np.cumsum([rows.lengths[block].sum() for block in plan])
-        count = max(1, round(int(tokens[-1]) / stage.tokens_per_step))
+        count = max(1, round(int(tokens[-1]) / stage.data.tokens_per_step))
         inner = np.searchsorted(tokens, tokens[-1] * np.arange(1, count) / count, "right")
         edges = np.unique(np.concatenate([[0], inner, [len(blocks)]]))
     else:
-        count = max(1, round(len(blocks) / stage.blocks_per_step))
+        count = max(1, round(len(blocks) / stage.data.blocks_per_step))
         edges = np.arange(count + 1) * len(blocks) // count
     return [blocks[begin:stop] for begin, stop in pairwise(edges.tolist())]
 
@@ -207,7 +209,9 @@ def _endless(
         plan = plan_epoch(data, stage, seed, epoch)
         for at in range(index, len(plan)):
             own = plan[at][rank::size]
-            forests = tuple(block_forest(data, block, stage.normalizer, stage.packing) for block in own)
+            forests = tuple(
+                block_forest(data, block, stage.objective.normalizer, stage.data.packing) for block in own
+            )
             last = at + 1 == len(plan)
             state = {"epoch": epoch + last, "index": 0 if last else at + 1}
             yield Step(
@@ -235,7 +239,7 @@ class KeptRows:
         if room is not None and longest > room:
             raise ConfigError(
                 f"a row has {longest} tokens, the model's positions end at {room}",
-                f"Set max_length to {room}.",
+                f"Set data.max_length to {room}.",
             )
         return cls(data, stage, seed)
 

@@ -33,7 +33,7 @@ class Validation:
     Args:
         model: its tokenizer and index; the weights are those of the call.
         dataset: its validation split is asked.
-        stage: ``validate_task``, ``validate_requests``, ``validate_beams`` and ``samples``.
+        stage: its ``validation``.
         seed: chooses the sample.
         ranks: those who ask together: each calls this, and asks its share if its model has weights.
 
@@ -46,8 +46,8 @@ class Validation:
     def __init__(self, model: Model, dataset: Dataset, stage: Stage, seed: int, ranks: Ranks = ALONE) -> None:
         model.index.check_dataset(dataset)
         self.stage = stage
-        self.requests = sample_requests(dataset.split("valid"), stage.validate_requests, seed)
-        task = task_of(stage.validate_task)
+        self.requests = sample_requests(dataset.split("valid"), stage.validation.requests, seed)
+        task = task_of(stage.validation.task or "C")
         asked = Asker(model, task, dataset=dataset).ask(self.requests)
         self.prompts, self.targets = asked.prompts, self.requests.targets[asked.rows]
         self.trie = Trie.build(model.item_rows)
@@ -77,7 +77,7 @@ class Validation:
         """The places of the targets among the recommended items, as :func:`itemic.metrics.ranks_of` counts them."""
         if not len(requests):
             return np.zeros(0, np.int64)
-        search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
+        search = BeamSearch(model.lm, self.trie, beams=self.stage.validation.beams)
         items, _ = search.rank(self.prompts.take(requests), k=K)
         return ranks_of(items, self.targets[requests]).astype(np.int64)
 
@@ -85,9 +85,9 @@ class Validation:
     def answers(self, model: Model) -> list[dict[str, str]]:
         """The first prompts with the model's greedy, unconstrained answer, the target, and what exact beams would
         recommend, to be read."""
-        count = min(self.stage.samples, len(self.targets))
+        count = min(self.stage.validation.samples, len(self.targets))
         positions = most_positions(model.lm)
-        search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
+        search = BeamSearch(model.lm, self.trie, beams=self.stage.validation.beams)
         best, _ = search.rank(self.prompts.take(range(count)), k=SHOWN)
         found = []
         for request in range(count):
