@@ -271,6 +271,7 @@ class Trainer:
         if self.average:
             self.average.swap()
         self.strategy.whole()
+        self.objective.settle()
         self.objective.train(False)
         try:
             with torch.random.fork_rng(enabled=True):
@@ -325,6 +326,7 @@ class Trainer:
         elif self.average:
             self.average.swap()
         self.strategy.whole()
+        self.objective.settle()
         self.objective.train(False)
         if self.validate is None and self.samples is not None and self.ranks.main:
             book.write(self.place.step, self.place.progress, {"samples": self.samples()})

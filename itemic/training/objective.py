@@ -88,6 +88,9 @@ class Objective(nn.Module):
         """A copy whose parameters are on the meta device, each with a storage of its own."""
         return copy.deepcopy(self, {id(weight): _empty(weight) for weight in self.parameters()})
 
+    def settle(self) -> None:
+        """Bring weights that learn apart from the model into it, before it is validated, and at the end."""
+
     def running(self, stage: Stage) -> AbstractContextManager[Any]:
         """How it computes while a training lasts: dropout, less memory, compiled.
 

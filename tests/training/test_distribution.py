@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def options(strategy: str, folder: Path) -> Distribution:
 
 def work(folder: str, kind: str, distribution: Distribution, die_at: int = 0, without: bool = False) -> None:
     """One rank: trains and leaves its weights as ``final-N.safetensors``; ``without`` any where it is not the first."""
-    stage, root = replace(STAGE, **KINDS[kind]), Path(folder)
+    stage, root = with_keys(STAGE, KINDS[kind]), Path(folder)
     with joined() as ranks:
         empty = without and not ranks.main
         with torch.device("meta" if empty else "cpu"):

@@ -21,6 +21,7 @@ from itemic.training.language.engine import compiled, lean_memory
 from itemic.training.language.flops import ModelFlops
 from itemic.training.language.lean import lean_norms
 from itemic.training.language.learning import Learning
+from itemic.training.language.new_rows import settle
 from itemic.training.language.stage import Stage
 from itemic.training.objective import Cost, Objective
 from itemic.training.optimizer import Named
@@ -101,11 +102,8 @@ class NextToken(Objective):
 
     def forward(self, block: TokenForest) -> Cost:
         """The cost of a forest, inside :meth:`stepping`."""
-        rows = None
-        if self.start is not None and self.input_rows is not None:
-            rows = NewRows(self.start, self.input_rows, self.output_rows)
         found = forest_loss(
-            self.lm, block, new_rows=rows, chunk=self.chunk, label_smoothing=self.label_smoothing
+            self.lm, block, new_rows=self._rows(), chunk=self.chunk, label_smoothing=self.label_smoothing
         )
         return Cost(found.total, found.weight, loss_parts(block, found.losses, self.kinds, self.sources))
 
@@ -146,6 +144,15 @@ class NextToken(Objective):
         found = super().empty()
         check_copy(found.lm, self.lm)
         return found
+
+    def settle(self) -> None:
+        if (rows := self._rows()) is not None:
+            settle(self.lm, rows)
+
+    def _rows(self) -> NewRows | None:
+        if self.start is None or self.input_rows is None:
+            return None
+        return NewRows(self.start, self.input_rows, self.output_rows)
 
     @contextmanager
     def running(self, stage: Stage) -> Iterator[None]:
