@@ -8,6 +8,7 @@ over the ranks, so that a step is the same however many there are.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -161,12 +162,10 @@ class Sharded(Strategy):
         )
         mesh = init_device_mesh(device.type, (self.ranks.size,))
         self.module = whole.empty()
-        own = (*self.module.parameters(), *self.module.buffers())
-        theirs = (*whole.parameters(), *whole.buffers())
-        sources = {id(tensor): source for tensor, source in zip(own, theirs, strict=True)}
         # the root, last, holds what is in no part, such as a head, which the backward pass begins with: it stays whole
-        for part in (*self.module.shards(), self.module):
-            _fill(part, sources, device, any(without))
+        parts = (*self.module.shards(), self.module)
+        for part, names in zip(parts, _names_of(parts), strict=True):
+            _fill(self.module, names, whole, device, any(without))
             fully_shard(
                 part,
                 mesh=mesh,
@@ -193,20 +192,32 @@ def is_empty(objective: Objective) -> bool:
     return any(weight.device.type == "meta" for weight in objective.parameters())
 
 
+def _names_of(parts: Sequence[nn.Module]) -> list[list[str]]:
+    """Names of the tensors of each part, in the last one, which holds them all; each in the first part that has it."""
+    left = dict([*parts[-1].named_parameters(), *parts[-1].named_buffers()])
+    found = []
+    for part in parts:
+        inside = {id(tensor) for tensor in (*part.parameters(), *part.buffers())}
+        found.append([name for name, tensor in left.items() if id(tensor) in inside])
+        left = {name: tensor for name, tensor in left.items() if id(tensor) not in inside}
+    return found
+
+
 @torch.no_grad()
-def _fill(part: nn.Module, sources: dict[int, Tensor], device: torch.device, told: bool) -> None:
-    """Give a part's tensors their values; those that are shared out already have them.
+def _fill(
+    module: nn.Module, names: Sequence[str], whole: nn.Module, device: torch.device, told: bool
+) -> None:
+    """Give tensors of an empty copy their values.
 
     Args:
-        part: of an empty copy.
-        sources: what each of its tensors is a copy of, by ``id``; taken out when it is used.
+        module: the copy.
+        names: of its tensors.
+        whole: what it is a copy of.
         device: where the values go.
         told: whether rank 0 gives them to all; else each rank has them itself.
     """
-    for tensor in (*part.parameters(), *part.buffers()):
-        source = sources.pop(id(tensor), None)
-        if source is None:
-            continue
+    for name in names:
+        tensor, source = _tensor(module, name), _tensor(whole, name)
         values = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
         filled = nn.Parameter(values, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
         torch.utils.swap_tensors(tensor, filled)  # type: ignore[no-untyped-call]  # all who hold it have it
@@ -214,6 +225,12 @@ def _fill(part: nn.Module, sources: dict[int, Tensor], device: torch.device, tol
             tensor.copy_(source)
         if told:
             torch.distributed.broadcast(tensor.detach(), src=0)
+
+
+def _tensor(module: nn.Module, name: str) -> Tensor:
+    owner, _, last = name.rpartition(".")
+    found: Tensor = getattr(module.get_submodule(owner), last)
+    return found
 
 
 def refuse_whole_matrices(objective: Objective, stage: Stage, strategy: str) -> None:
