@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from itemic.sid.export import export_dataset
     from itemic.sid.index import ItemIndex
     from itemic.sid.published import import_index
+    from itemic.sid.titles import TitleNames
     from itemic.sid.tokenizer import ItemTokenizer
     from itemic.tasks.build import build_conversations
     from itemic.training.language.run import train
@@ -57,6 +58,7 @@ _HOMES = {
     "SimulatorConfig": "itemic.data.settings",
     "SplitRule": "itemic.data.settings",
     "Stage": "itemic.training.language.stage",
+    "TitleNames": "itemic.sid.titles",
     "Transitions": "itemic.evaluate.baselines",
     "apply_filters": "itemic.data.filters",
     "build_conversations": "itemic.tasks.build",
@@ -91,6 +93,7 @@ __all__ = [
     "SimulatorConfig",
     "SplitRule",
     "Stage",
+    "TitleNames",
     "Transitions",
     "apply_filters",
     "build_conversations",

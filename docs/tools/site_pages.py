@@ -17,7 +17,7 @@ ORDER = (
     "sid",
     "model",
     "tasks",
-    "train",
+    "training",
     "evaluate",
     "recipe",
     "pipeline",

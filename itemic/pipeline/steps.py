@@ -19,6 +19,7 @@ from itemic.recipe.tasks import PLAIN, options_of
 from itemic.schema import SYSTEM
 
 TORCH = ("torch", "transformers")
+OF_TITLES = ("names", "column", "max_tokens")  # keys of the index that semantic IDs don't depend on
 UNSEEN = ("batch_size", "trackers", "samples", "verbose")  # of an evaluation: no ranking depends on them
 
 
@@ -74,10 +75,33 @@ def _data(data: DataPart) -> Step:
 
 def _index(recipe: Recipe) -> Step:
     index = recipe.index
+    if index.names == "title":
+        return _titles(recipe)
     files = {"import": index.published} if index.published else {}
     packages = ("numpy", "scikit-learn", "torch")
     needs = _needs(recipe, "data")
-    return Step("index", _dump(index, "published"), needs, work.make_index, files, packages=packages)
+    config = _dump(index, "published", *OF_TITLES)
+    return Step("index", config, needs, work.make_index, files, packages=packages)
+
+
+def _titles(recipe: Recipe) -> Step:
+    """The index of items that go by their titles: the model's tokenizer cuts them."""
+    index, model = recipe.index, recipe.model
+    config: dict[str, Any] = {key: getattr(index, key) for key in OF_TITLES}
+    files: dict[str, str] = {}
+    if index.max_tokens is not None and model.base is not None:
+        config |= {"revision": model.revision} | _base(model.base, files)
+    elif index.max_tokens is not None:
+        config |= {"vocab_size": model.vocab_size, "system": recipe.system}
+    return Step("index", config, ("data",), work.make_titles, files, packages=TORCH)
+
+
+def _base(base: str, files: dict[str, str]) -> dict[str, str]:
+    """A base model as what a step reads, in ``files``, or by its name on the hub."""
+    if Path(base).expanduser().is_dir():
+        files["base"] = base
+        return {}
+    return {"base": base}
 
 
 def _conversations(recipe: Recipe) -> Step:
@@ -88,12 +112,8 @@ def _conversations(recipe: Recipe) -> Step:
 
 def _model(recipe: Recipe) -> Step:
     model = recipe.model
-    config, files = _dump(model, "base"), {}
-    if model.base is not None:
-        if Path(model.base).expanduser().is_dir():
-            files["base"] = model.base
-        else:
-            config["base"] = model.base
+    files: dict[str, str] = {}
+    config = _dump(model, "base") | ({} if model.base is None else _base(model.base, files))
     if model.init == "vectors":
         config["vectors"] = [recipe.index.encoder, recipe.index.encoder_options]
     needs = _needs(recipe, "data", "index")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from itemic.evaluate.stream import Ranker
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
-    from itemic.sid.index import ItemIndex
+    from itemic.sid.names import ItemNames
     from itemic.training.language.stage import Stage
 
 PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
@@ -113,6 +113,40 @@ def make_index(job: Job) -> None:
         index = tokenizer.index
     stats = index.collisions
     merge_notes(job.manifest, {"digest": index.digest, "items": stats.items, "sids": stats.sids})
+
+
+def make_titles(job: Job) -> None:
+    """Name items by their titles, cut by the tokenizer of the model that is to come."""
+    from itemic.model.folder import load_tokenizer
+    from itemic.model.tokenizer import train_tokenizer
+    from itemic.sid.encoders.huggingface import find_model
+    from itemic.sid.titles import TitleNames
+
+    part, model, dataset = job.recipe.index, job.recipe.model, load_dataset(job)
+    tokenizer: Any = None
+    if part.max_tokens is not None and model.base is not None:
+        tokenizer = load_tokenizer(find_model(model.base, model.revision))
+    elif part.max_tokens is not None:
+        tokenizer = train_tokenizer(_corpus(job, dataset), vocab_size=model.vocab_size)
+    names = TitleNames.of(dataset, column=part.column, max_tokens=part.max_tokens, tokenizer=tokenizer)
+    names.save(job.output)
+    counts = {key: names.origin[key] for key in ("no_text", "cut", "numbered")}
+    merge_notes(job.manifest, {"digest": names.digest, "items": len(names), **counts})
+    log.info(
+        "%s items go by their %s: %s without text by their id, %s cut, %s numbered",
+        f"{len(names):,}",
+        part.column,
+        *(f"{count:,}" for count in counts.values()),
+    )
+
+
+def _corpus(job: Job, dataset: Dataset | None) -> list[str]:
+    """What the tokenizer of a new model learns from."""
+    from itemic.sid.text import item_texts
+    from itemic.tasks import prompt_words
+
+    texts = item_texts(dataset.items) if dataset is not None else []
+    return [*texts, *prompt_words(job.recipe.system)]
 
 
 def make_conversations(tasks: list[dict[str, Any]], job: Job) -> None:
@@ -364,11 +398,11 @@ def find_dataset(job: Job) -> Dataset | None:
     return load_dataset(job) if job.recipe.data is not None else None
 
 
-def load_index(job: Job) -> ItemIndex:
+def load_index(job: Job) -> ItemNames:
     """What the step ``index`` made."""
-    from itemic.sid.index import ItemIndex
+    from itemic.sid.kinds import load_names
 
-    return ItemIndex.load(job.made("index"))
+    return load_names(job.made("index"))
 
 
 def load_model(job: Job, step: str, strategy: str = "ddp") -> Model:

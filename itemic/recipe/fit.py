@@ -11,11 +11,12 @@ from pydantic import BaseModel
 from itemic.model.presets import PRESETS
 from itemic.recipe import schema as names
 from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
-from itemic.recipe.tasks import TASK_OPTIONS
+from itemic.recipe.tasks import OF_CODES, TASK_OPTIONS
 from itemic.settings import KeyPath, meant
 from itemic.trackers import TRACKERS
 from itemic.training.language.stage import Stage
 
+OF_TITLES = ("column", "max_tokens")  # keys of index
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][\w\-]*")
 
 
@@ -29,6 +30,8 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
     for name, check in _CHECKS.items():
         if sections.get(name) is not None:
             yield from check(sections[name])
+    if getattr(sections.get("index"), "names", None) == "title":
+        yield from _faults_of_titles(sections, given)
     if not {"tasks", "conversations"} & given:
         yield ("tasks",), "is missing: give tasks (which need data), conversations, or both"
     elif "data" not in given:
@@ -43,13 +46,38 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
             )
 
 
+def _faults_of_titles(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
+    """What needs semantic IDs, in a recipe whose items go by their titles."""
+    if "data" not in given:
+        yield ("index", "names"), "'title' needs data, whose items have titles"
+    for i, task in enumerate(sections.get("tasks") or []):
+        if task.task in OF_CODES:
+            yield (
+                ("tasks", i, "task"),
+                f"{task.task!r} is about semantic IDs, and items go by their titles here",
+            )
+        elif task.arguments.get("history_text", "sid") != "sid":
+            yield ("tasks", i, "history_text"), "items go by their titles: 'sid' shows those; leave it out"
+    evaluate, model = sections.get("evaluate"), sections.get("model")
+    if evaluate is not None and evaluate.task in OF_CODES:
+        yield (
+            ("evaluate", "task"),
+            f"{evaluate.task!r} is about semantic IDs, and items go by their titles here",
+        )
+    if model is not None and model.init in ("text", "vectors"):
+        yield ("model", "init"), f"{model.init!r} starts the rows of new tokens, and titles need none"
+    for i, stage in enumerate(sections.get("stages") or []):
+        if stage.train.what == "embeddings":
+            yield ("stages", i, "train"), "'embeddings' teaches new tokens alone, and titles need none"
+
+
 def _faults_without_data(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
     """What a recipe can't ask for that has conversation files alone."""
     for name in ("tasks", "evaluate"):
         if name in given:
             yield (name,), "needs data, and the recipe has none"
     index = sections.get("index")
-    if index is not None:
+    if index is not None and index.names != "title":
         if index.published is None and index.levels is None:
             yield ("index",), "without data it needs import (items and codes) or levels (the codes alone)"
         vain = ("encoder", "encoder_options", "quantizer", "quantizer_options", "duplicates", "unknown")
@@ -70,6 +98,10 @@ def _faults_without_data(sections: dict[str, Any], given: set[str]) -> Iterator[
 def _one_of(path: KeyPath, value: str | None, known: Iterable[str]) -> Iterator[tuple[KeyPath, str]]:
     if value is not None and value not in known:
         yield path, f"unknown {path[-1]} {value!r}" + meant(value, known)
+
+
+def _keys(part: BaseModel) -> list[str]:
+    return [field.alias or name for name, field in type(part).model_fields.items()]
 
 
 def _given(part: BaseModel, keys: Iterable[str]) -> list[str]:
@@ -93,6 +125,14 @@ def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _index_faults(index: IndexPart) -> Iterator[tuple[KeyPath, str]]:
+    yield from _one_of(("index", "names"), index.names, names.NAMES)
+    if index.names == "title":
+        of_titles = {"names", *OF_TITLES}
+        for key in _given(index, (name for name in _keys(index) if name not in of_titles)):
+            yield ("index", key), "is about semantic IDs, and items go by their titles here (names: title)"
+        return
+    for key in _given(index, OF_TITLES):
+        yield ("index", key), "is about titles; it needs names: title"
     yield from _one_of(("index", "encoder"), index.encoder, names.ENCODERS)
     yield from _one_of(("index", "quantizer"), index.quantizer, names.QUANTIZERS)
     yield from _one_of(("index", "collisions"), index.collisions, names.COLLISIONS)

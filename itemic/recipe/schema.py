@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
 from itemic.evaluate.settings import MemorySettings
 from itemic.model.presets import Preset
-from itemic.schema import SYSTEM
+from itemic.schema import SYSTEM, TITLE
 from itemic.settings import Amount, Count, Number, Switch, Text, some_of
 from itemic.training.distribution import Distribution
 from itemic.training.language.stage import Stage
@@ -36,6 +36,7 @@ TOKEN_FORMATS = ("onerec", "minionerec", "offset")
 NEW_INITS = ("normal", "text", "vectors")
 EXPAND_INITS = ("moments", "text", "mean")
 BASELINES = ("popularity", "last-item", "transitions")
+NAMES = ("sid", "title")
 
 Split = Annotated[dict[str, Any], some_of(SplitRule)]
 Shape = Annotated[dict[str, Any], some_of(Preset, "parameters")]
@@ -81,12 +82,16 @@ class DataPart(Part):
 
 
 class IndexPart(Part):
-    """Semantic IDs to build from the items' texts or from behaviour, or published ones to ``import`` from a file.
+    """What items are called: semantic IDs to build from the items' texts or from behaviour, or published ones to
+    ``import`` from a file; or their titles.
 
     Without ``data`` there is nothing to build from: ``import`` takes all items of its file, and ``levels`` without it
     makes the codes alone.
 
     Attributes:
+        names: ``sid``, or ``title``: each item goes by a text of its own, in the tokens that the model has already.
+        column: of names ``title``: the items' column of text that is their name.
+        max_tokens: of names ``title``: longer texts are cut to so many tokens of the model; None for none.
         encoder: what turns an item into a vector; ``auto`` is ``lsa`` where at least half of the items have text, else
             ``collaborative``.
         encoder_options: of the encoder, and what adds behaviour to any of them (``collaborative_weight``).
@@ -101,6 +106,9 @@ class IndexPart(Part):
         unknown: items of ``import`` that the data doesn't have are an ``error``, or ``drop`` passes them over.
     """
 
+    names: Text = "sid"
+    column: Text = TITLE
+    max_tokens: Count | None = 64
     encoder: Text = "auto"
     encoder_options: dict[str, Any] = {}
     quantizer: Text = "rqkmeans"
@@ -239,7 +247,7 @@ class Recipe(Part):
         name: of the run, and of its folder below ``runs/``.
         seed: of all random numbers; the same seed gives the same run.
         data: what to read, what to keep of it, and how it is split.
-        index: the items' semantic IDs.
+        index: the items' semantic IDs, or titles.
         model: what is trained.
         system: the first line of all conversations that tasks build and of what evaluation asks; null for none.
         tasks: the kinds of conversation to build from the data.

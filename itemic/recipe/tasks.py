@@ -89,6 +89,7 @@ TASK_OPTIONS: dict[str, type[TaskOptions]] = {
 }
 
 
+OF_CODES = ("B", "D", "F")  # tasks that make no sense where items go by titles
 PLAIN = ("sequence",)  # tasks whose conversations are plain texts, without a system turn
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from itemic.forest.build import TokenForest
 from itemic.forest.rows import Float32, Int64
 from itemic.sid.index import ItemIndex
+from itemic.sid.names import ItemNames
 
 ITEMIC = "itemic"
 
@@ -21,7 +22,8 @@ class TokenKinds:
     """What each token of a vocabulary is.
 
     Attributes:
-        names: ``text``, ``level 1`` to ``level L``, and ``frame`` for what stands before and after the codes.
+        names: ``text``, ``level 1`` to ``level L``, and ``frame`` for what stands before and after the codes. Where
+            items go by titles, all tokens are text.
         of: int64 ``[V]``, numbers into ``names``.
     """
 
@@ -29,8 +31,10 @@ class TokenKinds:
     of: Int64
 
     @classmethod
-    def of_index(cls, index: ItemIndex, first: int, vocabulary: int) -> TokenKinds:
+    def of_index(cls, index: ItemNames, first: int, vocabulary: int) -> TokenKinds:
         """Kinds in a vocabulary that has the index's tokens from id ``first`` on."""
+        if not isinstance(index, ItemIndex):
+            return cls(("text",), np.zeros(vocabulary, np.int64))
         names = ("text", *(f"level {level + 1}" for level in range(index.levels)), "frame")
         kinds = np.zeros(vocabulary, np.int64)
         kinds[first : first + len(index.tokens)] = len(names) - 1

@@ -45,14 +45,21 @@ def learning_rows(lm: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[New
             "Expand the model with the same index that the tokenizer was expanded with.",
         )
     _check_embedding(lm, start)
-    before = {weight: weight.requires_grad for weight in lm.parameters()}
-    lm.requires_grad_(False)
-    try:
+    with frozen(lm):
         first = torch.nn.Parameter(inputs.data[start:stop].float())  # no copy of what is float32
         second = None if head is inputs else torch.nn.Parameter(head.data[start:stop].float())
         rows = NewRows(start, first, second)
         yield rows
         settle(lm, rows)
+
+
+@contextmanager
+def frozen(lm: PreTrainedModel) -> Iterator[None]:
+    """No weight requires a gradient; those that did before do so again afterwards."""
+    before = {weight: weight.requires_grad for weight in lm.parameters()}
+    lm.requires_grad_(False)
+    try:
+        yield
     finally:
         for weight, flag in before.items():
             weight.requires_grad_(flag)

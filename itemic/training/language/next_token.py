@@ -88,7 +88,11 @@ class NextToken(Objective):
         Raises:
             ValueError: ``stage.train.what`` and what learns don't fit each other.
         """
-        if stage.learns_rows != (learns is not None and learns.new_rows is not None):
+        learns = learns or Learning.all_of(lm)
+        rows = learns.new_rows is not None
+        every = any(weight is lm.get_input_embeddings().weight for weight in learns.named.values())
+        nothing = stage.train.what == "embeddings" and not rows
+        if (every or nothing) if stage.learns_rows else rows:
             raise ValueError(f"train {stage.train.what!r} and what learns don't fit each other")
         return cls(
             lm,
