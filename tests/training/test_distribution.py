@@ -173,7 +173,7 @@ def test_two_ranks_are_one(alone: Any, kind: str, strategy: str, tmp_path: Path)
     assert alone_lines == 7 + 2  # one rank alone writes
 
 
-@pytest.mark.parametrize("kind", ["all", "untied embeddings", "lora", "ema"])
+@pytest.mark.parametrize("kind", ["all", "untied embeddings", "lora", "optimizer.ema"])
 def test_only_the_first_rank_needs_weights(alone: Any, kind: str, tmp_path: Path) -> None:
     """The other is killed, begins anew without any, and goes on from its shards of the checkpoint."""
     expected, weights = alone(kind)
