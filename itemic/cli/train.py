@@ -71,7 +71,7 @@ def train(
     data = load_dataset(dataset) if dataset is not None else None
     with joined() as ranks:
         train(
-            Model.load(model, device=ranks.device),
+            Model.load(model, device=ranks.device_for(strategy)),
             conversations[0] if len(conversations) == 1 else conversations,
             stage=asked,
             dataset=data,

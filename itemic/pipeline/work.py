@@ -230,7 +230,7 @@ def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Jo
     built = job.made("conversations")
     given = [] if recipe.conversations is None else recipe.conversations.files
     train(
-        load_model(job, before),
+        load_model(job, before, job.recipe.distribution.strategy),
         [*([built] if recipe.tasks else []), *given] if given else built,
         stage=stage,
         dataset=find_dataset(job),
@@ -312,10 +312,11 @@ def load_index(job: Job) -> ItemNames:
     return load_names(job.made("index"))
 
 
-def load_model(job: Job, step: str) -> Model:
-    """What a step of training made, on this process's GPU where there is one."""
+def load_model(job: Job, step: str, strategy: str = "ddp") -> Model:
+    """What a step of training made, on this process's GPU where there is one; where a strategy says so, without its
+    weights."""
     from itemic.model import Model
     from itemic.training.ranks import joined
 
     with joined() as ranks:
-        return Model.load(job.made(step), device=ranks.device)
+        return Model.load(job.made(step), device=ranks.device_for(strategy))

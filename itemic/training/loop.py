@@ -61,8 +61,9 @@ class Trainer:
             seed: what the data were ordered by, for the record.
             folder: where checkpoints and logs go; None keeps everything in memory.
             identity: what a checkpoint must have been made by to be gone on from.
-            validate: measures the weights that would be saved, on rank 0; the objective is in evaluation mode.
-            samples: answers prompts with them.
+            validate: measures the weights that would be saved; the objective is in evaluation mode. Every rank calls
+                it, so that they may share the work; rank 0's numbers count.
+            samples: answers prompts with them, on rank 0.
             ranks: the processes that train it together; each calls this with the same arguments.
             distribution: how they share the work.
         """
@@ -71,9 +72,10 @@ class Trainer:
         self._data_state: dict[str, Any] | None = None  # where this rank's data go on
         self.folder, self.identity = folder, identity
         self.validate, self.samples = validate, samples
-        peak = peak_flops(objective.device)
-        self._peak = None if peak is None else peak * ranks.size
         self.strategy = make_strategy(objective, stage, ranks, distribution or Distribution())
+        self.device = self.strategy.module.device  # the objective's own may be meta
+        peak = peak_flops(self.device)
+        self._peak = None if peak is None else peak * ranks.size
         self.named = self.strategy.named
         self.average = WeightAverage(self.named, stage.optimizer.ema) if stage.optimizer.ema else None
         self.checkpoints = Checkpoints(folder / "checkpoints", ranks) if folder else None
@@ -89,7 +91,7 @@ class Trainer:
             KeyboardInterrupt: after a checkpoint of the last whole step was written.
             ItemicError: the loss is not a number, or a checkpoint can't be written.
         """
-        computing, device = self.strategy.module, self.objective.device
+        computing, device = self.strategy.module, self.device
         with deterministic(device), tf32(self.stage.engine.tf32, device), computing.running(self.stage):
             self._begin()
             with (
@@ -207,12 +209,12 @@ class Trainer:
         loss, found = 0.0, 0.0
         computing = self.strategy.module
         # entered once, so that weights are cast once; what is cast stays until the end of the block
-        with computing.stepping(), autocast(self.stage.engine.precision, self.objective.device):
+        with computing.stepping(), autocast(self.stage.engine.precision, self.device):
             for number in range(rounds):
                 block = step.blocks[number] if number < len(step.blocks) else computing.nothing()
                 with self.strategy.accumulating(last=number + 1 == rounds):
                     cost = self.strategy.cost(block)
-                    with torch.autocast(self.objective.device.type, enabled=False):
+                    with torch.autocast(self.device.type, enabled=False):
                         self.strategy.backward(cost.sum / weight)
                 loss += float(cost.sum.detach())
                 found += cost.weight
@@ -234,7 +236,7 @@ class Trainer:
         )
         book.show(f"{self.stage.name} · loss {numbers['loss']:.3f}{speed}")
         totals = {name: place.counts[name] for name in self.objective.totals}
-        memory = {"memory_gb": round(peak_memory(self.objective.device) / 1e9, 3)}
+        memory = {"memory_gb": round(peak_memory(self.device) / 1e9, 3)}
         values = {**numbers, "lr": rate, **totals, **memory, **window.means()}
         book.write(place.step, place.progress, values)
 
@@ -244,7 +246,7 @@ class Trainer:
             return False
         metric, started = self.stage.validation.metric, time.perf_counter()
         with self._as_saved():
-            numbers = self.ranks.share(self.validate() if self.ranks.main else {})
+            numbers = self.ranks.share(self.validate())
             answers = {"samples": self.samples()} if self.samples and self.ranks.main else {}
             if metric not in numbers:
                 raise ConfigError(
@@ -269,6 +271,7 @@ class Trainer:
         if self.average:
             self.average.swap()
         self.strategy.whole()
+        self.objective.settle()
         self.objective.train(False)
         try:
             with torch.random.fork_rng(enabled=True):
@@ -323,6 +326,7 @@ class Trainer:
         elif self.average:
             self.average.swap()
         self.strategy.whole()
+        self.objective.settle()
         self.objective.train(False)
         if self.validate is None and self.samples is not None and self.ranks.main:
             book.write(self.place.step, self.place.progress, {"samples": self.samples()})

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from itemic.training.language.stage import Stage
 from itemic.training.optimizer import Named, decayed, trainable_parameters
+from itemic.training.ranks import Ranks
 from itemic.training.steps import Sizes
 
 
@@ -76,9 +77,19 @@ class Objective(nn.Module):
         """Weights that :meth:`forward` reads outside of the modules they belong to."""
         return ()
 
+    def agree(self, ranks: Ranks) -> None:
+        """Tell ranks whose model is on the meta device what only rank 0's weights could tell them."""
+
     def apart(self) -> Self:
         """A copy with weights of its own."""
         return copy.deepcopy(self)
+
+    def empty(self) -> Self:
+        """A copy whose parameters are on the meta device, each with a storage of its own."""
+        return copy.deepcopy(self, {id(weight): _empty(weight) for weight in self.parameters()})
+
+    def settle(self) -> None:
+        """Bring weights that learn apart from the model into it, before it is validated, and at the end."""
 
     def running(self, stage: Stage) -> AbstractContextManager[Any]:
         """How it computes while a training lasts: dropout, less memory, compiled.
@@ -100,3 +111,7 @@ class Objective(nn.Module):
         """What the sizes of some steps, and the seconds they took, say to a reader of the log; a bar shows the first
         of them."""
         return {f"{name}_per_second": round(sizes.counts.get(name, 0) / seconds) for name in self.totals}
+
+
+def _empty(weight: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(torch.empty_like(weight, device="meta"), weight.requires_grad)

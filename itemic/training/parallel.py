@@ -8,11 +8,12 @@ over the ranks, so that a step is the same however many there are.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from itemic.errors import ConfigError
@@ -125,33 +126,52 @@ class DataParallel(Strategy):
 
 class Sharded(Strategy):
     """Weights, gradients and optimizer state are shared out over the ranks, layer by layer (FSDP2; Zhao et al. 2023,
-    "PyTorch FSDP"). The objective stays whole beside them, to be validated and saved.
+    "PyTorch FSDP").
+
+    Rank 0's objective stays whole beside them, to be validated and saved; those of the others may be on the meta device
+    and stay there. Each part is filled, from the rank's own weights or by rank 0, and shared out before the next one,
+    so that a rank without weights never holds more than its shards and a part.
 
     Raises:
-        ConfigError: 4-bit weights, or an optimizer that needs whole matrices.
+        ConfigError: 4-bit weights, an optimizer that needs whole matrices, or rank 0 has no weights.
     """
 
     def _prepare(self) -> None:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        refuse_whole_matrices(self.module, self.stage, "fsdp")
-        device = self.module.device
-        self.module = self.module.apart()
+        whole = self.module
+        refuse_whole_matrices(whole, self.stage, "fsdp")
+        without = self.ranks.gather(is_empty(whole))
+        if without[0]:
+            raise ConfigError(
+                "rank 0 has a model without weights", "Load it on rank 0; others may do without."
+            )
+        shapes = self.ranks.gather([(name, tuple(weight.shape)) for name, weight in whole.named_parameters()])
+        if (other := next((rank for rank, each in enumerate(shapes) if each != shapes[0]), 0)) != 0:
+            raise ConfigError(
+                f"rank {other} has another model than rank 0: {len(shapes[other])} weights, not {len(shapes[0])}, or "
+                "of other shapes",
+                "Load the same folder on all ranks; a model that was moved to the meta device is no longer tied.",
+            )
+        whole.agree(self.ranks)
+        device = whole.device if not any(without) else self.ranks.device
         low = compute_dtype(self.stage.engine.precision, device)
         policy = MixedPrecisionPolicy(
             param_dtype=None if low == torch.float32 else low, reduce_dtype=torch.float32
         )
         mesh = init_device_mesh(device.type, (self.ranks.size,))
-        for part in self.module.shards():
+        self.module = whole.empty()
+        # the root, last, holds what is in no part, such as a head, which the backward pass begins with: it stays whole
+        parts = (*self.module.shards(), self.module)
+        for part, names in zip(parts, _names_of(parts), strict=True):
+            _fill(self.module, names, whole, device, any(without))
             fully_shard(
                 part,
                 mesh=mesh,
                 mp_policy=policy,
-                reshard_after_forward=self.options.reshard_after_forward,
+                reshard_after_forward=self.options.reshard_after_forward and part is not self.module,
             )
-        # the root holds what is in no part, such as a head, which the backward pass begins with: it stays in between
-        fully_shard(self.module, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
         self._wrapped = self.module
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
@@ -162,7 +182,55 @@ class Sharded(Strategy):
     def whole(self) -> None:
         for name, weight in self.named.items():
             assert isinstance(weight, DTensor)
-            self.plain[name].copy_(weight.full_tensor())
+            full, plain = weight.full_tensor(), self.plain[name]
+            if plain.device.type != "meta":
+                plain.copy_(full)
+
+
+def is_empty(objective: Objective) -> bool:
+    """Whether an objective's weights are on the meta device: there are none."""
+    return any(weight.device.type == "meta" for weight in objective.parameters())
+
+
+def _names_of(parts: Sequence[nn.Module]) -> list[list[str]]:
+    """Names of the tensors of each part, in the last one, which holds them all; each in the first part that has it."""
+    left = dict([*parts[-1].named_parameters(), *parts[-1].named_buffers()])
+    found = []
+    for part in parts:
+        inside = {id(tensor) for tensor in (*part.parameters(), *part.buffers())}
+        found.append([name for name, tensor in left.items() if id(tensor) in inside])
+        left = {name: tensor for name, tensor in left.items() if id(tensor) not in inside}
+    return found
+
+
+@torch.no_grad()
+def _fill(
+    module: nn.Module, names: Sequence[str], whole: nn.Module, device: torch.device, told: bool
+) -> None:
+    """Give tensors of an empty copy their values.
+
+    Args:
+        module: the copy.
+        names: of its tensors.
+        whole: what it is a copy of.
+        device: where the values go.
+        told: whether rank 0 gives them to all; else each rank has them itself.
+    """
+    for name in names:
+        tensor, source = _tensor(module, name), _tensor(whole, name)
+        values = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+        filled = nn.Parameter(values, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
+        torch.utils.swap_tensors(tensor, filled)  # type: ignore[no-untyped-call]  # all who hold it have it
+        if source.device.type != "meta":
+            tensor.copy_(source)
+        if told:
+            torch.distributed.broadcast(tensor.detach(), src=0)
+
+
+def _tensor(module: nn.Module, name: str) -> Tensor:
+    owner, _, last = name.rpartition(".")
+    found: Tensor = getattr(module.get_submodule(owner), last)
+    return found
 
 
 def refuse_whole_matrices(objective: Objective, stage: Stage, strategy: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itemic.errors import ConfigError
 from itemic.training.deepspeed import DeepSpeed
 from itemic.training.distribution import Distribution
 from itemic.training.language.stage import Stage
 from itemic.training.objective import Objective
-from itemic.training.parallel import DataParallel, Sharded, Strategy
+from itemic.training.parallel import DataParallel, Sharded, Strategy, is_empty
 from itemic.training.ranks import Ranks
 
 
@@ -16,6 +17,11 @@ def make_strategy(objective: Objective, stage: Stage, ranks: Ranks, options: Dis
     Raises:
         ConfigError: strategy and stage don't fit, or a library is missing.
     """
+    if options.strategy != "fsdp" and is_empty(objective):
+        raise ConfigError(
+            f"rank {ranks.rank} has a model without weights, which strategy {options.strategy} needs on every rank",
+            "Load it there, or use strategy fsdp on several ranks.",
+        )
     if ranks.size == 1:
         return Strategy(objective, stage, ranks, options)
     if options.strategy == "deepspeed":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +77,13 @@ def options(strategy: str, folder: Path) -> Distribution:
     return Distribution("deepspeed", config=str(file))
 
 
-def work(folder: str, kind: str, distribution: Distribution, die_at: int = 0) -> None:
-    """One rank: trains and leaves its weights as ``final-N.safetensors``."""
-    stage, root = replace(STAGE, **KINDS[kind]), Path(folder)
+def work(folder: str, kind: str, distribution: Distribution, die_at: int = 0, without: bool = False) -> None:
+    """One rank: trains and leaves its weights as ``final-N.safetensors``; ``without`` any where it is not the first."""
+    stage, root = with_keys(STAGE, KINDS[kind]), Path(folder)
     with joined() as ranks:
-        lm = tiny_lm(tied="untied" not in kind)
+        empty = without and not ranks.main
+        with torch.device("meta" if empty else "cpu"):
+            lm = tiny_lm(tied="untied" not in kind)
         torch.manual_seed(0)
         with learning(lm, stage, range(30, 50)) as learns:
             trainer = lm_trainer(
@@ -95,15 +96,19 @@ def work(folder: str, kind: str, distribution: Distribution, die_at: int = 0) ->
                 ranks=ranks,
                 distribution=distribution,
                 # the best comes in the middle, and depends on the weights that would be saved
-                validate=lambda: {
-                    "ndcg@10": -abs(float(lm.get_input_embeddings().weight.detach().std()) - 0.0215)
-                },
+                validate=lambda: (
+                    {"ndcg@10": -abs(float(lm.get_input_embeddings().weight.detach().std()) - 0.0215)}
+                    if not empty
+                    else {}
+                ),
             )
             assert isinstance(trainer, Dying)
             trainer.die_at = die_at
             trainer.run()
         state = {name: weight.clone().contiguous() for name, weight in lm.state_dict().items()}
-        save_file(state, root / f"final-{ranks.rank}.safetensors")
+        assert all((weight.device.type == "meta") == empty for weight in state.values())
+        if not empty:
+            save_file(state, root / f"final-{ranks.rank}.safetensors")
 
 
 def losses(folder: Path) -> list[float]:
@@ -166,6 +171,45 @@ def test_two_ranks_are_one(alone: Any, kind: str, strategy: str, tmp_path: Path)
     assert {"loss/source a", "loss/source b"} <= set(lines[0])
     alone_lines = (tmp_path / "two" / "log.jsonl").read_text().count("\n")
     assert alone_lines == 7 + 2  # one rank alone writes
+
+
+@pytest.mark.parametrize("kind", ["all", "untied embeddings", "lora", "optimizer.ema"])
+def test_only_the_first_rank_needs_weights(alone: Any, kind: str, tmp_path: Path) -> None:
+    """The other is killed, begins anew without any, and goes on from its shards of the checkpoint."""
+    expected, weights = alone(kind)
+    args = (str(tmp_path), kind, Distribution("fsdp"))
+    with processes.ended(processes.begin(work, 2, *args, 5, True, folder=tmp_path)) as children:
+        for child in children:
+            child.join(120)
+        assert children[-1].exitcode == -signal.SIGKILL
+    processes.run(work, 2, *args, 0, True, folder=tmp_path)
+    assert losses(tmp_path) == pytest.approx(expected, abs=1e-5)
+    assert_same(load_file(tmp_path / "final-0.safetensors"), weights)
+    assert not (tmp_path / "final-1.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "text"),
+    [
+        ("ddp", "rank 1 has a model without weights"),
+        ("fsdp", "rank 1 has another model than rank 0: 25 weights"),
+    ],
+)
+def test_weights_that_are_missing_are_told(strategy: str, text: str, tmp_path: Path) -> None:
+    processes.run(lacking, 2, str(tmp_path), strategy, folder=tmp_path)
+    assert text in (tmp_path / "told").read_text()
+
+
+def lacking(folder: str, strategy: str) -> None:
+    """One rank; the second one has no weights."""
+    with joined() as ranks:
+        lm = tiny_lm()
+        if not ranks.main:
+            lm.to("meta")  # type: ignore[arg-type]
+        if strategy == "fsdp" or not ranks.main:
+            with pytest.raises(ConfigError) as caught:
+                lm_trainer(lm, toy_rows(), STAGE, ranks=ranks, distribution=Distribution(strategy))
+            Path(folder, "told").write_text(caught.value.message)
 
 
 def test_three_ranks_with_fewer_blocks_than_ranks(tmp_path: Path, alone: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from itemic import train
@@ -237,3 +238,57 @@ def test_a_validation_without_anything_to_ask(model: Model) -> None:
         )
     with pytest.raises(ConfigError, match="sources names D"):
         train(model, conversations(), stage=stage_of(STAGE | {"data.sources": {"D": 1}}))
+
+
+def test_adapters_over_a_base_in_half_precision(tmp_path: Path) -> None:
+    """Its weights stay what they are, bit by bit; what learns is float32; the losses are those of a float32 base."""
+    keys = STAGE | {
+        "steps": 12,
+        "engine.precision": "bfloat16",
+        "train.what": "lora",
+        "train.rank": 4,
+        "train.targets": ["q_proj"],
+        "validation.every": 6,
+        "checkpoints.every": 6,
+        "checkpoints.keep": "all",
+    }
+    losses, seen = {}, {}
+    for name, dtype in (("half", torch.bfloat16), ("whole", torch.float32)):
+        model = fresh()
+        model.lm.to(torch.bfloat16).to(dtype)  # the same numbers
+        before = copy_of(model.lm)
+
+        def measure(
+            each: Model, name: str = name, before: dict[str, torch.Tensor] = before
+        ) -> dict[str, float]:
+            named = dict(each.lm.named_parameters())
+            seen[name] = {
+                "adapters": {weight.dtype for key, weight in named.items() if "lora_" in key},
+                "others": {weight.dtype for key, weight in named.items() if "lora_" not in key},
+                "learned": not torch.equal(
+                    each.lm.get_input_embeddings().weight, before["model.embed_tokens.weight"]
+                ),
+            }
+            return {"ndcg@10": 0.0}
+
+        train(model, conversations(), stage=stage_of(keys), output=tmp_path / name, validate=measure)
+        lines = [json.loads(text) for text in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        losses[name] = [line["loss"] for line in lines if "loss" in line]
+        changed = {key for key, weight in copy_of(model.lm).items() if not torch.equal(weight, before[key])}
+        tied = {"model.embed_tokens.weight", "lm_head.weight"}
+        assert {key for key in changed if "q_proj" not in key} == tied
+        rows = (copy_of(model.lm)["lm_head.weight"] != before["lm_head.weight"]).any(1)
+        first, stop = model.new_token_range
+        assert not rows[:first].any()
+        assert not rows[stop:].any()
+        assert rows[first:stop].any()
+    assert seen["half"] == {"adapters": {torch.float32}, "others": {torch.bfloat16}, "learned": True}
+    assert seen["whole"] == {"adapters": {torch.float32}, "others": {torch.float32}, "learned": True}
+    assert losses["half"] == pytest.approx(losses["whole"], rel=0.02)
+    assert losses["half"][-1] < 0.9 * losses["half"][0]
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype="auto")
+    assert saved.dtype == torch.bfloat16
+    step = next((tmp_path / "half" / "checkpoints" / "step-00000012").glob("*.safetensors"))
+    assert {weight.dtype for key, weight in load_file(step).items() if key.startswith("weights/")} == {
+        torch.float32
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,9 @@ from itemic.model import Model, new_model
 from itemic.sid.index import ItemIndex
 from itemic.tasks import TASKS
 from itemic.training.language.validation import Validation, sample_requests
+from itemic.training.ranks import joined
 from tests.stages import stage_of
+from tests.training import processes
 
 ITEMS = 16
 
@@ -143,3 +146,40 @@ def test_what_cannot_be_validated(dataset: Dataset, model: Model) -> None:
     smaller = Dataset(dataset.items[:-1], dataset.interactions.filter(pl.col(c.ITEM_ID) != f"i{ITEMS - 1}"))
     with pytest.raises(IndexMismatchError):
         Validation(model, smaller, Stage(), 0)
+
+
+class Told(Validation):
+    """Notes which requests it asked."""
+
+    asked: list[int]
+
+    def _ask(self, model: Model, requests: Any) -> Any:
+        self.asked = requests.tolist()
+        return super()._ask(model, requests)
+
+
+def ask(folder: str, without: int) -> None:
+    """One rank; that of number ``without`` has no weights."""
+    with joined() as ranks:
+        torch.manual_seed(0)
+        model = new_model("qwen3-pico", INDEX, [f"thing {i}" for i in range(ITEMS)], vocab_size=300)
+        if ranks.rank == without:
+            model.lm.to("meta")
+        validation = Told(model, faithful(), STAGE, 0, ranks)
+        numbers = validation(model)
+        Path(folder, f"{ranks.rank}.json").write_text(json.dumps([numbers, validation.asked]))
+
+
+@pytest.mark.parametrize("without", [-1, 1])
+def test_ranks_share_the_requests_and_have_the_numbers_of_one(without: int, tmp_path: Path) -> None:
+    found = {}
+    for size in (1, 2):
+        processes.run(ask, size, str(tmp_path), without, folder=tmp_path)
+        found[size] = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(size)]
+    ((alone, everything),) = found[1]
+    assert len(everything) == 12
+    assert alone["hr@10"] > 0
+    assert [numbers for numbers, _ in found[2]] == [alone, alone]
+    asked = [each for _, each in found[2]]
+    assert sorted(asked[0] + asked[1]) == everything
+    assert len(asked[1]) == (6 if without < 0 else 0)

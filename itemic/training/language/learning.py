@@ -162,7 +162,8 @@ def _adapters(
         for name, delta in deltas.items():
             weight = own[name].get_parameter("weight")
             turned = stage.train.what == "qlora" and isinstance(own[name], Conv1D)
-            weight.data += (delta.T if turned else delta).to(weight)
+            whole = weight.data.float() + (delta.T if turned else delta).to(weight.device)
+            weight.data.copy_(whole)  # rounded once where the matrix is in half precision
 
 
 def _targets(lm: PreTrainedModel, stage: Stage, linear: list[str]) -> list[str]:

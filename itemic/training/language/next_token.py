@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self
@@ -14,7 +13,7 @@ from itemic.forest.build import TokenForest, chain_forest
 from itemic.forest.context import forest_attention
 from itemic.forest.rows import TokenRows
 from itemic.forest.run import NewRows, forest_loss
-from itemic.forest.support import check_copy
+from itemic.forest.support import agree_on, check_copy
 from itemic.model.layers import layers_of
 from itemic.training.language.breakdown import TokenKinds, loss_parts, part_names
 from itemic.training.language.dropout import residual_dropout, without_own_dropout
@@ -22,9 +21,11 @@ from itemic.training.language.engine import compiled, lean_memory
 from itemic.training.language.flops import ModelFlops
 from itemic.training.language.lean import lean_norms
 from itemic.training.language.learning import Learning
+from itemic.training.language.new_rows import settle
 from itemic.training.language.stage import Stage
 from itemic.training.objective import Cost, Objective
 from itemic.training.optimizer import Named
+from itemic.training.ranks import Ranks
 from itemic.training.steps import Sizes
 
 NOTHING: TokenForest = chain_forest(TokenRows.of([[0]], [[0.0]]))
@@ -105,11 +106,8 @@ class NextToken(Objective):
 
     def forward(self, block: TokenForest) -> Cost:
         """The cost of a forest, inside :meth:`stepping`."""
-        rows = None
-        if self.start is not None and self.input_rows is not None:
-            rows = NewRows(self.start, self.input_rows, self.output_rows)
         found = forest_loss(
-            self.lm, block, new_rows=rows, chunk=self.chunk, label_smoothing=self.label_smoothing
+            self.lm, block, new_rows=self._rows(), chunk=self.chunk, label_smoothing=self.label_smoothing
         )
         return Cost(found.total, found.weight, loss_parts(block, found.losses, self.kinds, self.sources))
 
@@ -133,14 +131,32 @@ class NextToken(Objective):
         used = [lm.get_input_embeddings().weight, *lm.get_output_embeddings().parameters()]
         return list({id(weight): weight for weight in used}.values())
 
+    def agree(self, ranks: Ranks) -> None:
+        """How the model is reached by a forest, which a small forward pass tells."""
+        agree_on(self.lm, ranks.share)
+
     def apart(self) -> Self:
         """A copy with weights of its own; the rows that learn no longer share their storage with the embeddings."""
-        found = copy.deepcopy(self)
+        found = super().apart()
         check_copy(found.lm, self.lm)
         for name in ("input_rows", "output_rows"):
             row = getattr(self, name)
             setattr(found, name, row if row is None else nn.Parameter(row.detach().clone()))
         return found
+
+    def empty(self) -> Self:
+        found = super().empty()
+        check_copy(found.lm, self.lm)
+        return found
+
+    def settle(self) -> None:
+        if (rows := self._rows()) is not None:
+            settle(self.lm, rows)
+
+    def _rows(self) -> NewRows | None:
+        if self.start is None or self.input_rows is None:
+            return None
+        return NewRows(self.start, self.input_rows, self.output_rows)
 
     @contextmanager
     def running(self, stage: Stage) -> Iterator[None]:

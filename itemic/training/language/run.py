@@ -66,13 +66,15 @@ def train(
     them see; each hands back the same trained model, and a run goes on on another number of processes.
 
     Args:
-        model: float16 and bfloat16 weights are trained as float32 and rounded back at the end.
+        model: float16 and bfloat16 weights are trained as float32 and rounded back at the end. Under ``lora``, in one
+            process or under DDP, where it is computed in bfloat16, a bfloat16 model stays so, and only adapters and
+            learned rows are float32.
         conversations: a table, Parquet files, or folders of them, of ``schema.CONVERSATION_COLUMNS``.
         stage: what to do.
         dataset: whose validation split is asked where ``stage.validation.every`` is set and ``validate`` isn't.
         output: the folder; None keeps nothing.
         seed: decides the order of the data, the dropout and the validation sample.
-        validate: measures the model; must give ``stage.validation.metric``.
+        validate: measures the model, on rank 0; must give ``stage.validation.metric``.
         distribution: how several processes share the work.
         asked: the task whose prompt the model will be asked, with its options, for its folder to say; None for the
             first one among the conversations that recommends.
@@ -142,7 +144,7 @@ def _train(
     distribution: Distribution,
 ) -> Model:
     data = ranks.first(lambda: _source(model, conversations, stage, seed))
-    measure, samples = _validation(model, stage, dataset, seed, validate)
+    measure, samples = _validation(model, stage, dataset, seed, validate, ranks)
     with ExitStack() as stack:
         folder = Path(output) if output is not None else None
         identity: dict[str, Any] = {}
@@ -157,7 +159,7 @@ def _train(
                 stack.enter_context(locked(folder / "checkpoints"))
                 _compare_threads(folder)
                 _record(folder, identity, data, model.lm, stage, ranks, distribution)
-        stack.enter_context(_float32(model.lm))
+        stack.enter_context(_float32(model.lm, _keeps_half(model.lm, stage, ranks, distribution)))
         stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(seed)  # the same for all: adapters begin alike
         tokens = range(*model.new_token_range)
@@ -232,6 +234,7 @@ def _validation(
     dataset: Dataset | None,
     seed: int,
     validate: Callable[[Model], dict[str, float]] | None,
+    ranks: Ranks,
 ) -> tuple[Callable[[Model], dict[str, float]] | None, Callable[[], list[dict[str, str]]] | None]:
     """What measures the model, and what answers sample prompts with it; None where the stage asks for
     neither."""
@@ -241,7 +244,7 @@ def _validation(
             Validation,  # the decoder and all tasks, for those who ask
         )
 
-        built = Validation(model, dataset, stage, seed)
+        built = Validation(model, dataset, stage, seed, ranks)
     if asked.every is not None and validate is None and built is None:
         raise ConfigError(
             f"stage {stage.name!r} validates every {asked.every} but has nothing to validate on",
@@ -254,7 +257,9 @@ def _validation(
     samples = (lambda: built.answers(model)) if asked.samples and built is not None else None
     if asked.every is None:
         return None, samples
-    return validate or built, samples
+    if validate is None:
+        return built, samples
+    return lambda each: validate(each) if ranks.main else {}, samples
 
 
 def _identity(
@@ -342,9 +347,21 @@ def _record(
     write_json(folder / RECORD, record)
 
 
+def _keeps_half(lm: PreTrainedModel, stage: Stage, ranks: Ranks, distribution: Distribution) -> bool:
+    """Whether a model's bfloat16 weights stay what they are: under ``lora`` they don't learn, and where all is computed
+    in bfloat16 they would be rounded for it anyway. Strategies that share out layers want one type in each."""
+    whole = ranks.size == 1 or distribution.strategy == "ddp"
+    low = compute_dtype(stage.engine.precision, lm.device) == torch.bfloat16
+    return stage.train.what == "lora" and lm.dtype == torch.bfloat16 and low and whole
+
+
 @contextmanager
-def _float32(lm: PreTrainedModel) -> Iterator[None]:
-    """Float32 weights inside the block; small steps would be rounded away in half precision."""
+def _float32(lm: PreTrainedModel, stays: bool) -> Iterator[None]:
+    """Float32 weights inside the block, unless the model ``stays`` as it is: small steps would be rounded away in half
+    precision."""
+    if stays:
+        yield
+        return
     before = lm.dtype
     if before != torch.float32:
         lm.to(torch.float32)  # type: ignore[arg-type]
