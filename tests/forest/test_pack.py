@@ -53,7 +53,7 @@ def test_the_order_depends_on_the_generator_alone() -> None:
 
 
 def test_what_groups_share_is_counted_once() -> None:
-    """A template of 30 tokens, users of 1 to 12 more: by their sizes alone two or three would fit into a block of 100."""
+    """A template of 30 tokens and up to 12 more: by their sizes alone two or three would fit into a block of 100."""
     rng = np.random.default_rng(0)
     template = list(range(100, 130))
     rows = TokenRows.of([template + rng.integers(0, 90, rng.integers(1, 13)).tolist() for _ in range(400)])
