@@ -122,7 +122,7 @@ def _train(
                 chunk=settings.engine.minibatch_size,
             ),
             RowSteps(rows, settings, seed),
-            settings.stage,
+            settings,
             seed=seed,
             folder=folder,
             identity=digest_of(identity),

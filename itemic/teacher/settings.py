@@ -23,14 +23,11 @@ from itemic.settings import (
     wrong,
 )
 from itemic.text import settings_repr
-from itemic.training.language.stage import Stage
 from itemic.training.settings import (
     CheckpointSettings,
-    EngineSettings,
     LogSettings,
     OptimizerSettings,
     ScheduleSettings,
-    ValidationSettings,
 )
 
 NAME = "teacher"  # of its training, in logs and bars
@@ -245,24 +242,18 @@ class TeacherSettings:
 
     def decisive(self) -> dict[str, Any]:
         """By dotted keys what decides the weights."""
-        flat = flat_settings(self)
-        return {key: value for key, value in flat.items() if not key.startswith(SILENT)}
+        return {key: value for key, value in self.flat().items() if not key.startswith(SILENT)}
+
+    def flat(self) -> dict[str, Any]:
+        """All of it by dotted keys."""
+        return flat_settings(self)
 
     @property
-    def stage(self) -> Stage:
-        """What the loop is told: the parts that it shares with stages of language models."""
-        asked, engine = self.validation, self.engine
-        return Stage(
-            name=NAME,
-            epochs=self.epochs,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            engine=EngineSettings(precision=engine.precision, tf32=engine.tf32),
-            validation=ValidationSettings(
-                every=asked.every, requests=asked.requests, metric=asked.metric, patience=asked.patience
-            ),
-            checkpoints=self.checkpoints,
-            logs=self.logs,
-        )
+    def name(self) -> str:
+        """Of its training, in logs and bars."""
+        return NAME
+
+    @property
+    def weights(self) -> str | None:
+        """It begins with no other's."""
+        return None

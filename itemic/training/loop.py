@@ -19,7 +19,6 @@ from itemic.tf32 import tf32
 from itemic.training.checkpoint import Checkpoints, random_state, restore_random_state, step_of
 from itemic.training.distribution import Distribution
 from itemic.training.journal import Journal, journal
-from itemic.training.language.stage import EPOCH, Stage
 from itemic.training.memory import peak_memory
 from itemic.training.objective import Objective
 from itemic.training.optimizer import WeightAverage
@@ -28,6 +27,7 @@ from itemic.training.place import Place, Window
 from itemic.training.precision import autocast, deterministic
 from itemic.training.ranks import ALONE, Ranks
 from itemic.training.schedule import learning_rate
+from itemic.training.settings import EPOCH, TrainingSettings
 from itemic.training.steps import Ahead, Sizes, Step, StepSource
 from itemic.training.strategies import make_strategy
 
@@ -42,7 +42,7 @@ class Trainer:
         self,
         objective: Objective,
         source: StepSource,
-        stage: Stage,
+        stage: TrainingSettings,
         *,
         seed: int = 0,
         folder: Path | None = None,
@@ -92,7 +92,7 @@ class Trainer:
             ItemicError: the loss is not a number, or a checkpoint can't be written.
         """
         computing, device = self.strategy.module, self.device
-        with deterministic(device), tf32(self.stage.engine.tf32, device), computing.running(self.stage):
+        with deterministic(device), tf32(self.stage.engine.tf32, device), computing.running():
             self._begin()
             with (
                 closing(self._stream()) as stream,

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from itemic.training.language.stage import Stage
 from itemic.training.optimizer import Named, decayed, trainable_parameters
 from itemic.training.ranks import Ranks
 from itemic.training.steps import Sizes
@@ -91,12 +90,8 @@ class Objective(nn.Module):
     def settle(self) -> None:
         """Bring weights that learn apart from the model into it, before it is validated, and at the end."""
 
-    def running(self, stage: Stage) -> AbstractContextManager[Any]:
-        """How it computes while a training lasts: dropout, less memory, compiled.
-
-        Args:
-            stage: ``dropout``, ``gradient_checkpointing`` and ``compile``.
-        """
+    def running(self) -> AbstractContextManager[Any]:
+        """How it computes while a training lasts: with dropout, with less memory, compiled."""
         return nullcontext()
 
     def stepping(self) -> AbstractContextManager[Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itemic.errors import missing_extra
-from itemic.training.language.stage import Stage
+from itemic.training.settings import TrainingSettings
 
 Named = dict[str, nn.Parameter]
 
@@ -54,7 +54,7 @@ class Optimizer:
         ConfigError: ``adamw-8bit`` without bitsandbytes.
     """
 
-    def __init__(self, stage: Stage, named: Named, decay: set[str]) -> None:
+    def __init__(self, stage: TrainingSettings, named: Named, decay: set[str]) -> None:
         self.named = named
         matrices = [w for name, w in named.items() if name in decay]
         others = [w for name, w in named.items() if name not in decay]
@@ -132,14 +132,14 @@ def _grouped(groups: Groups) -> list[dict[str, Any]]:
     return [{"params": weights, "weight_decay": decay} for weights, decay in groups]
 
 
-def _adamw(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
+def _adamw(stage: TrainingSettings, groups: Groups) -> torch.optim.Optimizer:
     # fused: one pass over memory, on CPU as on CUDA
     return torch.optim.AdamW(
         _grouped(groups), lr=stage.learning_rate, betas=stage.optimizer.betas, fused=True
     )
 
 
-def _adamw_8bit(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
+def _adamw_8bit(stage: TrainingSettings, groups: Groups) -> torch.optim.Optimizer:
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
@@ -150,11 +150,11 @@ def _adamw_8bit(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
     return made
 
 
-def _adafactor(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
+def _adafactor(stage: TrainingSettings, groups: Groups) -> torch.optim.Optimizer:
     return torch.optim.Adafactor(_grouped(groups), lr=stage.learning_rate)
 
 
-def _muon(stage: Stage, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _muon(stage: TrainingSettings, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Muon(
         matrices,
         lr=stage.learning_rate,

@@ -19,11 +19,11 @@ from torch.distributed.tensor import DTensor
 from itemic.errors import ConfigError
 from itemic.training.checkpoint import Shapes, Tensors
 from itemic.training.distribution import Distribution
-from itemic.training.language.stage import Stage
 from itemic.training.objective import Cost, Objective
 from itemic.training.optimizer import Optimizer
 from itemic.training.precision import compute_dtype
 from itemic.training.ranks import Ranks
+from itemic.training.settings import TrainingSettings
 
 
 class Strategy:
@@ -41,7 +41,9 @@ class Strategy:
         optimizer: over them.
     """
 
-    def __init__(self, objective: Objective, stage: Stage, ranks: Ranks, options: Distribution) -> None:
+    def __init__(
+        self, objective: Objective, stage: TrainingSettings, ranks: Ranks, options: Distribution
+    ) -> None:
         self.plain, self.stage, self.ranks, self.options = objective.learning(), stage, ranks, options
         self.module = objective
         self._wrapped: Any = objective
@@ -233,7 +235,7 @@ def _tensor(module: nn.Module, name: str) -> Tensor:
     return found
 
 
-def refuse_whole_matrices(objective: Objective, stage: Stage, strategy: str) -> None:
+def refuse_whole_matrices(objective: Objective, stage: TrainingSettings, strategy: str) -> None:
     """What a strategy that shares out weights can't do.
 
     Raises:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from itemic.training.language.stage import Stage
+from itemic.training.settings import TrainingSettings
 
 
-def learning_rate(stage: Stage, step: int, total: int) -> float:
+def learning_rate(stage: TrainingSettings, step: int, total: int) -> float:
     """The learning rate of an optimizer step.
 
     With warm-up ``w`` (in steps), steps numbered from 0, peak ``p`` and floor ``m``:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -23,6 +23,7 @@ from itemic.trackers import TRACKERS
 OptimizerName = Literal["adamw", "adamw-8bit", "adafactor", "muon"]
 ScheduleName = Literal["cosine", "linear", "constant", "wsd"]
 Precision = Literal["auto", "float32", "bfloat16"]
+EPOCH = "epoch"  # between validations
 
 
 @settings(frozen=True, repr=False)
@@ -186,3 +187,55 @@ class LogSettings:
         if unknown:
             raise wrong(f"are unknown: {', '.join(unknown)}; known are {', '.join(TRACKERS)}", trackers)
         return trackers
+
+
+# ----------------------------------------------------------------- what the loop asks of all of them
+
+
+class Computing(Protocol):
+    """How any training is computed; :class:`EngineSettings` says more."""
+
+    @property
+    def precision(self) -> Precision: ...
+    @property
+    def tf32(self) -> bool: ...
+
+
+class Validating(Protocol):
+    """When any training is validated and what is better; :class:`ValidationSettings` says more."""
+
+    @property
+    def every(self) -> Literal["epoch"] | int | None: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def patience(self) -> int: ...
+
+
+class TrainingSettings(Protocol):
+    """What the loop is told, whatever is learned: a stage of a language model is one, a teacher's settings are."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def epochs(self) -> int | None: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weights(self) -> str | None: ...
+    @property
+    def optimizer(self) -> OptimizerSettings: ...
+    @property
+    def schedule(self) -> ScheduleSettings: ...
+    @property
+    def engine(self) -> Computing: ...
+    @property
+    def validation(self) -> Validating: ...
+    @property
+    def checkpoints(self) -> CheckpointSettings: ...
+    @property
+    def logs(self) -> LogSettings: ...
+    def flat(self) -> dict[str, Any]:
+        """All of it by dotted keys."""

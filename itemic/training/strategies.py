@@ -5,13 +5,15 @@ from __future__ import annotations
 from itemic.errors import ConfigError
 from itemic.training.deepspeed import DeepSpeed
 from itemic.training.distribution import Distribution
-from itemic.training.language.stage import Stage
 from itemic.training.objective import Objective
 from itemic.training.parallel import DataParallel, Sharded, Strategy, is_empty
 from itemic.training.ranks import Ranks
+from itemic.training.settings import TrainingSettings
 
 
-def make_strategy(objective: Objective, stage: Stage, ranks: Ranks, options: Distribution) -> Strategy:
+def make_strategy(
+    objective: Objective, stage: TrainingSettings, ranks: Ranks, options: Distribution
+) -> Strategy:
     """The strategy of the options; a process on its own needs none.
 
     Raises:

@@ -22,10 +22,11 @@ from itemic.training.language.flops import ModelFlops
 from itemic.training.language.lean import lean_norms
 from itemic.training.language.learning import Learning
 from itemic.training.language.new_rows import settle
-from itemic.training.language.stage import Stage
+from itemic.training.language.stage import NextTokenSettings, Stage
 from itemic.training.objective import Cost, Objective
 from itemic.training.optimizer import Named
 from itemic.training.ranks import Ranks
+from itemic.training.settings import EngineSettings
 from itemic.training.steps import Sizes
 
 NOTHING: TokenForest = chain_forest(TokenRows.of([[0]], [[0.0]]))
@@ -43,8 +44,8 @@ class NextToken(Objective):
             all.
         kinds: what each token is, for losses by kind; None reports none.
         sources: names of the conversations' sources, for losses by source; a single one reports none.
-        chunk: rows of the head computed at once.
-        label_smoothing: share of a target's probability that is spread over the vocabulary.
+        settings: label smoothing and dropout; the rest of it is the data's.
+        engine: how it computes; precision is the loop's.
         block_tokens: forest tokens of a full block, for the log.
     """
 
@@ -57,14 +58,15 @@ class NextToken(Objective):
         *,
         kinds: TokenKinds | None = None,
         sources: Sequence[str] = (),
-        chunk: int = 2048,
-        label_smoothing: float = 0.0,
+        settings: NextTokenSettings | None = None,
+        engine: EngineSettings | None = None,
         block_tokens: int = 4096,
     ) -> None:
         super().__init__()
         learns = learns or Learning.all_of(lm)
         self.lm, self.kinds, self.sources = lm, kinds, tuple(sources)
-        self.chunk, self.label_smoothing, self.block_tokens = chunk, label_smoothing, block_tokens
+        self.settings, self.engine = settings or NextTokenSettings(), engine or EngineSettings()
+        self.block_tokens = block_tokens
         self.names = part_names(kinds, self.sources)
         self._learns, self._decays = tuple(learns.named), frozenset(learns.decay)
         rows = learns.new_rows
@@ -99,15 +101,19 @@ class NextToken(Objective):
             learns,
             kinds=kinds,
             sources=sources,
-            chunk=stage.engine.minibatch_size,
-            label_smoothing=stage.objective.label_smoothing,
+            settings=stage.objective,
+            engine=stage.engine,
             block_tokens=stage.data.planned_block,
         )
 
     def forward(self, block: TokenForest) -> Cost:
         """The cost of a forest, inside :meth:`stepping`."""
         found = forest_loss(
-            self.lm, block, new_rows=self._rows(), chunk=self.chunk, label_smoothing=self.label_smoothing
+            self.lm,
+            block,
+            new_rows=self._rows(),
+            chunk=self.engine.minibatch_size,
+            label_smoothing=self.settings.label_smoothing,
         )
         return Cost(found.total, found.weight, loss_parts(block, found.losses, self.kinds, self.sources))
 
@@ -159,15 +165,15 @@ class NextToken(Objective):
         return NewRows(self.start, self.input_rows, self.output_rows)
 
     @contextmanager
-    def running(self, stage: Stage) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Inside the block a base's own dropout is off; see :mod:`itemic.training.language.dropout`."""
         with ExitStack() as stack:
             for context in (
                 without_own_dropout(self.lm),
-                residual_dropout(self.lm, stage.objective.dropout, embeddings=self.start is None),
-                lean_memory(self.lm, stage.engine.gradient_checkpointing),
-                lean_norms(self.lm, not stage.engine.compile),
-                compiled(self.lm, stage.engine.compile),
+                residual_dropout(self.lm, self.settings.dropout, embeddings=self.start is None),
+                lean_memory(self.lm, self.engine.gradient_checkpointing),
+                lean_norms(self.lm, not self.engine.compile),
+                compiled(self.lm, self.engine.compile),
             ):
                 stack.enter_context(context)
             yield

@@ -41,7 +41,6 @@ Overlong = Literal["keep-latest", "drop", "keep-end", "keep-start", "split"]
 Supervise = Literal["all", "itemic", "everything"]
 PACKING: tuple[Packing, ...] = get_args(Packing)
 OVERLONG: tuple[Overlong, ...] = get_args(Overlong)
-EPOCH = "epoch"
 WORDS = {
     "train": "what",
     "schedule": "name",
