@@ -126,6 +126,8 @@ def test_a_teacher_s_settings_make_its_step_and_the_evaluation_anew(tmp_path: Pa
     one, other = steps(TEACHER), steps(TEACHER, "teacher.learning_rate=1e-2")
     assert list(one)[:3] == ["data", "teacher", "index"]
     assert {name for name in one if one[name] != other[name]} == {"teacher", "evaluate", "report"}
+    asked = steps(TEACHER, "evaluate.exclude_history=true")  # by which the best epoch is chosen, too
+    assert {name for name in one if one[name] != asked[name]} == {"teacher", "evaluate", "report"}
     silent = steps(TEACHER, "teacher.checkpoints.every=7")
     assert silent == one
     without = steps()
