@@ -5,15 +5,11 @@ They read ``Dataset.train`` alone; how they rank is in :mod:`itemic.evaluate.cou
 
 from __future__ import annotations
 
-import numpy as np
-from scipy import sparse
-
 from itemic.data.dataset import Dataset
-from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
-from itemic.evaluate.counting import ItemToItem, Popularity
-from itemic.evaluate.ease import Ease
+from itemic.evaluate.counting import ItemToItem, Popularity, count_transitions
 from itemic.evaluate.item_knn import ItemKNN
+from itemic.evaluate.linear import Ease, Linear, Ridge
 
 __all__ = ["BASELINES", "ItemKNN", "LastItem", "Popularity", "Transitions"]
 
@@ -46,7 +42,7 @@ class Transitions(ItemToItem):
         if window < 1:
             raise ConfigError(f"transitions with window {window}", "Give window from 1 up.")
         self.window = window
-        counts = _count_transitions(dataset.train, len(dataset.item_ids), window)
+        counts = count_transitions(dataset.train, len(dataset.item_ids), window)
         super().__init__(Popularity(dataset), counts, decay=decay, last=last, prior=prior)
 
     @property
@@ -63,22 +59,11 @@ class LastItem(Transitions):
         super().__init__(dataset, window=1, last=1)
 
 
-def _count_transitions(train: Sequences, items: int, window: int) -> sparse.csr_array:
-    user = np.repeat(np.arange(len(train)), np.diff(train.offsets))
-    counts = sparse.csr_array((items, items), dtype=np.float64)
-    for distance in range(1, window + 1):
-        same = user[:-distance] == user[distance:]
-        pairs = (train.items[:-distance][same], train.items[distance:][same])
-        counts = counts + sparse.csr_array(
-            (np.full(len(pairs[0]), 1.0 / distance), pairs), shape=(items, items)
-        )
-    return sparse.csr_array(counts)
-
-
-BASELINES: dict[str, type[Popularity] | type[Transitions] | type[ItemKNN] | type[Ease]] = {
+BASELINES: dict[str, type[Popularity] | type[Transitions] | type[ItemKNN] | type[Linear]] = {
     "popularity": Popularity,
     "last-item": LastItem,
     "transitions": Transitions,
     "item-knn": ItemKNN,
     "ease": Ease,
+    "ridge": Ridge,
 }

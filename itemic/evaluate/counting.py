@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from itemic.data.dataset import Dataset
-from itemic.data.sequences import Requests
+from itemic.data.sequences import Requests, Sequences
 from itemic.errors import ConfigError
 
 Int32 = npt.NDArray[np.int32]
@@ -245,6 +245,19 @@ class ItemToItem:
         part = (np.cumsum(cost) - cost) // cells
         edges = np.concatenate([[0], np.flatnonzero(np.diff(part)) + 1, [len(requests)]])
         return ((int(a), int(b)) for a, b in pairwise(edges) if b > a)
+
+
+def count_transitions(train: Sequences, items: int, window: int) -> sparse.csr_array:
+    """float64 ``[n, n]``: ``1/d`` for each time that an item came ``d ≤ window`` places after another."""
+    user = np.repeat(np.arange(len(train)), np.diff(train.offsets))
+    counts = sparse.csr_array((items, items), dtype=np.float64)
+    for distance in range(1, window + 1):
+        same = user[:-distance] == user[distance:]
+        pairs = (train.items[:-distance][same], train.items[distance:][same])
+        counts = counts + sparse.csr_array(
+            (np.full(len(pairs[0]), 1.0 / distance), pairs), shape=(items, items)
+        )
+    return sparse.csr_array(counts)
 
 
 def recent_weights(requests: Requests, items: int, decay: float, last: int) -> sparse.csr_array:

@@ -37,7 +37,7 @@ class BlendSettings:
 
     Attributes:
         rankers: ``model`` (the trained one), ``teacher`` (where the recipe has one) and names of baselines; None for
-            those whose ``weights`` are given, else for model, teacher and ease.
+            those whose ``weights`` are given, else for model, teacher and ridge.
         weights: of each of them, not negative; None chooses, in tenths, by NDCG@10 of at most 2,000 requests of
             the validation split.
     """
@@ -73,4 +73,4 @@ class BlendSettings:
             return self.rankers
         if self.weights is not None:
             return tuple(self.weights)
-        return ("model", *(["teacher"] if teacher else []), "ease")
+        return ("model", *(["teacher"] if teacher else []), "ridge")

@@ -36,7 +36,7 @@ COLLISIONS = ("keep", "rank", "reassign", "sinkhorn")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
 NEW_INITS = ("normal", "text", "vectors")
 EXPAND_INITS = ("moments", "text", "mean")
-BASELINES = ("popularity", "last-item", "transitions", "item-knn", "ease")
+BASELINES = ("popularity", "last-item", "transitions", "item-knn", "ease", "ridge")
 NAMES = ("sid", "title")
 
 Split = Annotated[dict[str, Any], some_of(SplitRule)]

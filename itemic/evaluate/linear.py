@@ -1,4 +1,5 @@
-"""EASE: every item as a linear mixture of the others, in closed form, of behaviour and of words at once."""
+"""Linear models of all pairs of items, in closed form, of behaviour and of words at once: EASE, and a ridge that knows
+what comes next."""
 
 from __future__ import annotations
 
@@ -13,7 +14,14 @@ from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests, Sequences
 from itemic.errors import ConfigError
 from itemic.evaluate import counting
-from itemic.evaluate.counting import Float32, Popularity, Ranked, history_keys, recent_weights
+from itemic.evaluate.counting import (
+    Float32,
+    Popularity,
+    Ranked,
+    count_transitions,
+    history_keys,
+    recent_weights,
+)
 from itemic.sid.encoders.lsa import LSAEncoder
 
 MOST_ITEMS = 40_000  # whose weights take 6.4 GB
@@ -21,22 +29,12 @@ _ROWS = 1024  # of a matrix of all pairs of items that are looked at at once
 Bool = npt.NDArray[np.bool_]
 
 
-class Ease:
-    """What a linear model of all pairs of items expects beside a history, which weighs less the older it is.
+class Linear:
+    """A linear model of all pairs of items, in closed form: what each item of a history says of every other.
 
-    With ``X`` the users and items of training (0 and 1) and ``T`` the items' words (TF-IDF, rows of length 1), the
-    weights are those that rebuild both best, each column from the others:
-
-    ``B = argmin ‖X - XB‖² + text ‖Tᵀ - TᵀB‖² + regularization ‖B‖²`` under ``diag(B) = 0``,
-
-    which is ``B = I - P diag(P)⁻¹`` with ``P = (XᵀX + text TTᵀ + regularization I)⁻¹`` (Steck, "Embarrassingly shallow
-    autoencoders for sparse data", WWW 2019, equation 8; with items' features as further rows: Jeunen, Van Balen and
-    Goethals, "Closed-form models for collaborative filtering with side-information", RecSys 2020, CEASE). A request's
-    scores are ``w B``, where ``w`` are the shares of its latest items; over ``temperature`` they become
-    log-probabilities by a softmax. Without a history popularity speaks.
-
-    Items that training saw little are found by their words, so it is strong where data are sparse. All pairs of items
-    are held: 4 n² bytes.
+    A request's scores are ``w B``, where ``w`` are the shares of its latest items; over ``temperature`` they become
+    log-probabilities by a softmax. Without a history popularity speaks. All pairs of items are held, 4 n² bytes; twice
+    as much while they are computed.
 
     Args:
         dataset: its ``train`` and the text of its items; without any text there is behaviour alone.
@@ -50,7 +48,7 @@ class Ease:
         ConfigError: numbers that make no sense, or more items than there is room for.
     """
 
-    name = "EASE"
+    name = "linear"
 
     def __init__(
         self,
@@ -81,10 +79,14 @@ class Ease:
         self.decay, self.last, self.temperature = decay, last, temperature
         self.popularity = Popularity(dataset)
         words = words_of(dataset) if text else sparse.csr_array((count, 0), dtype=np.float32)
-        self.weights = item_weights(dataset.train, words * np.float32(text**0.5), regularization)
+        self.weights = self._weights(dataset.train, words * np.float32(text**0.5))
+
+    def _weights(self, train: Sequences, words: sparse.csr_array) -> Float32:
+        """``B``, float32 ``[n, n]``."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
-        return f"<Ease: {len(self.weights):,} items, {self.words}>"
+        return f"<{type(self).__name__}: {len(self.weights):,} items, {self.words}>"
 
     @property
     def words(self) -> str:
@@ -137,6 +139,57 @@ class Ease:
         return items, values
 
 
+class Ease(Linear):
+    """EASE: each item as a mixture of the others, by who had what and by words, in any order.
+
+    With ``X`` the users and items of training (0 and 1) and ``T`` the items' words (TF-IDF, rows of length 1), the
+    weights are those that rebuild both best, each column from the others:
+
+    ``B = argmin ‖X - XB‖² + text ‖Tᵀ - TᵀB‖² + regularization ‖B‖²`` under ``diag(B) = 0``,
+
+    which is ``B = I - P diag(P)⁻¹`` with ``P = (XᵀX + text TTᵀ + regularization I)⁻¹`` (Steck, "Embarrassingly shallow
+    autoencoders for sparse data", WWW 2019, equation 8; with items' features as further rows: Jeunen, Van Balen and
+    Goethals, "Closed-form models for collaborative filtering with side-information", RecSys 2020, CEASE).
+    """
+
+    name = "EASE"
+
+    def _weights(self, train: Sequences, words: sparse.csr_array) -> Float32:
+        return item_weights(train, words, self.regularization)
+
+
+class Ridge(Linear):
+    """What follows an item, by a ridge regression from what users had on what they had next, and by words.
+
+    ``B = (XᵀX + text TTᵀ + regularization I)⁻¹ (C + text TTᵀ)``, its diagonal set to 0. ``X`` and ``T`` are those of
+    :class:`Ease`, whose normal equations these are with another right side: ``C`` counts what came up to ``window``
+    places after an item, ``1/d`` for ``d`` places, as :class:`itemic.evaluate.baselines.Transitions` does, where EASE
+    has what was had together. So it knows directions, and items that training hardly saw by their words.
+
+    Args:
+        dataset, text, regularization, decay, last, temperature: as for :class:`Linear`.
+        window: how far apart two items may stand.
+
+    Raises:
+        ConfigError: numbers that make no sense, or more items than there is room for.
+    """
+
+    name = "ridge"
+
+    def __init__(self, dataset: Dataset, *, window: int = 5, decay: float = 0.7, **options: Any) -> None:
+        if window < 1:
+            raise ConfigError(f"{self.name} with window {window}", "Give a window of 1 or more.")
+        self.window = window
+        super().__init__(dataset, decay=decay, **options)
+
+    @property
+    def words(self) -> str:
+        return f"window {self.window}, {super().words}"
+
+    def _weights(self, train: Sequences, words: sparse.csr_array) -> Float32:
+        return successor_weights(train, words, self.regularization, self.window)
+
+
 def words_of(dataset: Dataset) -> sparse.csr_array:
     """The items' words, float32 ``[n, terms]``: the TF-IDF of :class:`itemic.sid.encoders.lsa.LSAEncoder`, rows of
     length 1, or of length 0 without any known word."""
@@ -154,29 +207,14 @@ def item_weights(train: Sequences, words: sparse.csr_array, regularization: floa
         words: float32 ``[n, terms]``, further rows of the items, turned.
         regularization: ridge, above 0.
     """
-    count = words.shape[0]
-    # Fortran's order, in which LAPACK works in place: all pairs are held once
-    gram = np.zeros((count, count), np.float32, order="F")
-    turned = sparse.csr_array(words.T)
-    if turned.nnz:
-        for start in range(0, count, _ROWS):
-            gram[:, start : start + _ROWS] = (words[start : start + _ROWS] @ turned).toarray().T
-    user = np.repeat(np.arange(len(train)), np.diff(train.offsets))
-    had = sparse.csr_array((np.ones(len(user), np.float32), (user, train.items)), shape=(len(train), count))
-    had.data[:] = 1.0
-    both = sparse.coo_array(had.T @ had)
-    gram[both.coords[0], both.coords[1]] += both.data
-    gram[np.diag_indices(count)] += np.float32(regularization)
+    gram = _moments(train, words, regularization)
     factor, failed = lapack.spotrf(gram, lower=1, overwrite_a=1)
     if not failed:
         inverse, failed = lapack.spotri(factor, lower=1, overwrite_c=1)
     if failed:
-        raise ConfigError(
-            f"a regularization of {regularization:g} leaves the items' weights undetermined",
-            "Give a larger one.",
-        )
+        raise _undetermined(regularization)
     weights: Float32 = inverse.T  # symmetric, so that this is the same matrix with rows side by side
-    for start in range(0, count, _ROWS):  # LAPACK fills one triangle
+    for start in range(0, len(weights), _ROWS):  # LAPACK fills one triangle
         stop = start + _ROWS
         weights[stop:, start:stop] = weights[start:stop, stop:].T
         block = weights[start:stop, start:stop]
@@ -184,3 +222,53 @@ def item_weights(train: Sequences, words: sparse.csr_array, regularization: floa
     weights /= -np.diag(weights).copy()
     np.fill_diagonal(weights, 0.0)
     return weights
+
+
+def successor_weights(
+    train: Sequences, words: sparse.csr_array, regularization: float, window: int
+) -> Float32:
+    """``B`` of :class:`Ridge`, float32 ``[n, n]``: row ``i`` is what item ``i`` says of the others.
+
+    Args:
+        train: who had what, in order.
+        words: as for :func:`item_weights`.
+        regularization: ridge, above 0.
+        window: how far apart two items may stand.
+    """
+    followed = _alike(words)
+    counts = sparse.coo_array(count_transitions(train, words.shape[0], window))
+    followed[counts.coords[0], counts.coords[1]] += counts.data.astype(np.float32)
+    factor, failed = lapack.spotrf(_moments(train, words, regularization), lower=1, overwrite_a=1)
+    if failed:
+        raise _undetermined(regularization)
+    solved, _ = lapack.spotrs(factor, followed, lower=1, overwrite_b=1)
+    np.fill_diagonal(solved, 0.0)
+    return np.ascontiguousarray(solved)
+
+
+def _alike(words: sparse.csr_array) -> Float32:
+    """``words wordsᵀ``, float32 ``[n, n]`` in Fortran's order, in which LAPACK works in place."""
+    count, turned = words.shape[0], sparse.csr_array(words.T)
+    found = np.zeros((count, count), np.float32, order="F")
+    if turned.nnz:
+        for start in range(0, count, _ROWS):
+            found[:, start : start + _ROWS] = (words[start : start + _ROWS] @ turned).toarray().T
+    return found
+
+
+def _moments(train: Sequences, words: sparse.csr_array, regularization: float) -> Float32:
+    """What was had together, words, and the ridge: ``XᵀX + words wordsᵀ + regularization I``."""
+    gram, count = _alike(words), words.shape[0]
+    user = np.repeat(np.arange(len(train)), np.diff(train.offsets))
+    had = sparse.csr_array((np.ones(len(user), np.float32), (user, train.items)), shape=(len(train), count))
+    had.data[:] = 1.0
+    both = sparse.coo_array(had.T @ had)
+    gram[both.coords[0], both.coords[1]] += both.data
+    gram[np.diag_indices(count)] += np.float32(regularization)
+    return gram
+
+
+def _undetermined(regularization: float) -> ConfigError:
+    return ConfigError(
+        f"a regularization of {regularization:g} leaves the items' weights undetermined", "Give a larger one."
+    )

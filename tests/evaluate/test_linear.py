@@ -6,14 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy import sparse
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import Ridge as RidgeRegression
 
 import itemic
 from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
 from itemic.errors import ConfigError, IndexMismatchError
-from itemic.evaluate import counting, ease
-from itemic.evaluate.ease import Ease, item_weights, words_of
+from itemic.evaluate import counting, linear
+from itemic.evaluate.linear import Ease, Ridge, item_weights, successor_weights, words_of
 
 WORDS = ["red", "green", "blue", "round", "square", "wooden", "iron"]
 
@@ -44,7 +44,7 @@ def matrix(dataset: Dataset) -> np.ndarray:
 def test_each_column_is_a_ridge_regression_on_the_others(
     text: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ease, "_ROWS", 7)
+    monkeypatch.setattr(linear, "_ROWS", 7)
     dataset = shop()
     words = words_of(dataset)
     np.testing.assert_allclose(np.linalg.norm(words.toarray(), axis=1), 1, rtol=1e-6)
@@ -52,9 +52,35 @@ def test_each_column_is_a_ridge_regression_on_the_others(
     rows = np.concatenate([matrix(dataset), text**0.5 * words.toarray().T])
     for item in range(len(found)):
         others = np.delete(np.arange(len(found)), item)
-        wanted = Ridge(alpha=3.0, fit_intercept=False).fit(rows[:, others], rows[:, item]).coef_
+        wanted = RidgeRegression(alpha=3.0, fit_intercept=False).fit(rows[:, others], rows[:, item]).coef_
         np.testing.assert_allclose(found[others, item], wanted, atol=1e-4)
         assert found[item, item] == 0
+
+
+@pytest.mark.parametrize("text", [0.0, 5.0])
+def test_successors_are_the_solution_of_their_equations(text: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against numpy in float64, with counts made pair by pair."""
+    monkeypatch.setattr(linear, "_ROWS", 7)
+    dataset = shop()
+    words = words_of(dataset) * np.float32(text**0.5)
+    found = successor_weights(dataset.train, words, 3.0, 2)
+    train, alike = dataset.train, (words @ words.T).toarray().astype(np.float64)
+    followed = np.zeros(alike.shape)
+    for user in range(len(train)):
+        low, high = train.offsets[user : user + 2]
+        items = train.items[low:high].tolist()
+        for place, item in enumerate(items):
+            for distance, other in enumerate(items[place + 1 : place + 3], 1):
+                followed[item, other] += 1 / distance
+    had = matrix(dataset)
+    wanted = np.linalg.solve(had.T @ had + alike + 3.0 * np.eye(len(alike)), followed + alike)
+    np.fill_diagonal(wanted, 0)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert not np.allclose(found, found.T, atol=1e-2)
+    ranker = Ridge(dataset, window=2, regularization=3, text=text)
+    np.testing.assert_array_equal(ranker.weights, found)
+    assert "window 2" in repr(ranker)
+    assert ranker.config != Ridge(dataset, window=3, regularization=3, text=text).config
 
 
 def test_scores_are_probabilities_of_what_the_history_proposes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,10 +122,12 @@ def test_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     for options in ({"text": -1}, {"regularization": 0}, {"temperature": 0}, {"decay": 0}, {"last": 0}):
         with pytest.raises(ConfigError, match="EASE with"):
             Ease(dataset, **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="ridge with window 0"):
+        Ridge(dataset, window=0)
     with pytest.raises(ConfigError, match="a ranking of 0 items"):
         Ease(dataset).rank(dataset.split("test"), 0)
     with pytest.raises(IndexMismatchError):
         Ease(dataset).rank(shop(items=24).split("test"), 1)
-    monkeypatch.setattr(ease, "MOST_ITEMS", 20)
+    monkeypatch.setattr(linear, "MOST_ITEMS", 20)
     with pytest.raises(ConfigError, match="all pairs of 25 items"):
         Ease(dataset)
