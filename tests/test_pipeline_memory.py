@@ -101,5 +101,5 @@ def test_switches_and_what_is_left_to_be_chosen(tmp_path: Path) -> None:
     assert some is not None
     assert some == {"window": 2, "decay": 0.9}
     grid = grid_with(**some)
-    assert len(grid) == len(set(grid)) == 10  # five priors, two lengths
+    assert len(grid) == len(set(grid)) == 16  # eight priors, two lengths
     assert {(each.window, each.decay) for each in grid} == {(2, 0.9)}

@@ -12,7 +12,8 @@ import pytest
 from itemic.cli.app import call
 from itemic.data import Dataset
 from itemic.decode import BeamSearch
-from itemic.evaluate import Blend, ItemKNN, Memory, MemorySettings, ModelRanker, Ranking, Report, Transitions
+from itemic.evaluate import Blend, Memory, MemorySettings, ModelRanker, Ranking, Report
+from itemic.evaluate.ease import Ease
 from itemic.evaluate.settings import BlendSettings
 from itemic.model import Model
 from itemic.pipeline import Run
@@ -60,9 +61,9 @@ def test_a_run_with_a_teacher_and_everything(
     assert (ranked(root, "teacher") == teacher.rank(test, 10)[0]).all()
     prior = ModelRanker(model, task={"task": "C", "windows": ["all"]}, beams=20, dataset=data)
     choice = json.loads((root / "evaluate" / CHOICES[BLENDED]).read_text(encoding="utf-8"))["choice"]
-    assert list(choice["weights"]) == ["model", "SASRec", "transitions", "item kNN"]
+    assert list(choice["weights"]) == ["model", "SASRec", "EASE"]
     assert sum(choice["weights"].values()) == pytest.approx(1)
-    rankers = [prior, teacher, Transitions(data), ItemKNN(data)]
+    rankers = [prior, teacher, Ease(data)]
     blend = Blend(rankers, list(choice["weights"].values()))
     assert (ranked(root, "blend") == blend.rank(test, 10)[0]).mean() > 0.99  # parts are other batches
     both = Memory(data, blend, MemorySettings(2, 3.0))
@@ -78,7 +79,8 @@ def test_a_run_with_a_teacher_and_everything(
     ]
     assert table["variants"] == ["model with memory", "blend", "blend with memory"]
     report = Report.load(root / "report" / "blend.json")
-    assert any(f"the likeliest weights of {choice['requests']} validation" in note for note in report.notes)
+    told = f"the best of {choice['tried']} weights by NDCG@10 of {choice['requests']} validation"
+    assert any(told in note for note in report.notes)
     assert "blend with memory" in (root / "report" / "report.html").read_text(encoding="utf-8")
     capfd.readouterr()
     assert again(copied, *said) == 0
@@ -102,7 +104,7 @@ def test_weights_of_the_recipe_and_going_on(copied: Path, monkeypatch: pytest.Mo
     kept = {name: (root / "evaluate.partial" / CHOICES[name]).read_bytes() for name in ("memory", BOTH)}
     with monkeypatch.context() as patch:
         patch.setattr("itemic.evaluate.memory_choice.choose_memory", _stopped)
-        patch.setattr("itemic.evaluate.blend.choose_blend", _stopped)
+        patch.setattr("itemic.evaluate.blend_choice.choose_blend", _stopped)
         assert again(copied, *said) == 0
     assert all((root / "evaluate" / CHOICES[name]).read_bytes() == text for name, text in kept.items())
     assert not (root / "evaluate" / CHOICES[BLENDED]).exists()
@@ -124,6 +126,8 @@ def test_a_teacher_s_settings_make_its_step_and_the_evaluation_anew(tmp_path: Pa
     one, other = steps(TEACHER), steps(TEACHER, "teacher.learning_rate=1e-2")
     assert list(one)[:3] == ["data", "teacher", "index"]
     assert {name for name in one if one[name] != other[name]} == {"teacher", "evaluate", "report"}
+    asked = steps(TEACHER, "evaluate.exclude_history=true")  # by which the best epoch is chosen, too
+    assert {name for name in one if one[name] != asked[name]} == {"teacher", "evaluate", "report"}
     silent = steps(TEACHER, "teacher.checkpoints.every=7")
     assert silent == one
     without = steps()
@@ -140,8 +144,8 @@ def test_sections_in_short_and_in_full(tmp_path: Path) -> None:
     short = recipe("teacher=true", "evaluate.blend=true")
     assert short.teacher == TeacherSettings()
     assert short.evaluate.blend == BlendSettings()
-    assert short.evaluate.blend.named(True) == ("model", "teacher", "transitions", "item-knn")
-    assert short.evaluate.blend.named(False) == ("model", "transitions", "item-knn")
+    assert short.evaluate.blend.named(True) == ("model", "teacher", "ease")
+    assert short.evaluate.blend.named(False) == ("model", "ease")
     full = recipe(TEACHER, "evaluate.blend={weights: {teacher: 1, item-knn: 2}}")
     assert full.evaluate.blend.named(True) == ("teacher", "item-knn")
     for each in (short, full):

@@ -32,7 +32,7 @@ def steps_of(recipe: Recipe) -> list[Step]:
     built = [_conversations(recipe)] if recipe.tasks else []
     stages = _stages(recipe)
     after = [] if recipe.data is None else [_evaluate(recipe, stages[-1].name), _report(recipe)]
-    teacher = [] if recipe.teacher is None else [_teacher(recipe.teacher)]
+    teacher = [] if recipe.teacher is None else [_teacher(recipe, recipe.teacher)]
     return [*data, *teacher, _index(recipe), *built, _model(recipe), *stages, *after]
 
 
@@ -81,7 +81,10 @@ def _data(data: DataPart) -> Step:
     return Step("data", config, (), work.make_data, files, packages=("polars", "numpy"))
 
 
-def _teacher(settings: TeacherSettings) -> Step:
+def _teacher(recipe: Recipe, settings: TeacherSettings) -> Step:
+    if settings.validation.exclude_history is None:
+        asked = replace(settings.validation, exclude_history=recipe.evaluate.exclude_history)
+        settings = replace(settings, validation=asked)
     job = partial(work.make_teacher, settings)
     return Step(
         "teacher",

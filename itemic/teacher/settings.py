@@ -153,14 +153,14 @@ class TeacherValidation:
         metric: the validated number by which the best checkpoint is chosen and training stops early: ``hr@10`` or
             ``ndcg@10``.
         patience: validations without a better one before training stops; 0 never stops.
-        exclude_history: leave out the items that the user has had.
+        exclude_history: leave out the items that the user has had; None for what a recipe's evaluation does, else not.
     """
 
     every: Literal["epoch"] | Count | None = "epoch"
     requests: Count = 2000
     metric: Literal["hr@10", "ndcg@10"] = "ndcg@10"
     patience: Amount = 0
-    exclude_history: Switch = False
+    exclude_history: Switch | None = None
 
     __repr__ = settings_repr
 

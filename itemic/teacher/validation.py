@@ -28,7 +28,7 @@ class Validation:
     def __init__(self, dataset: Dataset, settings: TeacherValidation, seed: int) -> None:
         remedy = "Set teacher.validation.every to null, or split the data so that there is one."
         self.requests = known_requests(dataset, settings.requests, seed, "the best checkpoint", remedy)
-        self.exclude_history = settings.exclude_history
+        self.exclude_history = bool(settings.exclude_history)
 
     def __call__(self, teacher: Teacher) -> dict[str, float]:
         """``hr@10``, ``ndcg@10`` and ``requests``, how many were asked."""

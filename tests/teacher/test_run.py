@@ -85,7 +85,7 @@ def plain(dataset: Dataset, told: TeacherSettings) -> tuple[list[float], dict[st
         mean = loss(model, users) / sum(len(user) - 1 for user in users)
         mean.backward()
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(told.stage, number, total)
+            group["lr"] = learning_rate(told, number, total)
         torch.nn.utils.clip_grad_norm_(model.parameters(), told.optimizer.clip)
         optimizer.step()
         losses.append(float(mean.detach()))
