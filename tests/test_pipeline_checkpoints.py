@@ -16,9 +16,7 @@ RULE = "checkpoints: {every: 30, keep: all}"
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kept")
-    text = RECIPE.replace("checkpoints: {every: 2}", RULE).replace(
-        "validate_every: epoch", "validate_every: 30"
-    )
+    text = RECIPE.replace("checkpoints: {every: 2}", RULE).replace("every: epoch", "every: 30")
     assert call(["run", str(write_recipe(folder, text)), "-o", str(folder / "run")]) == 0
     return folder
 
@@ -51,8 +49,8 @@ def test_one_is_exported_and_gone_on_from(
     # the same steps by a run that ends there
     recipe = kept / "tiny.yaml"
     until = ["--until", "train.all", "-o", str(tmp_path / "short")]
-    cut = ["-s", "stages.1.epochs=null", "-s", "stages.1.steps=30", "-s", "stages.1.schedule_steps=76"]
-    assert call(["run", str(recipe), *until, *cut, "-s", "stages.1.warmup=2"]) == 0
+    cut = ["-s", "stages.1.epochs=null", "-s", "stages.1.steps=30", "-s", "stages.1.schedule.steps=76"]
+    assert call(["run", str(recipe), *until, *cut, "-s", "stages.1.schedule.warmup=2"]) == 0
     assert weights(tmp_path, "thirty") == weights(tmp_path / "short")
     rank = ["evaluate", "rank", str(folder), "--dataset", str(root), "-o", str(tmp_path / "ranking")]
     assert call([*rank, "--beams", "10", "-k", "10"]) == 0

@@ -1,9 +1,10 @@
 """Exact, trie-constrained beam search, and samples of what a model writes, free or under a grammar."""
 
 from itemic.decode.beam import BeamSearch
-from itemic.decode.grammar import Fixed, FreeText, Grammar, ItemWalk, Sequence
+from itemic.decode.grammar import Fixed, FreeText, Grammar, ItemList, ItemWalk, Sequence
 from itemic.decode.include import Include
 from itemic.decode.sample import Sampler, Samples
+from itemic.decode.thoughts import Thoughts, ThoughtSearch
 
 __all__ = [
     "BeamSearch",
@@ -11,8 +12,11 @@ __all__ = [
     "FreeText",
     "Grammar",
     "Include",
+    "ItemList",
     "ItemWalk",
     "Sampler",
     "Samples",
     "Sequence",
+    "ThoughtSearch",
+    "Thoughts",
 ]

@@ -7,7 +7,8 @@ scores, the result is that of ``generate(num_beams=…, prefix_allowed_tokens_fn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -164,6 +165,45 @@ class BeamSearch:
         items, scores, included = self._rank(prompts, k, exclude, include, progress)
         return items, scores, included
 
+    @torch.inference_mode()
+    def score(
+        self, prompts: TokenRows, items: Sequence[npt.NDArray[np.integer]], *, progress: bool = False
+    ) -> list[Float32]:
+        """The scores of given items, without any beams: what :meth:`rank` would give each if it found it.
+
+        Prefixes that items share are computed once.
+
+        Args:
+            prompts: as in :meth:`rank`.
+            items: for each prompt the rows whose scores are wanted.
+            progress: as in :meth:`rank`.
+
+        Returns:
+            for each prompt float32 ``[m]``.
+
+        Raises:
+            ConstraintError: as in :meth:`rank`, or an item isn't in the catalogue.
+            ConfigError: there isn't a list of items for each prompt.
+        """
+        Include(items).check(len(prompts), self.trie)
+        self._check(prompts, 1, None)
+        found = [np.zeros(0, np.float32)] * len(prompts)
+        if not len(prompts):
+            return found
+        with self._searching(), progress_bar("ranking", len(prompts) if progress else None) as bar:
+            keys, skip = self._template_for(prompts)
+            own = _without(prompts, skip, self.forced.lead)
+            for rows in batches(own.lengths, 1, self.max_batch_tokens):
+                wanted = [np.asarray(items[row], np.int64) for row in rows.tolist()]
+                floors = [np.full(len(some), -np.inf) for some in wanted]
+                begun = self._open(own.take(rows), keys, skip, None)
+                for row, scores in zip(
+                    rows.tolist(), score_included(self, begun, wanted, floors), strict=True
+                ):
+                    found[row] = scores
+                bar.advance(len(rows))
+        return found
+
     def _rank(
         self,
         prompts: TokenRows,
@@ -178,12 +218,7 @@ class BeamSearch:
         included = [np.full(len(rows), -np.inf, np.float32) for rows in include.items] if include else []
         if not len(prompts):
             return items, scores, included
-        device = self.lm.device
-        with (
-            evaluating(self.lm),
-            torch.autocast(device.type, enabled=False),
-            progress_bar("ranking", len(prompts) if progress else None) as bar,
-        ):
+        with self._searching(), progress_bar("ranking", len(prompts) if progress else None) as bar:
             keys, skip = self._template_for(prompts)
             own = _without(prompts, skip, self.forced.lead)
             for rows in batches(own.lengths, self.beams, self.max_batch_tokens):
@@ -197,6 +232,12 @@ class BeamSearch:
         return items, scores, included
 
     # --------------------------------------------------------------------------- before the search
+
+    @contextmanager
+    def _searching(self) -> Iterator[None]:
+        """The model in evaluation mode, in its own numbers."""
+        with evaluating(self.lm), torch.autocast(self.lm.device.type, enabled=False):
+            yield
 
     def _check(self, prompts: TokenRows, k: int, exclude: Sequence[npt.NDArray[np.integer]] | None) -> None:
         if not 1 <= k <= self.beams:
@@ -252,10 +293,10 @@ class BeamSearch:
 
     # ----------------------------------------------------------------------------------- the search
 
-    def _search(
+    def _open(
         self, prompts: TokenRows, template: list[KeyValue], skip: int, banned: Excluded | None
     ) -> Searched:
-        """Beams down to the ends of the items."""
+        """The prompts of a batch, with a beam at the root of each."""
         step = self._prompt_pass(prompts.lengths, template)
         start = np.repeat(prompts.offsets[:-1], prompts.lengths)
         position = skip + np.arange(len(prompts.tokens)) - start
@@ -268,7 +309,14 @@ class BeamSearch:
             np.zeros((count, 0), np.int64),
             hidden,
         )
-        state = Searched(prompts, skip, banned, step, [], 0, [beams], [])
+        return Searched(prompts, skip, banned, step, [], 0, [beams], [])
+
+    def _search(
+        self, prompts: TokenRows, template: list[KeyValue], skip: int, banned: Excluded | None
+    ) -> Searched:
+        """Beams down to the ends of the items."""
+        state = self._open(prompts, template, skip, banned)
+        count, beams = len(prompts), state.trail[0]
         done, depth = state.done, int(self.trie.depth[self.forced.root])
         while True:
             leaf, node, score = self.candidates(beams, depth, banned)

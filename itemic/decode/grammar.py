@@ -7,11 +7,12 @@ is the state behind the last token, where the sample is done.
 from __future__ import annotations
 
 from collections.abc import Sequence as Several
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from itemic.decode.plan import ancestors
 from itemic.errors import ConfigError, ConstraintError
 from itemic.sid.trie import Trie
 
@@ -115,6 +116,39 @@ class Fixed:
         """Any number will do."""
 
 
+def open_nodes(trie: Trie, rows: npt.NDArray[np.integer], request: int) -> tuple[Int64, Int64]:
+    """The nodes above and at the ends of some items, int64 ``[N]``, rising, and how many ends are at or below each.
+
+    Raises:
+        ConstraintError: a row is not in the catalogue, or there are none; the request is named.
+    """
+    wanted = np.asarray(rows, np.int64)
+    wrong = np.flatnonzero((wanted < 0) | (wanted >= len(trie.items)))
+    if len(wrong):
+        raise ConstraintError(
+            f"request {request} may get item row {wanted[wrong[0]]}, which is not in the catalogue",
+            "Name rows of the same index.",
+        )
+    if not len(wanted):
+        raise ConstraintError(
+            f"request {request} may get no item at all", "Leave it out, or name items for it."
+        )
+    place = np.flatnonzero(np.isin(trie.items, wanted))
+    ends = np.unique(np.searchsorted(trie.item_first, place, "right") - 1)
+    path = ancestors(trie, ends)
+    return np.unique(path[path >= 0], return_counts=True)
+
+
+def _refuse_early_ends(trie: Trie) -> None:
+    early = np.flatnonzero(trie.terminal & ~trie.leaf)
+    if len(early):
+        row = trie.items[trie.item_first[early[0]]]
+        raise ConstraintError(
+            f"the tokens of item row {row} begin another item's",
+            "Give all items a token that closes them.",
+        )
+
+
 class ItemWalk:
     """One item: a walk from the trie's root to where a sequence ends.
 
@@ -128,38 +162,10 @@ class ItemWalk:
     """
 
     def __init__(self, trie: Trie, rows: Several[npt.NDArray[np.integer]] | None = None) -> None:
-        early = np.flatnonzero(trie.terminal & ~trie.leaf)
-        if len(early):
-            row = trie.items[trie.item_first[early[0]]]
-            raise ConstraintError(
-                f"the tokens of item row {row} begin another item's",
-                "Give all items a token that closes them.",
-            )
+        _refuse_early_ends(trie)
         self.trie = trie
-        self._open = None if rows is None else [self._nodes(request, own) for request, own in enumerate(rows)]
+        self._open = None if rows is None else [open_nodes(trie, own, n)[0] for n, own in enumerate(rows)]
         self._known: dict[tuple[int, int], Int32] = {}  # siblings are asked for again and again
-
-    def _nodes(self, request: int, rows: npt.NDArray[np.integer]) -> Int64:
-        """The nodes above and at the ends of some items, rising."""
-        trie, wanted = self.trie, np.asarray(rows, np.int64)
-        place = np.argsort(trie.items, kind="stable")
-        at = np.minimum(np.searchsorted(trie.items, wanted, sorter=place), len(place) - 1)
-        wrong = np.flatnonzero(trie.items[place[at]] != wanted)
-        if len(wrong):
-            raise ConstraintError(
-                f"request {request} may get item row {wanted[wrong[0]]}, which is not in the catalogue",
-                "Name rows of the same index.",
-            )
-        if not len(wanted):
-            raise ConstraintError(
-                f"request {request} may get no item at all", "Leave it out, or name items for it."
-            )
-        node = np.unique(np.searchsorted(trie.item_first, place[at], "right") - 1)
-        found = [node]
-        while len(node):
-            node = np.unique(trie.parent[node[node > 0]].astype(np.int64))
-            found.append(node)
-        return np.unique(np.concatenate(found))
 
     def start(self, request: int) -> tuple[int, int]:
         """The request (0 where all may get all) and the root."""
@@ -189,6 +195,133 @@ class ItemWalk:
     def check(self, requests: int) -> None:
         """There must be rows for each request."""
         if self._open is not None and len(self._open) != requests:
+            raise ConfigError(
+                f"items for {len(self._open)} requests of {requests}", "Give rows for each prompt."
+            )
+
+
+class ListState(NamedTuple):
+    """Where a list is: whose it is, the ends of its items, and how far it is in which ``part``.
+
+    Parts are ``item`` (``at`` a node), ``between`` and ``end`` (``at`` how many of their tokens there are), and
+    ``choice``, where the list may end or go on.
+    """
+
+    request: int
+    items: tuple[int, ...]
+    part: str
+    at: int
+
+
+class ItemList:
+    """Several items, none of them twice: items that share their tokens count as one.
+
+    Args:
+        trie: as for :class:`ItemWalk`.
+        most: of how many; fewer where a request may get fewer.
+        least: how many there must be; ``most`` where it isn't given.
+        between: tokens between two items, such as a comma.
+        end: tokens behind the last item; what tells that there are no more where ``least`` and ``most`` differ.
+        rows: as for :class:`ItemWalk`.
+
+    Raises:
+        ConfigError: numbers that can't be, or a list of any length whose end can't be told from its going on.
+        ConstraintError: as for :class:`ItemWalk`, or a request may get fewer than ``least``.
+    """
+
+    def __init__(
+        self,
+        trie: Trie,
+        most: int,
+        least: int | None = None,
+        *,
+        between: Several[int] = (),
+        end: Several[int] = (),
+        rows: Several[npt.NDArray[np.integer]] | None = None,
+    ) -> None:
+        _refuse_early_ends(trie)
+        self.trie, self.most, self.least = trie, most, most if least is None else least
+        self.between, self.end = np.asarray(between, np.int32), np.asarray(end, np.int32)
+        if not 1 <= self.least <= most:
+            raise ConfigError(
+                f"a list of {self.least} to {most} items", "Give at least 1, and most not below it."
+            )
+        begin = self.between[:1] if len(self.between) else trie.token[trie.first[0] : trie.first[1]]
+        if self.least < most and (not len(self.end) or self.end[0] in begin):
+            raise ConfigError(
+                f"a list of {self.least} to {most} items that doesn't say where it ends",
+                "Give an end that begins with another token than what goes on.",
+            )
+        self._given = rows is not None
+        everything = [np.arange(len(trie.items))] if rows is None else rows
+        self._open = [open_nodes(trie, own, request) for request, own in enumerate(everything)]
+        for request, (_, count) in enumerate(self._open):
+            if count[0] < self.least:
+                raise ConstraintError(
+                    f"request {request} may get {count[0]} items, a list has {self.least}",
+                    "Ask for fewer, or allow more.",
+                )
+
+    def start(self, request: int) -> ListState:
+        """No items yet, at the root."""
+        return ListState(request if self._given else 0, (), "item", 0)
+
+    def allowed(self, state: ListState) -> Int32:
+        """Tokens that lead to an item which isn't there yet, or those between and behind items."""
+        if state.part == "between":
+            return self.between[state.at : state.at + 1]
+        if state.part == "end":
+            return self.end[state.at : state.at + 1]
+        if state.part == "item":
+            return self.trie.token[self._children(state)]
+        more = self.between[:1] if len(self.between) else self.trie.token[self._children(state)]
+        return np.concatenate([more, self.end[:1]])
+
+    def _children(self, state: ListState) -> Int64:
+        """Nodes below the state's own that lead to an item which isn't there yet."""
+        nodes, count = self._open[state.request]
+        child = np.arange(self.trie.first[state.at], self.trie.first[state.at + 1], dtype=np.int64)
+        place = np.minimum(np.searchsorted(nodes, child), len(nodes) - 1)
+        left = np.where(nodes[place] == child, count[place], 0)
+        if state.items:
+            path = ancestors(self.trie, np.array(state.items, np.int64))
+            for node in path[(path >= child[0]) & (path <= child[-1])].tolist():
+                left[node - child[0]] -= 1
+        return child[left > 0]
+
+    def step(self, state: ListState, token: int) -> ListState | None:
+        """On to the next token, or the next part."""
+        if state.part == "choice":
+            if len(self.end) and token == self.end[0]:
+                return self._along(state, "end", 0)
+            return self.step(state._replace(part="between" if len(self.between) else "item"), token)
+        if state.part != "item":
+            return self._along(state, state.part, state.at)
+        low, high = self.trie.first[state.at : state.at + 2]
+        child = int(low + np.searchsorted(self.trie.token[low:high], token))
+        if not self.trie.leaf[child]:
+            return state._replace(at=child)
+        items = (*state.items, child)
+        state = state._replace(items=items, at=0)
+        if len(items) == min(self.most, int(self._open[state.request][1][0])):
+            return state._replace(part="end") if len(self.end) else None
+        if len(items) >= self.least:
+            return state._replace(part="choice")
+        return state._replace(part="between" if len(self.between) else "item")
+
+    def _along(self, state: ListState, part: str, at: int) -> ListState | None:
+        """Behind a token between or behind items."""
+        if at + 1 < len(self.end if part == "end" else self.between):
+            return state._replace(part=part, at=at + 1)
+        return None if part == "end" else state._replace(part="item", at=0)
+
+    def tokens(self) -> Int32:
+        """All that items are made of, and what is between and behind them."""
+        return np.concatenate([*self.trie.levels, self.between, self.end])
+
+    def check(self, requests: int) -> None:
+        """There must be rows for each request."""
+        if self._given and len(self._open) != requests:
             raise ConfigError(
                 f"items for {len(self._open)} requests of {requests}", "Give rows for each prompt."
             )

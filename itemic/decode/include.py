@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from itemic.decode.plan import Excluded, Forced
+from itemic.decode.plan import Excluded, Forced, ancestors
 from itemic.decode.state import Beams, Searched
 from itemic.errors import ConfigError, ConstraintError
 from itemic.sid.trie import Trie
@@ -212,17 +212,6 @@ def goals(trie: Trie, resolved: Bool, root: int) -> Int64:
     of_item = np.empty(len(trie.items), np.int64)
     of_item[trie.items] = np.repeat(goal, np.diff(trie.item_first))
     return of_item
-
-
-def ancestors(trie: Trie, node: Int64) -> Int64:
-    """int64 ``[W, D]``: the node at each depth on the way from the root to each node, itself included; -1 below."""
-    path = np.full((len(node), int(trie.depth[node].max(initial=0)) + 1), -1, np.int64)
-    row = np.arange(len(node))
-    while len(row):
-        path[row, trie.depth[node]] = node
-        above = trie.parent[node] >= 0
-        row, node = row[above], trie.parent[node[above]].astype(np.int64)
-    return path
 
 
 def places(keys: Int64, wanted: Int64) -> Int64:

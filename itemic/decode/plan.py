@@ -128,6 +128,17 @@ def batches(lengths: Int64, beams: int, max_tokens: int) -> Iterator[Int64]:
         begin = stop
 
 
+def ancestors(trie: Trie, node: Int64) -> Int64:
+    """int64 ``[W, D]``: the node at each depth on the way from the root to each node, itself included; -1 below."""
+    path = np.full((len(node), int(trie.depth[node].max(initial=0)) + 1), -1, np.int64)
+    row = np.arange(len(node))
+    while len(row):
+        path[row, trie.depth[node]] = node
+        above = trie.parent[node] >= 0
+        row, node = row[above], trie.parent[node[above]].astype(np.int64)
+    return path
+
+
 def common_prefix(prompts: TokenRows) -> int:
     """How many tokens all prompts begin with, at most all but one of the shortest."""
     width = max(int(prompts.lengths.min()) - 1, 0)

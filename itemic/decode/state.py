@@ -77,5 +77,7 @@ class Searched:
     @property
     def ends(self) -> tuple[Int64, Int64, Float32]:
         """Request, node and score of every end that was reached, ``[C]`` each."""
+        if not self.done:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
         request, node, score = zip(*self.done, strict=True)
         return np.concatenate(request), np.concatenate(node), np.concatenate(score)

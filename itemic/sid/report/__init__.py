@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from itemic.sid.report.compare import SidComparison, compare
 from itemic.sid.report.measure import report
-from itemic.sid.report.records import SidReport
+from itemic.sid.report.report import SidReport
 
 __all__ = ["SidComparison", "SidReport", "compare", "report"]

@@ -16,7 +16,7 @@ from itemic.page import Cell, Grid, Row, render
 from itemic.screen import Table, rendered
 from itemic.sid.report.figures import comparison_figures
 from itemic.sid.report.page import TEMPLATES
-from itemic.sid.report.records import SidReport
+from itemic.sid.report.report import SidReport
 
 NOTHING = "–"
 

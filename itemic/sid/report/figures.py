@@ -19,19 +19,19 @@ from itemic.page.svg import (
     stacked_bars,
     thin_out,
 )
-from itemic.sid.report.records import Purity, SidReport
+from itemic.sid.report.records import Purity, SidFindings
 
 DASHED, DOTTED = "6 4", "1.5 4"
 PREFIX = "length of the prefix"
 
 
-def report_figures(report: SidReport) -> list[Figure]:
+def report_figures(report: SidFindings) -> list[Figure]:
     """All plots that the report has the figures for."""
     makers = (_usage, _perplexity, _branching, _crowding, _error, _recall, _purity, _information)
     return [figure for maker in makers if (figure := maker(report)) is not None]
 
 
-def _usage(report: SidReport) -> Figure:
+def _usage(report: SidFindings) -> Figure:
     lines, names = [], [f"level {i + 1}" for i in range(len(report.levels))]
     for i, level in enumerate(report.levels):
         used = [(rank / level.size, count) for rank, count in enumerate(level.counts, 1) if count]
@@ -52,7 +52,7 @@ def _usage(report: SidReport) -> Figure:
     )
 
 
-def _perplexity(report: SidReport) -> Figure:
+def _perplexity(report: SidFindings) -> Figure:
     bars = [
         (str(i + 1), [("codes", level.size), ("used", level.used), ("perplexity", level.perplexity)])
         for i, level in enumerate(report.levels)
@@ -65,7 +65,7 @@ def _perplexity(report: SidReport) -> Figure:
     )
 
 
-def _branching(report: SidReport) -> Figure:
+def _branching(report: SidFindings) -> Figure:
     parts = [level.branching for level in report.levels]
     notes = [f"⌀ {_short(part.mean)}  ≤ {_short(part.largest)}" for part in parts]
     bins = _bins([part.histogram for part in parts], "code", "codes")
@@ -79,7 +79,7 @@ def _branching(report: SidReport) -> Figure:
     )
 
 
-def _crowding(report: SidReport) -> Figure:
+def _crowding(report: SidFindings) -> Figure:
     bins = _bins([prefix.histogram for prefix in report.prefixes], "item", "items")
     rows = [
         (str(prefix.length), _shares(prefix.histogram, len(bins), report.collisions.items))
@@ -95,7 +95,7 @@ def _crowding(report: SidReport) -> Figure:
     )
 
 
-def _error(report: SidReport) -> Figure | None:
+def _error(report: SidFindings) -> Figure | None:
     known = [level.error for level in report.levels if level.error is not None]
     if not known:
         return None
@@ -113,7 +113,7 @@ def _error(report: SidReport) -> Figure | None:
     )
 
 
-def _purity(report: SidReport) -> Figure | None:
+def _purity(report: SidFindings) -> Figure | None:
     return _agreement(
         report,
         "Purity of categories",
@@ -124,7 +124,7 @@ def _purity(report: SidReport) -> Figure | None:
     )
 
 
-def _information(report: SidReport) -> Figure | None:
+def _information(report: SidFindings) -> Figure | None:
     return _agreement(
         report,
         "Information about categories",
@@ -135,7 +135,7 @@ def _information(report: SidReport) -> Figure | None:
 
 
 def _agreement(
-    report: SidReport, title: str, text: str, label: str, values: Callable[[Purity], tuple[float, float]]
+    report: SidFindings, title: str, text: str, label: str, values: Callable[[Purity], tuple[float, float]]
 ) -> Figure | None:
     """A line for each depth of the category path, and a dotted one for what chance would give."""
     if not report.depths:
@@ -153,7 +153,7 @@ def _agreement(
     return Figure(title, text, svg, [*keys, Key("by chance", 0, DOTTED)])
 
 
-def _recall(report: SidReport) -> Figure | None:
+def _recall(report: SidFindings) -> Figure | None:
     found = [(float(prefix.length), prefix.recall) for prefix in report.prefixes if prefix.recall]
     if not found or report.neighbours is None:
         return None
@@ -181,7 +181,7 @@ def _recall(report: SidReport) -> Figure | None:
 # ----------------------------------------------------------------------- comparison
 
 
-def comparison_figures(reports: Sequence[SidReport], names: Sequence[str]) -> list[Figure]:
+def comparison_figures(reports: Sequence[SidFindings], names: Sequence[str]) -> list[Figure]:
     """One line an index, for everything that at least one of them has."""
     keys = [Key(name, i % 8 + 1) for i, name in enumerate(names)]
     depth = max((report.depths for report in reports), default=0)
@@ -242,12 +242,12 @@ class _Compared:
     title: str
     text: str
     label: str
-    values: Callable[[SidReport], list[float | None]]
+    values: Callable[[SidFindings], list[float | None]]
     x: str = PREFIX
     log: bool = False
 
 
-def _compared(reports: Sequence[SidReport], names: Sequence[str], what: _Compared) -> Figure | None:
+def _compared(reports: Sequence[SidFindings], names: Sequence[str], what: _Compared) -> Figure | None:
     lines = []
     for i, report in enumerate(reports):
         points = [(float(x), y) for x, y in enumerate(what.values(report), 1) if y is not None]
@@ -262,14 +262,14 @@ def _compared(reports: Sequence[SidReport], names: Sequence[str], what: _Compare
     return Figure(what.title, what.text, line_chart(what.title, lines, x, y))
 
 
-def _gains(depth: int, report: SidReport) -> list[float | None]:
+def _gains(depth: int, report: SidFindings) -> list[float | None]:
     if depth >= report.depths:
         return [None] * len(report.prefixes)
     found = [prefix.purity[depth] for prefix in report.prefixes]
     return [max(part.information - part.information_chance, 0.0) for part in found]
 
 
-def _depth_name(reports: Sequence[SidReport], i: int) -> str:
+def _depth_name(reports: Sequence[SidFindings], i: int) -> str:
     return next(str(r.prefixes[0].purity[i].depth) for r in reports if r.depths > i)
 
 

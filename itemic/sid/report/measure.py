@@ -28,7 +28,8 @@ from itemic.sid.report.metrics import (
     squared_sums,
     variation,
 )
-from itemic.sid.report.records import Branching, LevelQuality, PrefixQuality, Purity, SidReport
+from itemic.sid.report.records import Branching, LevelQuality, PrefixQuality, Purity
+from itemic.sid.report.report import SidReport
 from itemic.sid.vectors import Float32, check_vectors, normalize
 
 if TYPE_CHECKING:

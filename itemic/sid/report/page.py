@@ -8,7 +8,7 @@ from pathlib import Path
 
 from itemic.page import Cell, Grid, Row, render
 from itemic.sid.report.figures import report_figures
-from itemic.sid.report.records import SidReport
+from itemic.sid.report.records import SidFindings
 
 TEMPLATES = Path(__file__).parent / "templates"
 TERMS = (
@@ -39,7 +39,7 @@ TERMS = (
 )
 
 
-def report_page(report: SidReport) -> str:
+def report_page(report: SidFindings) -> str:
     """The page of one report."""
     return render(
         TEMPLATES / "report.html",
@@ -54,7 +54,7 @@ def report_page(report: SidReport) -> str:
     )
 
 
-def _tiles(report: SidReport) -> list[tuple[str, str]]:
+def _tiles(report: SidFindings) -> list[tuple[str, str]]:
     found = report.collisions
     tiles = [
         (f"{found.items:,}", f"items under {found.sids:,} semantic IDs"),
@@ -86,7 +86,7 @@ def _tiles(report: SidReport) -> list[tuple[str, str]]:
     return tiles
 
 
-def report_grid(report: SidReport) -> Grid:
+def report_grid(report: SidFindings) -> Grid:
     """All figures by level."""
     levels, prefixes = report.levels, report.prefixes
     rows = [

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from itemic.artifact import write_json
 from itemic.errors import DataError
 from itemic.sid.report.metrics import CollisionCounts, Recall
-
-if TYPE_CHECKING:
-    from itemic.screen import Table
 
 
 @dataclass(frozen=True)
@@ -126,8 +123,8 @@ class Example:
 
 
 @dataclass(frozen=True)
-class SidReport:
-    """The quality of semantic IDs.
+class SidFindings:
+    """What is known of semantic IDs.
 
     Attributes:
         name: in tables.
@@ -175,7 +172,7 @@ class SidReport:
         return found
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> SidReport:
+    def from_json(cls, value: dict[str, Any]) -> Self:
         """The report behind :meth:`to_json`.
 
         Raises:
@@ -199,7 +196,7 @@ class SidReport:
         write_json(Path(file), self.to_json())
 
     @classmethod
-    def load(cls, file: str | Path) -> SidReport:
+    def load(cls, file: str | Path) -> Self:
         """Read what :meth:`save` wrote.
 
         Raises:
@@ -216,23 +213,6 @@ class SidReport:
     def __repr__(self) -> str:
         found = self.collisions
         return f"<SidReport {self.name!r}: {found.items:,} items, collision rate {found.rate:.2%}>"
-
-    def __str__(self) -> str:
-        from itemic.screen import rendered
-
-        return rendered(self.table())
-
-    def table(self) -> Table:
-        """For the console."""
-        from itemic.sid.report.table import report_table
-
-        return report_table(self)
-
-    def html(self) -> str:
-        """One page that needs nothing else: no scripts, fonts or pictures from elsewhere."""
-        from itemic.sid.report.page import report_page
-
-        return report_page(self)
 
 
 def _collisions(value: dict[str, Any]) -> CollisionCounts:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from itemic.screen import Table
-from itemic.sid.report.records import SidReport
+from itemic.sid.report.records import SidFindings
 
 
-def report_table(report: SidReport) -> Table:
+def report_table(report: SidFindings) -> Table:
     """One column a level, one row a figure; collisions and notes below."""
     sizes = " × ".join(str(size) for size in report.sizes)
     table = Table(
@@ -46,7 +46,7 @@ def share(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _caption(report: SidReport) -> list[str]:
+def _caption(report: SidFindings) -> list[str]:
     found = report.collisions
     lines = [
         f"{found.items:,} items, {found.sids:,} semantic IDs: collision rate {found.rate:.2%}, "
