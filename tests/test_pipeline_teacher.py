@@ -13,7 +13,7 @@ from itemic.cli.app import call
 from itemic.data import Dataset
 from itemic.decode import BeamSearch
 from itemic.evaluate import Blend, Memory, MemorySettings, ModelRanker, Ranking, Report
-from itemic.evaluate.ease import Ease
+from itemic.evaluate.linear import Ridge
 from itemic.evaluate.settings import BlendSettings
 from itemic.model import Model
 from itemic.pipeline import Run
@@ -63,7 +63,7 @@ def test_a_run_with_a_teacher_and_everything(
     choice = json.loads((root / "evaluate" / CHOICES[BLENDED]).read_text(encoding="utf-8"))["choice"]
     assert list(choice["weights"]) == ["model", "SASRec", "EASE"]
     assert sum(choice["weights"].values()) == pytest.approx(1)
-    rankers = [prior, teacher, Ease(data)]
+    rankers = [prior, teacher, Ridge(data)]
     blend = Blend(rankers, list(choice["weights"].values()))
     assert (ranked(root, "blend") == blend.rank(test, 10)[0]).mean() > 0.99  # parts are other batches
     both = Memory(data, blend, MemorySettings(2, 3.0))
