@@ -12,19 +12,20 @@ import pytest
 from itemic.cli.app import call
 from itemic.data import Dataset
 from itemic.decode import BeamSearch
-from itemic.evaluate import Blend, Memory, MemorySettings, ModelRanker, Ranking, Report
-from itemic.evaluate.ease import Ease
+from itemic.evaluate import Blend, ItemKNN, Memory, MemorySettings, ModelRanker, Ranking, Report, Transitions
 from itemic.evaluate.settings import BlendSettings
 from itemic.model import Model
 from itemic.pipeline import Run
 from itemic.pipeline.variants import BLENDED, BOTH, CHOICES
 from itemic.recipe import RecipeError, load_recipe
+from itemic.recipe.schema import BASELINES
 from itemic.recipe.write import read_resolved
 from itemic.teacher.settings import TeacherSettings
 from itemic.teacher.teacher import Teacher
 from tests.runs import write_recipe
 
 TEACHER = "teacher={model: {width: 8, layers: 1, max_length: 6}, epochs: 1, data: {targets_per_step: 100}}"
+BLEND = "evaluate.blend={rankers: [model, teacher, transitions, item-knn]}"
 
 
 def again(folder: Path, *settings: str) -> int:
@@ -40,7 +41,7 @@ def test_a_run_with_a_teacher_and_everything(
     copied: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = copied / "run"
-    said = (TEACHER, "evaluate.memory={window: 2, prior: 3, decay: 0.7, last: 10}", "evaluate.blend=true")
+    said = (TEACHER, "evaluate.memory={window: 2, prior: 3, decay: 0.7, last: 10}", BLEND)
     searched: list[int] = []
     search = BeamSearch._search
     monkeypatch.setattr(
@@ -61,9 +62,9 @@ def test_a_run_with_a_teacher_and_everything(
     assert (ranked(root, "teacher") == teacher.rank(test, 10)[0]).all()
     prior = ModelRanker(model, task={"task": "C", "windows": ["all"]}, beams=20, dataset=data)
     choice = json.loads((root / "evaluate" / CHOICES[BLENDED]).read_text(encoding="utf-8"))["choice"]
-    assert list(choice["weights"]) == ["model", "SASRec", "EASE"]
+    assert list(choice["weights"]) == ["model", "SASRec", "transitions", "item kNN"]
     assert sum(choice["weights"].values()) == pytest.approx(1)
-    rankers = [prior, teacher, Ease(data)]
+    rankers = [prior, teacher, Transitions(data), ItemKNN(data)]
     blend = Blend(rankers, list(choice["weights"].values()))
     assert (ranked(root, "blend") == blend.rank(test, 10)[0]).mean() > 0.99  # parts are other batches
     both = Memory(data, blend, MemorySettings(2, 3.0))
@@ -144,8 +145,10 @@ def test_sections_in_short_and_in_full(tmp_path: Path) -> None:
     short = recipe("teacher=true", "evaluate.blend=true")
     assert short.teacher == TeacherSettings()
     assert short.evaluate.blend == BlendSettings()
-    assert short.evaluate.blend.named(True) == ("model", "teacher", "ease")
-    assert short.evaluate.blend.named(False) == ("model", "ease")
+    usual = short.evaluate.blend.named(False)
+    assert usual[0] == "model"
+    assert set(usual[1:]) <= set(BASELINES)
+    assert short.evaluate.blend.named(True) == ("model", "teacher", *usual[1:])
     full = recipe(TEACHER, "evaluate.blend={weights: {teacher: 1, item-knn: 2}}")
     assert full.evaluate.blend.named(True) == ("teacher", "item-knn")
     for each in (short, full):
