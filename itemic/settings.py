@@ -199,7 +199,10 @@ def faults_of(cls: Any, error: ValidationError) -> Iterator[tuple[KeyPath, str]]
     """What pydantic found in values for ``cls``: the key, and what is wrong with it; a key's faults are one."""
     found: dict[KeyPath, list[Any]] = {}
     for fault in error.errors(include_url=False):
-        path, kinds = _path_of(cls, tuple(fault["loc"]))
+        first, *rest = fault["loc"] or (None,)
+        if isinstance(first, int) and is_dataclass(cls):  # made in Python, and told by its place
+            first = fields(cls)[first].name
+        path, kinds = _path_of(cls, () if first is None else (first, *rest))
         found.setdefault(path, []).append((fault, kinds))
     for path, faults in found.items():
         yield path, _problem(path, *zip(*faults, strict=True))

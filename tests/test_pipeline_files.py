@@ -112,7 +112,9 @@ def test_files_beside_what_tasks_build(folder: Path) -> None:
     from tests.runs import RECIPE
 
     (folder / "tiny.yaml").write_text(RECIPE + more)
-    found = load_recipe(folder / "tiny.yaml", ["stages.1.epochs=1", "stages.1.sources={A: 0.5, general: 2}"])
+    found = load_recipe(
+        folder / "tiny.yaml", ["stages.1.epochs=1", "stages.1.data.sources={A: 0.5, general: 2}"]
+    )
     plan = Run(found, folder / "both").execute()
     assert [planned.step.name for planned in plan][-3:] == ["train.all", "evaluate", "report"]
     record = json.loads((folder / "both" / "train.all" / "training.json").read_text())

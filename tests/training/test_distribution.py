@@ -47,9 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "lora": {"train.what": "lora", "train.rank": 4, "engine.gradient_checkpointing": True},
     "optimizer.ema": {"optimizer.ema": 0.9, "optimizer.clip": 0.1},
     "last layers": {"train.what": "last-layers", "train.layers": 1},
-    "objective.dropout": {
-        "objective.dropout": 0.3
-    },  # drawn anew on each rank, so never the same as one process
+    "dropout": {"objective.dropout": 0.3},  # drawn anew on each rank, so never the same as one process
 }
 STRATEGIES = ("ddp", "fsdp", "zero2", "zero3")
 
@@ -357,7 +355,7 @@ def test_what_can_not_be_shared_out_is_refused(
 
 
 def test_distribution_tells_its_faults() -> None:
-    with pytest.raises(ConfigError, match=r"strategy is 'dp', not one of ddp, fsdp, deepspeed"):
+    with pytest.raises(ConfigError, match=r"strategy is 'dp': input should be 'ddp', 'fsdp' or 'deepspeed'"):
         Distribution("dp")
     with pytest.raises(ConfigError, match=r"go together"):
         Distribution("deepspeed")
