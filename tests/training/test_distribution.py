@@ -361,7 +361,7 @@ def test_distribution_tells_its_faults() -> None:
         Distribution("deepspeed")
     with pytest.raises(ConfigError, match=r"go together"):
         Distribution("fsdp", config="ds.json")
-    with pytest.raises(ConfigError, match=r"unknown keys in distribution: shards"):
+    with pytest.raises(ConfigError, match=r"shards: unknown key; known are strategy"):
         Distribution.of({"shards": 2})
 
 
