@@ -3,6 +3,7 @@ what comes next."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ _ROWS = 1024  # of a matrix of all pairs of items that are looked at at once
 Bool = npt.NDArray[np.bool_]
 
 
-class Linear:
+class Linear(ABC):
     """A linear model of all pairs of items, in closed form: what each item of a history says of every other.
 
     A request's scores are ``w B``, where ``w`` are the shares of its latest items; over ``temperature`` they become
@@ -81,9 +82,9 @@ class Linear:
         words = words_of(dataset) if text else sparse.csr_array((count, 0), dtype=np.float32)
         self.weights = self._weights(dataset.train, words * np.float32(text**0.5))
 
+    @abstractmethod
     def _weights(self, train: Sequences, words: sparse.csr_array) -> Float32:
         """``B``, float32 ``[n, n]``."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self.weights):,} items, {self.words}>"

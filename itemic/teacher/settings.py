@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from itemic.settings import (
-    Amount,
     Count,
     Listed,
     NotNegative,
     PartOfOne,
     Positive,
     Switch,
-    flat_settings,
     named,
     settings,
-    settings_from,
-    settings_json,
     wrong,
 )
 from itemic.text import settings_repr
 from itemic.training.settings import (
     CheckpointSettings,
+    Downwards,
     LogSettings,
     OptimizerSettings,
+    Patience,
     ScheduleSettings,
+    Steps,
+    TrainingTable,
 )
 
 NAME = "teacher"  # of its training, in logs and bars
-SILENT = ("checkpoints", "logs")  # of a teacher's settings: no weights depend on them
 
 
 @settings(frozen=True, repr=False)
@@ -159,21 +157,14 @@ class TeacherValidation:
     every: Literal["epoch"] | Count | None = "epoch"
     requests: Count = 2000
     metric: Literal["hr@10", "ndcg@10"] = "ndcg@10"
-    patience: Amount = 0
+    patience: Patience = 0
     exclude_history: Switch | None = None
 
     __repr__ = settings_repr
 
-    @field_validator("patience")
-    @classmethod
-    def _patience(cls, patience: int, info: ValidationInfo) -> int:
-        if patience and info.data.get("every", 1) is None:
-            raise wrong("needs validations; set every", patience)
-        return patience
-
 
 @settings(frozen=True, repr=False)
-class TeacherSettings:
+class TeacherSettings(TrainingTable):
     """A sequential model of the training split, for rankings, blends, rewards and labels. A bare word stands for the
     first key of ``model``, ``objective``, ``optimizer`` and ``schedule``.
 
@@ -194,59 +185,19 @@ class TeacherSettings:
 
     model: Annotated[SASRecSettings, named("name")] = SASRecSettings()
     epochs: Count | None = None
-    steps: Count | None = None
+    steps: Steps = None
     learning_rate: Positive = 2e-3
     data: TeacherData = TeacherData()
     objective: Annotated[ItemSoftmaxSettings, named("name")] = ItemSoftmaxSettings()
     optimizer: Annotated[TeacherOptimizer, named("name")] = TeacherOptimizer()
-    schedule: Annotated[TeacherSchedule, named("name")] = TeacherSchedule()
+    schedule: Annotated[TeacherSchedule, named("name"), Downwards] = TeacherSchedule()
     engine: TeacherEngine = TeacherEngine()
     validation: TeacherValidation = TeacherValidation()
     checkpoints: CheckpointSettings = CheckpointSettings()
     logs: LogSettings = LogSettings()
 
-    __repr__ = settings_repr
-
-    def __post_init__(self) -> None:
-        if self.epochs is None and self.steps is None:
-            object.__setattr__(self, "epochs", 20)
-
-    @field_validator("steps")
-    @classmethod
-    def _one_length(cls, steps: int | None, info: ValidationInfo) -> int | None:
-        if steps is not None and info.data.get("epochs") is not None:
-            raise wrong("is given, and epochs as well; give one of them", steps)
-        return steps
-
-    @field_validator("schedule")
-    @classmethod
-    def _downwards(cls, schedule: TeacherSchedule, info: ValidationInfo) -> TeacherSchedule:
-        peak = info.data.get("learning_rate")
-        if peak is not None and schedule.min_lr > peak:
-            raise wrong(f"is {schedule.min_lr}, above learning_rate {peak}", schedule.min_lr, "min_lr")
-        return schedule
-
-    @classmethod
-    def of(cls, value: TeacherSettings | Mapping[str, Any] | None) -> TeacherSettings:
-        """Settings from a mapping, as a recipe has it.
-
-        Raises:
-            ConfigError: naming every unknown key and every value that can't work.
-        """
-        return settings_from(cls, value)
-
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that :meth:`of` takes."""
-        found: dict[str, Any] = settings_json(self)
-        return found
-
-    def decisive(self) -> dict[str, Any]:
-        """By dotted keys what decides the weights."""
-        return {key: value for key, value in self.flat().items() if not key.startswith(SILENT)}
-
-    def flat(self) -> dict[str, Any]:
-        """All of it by dotted keys."""
-        return flat_settings(self)
+    EPOCHS: ClassVar = 20
+    SILENT: ClassVar = ("checkpoints.", "logs.")
 
     @property
     def name(self) -> str:

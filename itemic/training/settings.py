@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from itemic.settings import (
     Amount,
@@ -14,7 +15,10 @@ from itemic.settings import (
     PartOfOne,
     Switch,
     Text,
+    flat_settings,
     settings,
+    settings_from,
+    settings_json,
     wrong,
 )
 from itemic.text import settings_repr
@@ -24,6 +28,73 @@ OptimizerName = Literal["adamw", "adamw-8bit", "adafactor", "muon"]
 ScheduleName = Literal["cosine", "linear", "constant", "wsd"]
 Precision = Literal["auto", "float32", "bfloat16"]
 EPOCH = "epoch"  # between validations
+
+
+def _validated(patience: int, info: ValidationInfo) -> int:
+    if patience and info.data.get("every", 1) is None:
+        raise wrong("needs validations; set every", patience)
+    return patience
+
+
+def _one_length(steps: int | None, info: ValidationInfo) -> int | None:
+    if steps is not None and info.data.get("epochs") is not None:
+        raise wrong("is given, and epochs as well; give one of them", steps)
+    return steps
+
+
+def _downwards(schedule: ScheduleSettings, info: ValidationInfo) -> ScheduleSettings:
+    peak = info.data.get("learning_rate")
+    if peak is not None and schedule.min_lr > peak:
+        raise wrong(f"is {schedule.min_lr}, above learning_rate {peak}", schedule.min_lr, "min_lr")
+    return schedule
+
+
+# Fields that any training has, with what ties them to fields before them.
+Patience = Annotated[Amount, AfterValidator(_validated)]  # behind every
+Steps = Annotated[Count | None, AfterValidator(_one_length)]  # behind epochs
+Downwards = AfterValidator(_downwards)  # of a schedule, behind learning_rate
+
+
+class TrainingTable:
+    """What the settings of any training can do, beside the fields that each has of its own.
+
+    Attributes:
+        EPOCHS: where neither ``epochs`` nor ``steps`` is given.
+        SILENT: how the dotted keys begin that no weight depends on.
+    """
+
+    EPOCHS: ClassVar[int] = 1
+    SILENT: ClassVar[tuple[str, ...]] = ()
+    epochs: int | None
+    steps: int | None
+
+    __repr__ = settings_repr
+
+    def __post_init__(self) -> None:
+        if self.epochs is None and self.steps is None:
+            object.__setattr__(self, "epochs", self.EPOCHS)
+
+    @classmethod
+    def of(cls, value: Self | Mapping[str, Any] | None) -> Self:
+        """Settings from a mapping, as a recipe has it.
+
+        Raises:
+            ConfigError: naming every unknown key and every value that can't work.
+        """
+        return settings_from(cls, value)
+
+    def to_json(self) -> dict[str, Any]:
+        """The mapping that :meth:`of` takes."""
+        found: dict[str, Any] = settings_json(self)
+        return found
+
+    def flat(self) -> dict[str, Any]:
+        """All of it by dotted keys: ``{"schedule.warmup": 0.05, …}``."""
+        return flat_settings(self)
+
+    def decisive(self) -> dict[str, Any]:
+        """Of :meth:`flat` what decides the weights."""
+        return {key: value for key, value in self.flat().items() if not key.startswith(self.SILENT)}
 
 
 @settings(frozen=True, repr=False)
@@ -124,7 +195,7 @@ class ValidationSettings:
     requests: Count = 1000
     beams: Annotated[int, Field(strict=True, ge=10)] = 20
     metric: Text = "ndcg@10"
-    patience: Amount = 0
+    patience: Patience = 0
     samples: Amount = 0
 
     __repr__ = settings_repr
@@ -135,13 +206,6 @@ class ValidationSettings:
         if isinstance(task, dict) and "task" not in task:
             raise wrong("is missing: options need the name of their task", task, "task")
         return task
-
-    @field_validator("patience")
-    @classmethod
-    def _patience(cls, patience: int, info: ValidationInfo) -> int:
-        if patience and info.data.get("every", 1) is None:
-            raise wrong("needs validations; set every", patience)
-        return patience
 
 
 @settings(frozen=True, repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -18,20 +18,20 @@ from itemic.settings import (
     Positive,
     Switch,
     Text,
-    flat_settings,
     named,
     settings,
-    settings_from,
-    settings_json,
     wrong,
 )
 from itemic.text import settings_repr
 from itemic.training.settings import (
     CheckpointSettings,
+    Downwards,
     EngineSettings,
     LogSettings,
     OptimizerSettings,
     ScheduleSettings,
+    Steps,
+    TrainingTable,
     ValidationSettings,
 )
 
@@ -47,7 +47,6 @@ WORDS = {
     "optimizer": "name",
     "objective": "name",
 }  # key of a part's bare word
-SILENT = ("name", "checkpoints.", "logs.", "data.workers", "validation.samples")  # no weight depends on them
 
 
 @settings(frozen=True, repr=False)
@@ -196,7 +195,7 @@ _MOVED = {
 
 
 @settings(frozen=True, repr=False)
-class Stage:
+class Stage(TrainingTable):
     """One stage of training. A bare word stands for the first key of ``train``, ``optimizer``, ``schedule`` and
     ``objective``: ``schedule: linear``.
 
@@ -221,62 +220,20 @@ class Stage:
     name: Text = "train"
     train: Annotated[Learns, named(WORDS["train"])] = Learns()
     epochs: Count | None = None
-    steps: Count | None = None
+    steps: Steps = None
     learning_rate: Positive = 1e-3
     weights: Text | None = None
     data: StageData = field(default_factory=StageData)
     optimizer: Annotated[OptimizerSettings, named(WORDS["optimizer"])] = OptimizerSettings()
-    schedule: Annotated[ScheduleSettings, named(WORDS["schedule"])] = ScheduleSettings()
+    schedule: Annotated[ScheduleSettings, named(WORDS["schedule"]), Downwards] = ScheduleSettings()
     objective: Annotated[NextTokenSettings, named(WORDS["objective"])] = NextTokenSettings()
     engine: EngineSettings = EngineSettings()
     validation: ValidationSettings = ValidationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     logs: LogSettings = LogSettings()
 
+    SILENT: ClassVar = ("name", "checkpoints.", "logs.", "data.workers", "validation.samples")
     MOVED: ClassVar[Mapping[str, str]] = _MOVED  # where keys stand that once stood here
-
-    __repr__ = settings_repr
-
-    def __post_init__(self) -> None:
-        if self.epochs is None and self.steps is None:
-            object.__setattr__(self, "epochs", 1)
-
-    @field_validator("steps")
-    @classmethod
-    def _one_length(cls, steps: int | None, info: ValidationInfo) -> int | None:
-        if steps is not None and info.data.get("epochs") is not None:
-            raise wrong("is given, and epochs as well; give one of them", steps)
-        return steps
-
-    @field_validator("schedule")
-    @classmethod
-    def _downwards(cls, schedule: ScheduleSettings, info: ValidationInfo) -> ScheduleSettings:
-        peak = info.data.get("learning_rate")
-        if peak is not None and schedule.min_lr > peak:
-            raise wrong(f"is {schedule.min_lr}, above learning_rate {peak}", schedule.min_lr, "min_lr")
-        return schedule
-
-    @classmethod
-    def of(cls, value: Stage | Mapping[str, Any]) -> Stage:
-        """A stage from a mapping, as a recipe has it.
-
-        Raises:
-            ConfigError: naming every unknown key and every value that can't work.
-        """
-        return settings_from(cls, value)
-
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that :meth:`of` takes."""
-        found: dict[str, Any] = settings_json(self)
-        return found
-
-    def flat(self) -> dict[str, Any]:
-        """All of it by dotted keys: ``{"schedule.warmup": 0.05, …}``."""
-        return flat_settings(self)
-
-    def decisive(self) -> dict[str, Any]:
-        """Of :meth:`flat` what decides the weights."""
-        return {key: value for key, value in self.flat().items() if not key.startswith(SILENT)}
 
     @property
     def learns_rows(self) -> bool:
