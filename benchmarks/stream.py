@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,11 +27,12 @@ from itemic.tasks import prompt_words
 from itemic.tasks.conversation import Conversations
 from itemic.training.language.feed import Feed
 from itemic.training.language.rows import training_rows
-from itemic.training.language.stage import Stage
+from itemic.training.language.stage import Stage, StageData
 from itemic.training.language.stream import KeptRows
+from itemic.training.settings import CheckpointSettings, LogSettings
 
 WORKERS = (0, 1, 2)
-STAGE = Stage(stream=True, tokens_per_step=16_384, block_tokens=4096, shuffle_buffer=1024, steps=1)
+DATA = StageData(stream=True, tokens_per_step=16_384, block_tokens=4096, shuffle_buffer=1024)
 
 
 def prepare(folder: Path, quick: bool) -> tuple[Dataset, ItemIndex, Path]:
@@ -51,9 +53,9 @@ def model_of(preset: str, dataset: Dataset, index: ItemIndex) -> Model:
 
 
 def feed_of(model: Model, conversations: Path, workers: int, epochs: int) -> Feed:
-    keys = STAGE.to_json() | {"workers": workers, "steps": None, "epochs": epochs}
+    stage = Stage(epochs=epochs, data=replace(DATA, workers=workers))
     encode = partial(model.chat.encode_table, supervise="all")
-    return Feed(conversations, encode, Stage(**keys), encoder="benchmark")
+    return Feed(conversations, encode, stage, encoder="benchmark")
 
 
 def stream_rate(feed: Feed) -> tuple[float, float, float]:
@@ -65,25 +67,21 @@ def stream_rate(feed: Feed) -> tuple[float, float, float]:
     for step in stream:
         tokens, rows, blocks = (
             tokens + step.sizes.tokens,
-            rows + step.sizes.row_tokens,
-            blocks + len(step.forests),
+            rows + step.sizes.counts["row_tokens"],
+            blocks + len(step.blocks),
         )
         seconds = time.perf_counter() - started  # here, so that the processes' end isn't measured
     read = feed.lanes.groups.total * int(feed.stage.epochs or 1)
-    share = (1 - feed.stage.shuffle_buffer / read) / seconds
-    return rows * share, tokens * share, tokens / (blocks * feed.stage.planned_block)
+    share = (1 - feed.stage.data.shuffle_buffer / read) / seconds
+    return rows * share, tokens * share, tokens / (blocks * feed.stage.data.planned_block)
 
 
 def model_rate(model: Model, conversations: Path, steps: int) -> tuple[float, float]:
     """Row tokens and forest tokens a second of training."""
-    keys = STAGE.to_json() | {
-        "steps": steps,
-        "log_every": steps // 2,
-        "trackers": [],
-        "checkpoints": {"every": 0},
-    }
+    logs, checkpoints = LogSettings(every=steps // 2), CheckpointSettings(every=0)
+    stage = Stage(steps=steps, data=DATA, logs=logs, checkpoints=checkpoints)
     with tempfile.TemporaryDirectory() as folder:
-        itemic.train(model, conversations, stage=keys, output=folder)
+        itemic.train(model, conversations, stage=stage, output=folder)
         lines = (Path(folder) / "log.jsonl").read_text("utf-8").splitlines()
     last = json.loads(lines[-1])
     return last["row_tokens_per_second"], last["tokens_per_second"]
@@ -91,15 +89,17 @@ def model_rate(model: Model, conversations: Path, steps: int) -> tuple[float, fl
 
 def kept_share(feed: Feed, conversations: Path) -> tuple[float, float]:
     """Row tokens per forest token and block fill where all rows are packed at once, for comparison."""
-    encode, length = feed.lanes.encode, feed.stage.max_length
+    encode, length = feed.lanes.encode, feed.stage.data.max_length
     rows = training_rows(
         Conversations.open(conversations).read(), encode, encoder="benchmark", max_length=length
     )
-    kept = KeptRows(rows, Stage(**feed.stage.to_json() | {"epochs": 1}))
+    kept = KeptRows(rows, replace(feed.stage, epochs=1))
     found = [step for step, _ in zip(kept.steps(), range(kept.total_steps()), strict=False)]
     tokens = sum(step.sizes.tokens for step in found)
-    blocks = sum(len(step.forests) for step in found)
-    return sum(step.sizes.row_tokens for step in found) / tokens, tokens / (blocks * feed.stage.planned_block)
+    blocks = sum(len(step.blocks) for step in found)
+    return sum(step.sizes.counts["row_tokens"] for step in found) / tokens, tokens / (
+        blocks * feed.stage.data.planned_block
+    )
 
 
 def measure(quick: bool) -> list[Row]:

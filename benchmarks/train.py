@@ -47,25 +47,30 @@ import train_resume
 from common import Row, main, shared_data
 
 import itemic
-from itemic import Stage
 from itemic.forest import TokenRows
 from itemic.model import Model
 from itemic.sid.build import build_index
 from itemic.sid.published import import_index
 from itemic.tasks import prompt_words
 from itemic.training.language.rows import training_rows
+from itemic.training.language.stage import Stage, StageData
+from itemic.training.settings import (
+    CheckpointSettings,
+    EngineSettings,
+    LogSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+)
 
 USERS = 40
 AGREE = 1e-5  # relative difference of losses
 STAGE = Stage(
     steps=1,
-    tokens_per_step=1 << 30,  # a step is an epoch
-    schedule="constant",
-    warmup=0,
-    weight_decay=0.0,  # TRL's decays embeddings, ours doesn't
-    precision="float32",
-    checkpoints={"every": 0},
-    trackers=(),
+    data=StageData(tokens_per_step=1 << 30),  # a step is an epoch
+    schedule=ScheduleSettings("constant", warmup=0),
+    optimizer=OptimizerSettings(weight_decay=0.0),  # TRL's decays embeddings, ours doesn't
+    engine=EngineSettings(precision="float32"),
+    checkpoints=CheckpointSettings(every=0),
 )
 
 
@@ -172,7 +177,7 @@ class Ours:
     def rows(self) -> TokenRows:
         """What the peer is given."""
         encode = self.model.chat.encode_table
-        return training_rows(self.table, encode, encoder="benchmark", max_length=STAGE.max_length).rows
+        return training_rows(self.table, encode, encoder="benchmark", max_length=STAGE.data.max_length).rows
 
     def set_up(self) -> Callable[[], object]:
         self.model.lm.load_state_dict(self._start)
@@ -182,7 +187,7 @@ class Ours:
         """What is logged of each step."""
         self.model.lm.load_state_dict(self._start)
         with tempfile.TemporaryDirectory() as folder:
-            stage = replace(STAGE, steps=steps, log_every=1)
+            stage = replace(STAGE, steps=steps, logs=LogSettings(every=1))
             itemic.train(self.model, self.table, stage=stage, output=folder)
             lines = (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()
         self.model.lm.load_state_dict(self._start)

@@ -35,13 +35,15 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from itemic import Stage
 from itemic.forest import TokenRows
 from itemic.forest import run as forest_run
 from itemic.forest.last_layer import last_layer
-from itemic.training.language.flops import peak_flops
-from itemic.training.language.stream import TrainingRows
+from itemic.training.language.next_token import NextToken
+from itemic.training.language.stage import Stage, StageData
+from itemic.training.language.stream import KeptRows, TrainingRows
 from itemic.training.loop import Trainer
+from itemic.training.peaks import peak_flops
+from itemic.training.settings import CheckpointSettings, EngineSettings, LogSettings, Precision
 
 VOCABULARY, FIRST_CODE = 176_384, 151_936
 SHAPES: dict[str, dict[str, int]] = {
@@ -106,16 +108,13 @@ def histories(tokens: int, seed: int = 0) -> TrainingRows:
     return TrainingRows(rows, np.array(groups, np.int64), np.zeros(len(parts), np.int32))
 
 
-def stage_of(count: int, compiled: bool, precision: str = "bfloat16") -> Stage:
+def stage_of(count: int, compiled: bool, precision: Precision = "bfloat16") -> Stage:
     return Stage(
         steps=count,
-        tokens_per_step=BLOCK * BLOCKS_PER_STEP,
-        block_tokens=BLOCK,
-        precision=precision,
-        compile=compiled,
-        checkpoints={"every": 0},
-        log_every=1,
-        trackers=(),
+        data=StageData(tokens_per_step=BLOCK * BLOCKS_PER_STEP, block_tokens=BLOCK),
+        engine=EngineSettings(precision=precision, compile=compiled),
+        checkpoints=CheckpointSettings(every=0),
+        logs=LogSettings(every=1),
     )
 
 
@@ -142,7 +141,7 @@ class Step:
 def trained(lm: PreTrainedModel, data: TrainingRows, stage: Stage) -> Step:
     """Train; the median of what was logged of each step but the first ones."""
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(lm, data, stage, folder=Path(folder)).run()
+        Trainer(NextToken.of(lm, stage), KeptRows(data, stage), stage, folder=Path(folder)).run()
         text = (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()
     lines = [json.loads(line) for line in text]
     steps = [_step(before, line) for before, line in pairwise(lines)][WARMUP - 1 :]
@@ -226,7 +225,8 @@ def compare(name: str, compiled: bool, quick: bool) -> list[Row]:
     stage = stage_of(count, compiled)
     step = trained(lm, data, stage)
     moved = floor_bytes(lm, step)
-    shares = profiled(lambda: Trainer(lm, data, stage_of(3, compiled)).run())
+    stage = stage_of(3, compiled)
+    shares = profiled(lambda: Trainer(NextToken.of(lm, stage), KeptRows(data, stage), stage).run())
     peak, bandwidth = peak_flops(device), bandwidth_of(torch.cuda.get_device_name(device))
     label = f"{name}, {'compiled' if compiled else 'eager'}"
 

@@ -33,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> itemic.Ranking:
 
     model = itemic.new_model("qwen3-pico", index)
     conversations = itemic.build_conversations(dataset, index, tasks=[{"task": "sequence", "max_items": 50}])
-    stage = {"epochs": options.epochs, "learning_rate": 3e-3, "dropout": 0.2, "tokens_per_step": 4096}
+    stage = {
+        "epochs": options.epochs,
+        "learning_rate": 3e-3,
+        "objective": {"dropout": 0.2},
+        "data": {"tokens_per_step": 4096},
+    }
     model = itemic.train(model, conversations, stage=stage)
 
     # Nobody is recommended a film that they have rated already.

@@ -41,7 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> itemic.Ranking:
     tokens = int(
         min(4096, max(512, 2 * len(dataset.interactions) // 16))
     )  # some sixteen steps an epoch, fewer on small data
-    stage = {"epochs": options.epochs, "learning_rate": 4e-3, "dropout": 0.2, "tokens_per_step": tokens}
+    stage = {
+        "epochs": options.epochs,
+        "learning_rate": 4e-3,
+        "objective": {"dropout": 0.2},
+        "data": {"tokens_per_step": tokens},
+    }
     model = itemic.train(model, conversations, stage=stage)
 
     # Everybody's last item is the test, ranked among all items; counting is what a model should beat.

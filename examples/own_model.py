@@ -63,10 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> itemic.Model:
     # (A, B) and what comes next (C).
     tasks = [{"task": "A"}, {"task": "B"}, {"task": "C", "windows": ["all"]}]
     conversations = itemic.build_conversations(dataset, index, tasks=tasks)
-    rows = {"train": "embeddings", "steps": options.steps, "learning_rate": 1e-3, "weight_decay": 0.0}
+    rows = {
+        "train": "embeddings",
+        "steps": options.steps,
+        "learning_rate": 1e-3,
+        "optimizer": {"weight_decay": 0.0},
+    }
     whole = {"train": "all", "steps": options.steps, "learning_rate": 1e-3 if options.base is None else 2e-5}
     for stage in (rows, whole):
-        model = itemic.train(model, conversations, stage=stage | {"tokens_per_step": 4096})
+        model = itemic.train(model, conversations, stage=stage | {"data": {"tokens_per_step": 4096}})
     model.save(options.output)
 
     ranking = itemic.recommend(model, dataset.split("test"), task="C", beams=20, dataset=dataset)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from itemic.data.filters import apply_filters
     from itemic.data.frames import dataset
     from itemic.data.readers import read
-    from itemic.data.settings import FilterRule, SimulatorConfig
+    from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
     from itemic.data.simulator import simulate
-    from itemic.data.split import SplitRule
     from itemic.errors import ItemicError
-    from itemic.evaluate.baselines import Popularity, Transitions
+    from itemic.evaluate.baselines import ItemKNN, Popularity, Transitions
+    from itemic.evaluate.blend import Blend
     from itemic.evaluate.compare import compare
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.recommend import recommend
@@ -40,15 +40,20 @@ if TYPE_CHECKING:
     from itemic.sid.export import export_dataset
     from itemic.sid.index import ItemIndex
     from itemic.sid.published import import_index
+    from itemic.sid.titles import TitleNames
     from itemic.sid.tokenizer import ItemTokenizer
     from itemic.tasks.build import build_conversations
+    from itemic.teacher.run import train_teacher
+    from itemic.teacher.teacher import Teacher
     from itemic.training.language.run import train
     from itemic.training.language.stage import Stage
 
 _HOMES = {
+    "Blend": "itemic.evaluate.blend",
     "Dataset": "itemic.data.dataset",
     "FilterRule": "itemic.data.settings",
     "ItemIndex": "itemic.sid.index",
+    "ItemKNN": "itemic.evaluate.item_knn",
     "ItemTokenizer": "itemic.sid.tokenizer",
     "ItemicError": "itemic.errors",
     "Model": "itemic.model.model",
@@ -56,8 +61,10 @@ _HOMES = {
     "Ranking": "itemic.evaluate.ranking",
     "Run": "itemic.pipeline.run",
     "SimulatorConfig": "itemic.data.settings",
-    "SplitRule": "itemic.data.split",
+    "SplitRule": "itemic.data.settings",
     "Stage": "itemic.training.language.stage",
+    "TitleNames": "itemic.sid.titles",
+    "Teacher": "itemic.teacher.teacher",
     "Transitions": "itemic.evaluate.baselines",
     "apply_filters": "itemic.data.filters",
     "build_conversations": "itemic.tasks.build",
@@ -77,12 +84,15 @@ _HOMES = {
     "score": "itemic.evaluate.report",
     "simulate": "itemic.data.simulator",
     "train": "itemic.training.language.run",
+    "train_teacher": "itemic.teacher.run",
 }
 
 __all__ = [
+    "Blend",
     "Dataset",
     "FilterRule",
     "ItemIndex",
+    "ItemKNN",
     "ItemTokenizer",
     "ItemicError",
     "Model",
@@ -92,6 +102,8 @@ __all__ = [
     "SimulatorConfig",
     "SplitRule",
     "Stage",
+    "Teacher",
+    "TitleNames",
     "Transitions",
     "apply_filters",
     "build_conversations",
@@ -111,6 +123,7 @@ __all__ = [
     "score",
     "simulate",
     "train",
+    "train_teacher",
 ]
 
 

@@ -7,6 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# a loaded machine must not fail a test: time belongs into benchmarks
+settings.register_profile("itemic", deadline=None)
+settings.load_profile("itemic")
 
 SHARED = Path(os.environ.get("ITEMIC_SHARED", Path(__file__).resolve().parents[2] / "shared" / "data"))
 

@@ -33,23 +33,23 @@ from itemic.model.tokenizer import train_tokenizer
 from itemic.sid.trie import Trie
 from itemic.training.language.dropout import without_own_dropout
 from itemic.training.language.learning import learning
-from itemic.training.language.stage import Stage
 from tests.decode.reference import generate, score_all
 from tests.families import Family
 from tests.forest.reference import gradients, row_by_row
 from tests.model.helpers import catalogue, small_index
+from tests.stages import stage_of
 from tests.training.helpers import copy_of
 
 INDEX = small_index()
 BEAMS = 12
 STEPS: dict[str, Any] = {
     "steps": 3,
-    "tokens_per_step": 250,
+    "data.tokens_per_step": 250,
     "learning_rate": 0.01,
-    "warmup": 0,
-    "weight_decay": 0.0,
-    "precision": "float32",
-    "supervise": "itemic",
+    "schedule.warmup": 0,
+    "optimizer.weight_decay": 0.0,
+    "engine.precision": "float32",
+    "objective.supervise": "itemic",
 }
 RANK = 4
 
@@ -152,7 +152,7 @@ class Proof:
         names = {id(weight): name for name, weight in lm.named_parameters()}
         part = slice(tokens.start, tokens.stop)
         whole = {"input_rows": wanted[names[id(embeddings(lm))]], "output_rows": wanted[names[id(head(lm))]]}
-        with learning(lm, Stage(train="embeddings"), tokens) as learns, forest_attention(lm):
+        with learning(lm, stage_of({"train.what": "embeddings"}), tokens) as learns, forest_attention(lm):
             forest_loss(lm, build_forest(self.rows), new_rows=learns.new_rows).total.backward()  # type: ignore[no-untyped-call]
             found = {name: weight.grad for name, weight in learns.named.items()}
         same(found, {name: whole[name][part] for name in found}, "gradients of the rows")
@@ -162,7 +162,7 @@ class Proof:
 
     def training_by_lora(self) -> None:
         lm, tokens = self.own().lm, range(*self.model.new_token_range)
-        stage = Stage(train="lora", lora_rank=RANK)
+        stage = stage_of({"train.what": "lora", "train.rank": RANK})
         torch.manual_seed(0)
         with learning(lm, stage, tokens) as learns:
             random = torch.Generator().manual_seed(1)
@@ -221,12 +221,17 @@ class Proof:
     @cached_property
     def trained(self) -> Model:
         """After a few steps of all weights, most of each layer computed twice."""
-        return self._trained("all", gradient_checkpointing=True)
+        return self._trained("all", **{"engine.gradient_checkpointing": True})
 
     def _trained(self, way: str, output: Path | None = None, **keys: Any) -> Model:
         """A few steps by the public way, after which the plain model's loss is lower."""
         model = self.own()
-        train(model, conversations(), stage=Stage(train=way, lora_rank=RANK, **keys, **STEPS), output=output)
+        train(
+            model,
+            conversations(),
+            stage=stage_of({"train.what": way, "train.rank": RANK, **keys, **STEPS}),
+            output=output,
+        )
         with torch.no_grad():
             before, after = self.plainly[0], self._by_rows(model.lm)[0]
         assert after < before - 0.01, f"loss {before:.4f} → {after:.4f}"

@@ -25,13 +25,11 @@ stages:
   - name: rows
     train: embeddings
     steps: 2
-    tokens_per_step: 512
+    data: {tokens_per_step: 512}
   - name: all
     epochs: 2
-    tokens_per_step: 512
-    validate_every: epoch
-    validate_requests: 20
-    validate_beams: 10
+    data: {tokens_per_step: 512}
+    validation: {every: epoch, requests: 20, beams: 10}
     checkpoints: {every: 2}
 evaluate:
   beams: 20

@@ -23,6 +23,7 @@ from itemic.sid.trie import Trie
 from itemic.tasks import TASKS
 from itemic.tasks.asking import Asker, task_to_ask
 from tests.model.helpers import family_folder
+from tests.stages import stage_of
 
 TINY = {"hidden_size": 32, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 16, "intermediate_size": 32}
 
@@ -42,7 +43,9 @@ def index(dataset: Dataset) -> ItemIndex:
 def trained(index: ItemIndex, dataset: Dataset, folder: Path, task: dict[str, object] | str) -> Model:
     model = itemic.new_model("qwen3-pico", index, dataset.items["title"].to_list(), vocab_size=400, **TINY)  # type: ignore[arg-type]
     conversations = itemic.build_conversations(dataset, index, tasks=[{"task": "A", "limit": 5}, task])
-    itemic.train(model, conversations, stage={"steps": 1, "tokens_per_step": 512}, output=folder)
+    itemic.train(
+        model, conversations, stage=stage_of({"steps": 1, "data.tokens_per_step": 512}), output=folder
+    )
     return Model.load(folder)
 
 
@@ -164,7 +167,9 @@ def test_training_never_goes_past_the_model_s_positions(
     whole = model.chat.encode_table(conversations.read()).lengths
     assert whole.max() > 184 > whole.min()
     with caplog.at_level("WARNING", "itemic"):
-        itemic.train(model, conversations, stage={"steps": 1, "tokens_per_step": 512}, output=tmp_path)
+        itemic.train(
+            model, conversations, stage=stage_of({"steps": 1, "data.tokens_per_step": 512}), output=tmp_path
+        )
     record = json.loads((tmp_path / "training.json").read_text())
-    assert record["stage"]["max_length"] == 184
+    assert record["stage"]["data"]["max_length"] == 184
     assert f"{(whole > 184).sum()} of {len(whole)} rows over 184 tokens" in caplog.text

@@ -183,9 +183,10 @@ def test_every_shipped_recipe_is_sound_and_plans(recipe: Path, monkeypatch: pyte
     names = [planned.step.name for planned in steps]
     found = load_recipe(recipe)
     whole = found.data is not None
-    before = ["data", "index", "conversations", "model"] if whole else ["index", "model"]
+    taught = ["teacher"] if found.teacher is not None else []
+    before = ["data", *taught, "index", "conversations", "model"] if whole else ["index", "model"]
     after = ["evaluate", "report"] if whole else []
-    training = [f"train.{stage['name']}" for stage in found.stages]
+    training = [f"train.{stage.name}" for stage in found.stages]
     assert names == [*before, *training, *after]
     assert all(planned.run and planned.reason == "not built yet" for planned in steps)
     assert found.name == recipe.stem

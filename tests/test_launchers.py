@@ -19,8 +19,8 @@ from tests.runs import STEPS as STEPS_OF_A_RUN
 
 pytestmark = pytest.mark.slow
 STEPS = [
-    *("-s", "stages.0.block_tokens=256", "-s", "stages.0.precision=float32"),
-    *("-s", "stages.1.block_tokens=128", "-s", "stages.1.precision=float32"),
+    *("-s", "stages.0.data.block_tokens=256", "-s", "stages.0.engine.precision=float32"),
+    *("-s", "stages.1.data.block_tokens=128", "-s", "stages.1.engine.precision=float32"),
     *("-s", "stages.1.learning_rate=2e-4", "-s", "stages.1.checkpoints.every=10"),
 ]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "itemic"]

@@ -73,7 +73,7 @@ def test_the_report_agrees_with_the_rankings_on_disk(finished: Path) -> None:
 
 def test_validation_and_evaluation_ask_what_was_trained(finished: Path) -> None:
     asked = {"task": "C", "windows": ["all"]}
-    for step, key in (("train.all", "validate_task"), ("evaluate", "task")):
+    for step, key in (("train.all", "validation.task"), ("evaluate", "task")):
         manifest = read_manifest(finished / "run" / step)
         assert manifest is not None
         assert manifest.config[key] == asked
@@ -109,8 +109,12 @@ def test_a_second_run_does_nothing_and_says_so(copied: Path, capfd: pytest.Captu
             ["evaluate", "report"],
             "thinking was",
         ),
-        (["-s", "stages.1.log_every=3"], [], "up to date"),
-        (["-s", "stages.1.clip=0.5", "--until", "train.all"], ["train.all"], "clip was 1.0, now 0.5"),
+        (["-s", "stages.1.logs.every=3"], [], "up to date"),
+        (
+            ["-s", "stages.1.optimizer.clip=0.5", "--until", "train.all"],
+            ["train.all"],
+            "optimizer.clip was 1.0, now 0.5",
+        ),
         (["--force", "--until", "index"], ["data", "index"], "--force"),
         (["--from", "report"], ["report"], "--from report"),
         (["-s", "seed=1", "--until", "data"], ["data"], "seed was 0, now 1"),

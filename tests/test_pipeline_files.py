@@ -30,8 +30,8 @@ model:
 conversations:
   files: [FOLDER/list.json, FOLDER/general]
 stages:
-  - {name: rows, train: embeddings, steps: 2, tokens_per_step: 256, sources: {general: 0.5}}
-  - {name: all, epochs: 1, tokens_per_step: 256, supervise: everything}
+  - {name: rows, train: embeddings, steps: 2, data: {tokens_per_step: 256, sources: {general: 0.5}}}
+  - {name: all, epochs: 1, data: {tokens_per_step: 256}, objective: {supervise: everything}}
 """
 
 
@@ -112,7 +112,9 @@ def test_files_beside_what_tasks_build(folder: Path) -> None:
     from tests.runs import RECIPE
 
     (folder / "tiny.yaml").write_text(RECIPE + more)
-    found = load_recipe(folder / "tiny.yaml", ["stages.1.epochs=1", "stages.1.sources={A: 0.5, general: 2}"])
+    found = load_recipe(
+        folder / "tiny.yaml", ["stages.1.epochs=1", "stages.1.data.sources={A: 0.5, general: 2}"]
+    )
     plan = Run(found, folder / "both").execute()
     assert [planned.step.name for planned in plan][-3:] == ["train.all", "evaluate", "report"]
     record = json.loads((folder / "both" / "train.all" / "training.json").read_text())
@@ -146,7 +148,7 @@ def test_a_catalogue_with_no_tasks_but_conversations_of_others(folder: Path) -> 
     market = "data: {simulate: {users: 30, items: 24, categories: 4, brands: 4, shortest: 4, longest: 8}}\n"
     (folder / "asked.yaml").write_text(f"{text}{market}evaluate: {{beams: 10, k: [5], task: sequence}}\n")
     found = load_recipe(
-        folder / "asked.yaml", ["stages.1.validate_every=epoch", "stages.1.validate_beams=10"]
+        folder / "asked.yaml", ["stages.1.validation.every=epoch", "stages.1.validation.beams=10"]
     )
     plan = Run(found, folder / "asked").execute()
     steps = ["data", "index", "model", "train.rows", "train.all", "evaluate", "report"]
@@ -167,7 +169,13 @@ def test_the_shipped_stages_run_one_after_the_other(folder: Path, monkeypatch: p
     monkeypatch.setenv("OPENONEREC_BASE", str(base))
     for name in ("STAGE1", "STAGE2"):
         monkeypatch.delenv(f"OPENONEREC_{name}", raising=False)
-    sizes = {"max_length": 128, "block_tokens": 256, "tokens_per_step": 512, "schedule_steps": 3, "warmup": 1}
+    sizes = {
+        "data.max_length": 128,
+        "data.block_tokens": 256,
+        "data.tokens_per_step": 512,
+        "schedule.steps": 3,
+        "schedule.warmup": 1,
+    }
     smaller = [f"stages.0.{key}={value}" for key, value in (sizes | {"epochs": 1}).items()]
     changes = [word for each in (*smaller, "index.levels=[8,8,8]") for word in ("-s", each)]
     models = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,9 +15,8 @@ from itemic.data import Dataset
 from itemic.evaluate import Memory, MemorySettings, ModelRanker, Ranking, Report
 from itemic.evaluate.memory_choice import grid_with
 from itemic.model import Model
-from itemic.pipeline import work
+from itemic.pipeline.variants import CHOICES, REMEMBERED
 from itemic.recipe import RecipeError, load_recipe
-from itemic.recipe.schema import MemoryPart
 from tests.runs import write_recipe
 
 
@@ -56,12 +56,12 @@ def test_chosen_on_validation(copied: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The choice is recorded, and what goes on after an interruption doesn't choose again."""
     root = copied / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("itemic.evaluate.memory.Memory.rank", _stopped)
+        patch.setattr("itemic.evaluate.mixture.Mixtures.rank", _stopped)
         assert again(copied, "-s", "evaluate.memory=true") != 0
     with monkeypatch.context() as patch:
         patch.setattr("itemic.evaluate.memory_choice.choose_memory", _stopped)
         assert again(copied, "-s", "evaluate.memory=true") == 0
-    found = json.loads((root / "evaluate" / work.CHOICE).read_text(encoding="utf-8"))["choice"]
+    found = json.loads((root / "evaluate" / CHOICES[REMEMBERED]).read_text(encoding="utf-8"))["choice"]
     report = Report.load(root / "report" / "memory.json")
     assert report.config["memory"] == found["settings"]
     assert found["requests"] == len(Dataset.load(root / "data").split("valid"))
@@ -92,14 +92,14 @@ def test_faults_name_the_key(tmp_path: Path, value: str, fault: str) -> None:
 
 
 def test_switches_and_what_is_left_to_be_chosen(tmp_path: Path) -> None:
-    def memory(value: str) -> MemoryPart | None:
+    def memory(value: str) -> dict[str, Any] | None:
         return load_recipe(write_recipe(tmp_path), [f"evaluate.memory={value}"]).evaluate.memory
 
     assert memory("false") is memory("null") is load_recipe(write_recipe(tmp_path)).evaluate.memory is None
-    assert memory("true") == memory("{}") == MemoryPart()
+    assert memory("true") == memory("{}") == {}
     some = memory("{window: 2, decay: 0.9}")
     assert some is not None
-    assert some.given == {"window": 2, "decay": 0.9}
-    grid = grid_with(**some.given)
-    assert len(grid) == len(set(grid)) == 10  # five priors, two lengths
+    assert some == {"window": 2, "decay": 0.9}
+    grid = grid_with(**some)
+    assert len(grid) == len(set(grid)) == 16  # eight priors, two lengths
     assert {(each.window, each.decay) for each in grid} == {(2, 0.9)}

@@ -91,7 +91,7 @@ def test_trackers_are_checked_before_anything_is_computed(
 
 
 def test_the_table_says_what_training_left_out(copied: Path) -> None:
-    recipe = load_recipe(copied / "tiny.yaml", ["stages.1.max_length=116", "stages.1.epochs=1"])
+    recipe = load_recipe(copied / "tiny.yaml", ["stages.1.data.max_length=116", "stages.1.epochs=1"])
     Run.of(recipe, copied / "run").execute()
     record = json.loads((copied / "run" / "train.all" / "training.json").read_text(encoding="utf-8"))["rows"]
     long, shortened = record["overlong"], record["shortened"]

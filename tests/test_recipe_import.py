@@ -71,7 +71,7 @@ def imported(folder: Path, flags: str | None, **changes: Any) -> tuple[Any, Stag
     recipe = load_recipe(folder / "made.yaml")
     for line in found.told:
         assert f"#   {line}" in found.text
-    return recipe, Stage.of(recipe.stages[0]), found.told
+    return recipe, recipe.stages[0], found.told
 
 
 def test_a_script_and_its_data_become_a_recipe_that_says_the_same(tmp_path: Path) -> None:
@@ -85,32 +85,32 @@ def test_a_script_and_its_data_become_a_recipe_that_says_the_same(tmp_path: Path
     assert recipe.conversations.files == ["s3://bucket/file_list.json"]
     assert (recipe.data, recipe.tasks) == (None, [])
     expected = {
-        "train": "embeddings",
+        "train.what": "embeddings",
         "epochs": 3,
         "learning_rate": 2e-4,
-        "min_lr": 1e-4,
-        "schedule": "cosine",
-        "schedule_steps": 2000,
-        "warmup": 200,
-        "weight_decay": 0.1,
-        "betas": (0.9, 0.95),
-        "clip": 0,
-        "max_length": 32768,
-        "block_tokens": 32768,
-        "tokens_per_step": 16 * 32768,
-        "overlong": "split",
-        "supervise": "all",
-        "think_pattern": False,
-        "gradient_checkpointing": True,
-        "checkpoints": {"every": 50},
-        "log_every": 5,
-        "precision": "bfloat16",
-        "minibatch_size": 16384,
-        "stream": True,
-        "workers": DATA["num_workers"],
-        "shuffle_buffer": DATA["local_shuffle_buffer_size"],
+        "schedule.min_lr": 1e-4,
+        "schedule.name": "cosine",
+        "schedule.steps": 2000,
+        "schedule.warmup": 200,
+        "optimizer.weight_decay": 0.1,
+        "optimizer.betas": [0.9, 0.95],
+        "optimizer.clip": 0,
+        "data.max_length": 32768,
+        "data.block_tokens": 32768,
+        "data.tokens_per_step": 16 * 32768,
+        "data.overlong": "split",
+        "objective.supervise": "all",
+        "data.think_pattern": False,
+        "engine.gradient_checkpointing": True,
+        "checkpoints.every": 50,
+        "logs.every": 5,
+        "engine.precision": "bfloat16",
+        "engine.minibatch_size": 16384,
+        "data.stream": True,
+        "data.workers": DATA["num_workers"],
+        "data.shuffle_buffer": DATA["local_shuffle_buffer_size"],
     }
-    assert {key: getattr(stage, key) for key in expected} == expected
+    assert {key: stage.flat()[key] for key in expected} == expected
     for word in ("--output_dir", "base_model_dir", "30000", "--dataset_config"):
         assert any(word in line for line in told), word
     assert not any("resume" in line for line in told)  # it stands behind a #
@@ -135,27 +135,33 @@ def test_values_of_several_lines_stay_comments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "flags", "expected"),
     [
-        ({"only_assistant_loss": False}, "", {"supervise": "everything"}),
-        ({"only_assistant_loss": None}, "", {"supervise": "all"}),
-        ({"add_think_pattern": True}, "", {"think_pattern": True}),
+        ({"only_assistant_loss": False}, "", {"objective.supervise": "everything"}),
+        ({"only_assistant_loss": None}, "", {"objective.supervise": "all"}),
+        ({"add_think_pattern": True}, "", {"data.think_pattern": True}),
         ({"num_epochs": None}, "", {"epochs": 1}),
         (
             {},
             "",
-            {"train": "all", "learning_rate": 2e-4, "min_lr": 1e-6, "schedule_steps": 1000, "warmup": 0},
+            {
+                "train.what": "all",
+                "learning_rate": 2e-4,
+                "schedule.min_lr": 1e-6,
+                "schedule.steps": 1000,
+                "schedule.warmup": 0,
+            },
         ),
-        ({}, "--lr_scheduler_type constant_with_warmup", {"schedule": "constant"}),
-        ({}, "--lr_scheduler_type linear", {"schedule": "linear"}),
-        ({}, "--freeze_llm false", {"train": "all"}),
-        ({}, None, {"learning_rate": 1e-3, "max_length": 30000}),
-        ({"max_length": None}, None, {"max_length": 1024}),
+        ({}, "--lr_scheduler_type constant_with_warmup", {"schedule.name": "constant"}),
+        ({}, "--lr_scheduler_type linear", {"schedule.name": "linear"}),
+        ({}, "--freeze_llm false", {"train.what": "all"}),
+        ({}, None, {"learning_rate": 1e-3, "data.max_length": 30000}),
+        ({"max_length": None}, None, {"data.max_length": 1024}),
     ],
 )
 def test_one_setting_each(
     tmp_path: Path, changes: dict[str, Any], flags: str | None, expected: dict[str, Any]
 ) -> None:
     _, stage, _ = imported(tmp_path, flags, **changes)
-    assert {key: getattr(stage, key) for key in expected} == expected
+    assert {key: stage.flat()[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -290,7 +296,7 @@ def test_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     assert call([*line, "--flags", "--learning_rate 1e-4 --odd", "--ranks", "8", "-o", str(out)]) == 0
     shown = capfd.readouterr()
     assert "note: --odd is unknown and was left out" in shown.err
-    assert load_recipe(out).stages[0]["tokens_per_step"] == 8 * 30000
+    assert load_recipe(out).stages[0].data.tokens_per_step == 8 * 30000
     assert call([*line, "-o", str(out)]) == 2  # never over a file that is there
     (tmp_path / "run.sh").write_text(SCRIPT)
     assert call([*line, "--flags-file", str(tmp_path / "run.sh"), "--name", "other"]) == 0

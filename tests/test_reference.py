@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from itemic.data.readers import READERS
 from itemic.recipe.schema import Recipe
+from itemic.settings import keys_of
 from itemic.sid.encoders import ENCODERS
 from itemic.sid.quantizers import QUANTIZERS
 from itemic.training.language.stage import Stage
@@ -34,18 +36,19 @@ def test_every_key_says_what_it_means(tools: Any) -> None:
     assert not tools.unexplained()
 
 
-def keys(model: type[BaseModel]) -> Iterator[str]:
+def keys(table: Any) -> Iterator[str]:
     """All keys of a recipe, by way of its sections."""
-    for name, field in model.model_fields.items():
-        yield field.alias or name
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from keys(kind)
+    yield from keys_of(table)
+    found = table.model_fields if issubclass(table, BaseModel) else table.__pydantic_fields__
+    for kind in (field.annotation for field in found.values()):
+        for each in (kind, *get_args(kind)):
+            if isinstance(each, type) and (issubclass(each, BaseModel) or is_dataclass(each)):
+                yield from keys(each)
 
 
 def test_the_page_has_every_key_and_every_part(tools: Any) -> None:
     page = tools.page()
-    for key in [*keys(Recipe), *Stage.__dataclass_fields__]:
+    for key in [*keys(Recipe), *(key.rpartition(".")[2] for key in Stage().flat())]:
         assert f"\n| `{key}` | " in page, key
     for name in [*READERS, *ENCODERS, *QUANTIZERS]:
         assert f"\n### `{name}`\n" in page

@@ -48,17 +48,17 @@ def test_run_log_grows_with_each_call(
 
 def test_an_end_that_was_no_good_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run.of(load_recipe(write_recipe(tmp_path)), tmp_path / "run")
-    monkeypatch.setattr("itemic.pipeline.work._simulated", lambda job: 1 / 0)
+    monkeypatch.setattr("itemic.data.simulator.simulate", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run.execute(until="data")
     lines = log_of(tmp_path / "run")
     assert lines[0] == "$ (from Python)"
     assert lines[-2:] == ["ZeroDivisionError: division by zero", "failed after 0 s"]
 
-    def interrupted(job: object) -> None:
+    def interrupted(*given: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("itemic.pipeline.work._simulated", interrupted)
+    monkeypatch.setattr("itemic.data.simulator.simulate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.execute(until="data")
     assert log_of(tmp_path / "run")[-2:] == [

@@ -27,7 +27,7 @@ model:
   vocab_size: 400
   overrides: {{hidden_size: 32, layers: 1, heads: 2, kv_heads: 1, head_dim: 16, intermediate_size: 32}}
 tasks: [{{task: C, windows: [all]}}, {{task: A}}]
-stages: [{{epochs: 1, tokens_per_step: 512}}]
+stages: [{{epochs: 1, data: {{tokens_per_step: 512}}}}]
 evaluate:
   beams: 8
   k: [5]

@@ -6,7 +6,7 @@ import inspect
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -162,7 +162,7 @@ def in_words(kind: Any) -> str:
         if origin is tuple and inner[-1] is not ...:
             return f"list of {len(inner)}: {in_words(inner[0])}"
         return f"list: {in_words(inner[0])}"
-    if inspect.isclass(kind) and issubclass(kind, BaseModel):
+    if inspect.isclass(kind) and (issubclass(kind, BaseModel) or is_dataclass(kind)):
         return "section"
     return "mapping" if kind is dict else str(getattr(kind, "__name__", kind))
 
@@ -190,7 +190,7 @@ def written(value: Any) -> str:
         return "required"
     if value is None:
         return "none"
-    if isinstance(value, BaseModel):
+    if isinstance(value, BaseModel) or is_dataclass(value):
         return "see below"
     return f"`{_yaml(value)}`"
 

@@ -25,6 +25,8 @@ RESULTS = {  # section → what stands above its bars
 SHORT = {
     "item-to-item transitions of the last item": "transitions, last item",
     "item-to-item transitions of the last ten, weighted": "transitions, last ten",
+    "itemic, blend, seed 0": "itemic",
+    "blend of the model (.3) and SASRec (.7)": "without memory",
     "best reachable": "the best there is",
 }
 

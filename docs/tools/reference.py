@@ -20,9 +20,9 @@ from commands import commands
 from meanings import Setting, introduction, meanings, options_of, settings_of, summary, written
 
 from itemic.data.readers import READERS, read
-from itemic.data.settings import FilterRule, SimulatorConfig
-from itemic.data.split import SplitRule
+from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
 from itemic.evaluate.baselines import BASELINES
+from itemic.evaluate.settings import BlendSettings, MemorySettings
 from itemic.model.presets import PRESETS, Preset
 from itemic.recipe import schema
 from itemic.recipe.tasks import TaskOptions
@@ -32,8 +32,27 @@ from itemic.sid.format import TOKEN_FORMATS
 from itemic.sid.item_encoder import COLLABORATIVE, ItemEncoder
 from itemic.sid.quantizers import QUANTIZERS
 from itemic.tasks import TASKS, Task
+from itemic.teacher.settings import (
+    ItemSoftmaxSettings,
+    SASRecSettings,
+    TeacherData,
+    TeacherEngine,
+    TeacherOptimizer,
+    TeacherSchedule,
+    TeacherSettings,
+    TeacherValidation,
+)
+from itemic.trackers import TRACKERS
 from itemic.training.distribution import Distribution
-from itemic.training.language.stage import TRACKERS, Stage
+from itemic.training.language.stage import Learns, NextTokenSettings, Stage, StageData
+from itemic.training.settings import (
+    CheckpointSettings,
+    EngineSettings,
+    LogSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    ValidationSettings,
+)
 
 PAGE = Path(__file__).resolve().parents[1] / "reference.md"
 INTRODUCTION = """# Reference
@@ -47,18 +66,40 @@ SECTIONS: Mapping[
     "Recipe": (schema.Recipe, None, ""),
     "data": (schema.DataPart, None, ""),
     "data.filters": (FilterRule, None, ""),
-    "data.split": (schema.SplitPart, SplitRule, ""),
+    "data.split": (
+        SplitRule,
+        None,
+        "What isn't given is as the source's own split has it, where it has one.",
+    ),
     "data.simulate": (SimulatorConfig, None, ""),
+    "teacher": (TeacherSettings, None, "Or `true`, for what is usual."),
+    "teacher.model": (SASRecSettings, None, "A bare word is `name`."),
+    "teacher.data": (TeacherData, None, ""),
+    "teacher.objective": (ItemSoftmaxSettings, None, "A bare word is `name`."),
+    "teacher.optimizer": (TeacherOptimizer, None, "A bare word is `name`."),
+    "teacher.schedule": (TeacherSchedule, None, "A bare word is `name`."),
+    "teacher.engine": (TeacherEngine, None, ""),
+    "teacher.validation": (TeacherValidation, None, ""),
     "index": (schema.IndexPart, None, ""),
     "model": (schema.ModelPart, None, ""),
-    "model.overrides": (schema.ShapePart, Preset, "The preset's own value counts where none is given."),
+    "model.overrides": (Preset, None, "The preset's own value counts where none is given."),
     "tasks": (TaskOptions, Task, "A list; a task's [own options](#task-options) come on top."),
     "conversations": (schema.ConversationsPart, None, ""),
     "stages": (Stage, None, "A list; each stage goes on with the model that the one before it left."),
+    "stages.train": (Learns, None, "A bare word is `what`."),
+    "stages.data": (StageData, None, ""),
+    "stages.optimizer": (OptimizerSettings, None, "A bare word is `name`."),
+    "stages.schedule": (ScheduleSettings, None, "A bare word is `name`."),
+    "stages.objective": (NextTokenSettings, None, "A bare word is `name`."),
+    "stages.engine": (EngineSettings, None, ""),
+    "stages.validation": (ValidationSettings, None, ""),
+    "stages.checkpoints": (CheckpointSettings, None, ""),
+    "stages.logs": (LogSettings, None, ""),
     "evaluate": (schema.EvaluatePart, None, ""),
-    "evaluate.memory": (schema.MemoryPart, None, "Or `true`, for all of it chosen."),
+    "evaluate.memory": (MemorySettings, None, "Or `true`, for all of it chosen; so is what isn't given."),
+    "evaluate.blend": (BlendSettings, None, "Or `true`, for what is usual."),
     "evaluate.published": (schema.PublishedPart, None, "A list."),
-    "distribution": (schema.DistributionPart, Distribution, ""),
+    "distribution": (Distribution, None, ""),
 }
 NAMED = {  # keys whose values are names of parts that this page lists
     "data": {
@@ -78,11 +119,27 @@ NAMED = {  # keys whose values are names of parts that this page lists
     },
     "model": {"preset": "a [preset](#presets) or none", "overrides": "[section](#modeloverrides)"},
     "tasks": {"task": "a [task](#task-options)"},
-    "stages": {"trackers": "list of " + ", ".join(f"`{name}`" for name in TRACKERS)},
+    "stages": {
+        "train": "a word or a [section](#stagestrain)",
+        **{key: f"a word or a [section](#stages{key})" for key in ("optimizer", "schedule", "objective")},
+        **{
+            key: f"[section](#stages{key})" for key in ("data", "engine", "validation", "checkpoints", "logs")
+        },
+    },
+    "teacher": {
+        **{
+            key: f"a word or a [section](#teacher{key})"
+            for key in ("model", "objective", "optimizer", "schedule")
+        },
+        **{key: f"[section](#teacher{key})" for key in ("data", "engine", "validation")},
+        **{key: f"[section](#stages{key})" for key in ("checkpoints", "logs")},
+    },
+    "stages.logs": {"trackers": "list of " + ", ".join(f"`{name}`" for name in TRACKERS)},
     "evaluate": {
         "task": "a [task](#task-options)",
         "baselines": "list of [baselines](#baselines)",
         "memory": "`true`, a [section](#evaluatememory) or none",
+        "blend": "`true`, a [section](#evaluateblend) or none",
         "published": "[list](#evaluatepublished)",
     },
     "Recipe": {
@@ -90,17 +147,26 @@ NAMED = {  # keys whose values are names of parts that this page lists
             key: f"[section](#{key})"
             for key in ("data", "index", "model", "conversations", "evaluate", "distribution")
         },
+        "teacher": "`true`, a [section](#teacher) or none",
         "tasks": "[list](#tasks)",
         "stages": "[list](#stages)",
     },
 }
 
 
+ELSEWHERE = {"model.overrides": "the preset's", "evaluate.memory": "chosen"}  # who says what isn't given
+WITHOUT = {"model.overrides": ("parameters",)}  # what a preset says and nobody can ask for
+
+
 def sections() -> Iterator[tuple[str, str, list[Setting]]]:
     """Title, what stands above, and the settings, of everything that can be set."""
     for title, (table, mirrored, more) in SECTIONS.items():
         named = NAMED.get(title, {})
+        hidden = WITHOUT.get(title, ())
         rows = [replace(row, kind=named.get(row.name, row.kind)) for row in settings_of(table, mirrored)]
+        rows = [
+            replace(row, default=ELSEWHERE.get(title, row.default)) for row in rows if row.name not in hidden
+        ]
         above = " ".join(filter(None, [introduction(table), more]))
         yield f"## `{title}`" if title != "Recipe" else "## Recipe", above, rows
     yield "## Readers", "What `data.format` can be, with the keys of `data.options`.", []

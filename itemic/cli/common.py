@@ -17,6 +17,7 @@ from itemic.errors import ConfigError
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
     from itemic.sid.index import ItemIndex
+    from itemic.sid.names import ItemNames
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
 Seed = Annotated[int, typer.Option(help="Of all random choices.", min=0)]
@@ -84,12 +85,21 @@ def load_dataset(folder: Path) -> Dataset:
 
 
 def load_index(folder: Path) -> ItemIndex:
-    """An index folder, or the one in a run's or a model's folder."""
+    """An index folder of semantic IDs, or the one in a run's or a model's folder."""
     from itemic.sid.index import ItemIndex
 
-    return ItemIndex.load(
-        next((folder / name for name in ("index", "sid") if (folder / name).is_dir()), folder)
-    )
+    return ItemIndex.load(_index_in(folder))
+
+
+def load_names(folder: Path) -> ItemNames:
+    """The same where items may go by titles as well."""
+    from itemic.sid.kinds import load_names
+
+    return load_names(_index_in(folder))
+
+
+def _index_in(folder: Path) -> Path:
+    return next((folder / name for name in ("index", "sid") if (folder / name).is_dir()), folder)
 
 
 def say(text: str, *, err: bool = False, **style: Any) -> None:

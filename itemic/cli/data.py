@@ -98,13 +98,9 @@ def import_(
 
 def _filter_rule(rules: dict[str, Any]) -> FilterRule:
     from itemic.data.settings import FilterRule
-    from itemic.errors import ConfigError
-    from itemic.recipe.tables import table_faults
+    from itemic.settings import settings_from
 
-    faults = [f"{path[-1]}: {problem}" for path, problem in table_faults(FilterRule, rules, ("filter",))]
-    if faults:
-        raise ConfigError("these filters can't work: " + "; ".join(faults), "Mend the --filter options.")
-    return FilterRule(**rules)
+    return settings_from(FilterRule, rules)
 
 
 @app.command()
@@ -158,16 +154,12 @@ def simulate(
     """Make up a marketplace that knows its own next-item distribution; prints the best reachable figures."""
     from itemic.data import Simulation, SimulatorConfig, SplitRule
     from itemic.data.simulator import simulate
-    from itemic.errors import ConfigError
-    from itemic.recipe.tables import table_faults
+    from itemic.settings import settings_from
 
     start_logging()
     options = settings(option)
-    faults = [f"{path[-1]}: {problem}" for path, problem in table_faults(SimulatorConfig, options, ("",))]
-    if faults:
-        raise ConfigError("there is no such marketplace: " + "; ".join(faults), "Mend the -s options.")
-    rule = SplitRule(split, history)
-    made: Simulation = simulate(SimulatorConfig(**options), seed).with_split(rule)
+    rule = settings_from(SplitRule, {"method": split, "history": history})
+    made: Simulation = simulate(settings_from(SimulatorConfig, options), seed).with_split(rule)
     with artifact(output, "data", options | {"split": rule.to_json()}, {}, seed) as folder:
         made.save(folder)
     best = made.best([1, 5, 10], "test")

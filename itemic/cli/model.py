@@ -14,7 +14,7 @@ from itemic.cli.common import (
     Set,
     artifact,
     load_dataset,
-    load_index,
+    load_names,
     print_json,
     print_table,
     say,
@@ -51,7 +51,7 @@ def new(
     data, shape = load_dataset(dataset), settings(option)
     model = new_model(
         preset,
-        load_index(index),
+        load_names(index),
         item_texts(data.items),
         vocab_size=vocab_size,
         init=init,
@@ -90,7 +90,7 @@ def expand(
 
     start_logging()
     data = load_dataset(dataset) if dataset is not None else None
-    ours = load_index(index)
+    ours = load_names(index)
     model = expand(base, ours, init=init, pad_to=pad_to, tie=tie, dataset=data, seed=seed, revision=revision)
     config = {"base": base, "revision": revision, "init": init, "pad_to": pad_to, "tie": tie}
     with artifact(output, "model", config, {"base": Path(base), "index": index}, seed) as folder:
@@ -109,7 +109,7 @@ def reindex(
 
     start_logging()
     model = Model.load(folder)
-    more = model.with_index(load_index(index))
+    more = model.with_index(load_names(index))
     with artifact(output, "model", {"index": more.index.digest}, {"base": folder, "index": index}) as target:
         more.save(target)
     typer.echo(f"{len(more.index):,} items, {len(model.index):,} before")

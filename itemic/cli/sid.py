@@ -87,6 +87,43 @@ def build(
 
 
 @app.command()
+def titles(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
+    output: Output,
+    column: Annotated[str, typer.Option(help="The items' column of text that is their name.")] = "title",
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="Cut names to so many tokens of --base.", show_default="not cut", min=1),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base model: its folder, or its name on the hub.")
+    ] = None,
+) -> None:
+    """Let every item go by its title instead of a semantic ID: models need no new tokens for it."""
+    from itemic.errors import ConfigError
+    from itemic.sid.titles import TitleNames
+
+    start_logging()
+    if (max_tokens is None) != (base is None):
+        raise ConfigError(
+            "the tokens of --max-tokens are those of --base",
+            "Give both of them, or neither to keep whole texts.",
+        )
+    tokenizer = None
+    if base is not None:
+        from itemic.model.folder import load_tokenizer
+        from itemic.sid.encoders.huggingface import find_model
+
+        tokenizer = load_tokenizer(find_model(base))
+    names = TitleNames.of(load_dataset(dataset), column=column, max_tokens=max_tokens, tokenizer=tokenizer)
+    with artifact(output, "index", names.origin, {"dataset": dataset}) as folder:
+        names.save(folder)
+    counts = {key: names.origin[key] for key in ("no_text", "cut", "numbered")}
+    told = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in counts.items())
+    typer.echo(f"{len(names):,} items by their {column}: {told}")
+
+
+@app.command()
 def embed(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
     output: Output,

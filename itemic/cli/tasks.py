@@ -14,7 +14,7 @@ from itemic.cli.common import (
     Set,
     artifact,
     load_dataset,
-    load_index,
+    load_names,
     print_json,
     print_table,
     say,
@@ -48,7 +48,7 @@ def build(
     start_logging()
     shared = settings(option) | ({"limit": limit} if limit else {})
     tasks = [{"task": name, **shared} for name in task or ["A", "B", "C", "D", "E"]]
-    data, sids = load_dataset(dataset), load_index(index)
+    data, sids = load_dataset(dataset), load_names(index)
     inputs = {"dataset": dataset, "index": index}
     with artifact(output, "conversations", {"tasks": tasks}, inputs, seed) as folder:
         built = build_conversations(data, sids, tasks, seed=seed, output=folder)
@@ -67,7 +67,7 @@ def validate(
     """Check form, roles, semantic IDs, lengths, duplicates, balance and leakage; exits with 1 on faults."""
     from itemic.tasks.validate import validate as check_conversations
 
-    data, sids = load_dataset(dataset), load_index(index)
+    data, sids = load_dataset(dataset), load_names(index)
     report = check_conversations(conversations, data, sids, max_chars=max_characters)
     print_json(report.to_json()) if as_json else print_table(report)
     if not report.ok:
@@ -87,5 +87,5 @@ def preview(
     """Show some conversations at random."""
     from itemic.tasks.preview import preview as sample
 
-    sids = load_index(index) if index is not None else None
+    sids = load_names(index) if index is not None else None
     print_table(sample(conversations, count, seed=seed, task=task, index=sids))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +13,12 @@ from itemic.training.language.stage import Stage
 
 def _keys() -> str:
     """All keys of a stage with their defaults, for the help."""
-    defaults = Stage()
-    lines = [f"  {field.name}: {_shown(getattr(defaults, field.name))}" for field in fields(Stage)]
+    lines = [f"  {key}: {_shown(value)}" for key, value in Stage().flat().items()]
     return "\b\nKeys of a stage and their defaults:\n" + "\n".join(lines)
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, tuple):
+    if isinstance(value, list):
         return "[" + ", ".join(map(str, value)) + "]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -48,7 +46,8 @@ def train(
         list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="A key of the stage.")
     ] = None,
     dataset: Annotated[
-        Path | None, typer.Option("--dataset", help="Validated on; needed for validate_every and samples.")
+        Path | None,
+        typer.Option("--dataset", help="Validated on; needed for validation.every and validation.samples."),
     ] = None,
     strategy: Annotated[str, typer.Option(help="Of several processes: ddp, fsdp or deepspeed.")] = "ddp",
     deepspeed: Annotated[
@@ -58,7 +57,7 @@ def train(
 ) -> None:
     """Train a model on conversations, for one stage; the same command goes on where it was stopped.
 
-    What a stage does is said by its keys, in a file (--stage) or one by one (-s epochs=2 -s learning_rate=1e-3).
+    What a stage does is said by its keys, in a file (--stage) or one by one (-s epochs=2 -s schedule.warmup=0.1).
     """
     from itemic.cli.common import load_dataset
     from itemic.recipe.stage import read_stage
@@ -72,7 +71,7 @@ def train(
     data = load_dataset(dataset) if dataset is not None else None
     with joined() as ranks:
         train(
-            Model.load(model, device=ranks.device),
+            Model.load(model, device=ranks.device_for(strategy)),
             conversations[0] if len(conversations) == 1 else conversations,
             stage=asked,
             dataset=data,

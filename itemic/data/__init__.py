@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from itemic.data.filters import apply_filters
     from itemic.data.readers import READERS, detect_format, read
     from itemic.data.sequences import Requests, Sequences
-    from itemic.data.settings import FilterRule, SimulatorConfig
+    from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
     from itemic.data.simulator import Simulation, simulate
-    from itemic.data.split import SplitRule
     from itemic.data.statistics import describe, description_table, plot_description
 
 _NAMES = {
@@ -23,9 +22,8 @@ _NAMES = {
     "statistics": ("describe", "description_table", "plot_description"),
     "filters": ("apply_filters",),
     "readers": ("READERS", "detect_format", "read"),
-    "settings": ("FilterRule", "SimulatorConfig"),
+    "settings": ("FilterRule", "SimulatorConfig", "SplitRule"),
     "simulator": ("Simulation", "simulate"),
-    "split": ("SplitRule",),
 }
 
 __all__ = [

@@ -15,7 +15,8 @@ import polars as pl
 from itemic import schema as c
 from itemic.artifact import verify, write_json
 from itemic.data.sequences import Requests, Sequences, catalogue_digest
-from itemic.data.split import SplitRule, label_interactions, requests_of
+from itemic.data.settings import SplitRule
+from itemic.data.split import label_interactions, requests_of
 from itemic.errors import DataError
 
 

@@ -1,22 +1,35 @@
-"""What filters and simulator can be told: tables of numbers, checked at once, importable in an instant."""
+"""What filters, splits and the simulator can be told: tables that check themselves, importable in an instant."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from itemic.data.marketplace import CATEGORIES, MOST_BRANDS
-from itemic.errors import ConfigError
+from itemic.settings import Amount, Count, Listed, NotNegative, Number, Share, Switch, settings, wrong
 from itemic.text import settings_repr
 
-DUPLICATES = ("keep-all", "keep-first", "keep-last", "drop-consecutive")
-TIES = ("file-order", "item-id")
+Duplicates = Literal["keep-all", "keep-first", "keep-last", "drop-consecutive"]
+Ties = Literal["file-order", "item-id"]
+Method = Literal["leave-one-out", "leave-last-out", "temporal", "published"]
 
 
-@dataclass(frozen=True)
+def _text(moment: Any) -> Any:
+    if isinstance(moment, date):  # a datetime is one
+        return moment.isoformat()
+    if isinstance(moment, str) or (isinstance(moment, int) and not isinstance(moment, bool)):
+        return str(moment).strip()
+    return moment
+
+
+Moment = Annotated[str | datetime | date | int | None, BeforeValidator(_text)]
+
+
+@settings(frozen=True, repr=False)
 class FilterRule:
     """What to keep.
 
@@ -35,43 +48,38 @@ class FilterRule:
         drop_cold_items: take items without interactions out of the catalogue.
     """
 
-    user_k_core: int = 0
-    item_k_core: int = 0
-    min_rating: float | None = None
-    start: str | datetime | date | int | None = None
-    end: str | datetime | date | int | None = None
-    duplicates: str = "keep-all"
-    ties: str = "file-order"
-    max_history: int | None = None
-    drop_cold_items: bool = True
+    user_k_core: Amount = 0
+    item_k_core: Amount = 0
+    min_rating: Number | None = None
+    start: Moment = None
+    end: Moment = None
+    duplicates: Duplicates = "keep-all"
+    ties: Ties = "file-order"
+    max_history: Count | None = None
+    drop_cold_items: Switch = True
 
     __repr__ = settings_repr
 
-    def __post_init__(self) -> None:
-        if self.user_k_core < 0 or self.item_k_core < 0:
-            raise ConfigError("a k-core is negative", "Give 0 for none, or e.g. 5.")
-        if self.duplicates not in DUPLICATES:
-            raise ConfigError(
-                f"unknown duplicate rule {self.duplicates!r}", f"Use one of {', '.join(DUPLICATES)}."
-            )
-        if self.ties not in TIES:
-            raise ConfigError(f"unknown tie rule {self.ties!r}", f"Use one of {', '.join(TIES)}.")
-        if self.max_history is not None and self.max_history < 1:
-            raise ConfigError(
-                f"max_history is {self.max_history}", "Give a positive number, or none for all."
-            )
-        for name in ("start", "end"):
-            object.__setattr__(self, name, _text(getattr(self, name)))
-        start, end = self.window
-        if start is not None and end is not None and start >= end:
-            raise ConfigError(
-                f"the window from {self.start} to {self.end} is empty", "Give a start before the end."
-            )
+    @field_validator("start", "end")
+    @classmethod
+    def _a_moment(cls, moment: Any) -> Any:
+        if moment is not None and not isinstance(moment, str):
+            raise wrong(f"is {moment!r}, no moment; write it like 2016-10-01", moment)
+        _moment(moment)
+        return moment
+
+    @field_validator("end")
+    @classmethod
+    def _later(cls, end: str | None, info: ValidationInfo) -> str | None:
+        start, stop = _moment(info.data.get("start")), _moment(end)
+        if start is not None and stop is not None and start >= stop:
+            raise wrong(f"is {end}, not after the start {info.data['start']}", end)
+        return end
 
     @property
     def window(self) -> tuple[int | None, int | None]:
         """Start and end in milliseconds since 1970."""
-        return _moment(self.start, "start"), _moment(self.end, "end")
+        return _moment(self.start), _moment(self.end)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -81,16 +89,11 @@ _DATE = re.compile(r"(\d{4})(?:[-/.](\d{1,2})(?:[-/.](\d{1,2})([T ].*)?)?)?")
 _SINCE_1970 = re.compile(r"\d{9,10}|\d{12,13}")  # seconds, or milliseconds
 
 
-def _text(moment: str | datetime | date | int | None) -> str | None:
-    if isinstance(moment, date):  # a datetime is one
-        return moment.isoformat()
-    return None if moment is None else str(moment).strip()
-
-
-def _moment(value: str | datetime | date | int | None, name: str) -> int | None:
-    text = _text(value)
-    if text is None:
+def _moment(value: Any) -> int | None:
+    """Milliseconds since 1970."""
+    if value is None:
         return None
+    text = str(value)
     if _SINCE_1970.fullmatch(text):
         return int(text) * (1000 if len(text) <= 10 else 1)
     if parts := _DATE.fullmatch(text):
@@ -99,11 +102,44 @@ def _moment(value: str | datetime | date | int | None, name: str) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError(f"{name} {value!r} is no moment: {error}", "Write it like 2016-10-01.") from error
+        raise wrong(f"is {value!r}, no moment ({error}); write it like 2016-10-01", value) from error
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
+class SplitRule:
+    """How interactions are divided.
+
+    Attributes:
+        method: ``leave-one-out`` (test = a user's last item, valid = the one before, train = all earlier
+            ones; the protocol of the papers), ``leave-last-out`` (the OneRec-Think pipeline's: valid = the
+            last item, train = all before it, test = everything as history with the target unknown),
+            ``temporal`` (global ratio by the target's time, as MiniOneRec does) or ``published`` (the
+            source's own labels).
+        history: the most recent items that a request shows; None for all.
+        ratios: train, valid and test shares of ``temporal``.
+    """
+
+    method: Method = "leave-one-out"
+    history: Count | None = 50
+    ratios: Annotated[tuple[Share, Share, Share], Listed] = (0.8, 0.1, 0.1)
+
+    @field_validator("ratios")
+    @classmethod
+    def _shares_of_one(cls, ratios: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(ratios) - 1) > 1e-6:
+            raise wrong(f"add up to {sum(ratios):g}, not to 1; give e.g. [0.8, 0.1, 0.1]", ratios)
+        return ratios
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"ratios": list(self.ratios)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> SplitRule:
+        return cls(**value)
+
+
+@settings(frozen=True, repr=False)
 class SimulatorConfig:
     """What the marketplace is like. The defaults make a small one that a small model can learn in minutes.
 
@@ -127,42 +163,42 @@ class SimulatorConfig:
         memory: how many of the last items can be repeated.
     """
 
-    users: int = 3000
-    items: int = 1000
-    categories: int = 24
-    brands: int = 36
-    shortest: int = 6
-    longest: int = 20
-    popularity: float = 0.9
-    focus: float = 0.85
-    likes: float = 0.15
-    drift: float = 0.12
-    brand_drift: float = 0.05
-    loyalty: float = 20.0
-    follow_up: float = 0.45
-    repeat: float = 0.05
-    noise: float = 0.03
-    memory: int = 8
+    users: Annotated[Count, Field(le=10**9)] = 3000
+    items: Annotated[Count, Field(le=10**8)] = 1000
+    categories: Annotated[int, Field(strict=True, ge=2, le=len(CATEGORIES), validate_default=True)] = 24
+    brands: Annotated[Count, Field(le=MOST_BRANDS)] = 36
+    shortest: Count = 6
+    longest: Annotated[Count, Field(le=32_000, validate_default=True)] = 20
+    popularity: Annotated[NotNegative, Field(le=5)] = 0.9
+    focus: Share = 0.85
+    likes: Annotated[float, Field(strict=True, ge=1e-3, le=1e3)] = 0.15
+    drift: Share = 0.12
+    brand_drift: Share = 0.05
+    loyalty: Annotated[float, Field(strict=True, ge=1, le=1e6)] = 20.0
+    follow_up: Share = 0.45
+    repeat: Share = 0.05
+    noise: Annotated[Share, Field(validate_default=True)] = 0.03
+    memory: Annotated[Count, Field(le=1000)] = 8
 
     __repr__ = settings_repr
 
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name} is {value}, not {low} to {high}"
-            for name, low, high in self._bounds()
-            if not low <= (value := getattr(self, name)) <= high
-        ]
-        if self.follow_up + self.repeat + self.noise > 1:
-            faults.append("follow_up, repeat and noise are more than 1 together")
-        if faults:
-            raise ConfigError(
-                f"no such marketplace: {'; '.join(faults)}", "Mend these settings of the simulator."
-            )
+    @field_validator("categories")
+    @classmethod
+    def _an_item_each(cls, categories: int, info: ValidationInfo) -> int:
+        if (items := info.data.get("items", categories)) < categories:
+            raise wrong(f"is {categories}, more than the {items} items", categories)
+        return categories
 
-    def _bounds(self) -> Iterator[tuple[str, float, float]]:
-        yield from (("users", 1, 1e9), ("categories", 2, len(CATEGORIES)), ("items", self.categories, 1e8))
-        yield from (("brands", 1, MOST_BRANDS), ("shortest", 1, self.longest), ("longest", 1, 32_000))
-        yield from (("popularity", 0, 5), ("likes", 1e-3, 1e3), ("loyalty", 1, 1e6), ("memory", 1, 1000))
-        yield from (
-            (name, 0, 1) for name in ("focus", "drift", "brand_drift", "follow_up", "repeat", "noise")
-        )
+    @field_validator("longest")
+    @classmethod
+    def _longer(cls, longest: int, info: ValidationInfo) -> int:
+        if (shortest := info.data.get("shortest", longest)) > longest:
+            raise wrong(f"is {longest}, less than the shortest, {shortest}", longest)
+        return longest
+
+    @field_validator("noise")
+    @classmethod
+    def _rest_is_taste(cls, noise: float, info: ValidationInfo) -> float:
+        if sum(info.data.get(key, 0) for key in ("follow_up", "repeat")) + noise > 1:
+            raise wrong(f"is {noise}; follow_up, repeat and noise are more than 1 together", noise)
+        return noise

@@ -30,8 +30,8 @@ from itemic import schema as c
 from itemic.artifact import write_json
 from itemic.data.dataset import Dataset
 from itemic.data.marketplace import CATEGORIES, Category, brand_names, describe_item
-from itemic.data.settings import SimulatorConfig
-from itemic.data.split import CODES, SplitRule
+from itemic.data.settings import SimulatorConfig, SplitRule
+from itemic.data.split import CODES
 from itemic.errors import ConfigError, DataError
 
 Int16 = npt.NDArray[np.int16]

@@ -6,58 +6,20 @@ and a request's history is everything that came before its target.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from itemic.data.sequences import Requests, Sequences
+from itemic.data.settings import SplitRule
 from itemic.errors import ConfigError, DataError
 from itemic.progress import log
 
 UNKNOWN = -1
-METHODS = ("leave-one-out", "leave-last-out", "temporal", "published")
 CODES = {"train": 0, "valid": 1, "test": 2}
 Labels = npt.NDArray[np.int8]
-
-
-@dataclass(frozen=True)
-class SplitRule:
-    """How interactions are divided.
-
-    Attributes:
-        method: ``leave-one-out`` (test = a user's last item, valid = the one before, train = all earlier
-            ones; the protocol of the papers), ``leave-last-out`` (the OneRec-Think pipeline's: valid = the
-            last item, train = all before it, test = everything as history with the target unknown),
-            ``temporal`` (global ratio by the target's time, as MiniOneRec does) or ``published`` (the
-            source's own labels).
-        history: the most recent items that a request shows; None for all.
-        ratios: train, valid and test shares of ``temporal``.
-    """
-
-    method: str = "leave-one-out"
-    history: int | None = 50
-    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ConfigError(f"unknown split method {self.method!r}", f"Use one of {', '.join(METHODS)}.")
-        if self.history is not None and self.history < 1:
-            raise ConfigError(
-                f"split history is {self.history}", "Give a positive number of items, or none for all."
-            )
-        if len(self.ratios) != 3 or min(self.ratios) < 0 or abs(sum(self.ratios) - 1) > 1e-6:
-            raise ConfigError(
-                f"split ratios {self.ratios} are not three shares of 1", "Use e.g. [0.8, 0.1, 0.1]."
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"ratios": list(self.ratios)}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> SplitRule:
-        return cls(**(value | {"ratios": tuple(value["ratios"])}))
 
 
 def choose_split(suggested: SplitRule, **given: Any) -> SplitRule:

@@ -21,7 +21,16 @@ from itemic.decode.attention import KeyValue, LeafPass, Pass, PromptPass
 from itemic.decode.body import body_of, evaluating
 from itemic.decode.include import Include, goals, score_included
 from itemic.decode.layout import group_leaves, group_prompts
-from itemic.decode.plan import Excluded, Forced, batches, check_prompts, common_prefix, forced_tokens
+from itemic.decode.plan import (
+    Excluded,
+    Forced,
+    batches,
+    chains,
+    check_prompts,
+    common_prefix,
+    forced_tokens,
+    without,
+)
 from itemic.decode.scores import NORMALIZE, Head
 from itemic.decode.state import Beams, Searched
 from itemic.errors import ConfigError, ConstraintError
@@ -97,7 +106,7 @@ class BeamSearch:
         self.forced = (
             forced_tokens(trie) if skip_forced else Forced((), 0, nothing, np.zeros(len(trie), bool))
         )
-        self.resolved = self.forced.tail | (_chains(trie) if normalize == "legal" and skip_forced else False)
+        self.resolved = self.forced.tail | (chains(trie) if normalize == "legal" and skip_forced else False)
         self.max_batch_tokens = max_batch_tokens
         self.template = np.asarray(template or (), np.int32)
         self._template_keys: list[KeyValue] | None = None
@@ -192,7 +201,7 @@ class BeamSearch:
             return found
         with self._searching(), progress_bar("ranking", len(prompts) if progress else None) as bar:
             keys, skip = self._template_for(prompts)
-            own = _without(prompts, skip, self.forced.lead)
+            own = without(prompts, skip, self.forced.lead)
             for rows in batches(own.lengths, 1, self.max_batch_tokens):
                 wanted = [np.asarray(items[row], np.int64) for row in rows.tolist()]
                 floors = [np.full(len(some), -np.inf) for some in wanted]
@@ -220,7 +229,7 @@ class BeamSearch:
             return items, scores, included
         with self._searching(), progress_bar("ranking", len(prompts) if progress else None) as bar:
             keys, skip = self._template_for(prompts)
-            own = _without(prompts, skip, self.forced.lead)
+            own = without(prompts, skip, self.forced.lead)
             for rows in batches(own.lengths, self.beams, self.max_batch_tokens):
                 asked, banned = self._with_something_left(rows, exclude)
                 if len(asked):
@@ -434,29 +443,3 @@ def _best(
     rank = np.arange(len(order)) - np.searchsorted(own, own)
     kept = np.sort(order[rank < count])
     return kept[np.argsort(request[kept], kind="stable")]
-
-
-def _chains(trie: Trie) -> npt.NDArray[np.bool_]:
-    """bool ``[N]``: exactly one sequence goes through the node, so nothing below it is a choice."""
-    ends = np.diff(trie.item_first) > 0
-    sequences = ends.astype(np.int64)
-    for node_first, node_stop in reversed(
-        list(zip(trie.depth_first[1:-1], trie.depth_first[2:], strict=True))
-    ):
-        np.add.at(sequences, trie.parent[node_first:node_stop], sequences[node_first:node_stop])
-    alone: npt.NDArray[np.bool_] = sequences == 1
-    return alone
-
-
-def _without(prompts: TokenRows, skip: int, lead: tuple[int, ...]) -> TokenRows:
-    """Prompts without their first ``skip`` tokens and with ``lead`` behind them."""
-    lengths = prompts.lengths - skip + len(lead)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    tokens = np.empty(offsets[-1], np.int32)
-    row = np.repeat(np.arange(len(prompts)), lengths)
-    inside = np.arange(len(tokens)) - offsets[row]
-    own = inside < lengths[row] - len(lead)
-    tokens[own] = prompts.tokens[prompts.offsets[row[own]] + skip + inside[own]]
-    if lead:
-        tokens[~own] = np.asarray(lead, np.int32)[(inside - lengths[row] + len(lead))[~own]]
-    return TokenRows(tokens, offsets)

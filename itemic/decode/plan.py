@@ -178,3 +178,29 @@ def check_prompts(prompts: TokenRows, vocabulary: int, room: int | None, more: i
             f"prompt {row} has token {prompts.tokens[wrong[0]]}, which the model doesn't know",
             "Encode prompts with the model's own tokenizer.",
         )
+
+
+def chains(trie: Trie) -> npt.NDArray[np.bool_]:
+    """bool ``[N]``: exactly one sequence goes through the node, so nothing below it is a choice."""
+    ends = np.diff(trie.item_first) > 0
+    sequences = ends.astype(np.int64)
+    for node_first, node_stop in reversed(
+        list(zip(trie.depth_first[1:-1], trie.depth_first[2:], strict=True))
+    ):
+        np.add.at(sequences, trie.parent[node_first:node_stop], sequences[node_first:node_stop])
+    alone: npt.NDArray[np.bool_] = sequences == 1
+    return alone
+
+
+def without(prompts: TokenRows, skip: int, lead: tuple[int, ...]) -> TokenRows:
+    """Prompts without their first ``skip`` tokens and with ``lead`` behind them."""
+    lengths = prompts.lengths - skip + len(lead)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    tokens = np.empty(offsets[-1], np.int32)
+    row = np.repeat(np.arange(len(prompts)), lengths)
+    inside = np.arange(len(tokens)) - offsets[row]
+    own = inside < lengths[row] - len(lead)
+    tokens[own] = prompts.tokens[prompts.offsets[row[own]] + skip + inside[own]]
+    if lead:
+        tokens[~own] = np.asarray(lead, np.int32)[(inside - lengths[row] + len(lead))[~own]]
+    return TokenRows(tokens, offsets)

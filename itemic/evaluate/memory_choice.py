@@ -5,7 +5,7 @@ The model is asked once for each request; all settings are then tried on what it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
@@ -13,25 +13,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
 from itemic.decode import Include
-from itemic.errors import ConfigError, DataError
+from itemic.errors import ConfigError
 from itemic.evaluate.baselines import Transitions
-from itemic.evaluate.memory import (
+from itemic.evaluate.blend import Blend
+from itemic.evaluate.memory import mixture_of, parts_of
+from itemic.evaluate.mixture import (
     Candidates,
-    Counted,
+    Evidence,
     Float32,
     Float64,
     Int32,
-    MemorySettings,
+    Mixtures,
     Prior,
     floors_of,
     lowest_of_top,
 )
+from itemic.evaluate.sample import known_requests
+from itemic.evaluate.settings import MemorySettings
 from itemic.evaluate.tables import short
-from itemic.metrics import ndcg
+from itemic.metrics import ndcg, ranks_of
 from itemic.progress import progress_bar
 
 K = 10
@@ -39,9 +42,10 @@ REQUESTS = 2000
 CELLS = 4_000_000  # settings × candidates held at once
 
 WINDOWS = (1, 3, 5)
-PRIORS = (5.0, 10.0, 20.0, 40.0, 80.0)
+PRIORS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 1280.0)  # the last hardly counts at all
 DECAYS = (0.5, 0.7, 0.85)
 LAST = 10
+SAY = "Say how counts are weighed: evaluate.memory: {window: 3, prior: 20, decay: .7, last: 10}."
 GRID = tuple(
     [MemorySettings(window, prior, 1.0, 1) for window, prior in product(WINDOWS, PRIORS)]
     + [MemorySettings(*each, LAST) for each in product(WINDOWS, PRIORS, DECAYS)]
@@ -89,7 +93,7 @@ class Choice:
 
 def choose_memory(
     dataset: Dataset,
-    prior: Prior,
+    prior: Prior | Blend,
     *,
     exclude_history: bool = False,
     requests: int = REQUESTS,
@@ -102,7 +106,7 @@ def choose_memory(
 
     Args:
         dataset: whose ``valid`` is asked.
-        prior: the model.
+        prior: the model, or a blend.
         exclude_history: as the memory will be asked.
         requests: at most so many are asked.
         grid: the settings.
@@ -115,34 +119,18 @@ def choose_memory(
         raise ConfigError(
             f"{len(grid)} settings on {requests} requests to choose from", "Give at least one of both."
         )
-    sample = _sample(dataset, requests, seed)
+    sample = known_requests(dataset, requests, seed, "memory", SAY)
     trials, widest = _trials(dataset, grid)
     ranks = np.zeros((len(grid), len(sample)), np.int64)
     alone = np.zeros(len(sample), np.int64)
     with progress_bar("choosing memory", len(sample)) as bar:
-        for start, stop in widest.chunks(sample, max(1, CELLS // len(grid))):
+        for start, stop in _chunks(sample, prior, widest, max(1, CELLS // len(grid))):
             part = sample[start:stop]
             ranks[:, start:stop], alone[start:stop] = _ranks(trials, widest, part, prior, exclude_history)
             bar.advance(stop - start)
     reached = [float(ndcg(each, K).mean()) for each in ranks]
     best = int(np.argmax(reached))
     return Choice(grid[best], reached[best], float(ndcg(alone, K).mean()), len(sample), len(grid))
-
-
-def _sample(dataset: Dataset, count: int, seed: int) -> Requests:
-    remedy = "Say how counts are weighed: evaluate.memory: {window: 3, prior: 20, decay: .7, last: 10}."
-    try:
-        requests = dataset.split(c.VALID)
-    except DataError as error:
-        raise ConfigError(f"memory is chosen on the validation split: {error}", remedy) from error
-    known = np.flatnonzero(requests.targets >= 0)
-    if not len(known):
-        raise ConfigError(
-            "memory is chosen on the validation split, the targets of which are unknown", remedy
-        )
-    if len(known) > count:
-        known = np.sort(np.random.default_rng([seed, count]).choice(known, count, replace=False))
-    return requests.take(known)
 
 
 def _trials(dataset: Dataset, grid: Sequence[MemorySettings]) -> tuple[list[Transitions], Transitions]:
@@ -153,37 +141,51 @@ def _trials(dataset: Dataset, grid: Sequence[MemorySettings]) -> tuple[list[Tran
     return trials, counts[max(windows)].having(decay=1.0, last=last, prior=1.0)
 
 
+def _chunks(
+    requests: Requests, prior: Prior | Blend, widest: Transitions, cells: int
+) -> Iterator[tuple[int, int]]:
+    model, scorers = parts_of(prior)
+    return Mixtures(model, scorers, [mixture_of(prior, widest)], len(widest.totals)).chunks(requests, cells)
+
+
 def _ranks(
-    trials: list[Transitions], widest: Transitions, requests: Requests, prior: Prior, exclude_history: bool
+    trials: list[Transitions],
+    widest: Transitions,
+    requests: Requests,
+    prior: Prior | Blend,
+    exclude_history: bool,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The target's rank under each setting, ``[S, R]``, and in the model's beams, ``[R]``; 0 where beyond."""
-    counted = Counted.of(trials, requests, exclude_history, widest)
-    share, targets = prior.sharers, requests.targets.astype(np.int64)
+    """The target's rank under each setting, ``[S, R]``, and by the prior alone, ``[R]``; 0 where beyond."""
+    model, scorers = parts_of(prior)
+    mixtures = [mixture_of(prior, counts) for counts in (*trials, None)]
+    engine = Mixtures(model, scorers, mixtures, len(widest.totals))
+    evidence = Evidence.of(
+        mixtures, scorers, requests, exclude_history, max(K, engine.beams), engine.size, widest
+    )
+    share, targets = engine.sharers, requests.targets.astype(np.int64)
 
     def floors(request: int, items: Int32, scores: Float32) -> Float64:
-        known = counted.candidates(request, items, scores, share)
+        known = evidence.candidates(request, items, scores, share)
         target = np.flatnonzero(known.items == targets[request])
         if not len(target):
             return np.full(len(known.own), np.inf)  # a miss under every setting
-        part, backoff = counted.part(request), counted.backoff[:, request]
-        values = known.values(part, backoff)
+        values = evidence.values(request, known)
         enters = lowest_of_top(values, K)
         # of the others only those matter that could stand before the target
         least = np.repeat(np.maximum(enters, values[:, target[0]])[:, None], len(known.own), axis=1)
         least[:, known.own == targets[request]] = enters[:, None]
-        return floors_of(part, backoff, least, share[known.own])
+        return floors_of(evidence.part(request), evidence.weight[:, request], least, share[known.own])
 
-    include = Include(counted.items, floors)
-    items, scores, included = prior.rank_including(requests, include, prior.beams, exclude_history)
-    ranks = np.zeros((len(trials), len(requests)), np.int64)
-    alone = np.zeros(len(requests), np.int64)
+    items, scores, included = engine.search(requests, Include(evidence.items, floors), exclude_history)
+    ranks = np.zeros((len(mixtures), len(requests)), np.int64)
     for row in range(len(requests)):
-        known = counted.candidates(row, items[row], scores[row], share, included[row])
-        values = known.values(counted.part(row), counted.backoff[:, row])
-        ranks[:, row] = _rank_of(known, values, int(targets[row]))
-        place = np.flatnonzero(items[row] == targets[row])
-        alone[row] = place[0] + 1 if len(place) else 0
-    return ranks, alone
+        known = evidence.candidates(row, items[row], scores[row], share, included[row])
+        ranks[:, row] = _rank_of(known, evidence.values(row, known), int(targets[row]))
+    if isinstance(prior, Blend):
+        return ranks[:-1], ranks[-1]
+    return ranks[:-1], ranks_of(
+        items, requests.targets
+    )  # items of one semantic ID stand as the search has them
 
 
 def _rank_of(known: Candidates, values: Float64, target: int) -> npt.NDArray[np.int64]:

@@ -19,12 +19,12 @@ from itemic.errors import ConfigError
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.stream import Watch, check_requests, rank_all
 from itemic.forest.rows import TokenRows
-from itemic.model import precision
 from itemic.model.model import Model
 from itemic.model.think import check_thinking
 from itemic.sid.trie import Trie
 from itemic.tasks import Task
 from itemic.tasks.asking import Asked, Asker, task_to_ask
+from itemic.tf32 import tf32
 
 PROMPT_TOKENS = 128  # of an ordinary prompt, after what it shares with all others
 
@@ -184,7 +184,7 @@ class ModelRanker:
         scores = np.full((len(requests), k), -np.inf, np.float32)
         if len(asked.rows):
             exclude = [requests.history(int(row)) for row in asked.rows] if exclude_history else None
-            with precision.tf32(self.tf32, self.model.lm.device):
+            with tf32(self.tf32, self.model.lm.device):
                 found = self._search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
             items[asked.rows], scores[asked.rows] = found
         return items, scores
@@ -216,7 +216,7 @@ class ModelRanker:
                 [include.items[row] for row in rows],
                 None if floors is None else lambda prompt, *beams: floors(rows[prompt], *beams),
             )
-            with precision.tf32(self.tf32, self.model.lm.device):
+            with tf32(self.tf32, self.model.lm.device):
                 search = self._search_for(asked.prompts)
                 *best, found = search.rank_including(asked.prompts, wanted, k=k, exclude=exclude)
             items[asked.rows], scores[asked.rows] = best

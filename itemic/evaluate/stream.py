@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic.data.sequences import Requests, catalogue_digest
-from itemic.errors import ConfigError
+from itemic.errors import ArtifactError, ConfigError
 from itemic.evaluate.ranking import OddRequests, Ranking, RankingWriter
 from itemic.metrics import hit_rate, ndcg, ranks_of
 from itemic.progress import log, progress_bar
@@ -48,6 +48,26 @@ class Watch:
 
     interim: Callable[[int, dict[str, float]], None] | None = None
     answered: Callable[[Requests, Items, Scores], None] | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a list of each request is kept.
+
+    Attributes:
+        name: of the ranker, for tables.
+        output: the folder; None for one that lives as long as the ranking.
+        config: how the ranker is asked, kept in the ranking and compared on resuming.
+        watch: who else is told.
+    """
+
+    name: str
+    output: str | Path | None = None
+    config: dict[str, Any] | None = None
+    watch: Watch | None = None
+
+
+Answered = tuple[Items, Scores, npt.NDArray[np.bool_]]  # items, scores, and who was shortened
 
 
 def rank_all(
@@ -87,44 +107,117 @@ def rank_all(
         DataError: they name items that aren't there.
         ArtifactError: the folder holds another ranking.
     """
+
+    def answer(asked: Requests) -> list[Answered]:
+        return [(*ranker.rank(asked, k, exclude_history), ranker.shortened(asked))]
+
+    kept = Kept(ranker.name, output, config, watch)
+    return rank_together(
+        answer,
+        [kept],
+        requests,
+        item_ids,
+        k=k,
+        exclude_history=exclude_history,
+        sids=sids,
+        part_size=part_size,
+    )[0]
+
+
+def rank_together(
+    answer: Callable[[Requests], list[Answered]],
+    lists: Sequence[Kept],
+    requests: Requests,
+    item_ids: list[str],
+    *,
+    k: int = 20,
+    exclude_history: bool = False,
+    sids: list[str] | None = None,
+    part_size: int | None = None,
+) -> list[Ranking]:
+    """As :func:`rank_all`, for several rankings that are made from one answer.
+
+    A part is asked for where one of the rankings lacks it, and written where it is lacking.
+
+    Args:
+        answer: gives what belongs into each of ``lists`` for some requests.
+        lists: the rankings, in that order.
+        requests: as in :func:`rank_all`.
+        item_ids: as in :func:`rank_all`.
+        k: as in :func:`rank_all`.
+        exclude_history: how they are asked, for the record.
+        sids: as in :func:`rank_all`.
+        part_size: as in :func:`rank_all`.
+
+    Raises:
+        ArtifactError: a folder holds another ranking, or one in other parts than the first one's.
+        ItemicError: as for :func:`rank_all`.
+    """
     check_requests(requests)
     requests.check_catalogue(catalogue_digest(item_ids), len(item_ids), "the list of items to rank")
     if k < 1:
         raise ConfigError(f"a ranking of {k} items", "Give a k of 1 or more.")
-    settings = {"exclude_history": exclude_history} | (config or {})
-    writer = RankingWriter(
-        output, ranker.name, requests, item_ids, k, sids=sids, config=settings, part_size=part_size
-    )
-    todo = set(writer.ranking.missing)
-    if todo and len(todo) < writer.head.parts:
-        log.info(
-            "%s: %d of %d parts are done; going on",
-            ranker.name,
-            writer.head.parts - len(todo),
-            writer.head.parts,
+    writers: list[RankingWriter] = []
+    for kept in lists:
+        settings = {"exclude_history": exclude_history} | (kept.config or {})
+        writer = RankingWriter(
+            kept.output, kept.name, requests, item_ids, k, sids=sids, config=settings, part_size=part_size
         )
-    watch = watch or Watch()
-    interim, odd = _Interim(ranker.name, len(requests), watch), OddRequests()
-    with progress_bar(f"ranking · {ranker.name}", len(requests)) as bar:
-        for part in range(writer.head.parts):
-            start, stop = writer.head.bounds(part)
-            if part in todo:
-                asked = requests[start:stop]
-                items, scores = ranker.rank(asked, k, exclude_history)
-                shortened = ranker.shortened(asked)
-                writer.write(part, items, scores, shortened)
-                if watch.answered is not None:
-                    watch.answered(asked, items, scores)
-            else:
-                done = writer.ranking.part(part)
-                items, shortened = done.items, done.shortened
-            odd.add(items, shortened, requests.users[start:stop])
-            interim.add(items, requests.targets[start:stop], quiet=part not in todo)
-            bar.describe(interim.text)
+        part_size = writer.head.part_size
+        writers.append(writer)
+    if odd := next((each for each in writers if each.head.part_size != writers[0].head.part_size), None):
+        raise ArtifactError(
+            f"{odd.folder} has parts of {odd.head.part_size} requests, {writers[0].folder} of "
+            f"{writers[0].head.part_size}",
+            "Remove one of the two folders.",
+        )
+    missing = [set(writer.ranking.missing) for writer in writers]
+    _tell_rest(writers, missing)
+    told = [_Told(kept, len(requests)) for kept in lists]
+    with progress_bar(f"ranking · {lists[0].name}", len(requests)) as bar:
+        for part in range(writers[0].head.parts):
+            start, stop = writers[0].head.bounds(part)
+            asked = requests[start:stop]
+            answers = answer(asked) if any(part in todo for todo in missing) else []
+            for place, (writer, each) in enumerate(zip(writers, told, strict=True)):
+                if part in missing[place]:
+                    items, scores, shortened = answers[place]
+                    writer.write(part, items, scores, shortened)
+                    each.answered(asked, items, scores)
+                else:
+                    done = writer.ranking.part(part)
+                    items, shortened = done.items, done.shortened
+                each.add(asked, items, shortened, quiet=part not in missing[place])
+            bar.describe(told[0].interim.text)
             bar.advance(stop - start)
-    for note in odd.notes:
-        log.warning("ranking · %s: %s", ranker.name, note)
-    return writer.ranking
+    for each in told:
+        for note in each.odd.notes:
+            log.warning("ranking · %s: %s", each.kept.name, note)
+    return [writer.ranking for writer in writers]
+
+
+def _tell_rest(writers: Sequence[RankingWriter], missing: Sequence[set[int]]) -> None:
+    """Which rankings are gone on with."""
+    for writer, todo in zip(writers, missing, strict=True):
+        if todo and len(todo) < writer.head.parts:
+            done = writer.head.parts - len(todo)
+            log.info("%s: %d of %d parts are done; going on", writer.head.name, done, writer.head.parts)
+
+
+class _Told:
+    """What is told of one ranking on the way."""
+
+    def __init__(self, kept: Kept, requests: int) -> None:
+        self.kept, self.watch = kept, kept.watch or Watch()
+        self.interim, self.odd = _Interim(kept.name, requests, self.watch), OddRequests()
+
+    def answered(self, requests: Requests, items: Items, scores: Scores) -> None:
+        if self.watch.answered is not None:
+            self.watch.answered(requests, items, scores)
+
+    def add(self, requests: Requests, items: Items, shortened: npt.NDArray[np.bool_], quiet: bool) -> None:
+        self.odd.add(items, shortened, requests.users)
+        self.interim.add(items, requests.targets, quiet=quiet)
 
 
 def check_requests(requests: object) -> None:

@@ -39,7 +39,7 @@ def weighted_cross_entropy(
         cap: see there.
         chunk: rows of logits held at once.
         learn_start: the vocabulary row where ``learn`` begins.
-        learn: ``[m, d]``, sharing storage with ``head[learn_start:learn_start + m]``: only these rows get a gradient
+        learn: ``[m, d]``, the same numbers as ``head[learn_start:learn_start + m]``: only these rows get a gradient
             and ``head`` gets none.
         label_smoothing: ε of Szegedy et al. 2016, eq. 8: the target keeps 1-ε+ε/V, every other token gets ε/V.
 
@@ -126,7 +126,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         if wants_head and grad_head is None:
             grad_head = torch.zeros(part.stop - part.start, head.shape[1], device=head.device)
         ctx.grads = (grad_hidden, grad_head, grad_bias, learn is not None)
-        ctx.types = (head.dtype, None if bias is None else bias.dtype)
+        ctx.types = ((head if learn is None else learn).dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(losses)
         return total, losses
 

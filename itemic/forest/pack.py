@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
 import numpy as np
 
 from itemic.forest.build import sort_rows
 from itemic.forest.rows import Int64, TokenRows
 
 _CHUNK_TOKENS = 8_000_000  # padded table entries sorted at once
+OPEN = 16  # blocks that are filled at the same time
 
 
 def group_sizes(rows: TokenRows, groups: Int64) -> tuple[Int64, Int64, Int64]:
@@ -92,9 +96,10 @@ def plan_blocks(
 ) -> list[Int64]:
     """Shuffle the groups and fill blocks of at most ``max_tokens`` forest nodes.
 
-    What groups share among each other (a system prompt) is counted in each of them, so a block may turn out smaller
-    than planned, never larger. A group that is larger than a block is cut between its rows, in lexicographic order so
-    that neighbours still share; a single row that is larger stands alone.
+    A few blocks are open at a time, and a group goes into the first of them that has room for it. What it shares with
+    a group that is there already (a system prompt, the template of a task) is counted once. A group that is larger
+    than a block is cut between its rows, in lexicographic order so that neighbours still share; a single row that is
+    larger stands alone.
 
     Args:
         rows: ``R`` token rows.
@@ -107,35 +112,113 @@ def plan_blocks(
     """
     by_group, first, sizes = group_sizes(rows, groups)
     order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
-    blocks: list[Int64] = []
-    current: list[Int64] = []
-    room = max_tokens
-    for group in order:
+    pieces: list[Int64] = []
+    costs: list[int] = []
+    for group in order.tolist():
         members = by_group[first[group] : first[group + 1]]
-        size = int(sizes[group])
-        if size > max_tokens:
-            blocks.extend(_cut(rows, members, max_tokens))
-            continue
-        if size > room:
-            blocks.append(np.concatenate(current))
-            current, room = [], max_tokens
-        current.append(members)
-        room -= size
-    if current:
-        blocks.append(np.concatenate(current))
+        whole = [(members, int(sizes[group]))]
+        for piece, size in whole if sizes[group] <= max_tokens else _cut(rows, members, max_tokens):
+            pieces.append(piece)
+            costs.append(size)
+    leaders = np.array([piece[0] for piece in pieces], np.int64)
+    blocks: list[Int64] = []
+    for begin, stop in _windows(rows.lengths[leaders]):
+        found = _fill(rows.take(leaders[begin:stop]), costs[begin:stop], max_tokens)
+        blocks += [np.concatenate([pieces[begin + at] for at in block]) for block in found]
     return blocks
 
 
-def _cut(rows: TokenRows, members: Int64, max_tokens: int) -> list[Int64]:
+def _windows(lengths: Int64) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that are sorted at once, of about as many padded tokens."""
+    begin = 0
+    while begin < len(lengths):
+        width = max(1, int(lengths[begin : begin + _CHUNK_TOKENS].max()))
+        stop = min(len(lengths), begin + max(1, _CHUNK_TOKENS // width))
+        yield begin, stop
+        begin = stop
+
+
+def _fill(leaders: TokenRows, costs: list[int], max_tokens: int) -> list[list[int]]:
+    """First fit into at most :data:`OPEN` blocks; the fullest is closed for a new one.
+
+    Args:
+        leaders: of each group one row. A path that two groups share with these rows is in the trees of both.
+        costs: nodes of each group alone.
+        max_tokens: of a block.
+
+    Returns:
+        the groups of each block, in the order in which blocks were opened.
+    """
+    order, common = sort_rows(leaders)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    least = _Least(common)
+    # what a group could share at the most: with its neighbours among all of them
+    most = np.maximum(common, np.append(common[1:], 0))[place].tolist()
+    blocks: list[list[int]] = []
+    opened: list[_Open] = []
+    for group, (at, cost) in enumerate(zip(place.tolist(), costs, strict=True)):
+        for block in opened:
+            if block.room + most[group] >= cost and block.room >= (net := cost - block.shared(at, least)):
+                block.add(at, net)
+                blocks[block.number].append(group)
+                break
+        else:
+            if len(opened) == OPEN:
+                opened.remove(min(opened, key=lambda each: each.room))
+            opened.append(_Open(len(blocks), max_tokens))
+            opened[-1].add(at, cost)
+            blocks.append([group])
+    return blocks
+
+
+class _Open:
+    """A block that is being filled: its number, its room in nodes, and the sorted places of its groups."""
+
+    def __init__(self, number: int, room: int) -> None:
+        self.number, self.room = number, room
+        self._places: list[int] = []
+
+    def add(self, place: int, cost: int) -> None:
+        insort(self._places, place)
+        self.room -= cost
+
+    def shared(self, place: int, least: _Least) -> int:
+        """The longest beginning that the row at a place of the sorted rows has in common with one of the block's: with
+        the one before it, or the one after."""
+        at = bisect_left(self._places, place)
+        before = least(self._places[at - 1], place) if at else 0
+        return max(before, least(place, self._places[at]) if at < len(self._places) else 0)
+
+
+class _Least:
+    """How many leading tokens two of the sorted rows have in common: the least of what neighbours between them have."""
+
+    def __init__(self, common: Int64) -> None:
+        levels = [common]
+        while 2 ** len(levels) <= len(common):
+            last, half = levels[-1], 2 ** (len(levels) - 1)
+            levels.append(np.minimum(last[:-half], last[half:]))
+        self._levels = [level.tolist() for level in levels]
+
+    def __call__(self, first: int, second: int) -> int:
+        """Of the rows at two places, the second one after the first."""
+        level = (second - first).bit_length() - 1
+        window: list[int] = self._levels[level]
+        return int(min(window[first + 1], window[second + 1 - 2**level]))
+
+
+def _cut(rows: TokenRows, members: Int64, max_tokens: int) -> list[tuple[Int64, int]]:
+    """Parts of a group that is larger than a block, and their nodes."""
     order, common = sort_rows(rows.take(members))
     lengths = rows.lengths[members[order]]
-    parts: list[Int64] = []
+    parts: list[tuple[Int64, int]] = []
     begin, size = 0, 0
     for at in range(len(order)):
         cost = int(lengths[at] - common[at]) if at > begin else int(lengths[at])
         if at > begin and size + cost > max_tokens:
-            parts.append(members[order[begin:at]])
+            parts.append((members[order[begin:at]], size))
             begin, size, cost = at, 0, int(lengths[at])
         size += cost
-    parts.append(members[order[begin:]])
+    parts.append((members[order[begin:]], size))
     return parts

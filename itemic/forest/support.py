@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +99,22 @@ def check_copy(copy: PreTrainedModel, lm: PreTrainedModel) -> None:
     """
     check_supported(lm)
     _proved[copy] = _proved[lm]
+
+
+def agree_on(lm: PreTrainedModel, share: Callable[[Proof | None], Proof | None]) -> None:
+    """Take over what another process found out about the same model, whose weights this one may not have.
+
+    Args:
+        lm: the model.
+        share: gives the first process's value to all.
+
+    Raises:
+        ModelError: as :func:`check_supported`.
+    """
+    if lm.device.type != "meta":
+        check_supported(lm)
+    if (proof := share(_proved.get(lm))) is not None:
+        _proved[lm] = proof
 
 
 def with_keyword(lm: PreTrainedModel, keyword: str) -> Any:

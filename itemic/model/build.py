@@ -12,10 +12,11 @@ from transformers import GenerationConfig, Qwen3ForCausalLM
 
 from itemic.errors import ConfigError
 from itemic.model import init as start
+from itemic.model.configuration import preset_config
 from itemic.model.model import Model, embeddings, head, remember_index
-from itemic.model.presets import preset_config
 from itemic.model.tokenizer import add_index_tokens, tokens_taken, train_tokenizer
-from itemic.sid.index import ItemIndex
+from itemic.sid.kinds import need_sids
+from itemic.sid.names import ItemNames
 
 INITS = ("normal", "text", "vectors")
 MULTIPLE = 64
@@ -23,7 +24,7 @@ MULTIPLE = 64
 
 def new_model(
     preset: str,
-    index: ItemIndex,
+    index: ItemNames,
     texts: Sequence[str] = (),
     *,
     seed: int = 0,
@@ -38,7 +39,7 @@ def new_model(
 
     Args:
         preset: a key of :data:`itemic.model.presets.PRESETS`.
-        index: the items' tokens.
+        index: the items' tokens; titles need none.
         texts: the catalogue's texts, from which the tokenizer learns; one per item, in row order, for
             ``init="text"``. Without any, words are spelled in bytes, which is fine where prompts show semantic
             IDs only.
@@ -50,10 +51,11 @@ def new_model(
             of those items).
         vectors: item vectors ``[n, d_v]`` in row order, for ``init="vectors"``.
         corpus: more text for the tokenizer, such as the wording of prompts.
-        overrides: settings of the preset, see :func:`itemic.model.presets.preset_config`.
+        overrides: settings of the preset, see :func:`itemic.model.configuration.preset_config`.
 
     Raises:
         ConfigError: an unknown preset, setting or init, or an init without what it needs.
+        IndexMismatchError: the tokenizer can't tell two titles apart.
     """
     _check(init, index, texts, vectors)
     tokenizer = train_tokenizer([*texts, *corpus], vocab_size=vocab_size)
@@ -90,7 +92,7 @@ def _place(
     seed: int,
 ) -> None:
     """Overwrite the index's rows of the embedding matrix (and of an untied head)."""
-    index, lm = model.index, model.lm
+    index, lm = need_sids(model.index, f"init {init}"), model.lm
     inputs, outputs = embeddings(lm), head(lm)
     for matrix in [inputs] if outputs is inputs else [inputs, outputs]:
         old = matrix.detach()[:first]
@@ -107,10 +109,12 @@ def _place(
 
 
 def _check(
-    init: str, index: ItemIndex, texts: Sequence[str], vectors: npt.NDArray[np.floating] | None
+    init: str, index: ItemNames, texts: Sequence[str], vectors: npt.NDArray[np.floating] | None
 ) -> None:
     if init not in INITS:
         raise ConfigError(f"unknown init {init!r} for a new model", f"Use one of {', '.join(INITS)}.")
+    if init != "normal":
+        need_sids(index, f"init {init}")
     if init == "text" and len(texts) != len(index):
         raise ConfigError(
             f"init text needs a text for each of the {len(index)} items but got {len(texts)}",

@@ -17,8 +17,10 @@ from itemic.artifact import digest_of
 from itemic.errors import ConfigError, DataError
 from itemic.forest.rows import TokenRows
 from itemic.model.pieces import PieceEncoder
+from itemic.model.spelled import CutAtNames, Spelled
 from itemic.model.tokenizer import opening, tokenizer_parts
 from itemic.model.turns import ASSISTANT, Message, TurnRenderer, Unit, turns_of
+from itemic.sid.going_on import read_on
 
 Conversation = Sequence[Message] | str
 SUPERVISED = ("all", "itemic", "everything")
@@ -37,16 +39,24 @@ class ChatRenderer:
         tokenizer: with a chat template.
         item_tokens: ids of the index's tokens, for rows in which only they are supervised.
         pattern: put conversations into OpenOneRec's think pattern (:mod:`itemic.model.think`).
+        names: those that are spelled in words. Each gets its own tokens wherever it stands, and what stands before and
+            after it is encoded apart.
 
     Raises:
         ModelError: the tokenizer has no chat template, or one that can't be followed.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, item_tokens: range | None = None, *, pattern: bool = False
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        item_tokens: range | None = None,
+        *,
+        pattern: bool = False,
+        names: Spelled | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.item_tokens = item_tokens
+        self.names = names
         self._pieces = PieceEncoder(tokenizer)
         self._turns = TurnRenderer(tokenizer, pattern)
         before = opening(tokenizer)
@@ -54,9 +64,10 @@ class ChatRenderer:
 
     @property
     def digest(self) -> str:
-        """Names tokenizer, template and pattern: equal digests, equal tokens for equal conversations."""
+        """Names tokenizer, template, pattern and spelled names: equal digests, equal tokens for equal conversations."""
         pattern = ["think pattern"] if self._turns.pattern else []
-        return digest_of([*tokenizer_parts(self.tokenizer), self.tokenizer.chat_template, *pattern])
+        names = [] if self.names is None else [self.names.names.digest]
+        return digest_of([*tokenizer_parts(self.tokenizer), self.tokenizer.chat_template, *pattern, *names])
 
     # ----------------------------------------------------------- one at a time
 
@@ -88,6 +99,7 @@ class ChatRenderer:
         """The text of :meth:`prompt`; the tokenizer reads it as the same tokens, without special tokens of its own.
 
         One that puts blanks before first words may read a plain text's first word, or one after an answer, without.
+        Names that are spelled in words it may read together with their neighbours.
         """
         return "".join(text for text, _ in self._prompt_units(messages, thinking))
 
@@ -110,7 +122,7 @@ class ChatRenderer:
             self._segment(item) if isinstance(item, str) else self._said(item, supervise)
             for item in conversations
         ]
-        return self._supervise(self._rows(units), supervise)
+        return self._supervise(self._rows(units, supervise), supervise)
 
     def encode_segments(self, texts: Iterable[str], *, supervise: str = "all") -> TokenRows:
         """Plain texts as training rows."""
@@ -136,7 +148,7 @@ class ChatRenderer:
         for row, (messages, segments) in enumerate(zip(*columns, strict=True)):
             said, text = _conversation(row, messages, segments)
             units.append(self._said(said, supervise) if said else [*self._opening, *text])
-        return self._supervise(self._rows(units), supervise)
+        return self._supervise(self._rows(units, supervise), supervise)
 
     def prompt_batch(self, prompts: Iterable[Conversation], thinking: str | None = None) -> TokenRows:
         """As :meth:`prompt` for many; without weights."""
@@ -163,14 +175,42 @@ class ChatRenderer:
             )
         return self._turns.prompt_units(turns, thinking)
 
-    def _rows(self, conversations: Sequence[list[Unit]]) -> TokenRows:
+    def _rows(self, conversations: Sequence[list[Unit]], supervise: str = "all") -> TokenRows:
         """One row per list of units."""
+        if self.names is not None:
+            return self._with_names(conversations, self.names, supervise == "itemic")
+        return self._of_units(conversations)
+
+    def _of_units(self, conversations: Sequence[list[Unit]]) -> TokenRows:
         if not self._pieces.reads_units_alone:
             return self._whole(conversations)
         parts = self._pieces.rows([text for units in conversations for text, _ in units])
         flags = np.array([ours for units in conversations for _, ours in units], np.float32)
         ends = np.concatenate([[0], np.cumsum([len(units) for units in conversations])]).astype(np.int64)
         return TokenRows(parts.tokens, parts.offsets[ends], np.repeat(flags, parts.lengths))
+
+    def _with_names(
+        self, conversations: Sequence[list[Unit]], spelled: Spelled, names_only: bool
+    ) -> TokenRows:
+        """The same with each name in its own tokens.
+
+        What stands before a conversation's first name is encoded as if there were none, and every stretch after it as
+        text that goes on; so a part of a conversation has the same tokens whatever follows.
+
+        Args:
+            conversations: lists of units.
+            spelled: the names.
+            names_only: whether nothing but names has weight.
+        """
+        cut = CutAtNames.of(conversations, spelled.names)
+        words = [text for text, _ in cut.stretches]
+        read = self._pieces.rows(words) if self._pieces.reads_units_alone else self._going_on(words)
+        return cut.together(self._of_units(cut.heads), read, spelled.rows, names_only)
+
+    def _going_on(self, texts: list[str]) -> TokenRows:
+        """Texts that go on, each distinct one read once."""
+        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        return TokenRows.of(read_on(self.tokenizer, list(distinct))).take([distinct[text] for text in texts])
 
     def _whole(self, conversations: Sequence[list[Unit]]) -> TokenRows:
         """For tokenizers that read a text's beginning in another way than its middle.
@@ -203,7 +243,7 @@ class ChatRenderer:
         return TokenRows.of(rows, weights)
 
     def _supervise(self, rows: TokenRows, supervise: str) -> TokenRows:
-        if supervise != "itemic":
+        if supervise != "itemic" or self.names is not None:
             return rows
         if self.item_tokens is None or rows.weights is None:
             raise ConfigError(

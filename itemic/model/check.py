@@ -16,7 +16,8 @@ from itemic.forest.support import check_supported
 from itemic.model.folder import load_lm, load_tokenizer, quiet, read_config
 from itemic.model.model import RECORD, SID, Model, embeddings
 from itemic.model.tokenizer import check_whole
-from itemic.sid.index import ItemIndex
+from itemic.sid.going_on import read_on
+from itemic.sid.kinds import load_names
 
 PROBES = 4  # items whose semantic IDs are read and gone on from
 NEW_TOKENS = 8
@@ -97,7 +98,7 @@ class _Bench:
         return f"{config.model_type}, made for item index {self.record.get('digest')}"
 
     def index_fits(self) -> str:
-        self.index = ItemIndex.load(self.root / SID)
+        self.index = load_names(self.root / SID)
         if self.index.digest != self.record["digest"]:
             raise ModelError(f"sid/ holds index {self.index.digest}, not {self.record['digest']}")
         return f"{len(self.index):,} items, {len(self.index.tokens):,} tokens"
@@ -107,6 +108,9 @@ class _Bench:
         if not self.tokenizer.chat_template:
             raise ModelError("the tokenizer has no chat template")
         start, tokens = self.record["first_token"], self.index.tokens
+        if not tokens:
+            rows = self.index.token_rows(self.tokenizer)
+            return f"the names of {len(rows):,} items have tokens of their own, {rows.lengths.max()} at most"
         for place, token in enumerate(tokens):
             ids = self.tokenizer.encode(token, add_special_tokens=False)
             if ids != [start + place]:
@@ -132,6 +136,8 @@ class _Bench:
                 raise ModelError(f"{name} has {bad} values that are NaN or infinite")
         first, stop = self.model.new_token_range
         rows = embeddings(self.lm)[first:stop].float()
+        if first == stop:
+            return "all weights are finite"
         alike = len(rows) - len(torch.unique(rows, dim=0))
         if alike:
             raise ModelError(f"{alike} of the index's {len(rows)} tokens have the embedding of another one")
@@ -170,6 +176,9 @@ class _Bench:
         return f"logits differ from the reference's by {worst:.2g} of the largest"
 
     def _probes(self) -> Tensor:
-        """Semantic IDs of a few items, or of a few codes where there are no items, as prompts int64 ``[n, t]``."""
+        """Names of a few items, or of a few codes where there are no items, as prompts int64 ``[n, t]``."""
         texts = self.index.examples(PROBES)
-        return torch.tensor([self.tokenizer.encode(text, add_special_tokens=False) for text in texts])
+        if self.index.tokens:
+            return torch.tensor([self.tokenizer.encode(text, add_special_tokens=False) for text in texts])
+        read = read_on(self.tokenizer, texts)
+        return torch.tensor([ids[: min(map(len, read))] for ids in read])  # of the same length

@@ -23,6 +23,8 @@ from itemic.model.tokenizer import add_index_tokens, opening, plain_token, settl
 from itemic.progress import log
 from itemic.sid.encoders.huggingface import find_model
 from itemic.sid.index import ItemIndex
+from itemic.sid.kinds import need_sids
+from itemic.sid.names import ItemNames
 from itemic.sid.text import item_texts
 
 # what nobody reads in their configurations: they have no other attention than a causal one
@@ -38,7 +40,7 @@ KINDS = "Use a text-only decoder, such as Qwen3, Llama, Mistral or Gemma; docs/f
 
 def expand(
     base_folder: str | Path,
-    index: ItemIndex,
+    index: ItemNames,
     *,
     init: str = "moments",
     pad_to: int = 256,
@@ -58,7 +60,7 @@ def expand(
     Args:
         base_folder: a local Hugging Face folder with safetensors weights, or a model's name on the hub
             (``Qwen/Qwen3-0.6B``), which is downloaded once; code in it is never run.
-        index: the items' tokens.
+        index: the items' tokens. Titles need none: then at most turn tokens are added.
         init: how new rows start, in the input matrix and in an untied head alike: ``moments`` (drawn with
             mean and full covariance of the old rows), ``text`` (from the mean row of the text of the items
             that carry the code, brought to the old rows' mean and spread level by level, plus a little noise;
@@ -92,15 +94,17 @@ def expand(
     stop = taken if added or turns else first + len(index.tokens)
     if tie is not None:
         set_tied(lm, tie)
-    resize(lm, padded_rows(taken, had, pad_to))
+    if index.tokens or taken > had:  # a base that gets no token keeps its matrices as they are
+        resize(lm, padded_rows(taken, had, pad_to))
     record = getattr(config, RECORD, None) or {"digest": index.digest}
-    same = not len(index) or record["digest"] in (index.digest, index.codes_digest)  # the codes mean the same
-    fresh = added or not same or first + len(index.tokens) > had
+    known = (index.digest, index.codes_digest) if isinstance(index, ItemIndex) else (index.digest,)
+    same = not len(index) or record["digest"] in known  # the codes mean the same
+    fresh = bool(index.tokens) and (added or not same or first + len(index.tokens) > had)
     if fresh or turns:
         begin = first if fresh else stop - len(turns)
         texts = item_texts(dataset.items) if init == "text" and dataset is not None else None
         _start_rows(lm, tokenizer, index, (begin, first, stop), min(old, first), init, texts, seed)
-    else:
+    elif index.tokens:
         log.info("the base has all %d tokens of the index already; their rows are kept", len(index.tokens))
     remember_index(lm, index, first, stop - first)
     _give_pad(tokenizer, lm)
@@ -196,7 +200,7 @@ def _head_bias(lm: PreTrainedModel) -> list[Tensor]:
 def _start_rows(
     lm: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    index: ItemIndex,
+    index: ItemNames,
     span: tuple[int, int, int],
     old: int,
     init: str,
@@ -207,17 +211,18 @@ def _start_rows(
     learned."""
     begin, first, stop = span
     generator = torch.Generator().manual_seed(seed)
-    mixing = None if texts is None else start.text_mixing(index, texts, tokenizer, old)
+    codes = None if texts is None else need_sids(index, "init text")
+    mixing = None if texts is None or codes is None else start.text_mixing(codes, texts, tokenizer, old)
     for matrix in matrices(lm):
         known = matrix.detach()[:old]
         rows = start.sample_like(known, stop - begin, generator)
         if init == "mean":
             mean = known.float().mean(0)
             rows = mean + start.NOISE * (rows - mean)
-        elif mixing is not None and begin == first:
+        elif mixing is not None and codes is not None and begin == first:
             count = len(index.tokens)
             meanings = start.text_meanings(mixing, known)
-            rows[:count] = start.from_meanings(index.sizes, meanings, known, rows[:count])
+            rows[:count] = start.from_meanings(codes.sizes, meanings, known, rows[:count])
         _write(matrix, begin, rows)
     for bias in _head_bias(lm):
         _write(bias, begin, bias.detach()[:old].float().mean(0).expand(stop - begin))
@@ -260,12 +265,13 @@ def _give_pad(tokenizer: PreTrainedTokenizerBase, lm: PreTrainedModel) -> None:
             config.pad_token_id = tokenizer.pad_token_id
 
 
-def _check_arguments(init: str, pad_to: int, dataset: Dataset | None, index: ItemIndex) -> None:
+def _check_arguments(init: str, pad_to: int, dataset: Dataset | None, index: ItemNames) -> None:
     if init not in INITS:
         raise ConfigError(f"unknown init {init!r} for an expansion", f"Use one of {', '.join(INITS)}.")
     if pad_to < 1:
         raise ConfigError(f"pad_to is {pad_to}", "Give a positive number of rows.")
     if init == "text":
+        need_sids(index, "init text")
         if dataset is None:
             raise ConfigError(
                 "init text needs the catalogue", "Give the dataset that the index was made for."

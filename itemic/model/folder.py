@@ -146,12 +146,14 @@ def _takes_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def load_lm(root: Path, device: torch.device | str, dtype: torch.dtype | str | None) -> PreTrainedModel:
-    """The weights of a model folder, in eval mode.
+    """The weights of a model folder, in eval mode; on the device ``meta`` none are read.
 
     Raises:
         ModelError: weights are missing, broken or of other shapes.
     """
     wanted = "auto" if dtype is None else as_dtype(dtype)
+    if torch.device(device).type == "meta":
+        return _empty_lm(read_config(root), None if dtype is None else as_dtype(dtype))
     again = "Copy the folder again, or save the model again."
     try:
         with quiet():
@@ -170,6 +172,13 @@ def load_lm(root: Path, device: torch.device | str, dtype: torch.dtype | str | N
         if keys:
             raise ModelError(f"{root} {fault} {len(keys)} weights, first {sorted(map(str, keys))[0]}", again)
     return cast(PreTrainedModel, lm.to(device).eval())
+
+
+def _empty_lm(config: Any, dtype: torch.dtype | None) -> PreTrainedModel:
+    """A model without storage."""
+    with torch.device("meta"):
+        lm: Any = AutoModelForCausalLM.from_config(config, dtype=dtype or config.dtype)  # type: ignore[no-untyped-call]
+    return cast(PreTrainedModel, lm.eval())
 
 
 def move_in(scratch: Path, final: Path) -> None:

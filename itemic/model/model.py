@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,23 +33,23 @@ from itemic.model.folder import (
     without_deepspeed,
 )
 from itemic.model.shorten import HistoryMarks
-from itemic.sid.index import ItemIndex
+from itemic.model.spelled import Spelled
+from itemic.sid.going_on import PLAIN
+from itemic.sid.kinds import load_names
+from itemic.sid.names import ItemNames
 
 SID = "sid"
 RECORD = "itemic"  # the key of config.json that says which index the model was made for
-PLAIN = re.compile(
-    r"\s*|<0x[0-9A-F]{2}>"
-)  # added tokens of some families that are but text: blanks, line ends, bytes
 MAKE = "Make one with `itemic model new` or `itemic model expand`."
 
 
-def remember_index(lm: PreTrainedModel, index: ItemIndex, first: int, added: int) -> None:
+def remember_index(lm: PreTrainedModel, index: ItemNames, first: int, added: int) -> None:
     """Write into a model's configuration which index it speaks.
 
     Args:
         lm: the model, changed in place.
-        index: the index.
-        first: the id of the index's first token.
+        index: what names its items.
+        first: the id of the index's first token; where it has none, the id that one would have.
         added: how many tokens, from ``first`` on, the model has learned nothing about before.
     """
     setattr(
@@ -67,12 +66,12 @@ class Model:
     Attributes:
         lm: the Hugging Face model, unmodified.
         tokenizer: each token of the index is one token of it.
-        index: item → semantic ID.
+        index: item → semantic ID, or title (:class:`itemic.sid.titles.TitleNames`), which needs no tokens.
     """
 
     lm: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    index: ItemIndex
+    index: ItemNames
 
     def __post_init__(self) -> None:
         record = getattr(self.lm.config, RECORD, None)
@@ -112,28 +111,28 @@ class Model:
 
     @property
     def item_tokens(self) -> range:
-        """The ids of the index's tokens."""
+        """The ids of the index's tokens; none where items go by titles."""
         start = self.new_token_range[0]
         return range(start, start + len(self.index.tokens))
 
     @cached_property
     def item_rows(self) -> TokenRows:
-        """The token ids that name each item: begin, codes, end."""
+        """The token ids that name each item: begin, codes, end; or mark, title, mark."""
         return self.index.token_rows(self.tokenizer)
 
     @cached_property
     def history_marks(self) -> HistoryMarks:
         """By which tokens histories are known, for :func:`itemic.model.shorten.shorten_histories`."""
-        items, begin = self.item_tokens, self.index.token_format.begin
-        starts = [items[self.index.tokens.index(begin)]] if begin else list(items[: self.index.sizes[0]])
+        items, starts = self.item_tokens, self.index.start_tokens(self.tokenizer)
         added = self.tokenizer.get_added_vocab().items()
         walls = sorted(number for text, number in added if number not in items and not PLAIN.fullmatch(text))
-        return HistoryMarks(np.array(starts, np.int32), np.array(walls, np.int32))
+        return HistoryMarks(starts, np.array(walls, np.int32))
 
     @cached_property
     def chat(self) -> ChatRenderer:
         """From conversations to token ids."""
-        return ChatRenderer(self.tokenizer, self.item_tokens, pattern=self.think_pattern)
+        names = None if self.index.tokens else Spelled(self.index, self.item_rows)
+        return ChatRenderer(self.tokenizer, self.item_tokens, pattern=self.think_pattern, names=names)
 
     @property
     def think_pattern(self) -> bool:
@@ -165,20 +164,20 @@ class Model:
 
     # ------------------------------------------------------------------- items
 
-    def with_index(self, index: ItemIndex) -> Model:
+    def with_index(self, index: ItemNames) -> Model:
         """The same weights with an index that has more items, as :meth:`ItemTokenizer.assign` makes one.
 
         Raises:
             IndexMismatchError: the index has other tokens, or names one of this model's items otherwise.
         """
-        if index.tokens != self.index.tokens:
+        if index.kind != self.index.kind or index.tokens != self.index.tokens:
             raise IndexMismatchError(
                 "the index has other tokens than the model's",
                 "Assign new items with the model's own tokenizer.",
             )
         places = {name: row for row, name in enumerate(index.item_ids)}
         for row, name in enumerate(self.index.item_ids):
-            if name not in places or (index.codes[places[name]] != self.index.codes[row]).any():
+            if name not in places or index.texts[places[name]] != self.index.texts[row]:
                 raise IndexMismatchError(
                     f"the index names item {name!r} otherwise than the model does, or not at all",
                     "Assign new items with the model's own tokenizer, which keeps the old ones.",
@@ -241,7 +240,7 @@ class Model:
             raise ModelError(
                 f"{root} is a model without an item index", "Add one with `itemic model expand`."
             )
-        index = ItemIndex.load(root / SID)
+        index = load_names(root / SID)
         return cls(load_lm(root, device, dtype), load_tokenizer(root), index)
 
 

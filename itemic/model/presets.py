@@ -3,15 +3,15 @@ numbers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import fields
+from typing import Annotated
 
-from transformers import Qwen3Config
+from pydantic import Field, ValidationInfo, field_validator
 
-from itemic.errors import ConfigError
+from itemic.settings import Count, Positive, Switch, settings, wrong
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class Preset:
     """The shape of a Qwen3 model.
 
@@ -27,15 +27,22 @@ class Preset:
         tie: whether the head is the embedding matrix.
     """
 
-    parameters: int
-    hidden_size: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate_size: int
-    rope_theta: float = 10_000.0
-    tie: bool = True
+    parameters: Count
+    hidden_size: Count
+    layers: Count
+    heads: Count
+    kv_heads: Count
+    head_dim: Annotated[Count, Field(multiple_of=2)]
+    intermediate_size: Count
+    rope_theta: Positive = 10_000.0
+    tie: Switch = True
+
+    @field_validator("kv_heads")
+    @classmethod
+    def _shared(cls, kv_heads: int, info: ValidationInfo) -> int:
+        if (heads := info.data.get("heads", kv_heads)) % kv_heads:
+            raise wrong(f"is {kv_heads}, no divisor of {heads} heads", kv_heads)
+        return kv_heads
 
 
 PRESETS: dict[str, Preset] = {
@@ -47,52 +54,3 @@ PRESETS: dict[str, Preset] = {
     "qwen3-0.6b": Preset(440_467_000, 1024, 28, 16, 8, 128, 3072, rope_theta=1_000_000.0),
 }
 OVERRIDES = tuple(field.name for field in fields(Preset) if field.name != "parameters")
-
-
-def preset_config(name: str, *, vocab_size: int, max_length: int, **overrides: Any) -> Qwen3Config:
-    """The configuration of a preset, or of a shape near one.
-
-    Args:
-        name: a key of :data:`PRESETS`.
-        vocab_size: rows of the embedding matrix.
-        max_length: the longest row that positions are promised for.
-        overrides: any field of :class:`Preset` but ``parameters``; None leaves the preset's value.
-
-    Raises:
-        ConfigError: an unknown preset or override, or a shape that can't be.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"unknown model preset {name!r}", f"Use one of {', '.join(PRESETS)}.")
-    unknown = sorted(set(overrides) - set(OVERRIDES))
-    if unknown:
-        raise ConfigError(
-            f"a preset has no setting {', '.join(map(repr, unknown))}",
-            f"Settings are {', '.join(OVERRIDES)}.",
-        )
-    shape = replace(PRESETS[name], **{key: value for key, value in overrides.items() if value is not None})
-    _check(shape)
-    return Qwen3Config(
-        vocab_size=vocab_size,
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        intermediate_size=shape.intermediate_size,
-        max_position_embeddings=max_length,
-        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        tie_word_embeddings=shape.tie,
-    )
-
-
-def _check(shape: Preset) -> None:
-    for key in ("hidden_size", "layers", "heads", "kv_heads", "head_dim", "intermediate_size"):
-        if getattr(shape, key) < 1:
-            raise ConfigError(f"model {key} is {getattr(shape, key)}", "Give a positive number.")
-    if shape.heads % shape.kv_heads:
-        raise ConfigError(
-            f"{shape.heads} heads can't share {shape.kv_heads} key-value heads",
-            "Set kv_heads to a divisor of heads.",
-        )
-    if shape.head_dim % 2:
-        raise ConfigError(f"model head_dim is {shape.head_dim}", "Rotary positions need an even number.")

@@ -110,12 +110,14 @@ def add_index_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) 
     may hide, they are marked as tokens that are looked for first.
 
     Returns:
-        the id of the first one, and whether they were added.
+        the id of the first one (without any, the first free id), and whether they were added.
 
     Raises:
         ModelError: the tokenizer has some of the tokens, has them all in another order or as pieces of words,
             takes no new ones, or doesn't read each as one token wherever it stands.
     """
+    if not tokens:
+        return tokens_taken(tokenizer), False
     known = tokenizer.get_vocab()
     there = [token for token in tokens if token in known]
     if there and len(there) < len(tokens):

@@ -22,7 +22,7 @@ from itemic.errors import ArtifactError, ConfigError
 from itemic.integrity import FileFault
 from itemic.pipeline.step import Step
 from itemic.progress import log
-from itemic.recipe.words import meant
+from itemic.settings import meant
 
 DIGESTS = ".digests.json"
 KEPT = "up to date"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
     from itemic.model import Model
     from itemic.screen import Table
-    from itemic.sid.index import ItemIndex
+    from itemic.sid.names import ItemNames
 
 SHOWN = 15  # items of a history on the screen
 
@@ -38,7 +38,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Ranked(Item):
-    """A recommended item: its place from 1 on, its log-probability, its semantic ID."""
+    """A recommended item: its place from 1 on, its log-probability, and what the model calls it (``sid``): its
+    semantic ID, or its title between marks."""
 
     rank: int
     score: float
@@ -87,7 +88,7 @@ class Answer:
             past.add_row(item.item_id, item.title)
         caption = "\n".join(self.notes) or None
         ranked = Table(title=f"Recommended for {who}", title_justify="left", caption=caption)
-        for name in ("", "item", "title", "score", "semantic ID"):
+        for name in ("", "item", "title", "score", "name"):
             ranked.add_column(name, justify="right" if name in ("", "score") else "left")
         for place in self.items:
             ranked.add_row(str(place.rank), place.item_id, place.title, f"{place.score:.3f}", place.sid)
@@ -181,7 +182,9 @@ class _Asked:
         if self.users is not None:
             return self.users.titles.to_list()
         ids = self.model.index.item_ids
-        return [title or item for title, item in zip(self.model.index.titles or ids, ids, strict=True)]
+        return [
+            title or item for title, item in zip(self.model.index.known_titles() or ids, ids, strict=True)
+        ]
 
 
 def _rows(asked: _Asked, user: str | None, items: Sequence[str]) -> npt.NDArray[np.int32]:
@@ -236,15 +239,16 @@ def _of_model(folder: Path, dataset: str | Path | None) -> _Asked:
     return _Asked(model, users, users or _texts_of(model.index), None)
 
 
-def _texts_of(index: ItemIndex) -> Dataset | None:
+def _texts_of(index: ItemNames) -> Dataset | None:
     """What an index knows of its items, as a catalogue; None where it knows no titles."""
     import polars as pl
 
     from itemic.data import Dataset
 
-    if index.titles is None:
+    titles = index.known_titles()
+    if titles is None:
         return None
-    items = pl.DataFrame({c.ITEM_ID: index.item_ids, c.TITLE: index.titles}).with_columns(
+    items = pl.DataFrame({c.ITEM_ID: index.item_ids, c.TITLE: titles}).with_columns(
         pl.lit("").alias(c.DESCRIPTION),
         pl.lit("").alias(c.BRAND),
         pl.lit([], pl.List(pl.String)).alias(c.CATEGORIES),

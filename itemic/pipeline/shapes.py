@@ -11,7 +11,6 @@ from itemic.errors import ConfigError, ModelError
 from itemic.recipe import Recipe
 from itemic.recipe.schema import IndexPart
 from itemic.sid.encoders.huggingface import TOKENIZERS
-from itemic.training.language.stage import Stage
 
 if TYPE_CHECKING:
     from itemic.screen import Table
@@ -32,7 +31,7 @@ class Shapes:
         tied: whether the head is the embedding matrix.
         vocabulary: rows of the embedding matrix.
         first: the id of the index's first token.
-        last: of its last.
+        last: of its last; one less than ``first`` where items go by their titles and no token is new.
         stages: one by one.
     """
 
@@ -52,9 +51,13 @@ class Shapes:
         from itemic.screen import Table
 
         head = "tied" if self.tied else "untied"
+        tokens = (
+            "no token is new"
+            if self.last < self.first
+            else f"the index's tokens are {self.first} to {self.last}"
+        )
         title = (
-            f"{self.kind}, {self.parameters:,} parameters, {head} head, {self.vocabulary:,} rows; "
-            f"the index's tokens are {self.first} to {self.last}"
+            f"{self.kind}, {self.parameters:,} parameters, {head} head, {self.vocabulary:,} rows; {tokens}"
         )
         shown = Table(title=title, title_justify="left")
         for name in (
@@ -97,15 +100,16 @@ def recipe_shapes(recipe: Recipe, config: str | Path | None = None, tokens: int 
     from itemic.sid.format import token_format
     from itemic.training.language.shapes import empty_model, stage_shape
 
-    needed = token_format(recipe.index.format).tokens(index_sizes(recipe.index))
+    titles = recipe.index.names == "title"
+    needed = [] if titles else token_format(recipe.index.format).tokens(index_sizes(recipe.index))
     found, first, rows = (
         _new(recipe, len(needed)) if recipe.model.base is None else _base(recipe, needed, config, tokens)
     )
     lm = empty_model(found, rows, recipe.model.tie)
     span = range(first, first + len(needed))
-    stages = [stage_shape(lm, Stage.of(value), span) for value in recipe.stages]
+    stages = [stage_shape(lm, stage, span) for stage in recipe.stages]
     tied = head(lm) is embeddings(lm)
-    return Shapes(found.model_type, lm.num_parameters(), tied, rows, first, span[-1], stages)
+    return Shapes(found.model_type, lm.num_parameters(), tied, rows, first, span.stop - 1, stages)
 
 
 def index_sizes(part: IndexPart) -> tuple[int, ...]:
@@ -131,12 +135,11 @@ def index_sizes(part: IndexPart) -> tuple[int, ...]:
 def _new(recipe: Recipe, count: int) -> tuple[Any, int, int]:
     """Configuration, first id and rows of a new model; its tokenizer may turn out smaller."""
     from itemic.model.build import new_rows
-    from itemic.model.presets import preset_config
+    from itemic.model.configuration import preset_config
 
     part = recipe.model
     rows = new_rows(part.vocab_size + count)
-    shape = part.overrides.model_dump(exclude_none=True)
-    made = preset_config(str(part.preset), vocab_size=rows, max_length=part.max_length, **shape)
+    made = preset_config(str(part.preset), vocab_size=rows, max_length=part.max_length, **part.overrides)
     return made, part.vocab_size, rows
 
 
@@ -162,6 +165,8 @@ def _base(
             raise ConfigError(
                 f"nobody knows how many tokens the tokenizer of this {found.model_type} has", "Give --tokens."
             )
+    if not needed and taken <= found.vocab_size:
+        return found, first, found.vocab_size
     return found, first, padded_rows(taken, found.vocab_size, recipe.model.pad_to)
 
 

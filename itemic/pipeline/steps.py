@@ -1,24 +1,28 @@
-"""The steps of a recipe, in order: data → index → conversations → model → train.… → evaluate → report.
+"""The steps of a recipe, in order: data → teacher → index → conversations → model → train.… → evaluate → report.
 
-A recipe without data has no data, evaluate and report; one without tasks has no conversations but others' files.
+A recipe without data has no data, evaluate and report, one without a teacher no such step; one without tasks has no
+conversations but others' files.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from itemic.pipeline import work
+from itemic.pipeline.rankings import rank
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
 from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
 from itemic.schema import SYSTEM
-from itemic.training.language.stage import SILENT, Stage
+from itemic.teacher.settings import TeacherSettings
 
 TORCH = ("torch", "transformers")
+OF_TITLES = ("names", "column", "max_tokens")  # keys of the index that semantic IDs don't depend on
 UNSEEN = ("batch_size", "trackers", "samples", "verbose")  # of an evaluation: no ranking depends on them
 
 
@@ -28,7 +32,8 @@ def steps_of(recipe: Recipe) -> list[Step]:
     built = [_conversations(recipe)] if recipe.tasks else []
     stages = _stages(recipe)
     after = [] if recipe.data is None else [_evaluate(recipe, stages[-1].name), _report(recipe)]
-    return [*data, _index(recipe), *built, _model(recipe), *stages, *after]
+    teacher = [] if recipe.teacher is None else [_teacher(recipe, recipe.teacher)]
+    return [*data, *teacher, _index(recipe), *built, _model(recipe), *stages, *after]
 
 
 def last_stage(recipe: Recipe) -> str:
@@ -62,22 +67,65 @@ def _dump(part: Any, *without: str) -> dict[str, Any]:
 
 def _needs(recipe: Recipe, *steps: str) -> tuple[str, ...]:
     """Of the steps that are to be read those that the recipe has."""
-    absent = {"data": recipe.data is None, "conversations": not recipe.tasks}
+    absent = {
+        "data": recipe.data is None,
+        "teacher": recipe.teacher is None,
+        "conversations": not recipe.tasks,
+    }
     return tuple(step for step in steps if not absent.get(step))
 
 
 def _data(data: DataPart) -> Step:
-    config = _dump(data, "path") | {"split": data.split.model_dump(mode="json", exclude_unset=True)}
+    config = _dump(data, "path")
     files = data_inputs(data)
     return Step("data", config, (), work.make_data, files, packages=("polars", "numpy"))
 
 
+def _teacher(recipe: Recipe, settings: TeacherSettings) -> Step:
+    if settings.validation.exclude_history is None:
+        asked = replace(settings.validation, exclude_history=recipe.evaluate.exclude_history)
+        settings = replace(settings, validation=asked)
+    job = partial(work.make_teacher, settings)
+    return Step(
+        "teacher",
+        settings.decisive(),
+        ("data",),
+        job,
+        resumes=True,
+        together=True,
+        packages=("torch", "scikit-learn"),
+    )
+
+
 def _index(recipe: Recipe) -> Step:
     index = recipe.index
+    if index.names == "title":
+        return _titles(recipe)
     files = {"import": index.published} if index.published else {}
     packages = ("numpy", "scikit-learn", "torch")
     needs = _needs(recipe, "data")
-    return Step("index", _dump(index, "published"), needs, work.make_index, files, packages=packages)
+    config = _dump(index, "published", *OF_TITLES)
+    return Step("index", config, needs, work.make_index, files, packages=packages)
+
+
+def _titles(recipe: Recipe) -> Step:
+    """The index of items that go by their titles: the model's tokenizer cuts them."""
+    index, model = recipe.index, recipe.model
+    config: dict[str, Any] = {key: getattr(index, key) for key in OF_TITLES}
+    files: dict[str, str] = {}
+    if index.max_tokens is not None and model.base is not None:
+        config |= {"revision": model.revision} | _base(model.base, files)
+    elif index.max_tokens is not None:
+        config |= {"vocab_size": model.vocab_size, "system": recipe.system}
+    return Step("index", config, ("data",), work.make_titles, files, packages=TORCH)
+
+
+def _base(base: str, files: dict[str, str]) -> dict[str, str]:
+    """A base model as what a step reads, in ``files``, or by its name on the hub."""
+    if Path(base).expanduser().is_dir():
+        files["base"] = base
+        return {}
+    return {"base": base}
 
 
 def _conversations(recipe: Recipe) -> Step:
@@ -88,12 +136,8 @@ def _conversations(recipe: Recipe) -> Step:
 
 def _model(recipe: Recipe) -> Step:
     model = recipe.model
-    config, files = _dump(model, "base"), {}
-    if model.base is not None:
-        if Path(model.base).expanduser().is_dir():
-            files["base"] = model.base
-        else:
-            config["base"] = model.base
+    files: dict[str, str] = {}
+    config = _dump(model, "base") | ({} if model.base is None else _base(model.base, files))
     if model.init == "vectors":
         config["vectors"] = [recipe.index.encoder, recipe.index.encoder_options]
     needs = _needs(recipe, "data", "index")
@@ -105,11 +149,11 @@ def _stages(recipe: Recipe) -> list[Step]:
     given = [] if recipe.conversations is None else recipe.conversations.files
     files = {f"conversations {path}": conversation_inputs(path) for path in given}
     task = None if recipe.data is None else task_of(recipe, recipe.evaluate.task)
-    asked = {} if task is None else {"validate_task": task}
-    for value in recipe.stages:
-        stage = Stage.of(asked | value)
+    for stage in recipe.stages:
+        if stage.validation.task is None:
+            stage = replace(stage, validation=replace(stage.validation, task=task))
         before = steps[-1].name if steps else "model"
-        config = {key: each for key, each in stage.to_json().items() if key not in SILENT} | {"asked": task}
+        config = stage.decisive() | {"asked": task}
         steps.append(
             Step(
                 f"train.{stage.name}",
@@ -128,8 +172,9 @@ def _stages(recipe: Recipe) -> list[Step]:
 def _evaluate(recipe: Recipe, model: str) -> Step:
     config = _dump(recipe.evaluate, "k", "published", *UNSEEN) | {"longest": max(recipe.evaluate.k)}
     config["task"] = task_of(recipe, recipe.evaluate.task)
-    job = partial(work.rank, model, config["task"])
-    return Step("evaluate", config, ("data", model), job, resumes=True, packages=TORCH)
+    job = partial(rank, model, config["task"])
+    needs = _needs(recipe, "data", "teacher", model)
+    return Step("evaluate", config, needs, job, resumes=True, packages=TORCH)
 
 
 def _report(recipe: Recipe) -> Step:

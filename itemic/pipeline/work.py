@@ -10,38 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import merge_notes, write_json, write_text
 from itemic.pipeline.step import Job
-from itemic.pipeline.watch import publish, watching
+from itemic.pipeline.variants import about, variants_of
+from itemic.pipeline.watch import publish
 from itemic.progress import log
 
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
-    from itemic.data.sequences import Requests
-    from itemic.evaluate.memory import MemorySettings
-    from itemic.evaluate.recommend import ModelRanker
-    from itemic.evaluate.report import Report
-    from itemic.evaluate.stream import Ranker
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
-    from itemic.sid.index import ItemIndex
+    from itemic.sid.names import ItemNames
+    from itemic.teacher.settings import TeacherSettings
     from itemic.training.language.stage import Stage
 
 PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
-REMEMBERED, CHOICE = "memory", "memory.json"  # the same of the model with memory, and how that was chosen
+TAUGHT = "teacher"  # the same of the teacher
 
 
 def make_data(job: Job) -> None:
     """Read or simulate, filter, split."""
     from itemic.data.filters import apply_filters
-    from itemic.data.settings import FilterRule
+    from itemic.data.simulator import simulate
     from itemic.data.split import choose_split
     from itemic.data.statistics import describe
 
     part = _data_part(job)
-    dataset = _simulated(job) if part.simulate is not None else _read(job)
-    if part.filters:
-        dataset = apply_filters(dataset, FilterRule(**part.filters))
-    dataset = dataset.with_split(choose_split(dataset.rule, **part.split.model_dump(exclude_unset=True)))
+    dataset = _read(job) if part.simulate is None else simulate(part.simulate, job.recipe.seed).dataset
+    if part.filters is not None:
+        dataset = apply_filters(dataset, part.filters)
+    dataset = dataset.with_split(choose_split(dataset.rule, **part.split))
     dataset.split(job.recipe.evaluate.split)  # an empty split is told now, and not after the training
     dataset.save(job.output)
     description = describe(dataset)
@@ -59,13 +56,6 @@ def _data_part(job: Job) -> DataPart:
     return job.recipe.data
 
 
-def _simulated(job: Job) -> Dataset:
-    from itemic.data.settings import SimulatorConfig
-    from itemic.data.simulator import simulate
-
-    return simulate(SimulatorConfig(**(_data_part(job).simulate or {})), job.recipe.seed).dataset
-
-
 def _read(job: Job) -> Dataset:
     from itemic.data import read
 
@@ -81,6 +71,21 @@ def _read(job: Job) -> Dataset:
         seed=job.recipe.seed,
         **part.options,
     )
+
+
+def make_teacher(settings: TeacherSettings, job: Job) -> None:
+    """A sequential model of the training split."""
+    from itemic.teacher.run import train_teacher
+
+    teacher = train_teacher(
+        load_dataset(job),
+        settings=settings,
+        output=job.output,
+        seed=job.recipe.seed,
+        distribution=job.recipe.distribution,
+    )
+    parameters = sum(weight.numel() for weight in teacher.model.parameters())
+    merge_notes(job.manifest, {"parameters": parameters})
 
 
 def make_index(job: Job) -> None:
@@ -120,6 +125,40 @@ def make_index(job: Job) -> None:
         index = tokenizer.index
     stats = index.collisions
     merge_notes(job.manifest, {"digest": index.digest, "items": stats.items, "sids": stats.sids})
+
+
+def make_titles(job: Job) -> None:
+    """Name items by their titles, cut by the tokenizer of the model that is to come."""
+    from itemic.model.folder import load_tokenizer
+    from itemic.model.tokenizer import train_tokenizer
+    from itemic.sid.encoders.huggingface import find_model
+    from itemic.sid.titles import TitleNames
+
+    part, model, dataset = job.recipe.index, job.recipe.model, load_dataset(job)
+    tokenizer: Any = None
+    if part.max_tokens is not None and model.base is not None:
+        tokenizer = load_tokenizer(find_model(model.base, model.revision))
+    elif part.max_tokens is not None:
+        tokenizer = train_tokenizer(_corpus(job, dataset), vocab_size=model.vocab_size)
+    names = TitleNames.of(dataset, column=part.column, max_tokens=part.max_tokens, tokenizer=tokenizer)
+    names.save(job.output)
+    counts = {key: names.origin[key] for key in ("no_text", "cut", "numbered")}
+    merge_notes(job.manifest, {"digest": names.digest, "items": len(names), **counts})
+    log.info(
+        "%s items go by their %s: %s without text by their id, %s cut, %s numbered",
+        f"{len(names):,}",
+        part.column,
+        *(f"{count:,}" for count in counts.values()),
+    )
+
+
+def _corpus(job: Job, dataset: Dataset | None) -> list[str]:
+    """What the tokenizer of a new model learns from."""
+    from itemic.sid.text import item_texts
+    from itemic.tasks import prompt_words
+
+    texts = item_texts(dataset.items) if dataset is not None else []
+    return [*texts, *prompt_words(job.recipe.system)]
 
 
 def make_conversations(tasks: list[dict[str, Any]], job: Job) -> None:
@@ -166,7 +205,7 @@ def make_model(job: Job) -> None:
             init=init,
             vectors=_vectors(job, dataset) if init == "vectors" and dataset is not None else None,
             corpus=prompt_words(job.recipe.system),
-            **part.overrides.model_dump(exclude_none=True),
+            **part.overrides,
         )
     model.save(job.output)
     parameters, tokens = model.lm.num_parameters(), len(model.tokenizer)
@@ -191,108 +230,15 @@ def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Jo
     built = job.made("conversations")
     given = [] if recipe.conversations is None else recipe.conversations.files
     train(
-        load_model(job, before),
+        load_model(job, before, job.recipe.distribution.strategy),
         [*([built] if recipe.tasks else []), *given] if given else built,
         stage=stage,
         dataset=find_dataset(job),
         output=job.output,
         seed=job.recipe.seed,
-        distribution=job.recipe.distribution.model_dump(),
+        distribution=job.recipe.distribution,
         asked=asked,
     )
-
-
-def rank(step: str, task: dict[str, Any], job: Job) -> None:
-    """Rank every request of the split by the trained model and by the baselines."""
-    from itemic.evaluate.baselines import BASELINES
-    from itemic.evaluate.recommend import recommend
-    from itemic.evaluate.stream import rank_all
-
-    part, dataset = job.recipe.evaluate, load_dataset(job)
-    requests = dataset.split(part.split)
-    longest, model = max(part.k), load_model(job, step)
-    with watching(job, dataset, requests) as watched:
-        ranking = recommend(
-            model,
-            requests,
-            task=task,
-            dataset=dataset,
-            beams=part.beams,
-            k=longest,
-            normalize=part.normalize,
-            exclude_history=part.exclude_history,
-            thinking=part.thinking,
-            batch_size=part.batch_size,
-            tf32=part.tf32,
-            output=job.output / TRAINED,
-            watch=watched.watch,
-        )
-        watched.samples(ranking)
-    if part.memory:
-        _rank_with_memory(job, model, task, dataset, requests)
-    for name in part.baselines:
-        ranker: Ranker = BASELINES[name](dataset)
-        rank_all(
-            ranker,
-            requests,
-            dataset.item_ids,
-            k=longest,
-            exclude_history=part.exclude_history,
-            output=job.output / name,
-        )
-
-
-def _rank_with_memory(
-    job: Job, model: Model, task: dict[str, Any], dataset: Dataset, requests: Requests
-) -> None:
-    """Rank by the model as the prior of counts, weighed as the recipe says or as validation has it."""
-    from itemic.evaluate.memory import Memory
-    from itemic.evaluate.recommend import ModelRanker
-    from itemic.evaluate.stream import rank_all
-
-    part = job.recipe.evaluate
-    prior = ModelRanker(
-        model,
-        task=task,
-        beams=part.beams,
-        normalize=part.normalize,
-        thinking=part.thinking,
-        batch_size=part.batch_size,
-        tf32=part.tf32,
-        dataset=dataset,
-    )
-    memory = Memory(dataset, prior, _memory_settings(job, prior, dataset))
-    rank_all(
-        memory,
-        requests,
-        dataset.item_ids,
-        k=max(part.k),
-        exclude_history=part.exclude_history,
-        sids=model.index.texts,
-        output=job.output / REMEMBERED,
-        config=memory.config,
-    )
-
-
-def _memory_settings(job: Job, prior: ModelRanker, dataset: Dataset) -> MemorySettings:
-    """How counts are weighed. What this very model chose before an interruption stands."""
-    from itemic.evaluate.memory_choice import Choice, choose_memory, grid_with
-
-    part = job.recipe.evaluate
-    grid = grid_with(**(part.memory.given if part.memory else {}))
-    if len(grid) == 1:
-        return grid[0]
-    file, asked = job.output / CHOICE, json.loads(json.dumps(prior.config, default=str))
-    if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found["prior"] == asked:
-            return Choice.from_json(found["choice"]).settings
-    choice = choose_memory(
-        dataset, prior, exclude_history=part.exclude_history, grid=grid, seed=job.recipe.seed
-    )
-    log.info("memory: %s; %s", choice.settings.words, choice.words)
-    write_json(file, {"prior": asked, "choice": choice.to_json()})
-    return choice.settings
 
 
 def report(job: Job) -> None:
@@ -303,11 +249,13 @@ def report(job: Job) -> None:
     from itemic.pipeline.page import run_page
 
     dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
-    ranked = (TRAINED, *([REMEMBERED] if part.memory else []), *part.baselines)
+    variants = variants_of(part)
+    others = [*([TAUGHT] if job.recipe.teacher is not None else []), *part.baselines]
+    ranked = (TRAINED, *variants, *others)
     rankings = {name: Ranking.load(job.made("evaluate") / name) for name in ranked}
     reports = {name: score(found, dataset, k=part.k, seed=seed) for name, found in rankings.items()}
-    if part.memory:
-        reports[REMEMBERED].notes.append(_about_memory(job, reports[REMEMBERED]))
+    for name in variants:
+        reports[name].notes.append(about(name, reports[name], job))
     for name, found in reports.items():
         found.save(job.output / f"{name}.json")
     papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in part.published]
@@ -316,14 +264,14 @@ def report(job: Job) -> None:
         papers,
         title=f"{job.recipe.name}, {part.split}",
         rankings=list(rankings.values()),
-        variants=[reports[REMEMBERED].name] if part.memory else [],
+        variants=[reports[name].name for name in variants],
         seed=seed,
     )
     notes = [*table.notes, *_left_out(job)]
-    if part.memory:
-        beside = [name for name in ranked if name != TRAINED]
+    for name in reversed(variants):
+        beside = [name, *others]
         own = compare(
-            [reports[name] for name in beside], rankings=[rankings[name] for name in beside], seed=seed
+            [reports[each] for each in beside], rankings=[rankings[each] for each in beside], seed=seed
         )
         notes = [*([own.rival.words] if own.rival else []), *notes]
     table = replace(table, notes=notes)
@@ -333,29 +281,14 @@ def report(job: Job) -> None:
     publish(job, list(reports.values()), table)
 
 
-def _about_memory(job: Job, report: Report) -> str:
-    """How counts were weighed, and who said so."""
-    from itemic.evaluate.memory import MemorySettings
-    from itemic.evaluate.memory_choice import Choice
-
-    said = f"{report.name}: {MemorySettings(**report.config['memory']).words}"
-    file = job.made("evaluate") / CHOICE
-    if not file.is_file():
-        return f"{said}, as the recipe has it"
-    found = json.loads(file.read_text(encoding="utf-8"))
-    same = ", the very split of this table" if job.recipe.evaluate.split == "valid" else ""
-    return f"{said}, {Choice.from_json(found['choice']).words}{same}"
-
-
 def _left_out(job: Job) -> list[str]:
     """For each stage what it had to cut or drop, in words."""
     from itemic.training.language.counts import lost_rows
-    from itemic.training.language.stage import Stage
 
     found = []
-    for stage in map(Stage.of, job.recipe.stages):
+    for stage in job.recipe.stages:
         record = json.loads((job.made(f"train.{stage.name}") / "training.json").read_text(encoding="utf-8"))
-        if lost := lost_rows(record["rows"], record["stage"]["max_length"]):
+        if lost := lost_rows(record["rows"], record["stage"]["data"]["max_length"]):
             found.append(f"trained in {stage.name}: {lost}")
     return found
 
@@ -372,17 +305,18 @@ def find_dataset(job: Job) -> Dataset | None:
     return load_dataset(job) if job.recipe.data is not None else None
 
 
-def load_index(job: Job) -> ItemIndex:
+def load_index(job: Job) -> ItemNames:
     """What the step ``index`` made."""
-    from itemic.sid.index import ItemIndex
+    from itemic.sid.kinds import load_names
 
-    return ItemIndex.load(job.made("index"))
+    return load_names(job.made("index"))
 
 
-def load_model(job: Job, step: str) -> Model:
-    """What a step of training made, on this process's GPU where there is one."""
+def load_model(job: Job, step: str, strategy: str = "ddp") -> Model:
+    """What a step of training made, on this process's GPU where there is one; where a strategy says so, without its
+    weights."""
     from itemic.model import Model
     from itemic.training.ranks import joined
 
     with joined() as ranks:
-        return Model.load(job.made(step), device=ranks.device)
+        return Model.load(job.made(step), device=ranks.device_for(strategy))

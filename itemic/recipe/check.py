@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from itemic.errors import ConfigError
 from itemic.recipe.fit import fit_faults
 from itemic.recipe.inputs import missing_inputs, on_the_hub
 from itemic.recipe.schema import Recipe
-from itemic.recipe.source import Fault, KeyPath, Source, read_source
-from itemic.recipe.tables import settings_faults
-from itemic.recipe.words import meant
+from itemic.recipe.source import Fault, Source, read_source
+from itemic.recipe.tasks import option_faults
+from itemic.settings import KeyPath, faults_of
 
 
 class RecipeError(ConfigError):
@@ -62,7 +62,7 @@ def check_recipe(file: str | Path, overrides: Iterable[str] = ()) -> tuple[Recip
     if source.faults:
         raise RecipeError(source.file, source.faults)
     recipe, sections = _parse(source)
-    for path, problem in settings_faults(source.value):
+    for path, problem in option_faults(source.value.get("tasks")):
         source.fault(path, problem)
     told = {fault.path for fault in source.faults}
     for path, problem in fit_faults(sections, set(source.value)):
@@ -93,11 +93,10 @@ def _parse(source: Source) -> tuple[Recipe | None, dict[str, Any]]:
         recipe = Recipe.model_validate(source.value)
         return recipe, {name: getattr(recipe, name) for name in Recipe.model_fields}
     except ValidationError as error:
-        found = error.errors(include_url=False)
+        found = list(faults_of(Recipe, error))
     rest = deepcopy(source.value)
-    for fault in found:
-        path: KeyPath = tuple(fault["loc"])
-        source.fault(path, _problem(fault, path))
+    for path, problem in found:
+        source.fault(path, problem)
         _prune(rest, path)
     sections = {}
     for name, field in Recipe.model_fields.items():
@@ -115,32 +114,3 @@ def _prune(value: Any, path: KeyPath) -> None:
         here = known.get(key)
     if isinstance(here, dict):
         here.pop(path[-1], None)
-
-
-def _problem(found: Any, path: KeyPath) -> str:
-    kind, value = found["type"], found.get("input")
-    if kind == "extra_forbidden":
-        return "unknown key" + meant(str(path[-1]), _fields_at(path[:-1]))
-    if kind == "missing":
-        return "is missing"
-    if kind in ("model_type", "dict_type"):
-        return f"must be a mapping of keys, not {value!r}"
-    message = str(found["msg"])
-    return f"is {value!r}: {message[0].lower()}{message[1:]}"
-
-
-def _fields_at(path: KeyPath) -> list[str]:
-    """The keys that a section knows."""
-    here: type[BaseModel] = Recipe
-    for key in path:
-        if isinstance(key, str):
-            by_key = {field.alias or name: field for name, field in here.model_fields.items()}
-            here = next(iter(_models(by_key[key].annotation)), here) if key in by_key else here
-    return [field.alias or name for name, field in here.model_fields.items()]
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)

@@ -8,13 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from itemic.model.presets import PRESETS
 from itemic.recipe import schema as names
-from itemic.recipe.schema import DataPart, DistributionPart, EvaluatePart, IndexPart, ModelPart, TaskPart
-from itemic.recipe.source import KeyPath
-from itemic.recipe.tasks import TASK_OPTIONS
-from itemic.recipe.words import meant
+from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
+from itemic.recipe.tasks import OF_CODES, TASK_OPTIONS
+from itemic.settings import KeyPath, meant
 from itemic.trackers import TRACKERS
+from itemic.training.language.stage import Stage
 
+OF_TITLES = ("column", "max_tokens")  # keys of index
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][\w\-]*")
 
 
@@ -28,6 +30,9 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
     for name, check in _CHECKS.items():
         if sections.get(name) is not None:
             yield from check(sections[name])
+    yield from _blend_faults(sections.get("evaluate"), sections.get("teacher") is not None)
+    if getattr(sections.get("index"), "names", None) == "title":
+        yield from _faults_of_titles(sections, given)
     if not {"tasks", "conversations"} & given:
         yield ("tasks",), "is missing: give tasks (which need data), conversations, or both"
     elif "data" not in given:
@@ -42,13 +47,54 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
             )
 
 
+def _blend_faults(part: EvaluatePart | None, teacher: bool) -> Iterator[tuple[KeyPath, str]]:
+    """Rankers of a blend that there aren't."""
+    if part is None or part.blend is None:
+        return
+    key = "rankers" if part.blend.rankers is not None else "weights"
+    for name in part.blend.named(teacher):
+        if name == "teacher" and not teacher:
+            yield (
+                ("evaluate", "blend", key),
+                "names the teacher, and the recipe has none; add a section teacher",
+            )
+        elif name not in ("model", "teacher", *names.BASELINES):
+            known = ("model", "teacher", *names.BASELINES)
+            yield ("evaluate", "blend", key), f"unknown ranker {name!r}" + meant(name, known)
+
+
+def _faults_of_titles(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
+    """What needs semantic IDs, in a recipe whose items go by their titles."""
+    if "data" not in given:
+        yield ("index", "names"), "'title' needs data, whose items have titles"
+    for i, task in enumerate(sections.get("tasks") or []):
+        if task.task in OF_CODES:
+            yield (
+                ("tasks", i, "task"),
+                f"{task.task!r} is about semantic IDs, and items go by their titles here",
+            )
+        elif task.arguments.get("history_text", "sid") != "sid":
+            yield ("tasks", i, "history_text"), "items go by their titles: 'sid' shows those; leave it out"
+    evaluate, model = sections.get("evaluate"), sections.get("model")
+    if evaluate is not None and evaluate.task in OF_CODES:
+        yield (
+            ("evaluate", "task"),
+            f"{evaluate.task!r} is about semantic IDs, and items go by their titles here",
+        )
+    if model is not None and model.init in ("text", "vectors"):
+        yield ("model", "init"), f"{model.init!r} starts the rows of new tokens, and titles need none"
+    for i, stage in enumerate(sections.get("stages") or []):
+        if stage.train.what == "embeddings":
+            yield ("stages", i, "train"), "'embeddings' teaches new tokens alone, and titles need none"
+
+
 def _faults_without_data(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
     """What a recipe can't ask for that has conversation files alone."""
-    for name in ("tasks", "evaluate"):
+    for name in ("teacher", "tasks", "evaluate"):
         if name in given:
             yield (name,), "needs data, and the recipe has none"
     index = sections.get("index")
-    if index is not None:
+    if index is not None and index.names != "title":
         if index.published is None and index.levels is None:
             yield ("index",), "without data it needs import (items and codes) or levels (the codes alone)"
         vain = ("encoder", "encoder_options", "quantizer", "quantizer_options", "duplicates", "unknown")
@@ -61,14 +107,18 @@ def _faults_without_data(sections: dict[str, Any], given: set[str]) -> Iterator[
     if model is not None and model.init in ("text", "vectors"):
         yield ("model", "init"), f"{model.init!r} needs data, whose items have texts; use another one"
     for i, stage in enumerate(sections.get("stages", [])):
-        for key in ("validate_every", "samples", "validate_task"):
-            if stage.get(key):
-                yield ("stages", i, key), "needs data, whose users are asked about"
+        for key in ("every", "samples", "task"):
+            if getattr(stage.validation, key):
+                yield ("stages", i, "validation", key), "needs data, whose users are asked about"
 
 
 def _one_of(path: KeyPath, value: str | None, known: Iterable[str]) -> Iterator[tuple[KeyPath, str]]:
     if value is not None and value not in known:
         yield path, f"unknown {path[-1]} {value!r}" + meant(value, known)
+
+
+def _keys(part: BaseModel) -> list[str]:
+    return [field.alias or name for name, field in type(part).model_fields.items()]
 
 
 def _given(part: BaseModel, keys: Iterable[str]) -> list[str]:
@@ -79,9 +129,6 @@ def _given(part: BaseModel, keys: Iterable[str]) -> list[str]:
 
 def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
     yield from _one_of(("data", "format"), data.format, names.FORMATS)
-    yield from _one_of(("data", "split", "method"), data.split.method, names.SPLIT_METHODS)
-    if abs(sum(data.split.ratios) - 1) > 1e-6:
-        yield ("data", "split", "ratios"), f"add up to {sum(data.split.ratios):g}, not to 1"
     for key in data.options:
         if key in (*type(data).model_fields, "seed"):
             where = "beside options, in data itself" if key != "seed" else "at the top of the recipe"
@@ -95,6 +142,14 @@ def _data_faults(data: DataPart) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _index_faults(index: IndexPart) -> Iterator[tuple[KeyPath, str]]:
+    yield from _one_of(("index", "names"), index.names, names.NAMES)
+    if index.names == "title":
+        of_titles = {"names", *OF_TITLES}
+        for key in _given(index, (name for name in _keys(index) if name not in of_titles)):
+            yield ("index", key), "is about semantic IDs, and items go by their titles here (names: title)"
+        return
+    for key in _given(index, OF_TITLES):
+        yield ("index", key), "is about titles; it needs names: title"
     yield from _one_of(("index", "encoder"), index.encoder, names.ENCODERS)
     yield from _one_of(("index", "quantizer"), index.quantizer, names.QUANTIZERS)
     yield from _one_of(("index", "collisions"), index.collisions, names.COLLISIONS)
@@ -115,7 +170,7 @@ def _index_faults(index: IndexPart) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
-    yield from _one_of(("model", "preset"), model.preset, names.PRESETS)
+    yield from _one_of(("model", "preset"), model.preset, PRESETS)
     if (model.preset is None) == (model.base is None):
         yield ("model",), "needs one of preset (random weights) and base (a model to expand)"
         return
@@ -149,23 +204,17 @@ def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:
                 )
 
 
-def _stage_faults(stages: list[dict[str, Any]]) -> Iterator[tuple[KeyPath, str]]:
+def _stage_faults(stages: list[Stage]) -> Iterator[tuple[KeyPath, str]]:
     seen: set[str] = set()
     for i, stage in enumerate(stages):
-        name = str(stage.get("name", "train"))
-        if name in seen:
-            yield ("stages", i, "name"), f"{name!r} is the name of an earlier stage; give each its own"
-        elif not _STAGE_NAME.fullmatch(name):
-            yield ("stages", i, "name"), f"{name!r} can't name a folder; use letters, digits, - and _"
-        seen.add(name)
-        asked = stage.get("validate_task")
+        if stage.name in seen:
+            yield ("stages", i, "name"), f"{stage.name!r} is the name of an earlier stage; give each its own"
+        elif not _STAGE_NAME.fullmatch(stage.name):
+            yield ("stages", i, "name"), f"{stage.name!r} can't name a folder; use letters, digits, - and _"
+        seen.add(stage.name)
+        asked = stage.validation.task
         asked = asked.get("task") if isinstance(asked, dict) else asked
-        yield from _one_of(("stages", i, "validate_task"), asked, TASK_OPTIONS)
-
-
-def _distribution_faults(part: DistributionPart) -> Iterator[tuple[KeyPath, str]]:
-    if (part.strategy == "deepspeed") != (part.config is not None):
-        yield ("distribution",), "config, DeepSpeed's JSON file, and strategy deepspeed go together"
+        yield from _one_of(("stages", i, "validation", "task"), asked, TASK_OPTIONS)
 
 
 _CHECKS: dict[str, Callable[[Any], Iterator[tuple[KeyPath, str]]]] = {
@@ -175,5 +224,4 @@ _CHECKS: dict[str, Callable[[Any], Iterator[tuple[KeyPath, str]]]] = {
     "tasks": _task_faults,
     "stages": _stage_faults,
     "evaluate": _evaluate_faults,
-    "distribution": _distribution_faults,
 }

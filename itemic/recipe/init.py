@@ -17,8 +17,7 @@ import numpy as np
 from itemic.data.dataset import Dataset
 from itemic.data.filters import apply_filters
 from itemic.data.look import Found
-from itemic.data.settings import FilterRule
-from itemic.data.split import SplitRule
+from itemic.data.settings import FilterRule, Method, SplitRule
 from itemic.errors import DataError
 
 KEPT = 0.7  # a k-core that loses more of the interactions is not proposed
@@ -81,7 +80,7 @@ class Plan:
     """
 
     core: int
-    split: str
+    split: Method
     items: int
     train: int
     encoder: str
@@ -151,7 +150,7 @@ def _filtered(dataset: Dataset) -> tuple[int, Dataset]:
     return 0, apply_filters(dataset, FilterRule())
 
 
-def _split_method(dataset: Dataset) -> str:
+def _split_method(dataset: Dataset) -> Method:
     """The source's own, else leave-one-out, else by time where most users have too few interactions for it."""
     if dataset.rule.method != "leave-one-out":
         return dataset.rule.method
@@ -260,14 +259,14 @@ def _training(plan: Plan) -> list[str]:
         "    train: all",
         f"    epochs: {plan.epochs}",
         f"    learning_rate: {plan.learning_rate}",
-        "    min_lr: 1.0e-4",
-        "    warmup: 0.05",
-        f"    dropout: {plan.dropout}",
-        f"    tokens_per_step: {plan.tokens_per_step}",
-        _said(f"    validate_every: {plan.validate_every}", "steps"),
-        "    validate_task: sequence",
-        "    validate_requests: 500",
-        "    validate_beams: 20",
+        "    schedule: {min_lr: 1.0e-4, warmup: 0.05}",
+        f"    objective: {{dropout: {plan.dropout}}}",
+        f"    data: {{tokens_per_step: {plan.tokens_per_step}}}",
+        "    validation:",
+        _said(f"      every: {plan.validate_every}", "steps"),
+        "      task: sequence",
+        "      requests: 500",
+        "      beams: 20",
         "",
         "evaluate:",
         "  task: sequence",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from itemic.recipe.schema import DataPart
-from itemic.recipe.source import KeyPath
+from itemic.settings import KeyPath
 
 WILD = "*?["
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

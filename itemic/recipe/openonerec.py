@@ -26,6 +26,8 @@ from itemic.recipe.openonerec_keys import (
     SILENT,
     SWITCHES,
 )
+from itemic.settings import keys_of
+from itemic.training.language.stage import Stage
 
 
 @dataclass
@@ -51,7 +53,7 @@ class _Draft:
     told: list[str] = field(default_factory=list)
 
     def set(self, key: str, value: Any, comment: str = "") -> None:
-        """A key of the stage."""
+        """A key of the stage, dotted where it is a part's."""
         self.stage[key] = value
         if comment:
             self.beside[key] = comment
@@ -195,17 +197,19 @@ def _data_keys(draft: _Draft, data: dict[str, Any]) -> None:
     draft.set("epochs", data.get("num_epochs", 1), "num_epochs")
     if data.get("only_assistant_loss") is False:
         draft.set(
-            "supervise", "everything", "only_assistant_loss: false, which OpenOneRec's code never reads"
+            "objective.supervise",
+            "everything",
+            "only_assistant_loss: false, which OpenOneRec's code never reads",
         )
     else:
-        draft.set("supervise", "all", "assistant turns, and plain texts whole")
+        draft.set("objective.supervise", "all", "assistant turns, and plain texts whole")
     if "add_think_pattern" in data:
-        draft.set("think_pattern", data["add_think_pattern"])
-    draft.set("stream", True, "files are read while training goes on, as there")
+        draft.set("data.think_pattern", data["add_think_pattern"])
+    draft.set("data.stream", True, "files are read while training goes on, as there")
     if "local_shuffle_buffer_size" in data:
-        draft.set("shuffle_buffer", data["local_shuffle_buffer_size"], "local_shuffle_buffer_size")
+        draft.set("data.shuffle_buffer", data["local_shuffle_buffer_size"], "local_shuffle_buffer_size")
     if "num_workers" in data:
-        draft.set("workers", data["num_workers"], "num_workers")
+        draft.set("data.workers", data["num_workers"], "num_workers")
 
 
 def _training(draft: _Draft, data: dict[str, Any], values: dict[str, Any]) -> None:
@@ -214,24 +218,26 @@ def _training(draft: _Draft, data: dict[str, Any], values: dict[str, Any]) -> No
     if kind not in SCHEDULES:
         draft.told.append(f"--lr_scheduler_type {kind} is unknown; the recipe has cosine")
     draft.set("learning_rate", values["learning_rate"])
-    draft.set("min_lr", values["min_lr"])
-    draft.set("schedule", SCHEDULES.get(kind, "cosine"))
+    draft.set("schedule.min_lr", values["min_lr"])
+    draft.set("schedule.name", SCHEDULES.get(kind, "cosine"))
     draft.set(
-        "schedule_steps", values["num_training_steps"], "num_training_steps: training goes on at min_lr"
+        "schedule.steps", values["num_training_steps"], "num_training_steps: training goes on at min_lr"
     )
-    draft.set("warmup", values["num_warmup_steps"], "steps")
+    draft.set("schedule.warmup", values["num_warmup_steps"], "steps")
     draft.set(
-        "weight_decay", values["weight_decay"], "on matrices alone; there on norms and embeddings as well"
+        "optimizer.weight_decay",
+        values["weight_decay"],
+        "on matrices alone; there on norms and embeddings as well",
     )
-    draft.set("betas", [values["beta1"], values["beta2"]])
-    draft.set("clip", 0.0, "there the norm is measured and nothing is cut by it; 1.0 is safer")
+    draft.set("optimizer.betas", [values["beta1"], values["beta2"]])
+    draft.set("optimizer.clip", 0.0, "there the norm is measured and nothing is cut by it; 1.0 is safer")
     if "clip_range" in values:
         draft.told.append(f"--clip_range {values['clip_range']} cuts gradients by value: no counterpart")
-    draft.set("gradient_checkpointing", bool(values.get("enable_gradient_checkpointing")))
-    draft.set("precision", "bfloat16")
-    draft.set("minibatch_size", values["minibatch_size"])
-    draft.set("checkpoints", {"every": values["save_checkpoint_per_step"]})
-    draft.set("log_every", values["logging_per_step"])
+    draft.set("engine.gradient_checkpointing", bool(values.get("enable_gradient_checkpointing")))
+    draft.set("engine.precision", "bfloat16")
+    draft.set("engine.minibatch_size", values["minibatch_size"])
+    draft.set("checkpoints.every", values["save_checkpoint_per_step"])
+    draft.set("logs.every", values["logging_per_step"])
     if "reshard_after_forward" in values:
         reshard = values["reshard_after_forward"]
         draft.recipe["distribution"] = {"strategy": "fsdp", "reshard_after_forward": reshard}
@@ -267,12 +273,16 @@ def _tokens(draft: _Draft, data: dict[str, Any], values: dict[str, Any], ranks: 
         draft.told.append(
             f"max_length: {data['max_length']} gives way to --max_length {longest}, as it does there"
         )
-    draft.set("max_length", longest)
-    draft.set("overlong", "split", "there what doesn't fit is thrown away")
-    draft.set("block_tokens", longest, "a step's tokens on one GPU")
-    draft.set("tokens_per_step", longest * (ranks or 1), f"on all GPUs: {longest} on each of {ranks or 1}")
+    draft.set("data.max_length", longest)
+    draft.set("data.overlong", "split", "there what doesn't fit is thrown away")
+    draft.set("data.block_tokens", longest, "a step's tokens on one GPU")
+    draft.set(
+        "data.tokens_per_step", longest * (ranks or 1), f"on all GPUs: {longest} on each of {ranks or 1}"
+    )
     if ranks is None:
-        draft.told.append("nothing says how many GPUs train; tokens_per_step is that of one (see --ranks)")
+        draft.told.append(
+            "nothing says how many GPUs train; data.tokens_per_step is that of one (see --ranks)"
+        )
 
 
 def _write(draft: _Draft, file: Path) -> str:
@@ -285,10 +295,21 @@ def _write(draft: _Draft, file: Path) -> str:
     for section, value in draft.recipe.items():
         lines.append(_yaml({section: value}) if isinstance(value, dict) else f"{section}: {_flow(value)}")
     lines.append("stages:")
-    for place, (key, value) in enumerate(draft.stage.items()):
+    told = set()
+    for key, value in sorted(draft.stage.items(), key=_place):
+        part, dot, name = key.partition(".")
+        if dot and part not in told:
+            told.add(part)
+            lines.append(f"    {part}:")
         comment = f"    # {draft.beside[key]}" if key in draft.beside else ""
-        lines.append(f"  {'- ' if place == 0 else '  '}{key}: {_flow(value)}{comment}")
+        indent = "      " if dot else "  - " if key == "name" else "    "
+        lines.append(f"{indent}{name if dot else key}: {_flow(value)}{comment}")
     return "\n".join(lines) + "\n"
+
+
+def _place(setting: tuple[str, Any]) -> int:
+    """Where a key of the stage stands: as its part does among the stage's."""
+    return keys_of(Stage).index(setting[0].partition(".")[0])
 
 
 def _yaml(value: dict[str, Any]) -> str:

@@ -1,12 +1,19 @@
-"""The keys of a recipe. Parts take plain arguments; these classes stop at the door."""
+"""The keys of a recipe. Where a room has settings of its own, they are the recipe's; other classes stop at the door."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from itemic.schema import SYSTEM
+from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
+from itemic.evaluate.settings import BlendSettings, MemorySettings
+from itemic.model.presets import Preset
+from itemic.schema import SYSTEM, TITLE
+from itemic.settings import Amount, Count, Number, Switch, Text, some_of
+from itemic.teacher.settings import TeacherSettings
+from itemic.training.distribution import Distribution
+from itemic.training.language.stage import Stage
 
 # The names that a recipe may use. They repeat the keys of the rooms' own tables (a test compares them),
 # because those tables can't be imported without torch and a recipe is checked in an instant.
@@ -27,30 +34,19 @@ ENCODERS = ("auto", "lsa", "collaborative", "sentence-transformers", "transforme
 QUANTIZERS = ("rqkmeans", "balanced", "constrained", "rqkmeans+", "rqvae", "rfsq", "opq", "opq-residual")
 COLLISIONS = ("keep", "rank", "reassign", "sinkhorn")
 TOKEN_FORMATS = ("onerec", "minionerec", "offset")
-PRESETS = ("qwen3-pico", "qwen3-nano", "qwen3-micro", "qwen3-mini", "qwen3-small", "qwen3-0.6b")
 NEW_INITS = ("normal", "text", "vectors")
 EXPAND_INITS = ("moments", "text", "mean")
-BASELINES = ("popularity", "last-item", "transitions")
-SPLIT_METHODS = ("leave-one-out", "leave-last-out", "temporal", "published")
+BASELINES = ("popularity", "last-item", "transitions", "item-knn", "ease", "ridge")
+NAMES = ("sid", "title")
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Split = Annotated[dict[str, Any], some_of(SplitRule)]
+Shape = Annotated[dict[str, Any], some_of(Preset, "parameters")]
 
 
 class Part(BaseModel):
     """A section of a recipe: unknown keys are faults, values don't change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class SplitPart(Part):
-    """How interactions are divided, see :class:`itemic.data.split.SplitRule`.
-
-    What isn't given is as the source's own split has it, where it has one; else leave-one-out.
-    """
-
-    method: str | None = None
-    history: PositiveInt | None = 50
-    ratios: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
 
 
 class DataPart(Part):
@@ -67,32 +63,36 @@ class DataPart(Part):
         limit_users: for a quick trial, a random sample of so many users; limits come before the filters.
         limit_items: the so many items with the most interactions.
         limit_rows: so many users at random as have this many interactions together.
-        simulate: settings of a marketplace to make instead of reading files; ``{}`` for its defaults. They are the
-            fields of :class:`itemic.data.settings.SimulatorConfig`.
-        filters: what to keep of the interactions, the fields of :class:`itemic.data.settings.FilterRule`.
-        split: what is trained on, validated on and tested on.
+        simulate: settings of a marketplace to make instead of reading files; ``{}`` for its defaults.
+        filters: what to keep of the interactions.
+        split: what is trained on, validated on and tested on. What isn't given is as the source's own split has it,
+            where it has one; else leave-one-out.
     """
 
-    format: str | None = None
-    path: str | None = None
+    format: Text | None = None
+    path: Text | None = None
     options: dict[str, Any] = {}
     on_bad_row: Literal["error", "drop"] = "error"
     missing_text: Literal["keep", "drop", "error"] = "keep"
-    limit_users: PositiveInt | None = None
-    limit_items: PositiveInt | None = None
-    limit_rows: PositiveInt | None = None
-    simulate: dict[str, Any] | None = None
-    filters: dict[str, Any] | None = None
-    split: SplitPart = SplitPart()
+    limit_users: Count | None = None
+    limit_items: Count | None = None
+    limit_rows: Count | None = None
+    simulate: SimulatorConfig | None = None
+    filters: FilterRule | None = None
+    split: Split = {}
 
 
 class IndexPart(Part):
-    """Semantic IDs to build from the items' texts or from behaviour, or published ones to ``import`` from a file.
+    """What items are called: semantic IDs to build from the items' texts or from behaviour, or published ones to
+    ``import`` from a file; or their titles.
 
     Without ``data`` there is nothing to build from: ``import`` takes all items of its file, and ``levels`` without it
     makes the codes alone.
 
     Attributes:
+        names: ``sid``, or ``title``: each item goes by a text of its own, in the tokens that the model has already.
+        column: of names ``title``: the items' column of text that is their name.
+        max_tokens: of names ``title``: longer texts are cut to so many tokens of the model; None for none.
         encoder: what turns an item into a vector; ``auto`` is ``lsa`` where at least half of the items have text, else
             ``collaborative``.
         encoder_options: of the encoder, and what adds behaviour to any of them (``collaborative_weight``).
@@ -107,29 +107,19 @@ class IndexPart(Part):
         unknown: items of ``import`` that the data doesn't have are an ``error``, or ``drop`` passes them over.
     """
 
-    encoder: str = "auto"
+    names: Text = "sid"
+    column: Text = TITLE
+    max_tokens: Count | None = 64
+    encoder: Text = "auto"
     encoder_options: dict[str, Any] = {}
-    quantizer: str = "rqkmeans"
+    quantizer: Text = "rqkmeans"
     quantizer_options: dict[str, Any] = {}
-    levels: list[Annotated[int, Field(ge=2)]] | None = None
-    collisions: str | None = None
+    levels: list[Annotated[int, Field(strict=True, ge=2)]] | None = None
+    collisions: Text | None = None
     duplicates: Literal["apart", "share"] = "apart"
-    format: str = "onerec"
-    published: str | None = Field(default=None, alias="import")
+    format: Text = "onerec"
+    published: Text | None = Field(default=None, alias="import")
     unknown: Literal["error", "drop"] = "error"
-
-
-class ShapePart(Part):
-    """Settings of a preset that are to be others, see :class:`itemic.model.presets.Preset`."""
-
-    hidden_size: PositiveInt | None = None
-    layers: PositiveInt | None = None
-    heads: PositiveInt | None = None
-    kv_heads: PositiveInt | None = None
-    head_dim: PositiveInt | None = None
-    intermediate_size: PositiveInt | None = None
-    rope_theta: float | None = None
-    tie: bool | None = None
 
 
 class ModelPart(Part):
@@ -150,15 +140,15 @@ class ModelPart(Part):
         tie: of a base: whether the head is the embedding matrix; None leaves it as it is.
     """
 
-    preset: str | None = None
-    vocab_size: PositiveInt = 4096
-    max_length: PositiveInt = 1024
-    overrides: ShapePart = ShapePart()
-    base: str | None = None
-    revision: str | None = None
-    init: str | None = None
-    pad_to: PositiveInt = 256
-    tie: bool | None = None
+    preset: Text | None = None
+    vocab_size: Count = 4096
+    max_length: Count = 1024
+    overrides: Shape = {}
+    base: Text | None = None
+    revision: Text | None = None
+    init: Text | None = None
+    pad_to: Count = 256
+    tie: Switch | None = None
 
 
 class TaskPart(BaseModel):
@@ -166,7 +156,7 @@ class TaskPart(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    task: str
+    task: Text
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -185,7 +175,7 @@ class ConversationsPart(Part):
         files: their paths; one may stand without a list.
     """
 
-    files: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+    files: Annotated[list[Text], BeforeValidator(_listed), Field(min_length=1)]
 
 
 class PublishedPart(Part):
@@ -197,32 +187,9 @@ class PublishedPart(Part):
         source: who published them where.
     """
 
-    name: str
-    metrics: dict[str, float]
-    source: str
-
-
-class MemoryPart(Part):
-    """How the counts of training are weighed against the model, see :class:`itemic.evaluate.memory.Memory`.
-
-    What isn't given is chosen: the best of a grid by NDCG@10 of at most 2,000 requests of the validation split.
-
-    Attributes:
-        window: how far apart two items may stand to count as a transition.
-        prior: evidence, in transitions, that the model counts for.
-        decay: weight of each further step back in the history.
-        last: how many of the most recent items take part.
-    """
-
-    window: PositiveInt | None = None
-    prior: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    last: PositiveInt | None = None
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """What isn't left to be chosen."""
-        return self.model_dump(exclude_none=True)
+    name: Text
+    metrics: dict[Text, Number]
+    source: Text
 
 
 def _switched(value: Any) -> Any:
@@ -245,7 +212,10 @@ class EvaluatePart(Part):
         batch_size: prompts that are searched at once; bounds the memory.
         baselines: what stands in the table beside the model.
         memory: rank once more with the model as the prior of what training counted: ``true`` (all of how that is
-            weighed is chosen) or a section that says some or all of it.
+            weighed is chosen) or a section that says some or all of it. What isn't given is the best of a grid by
+            NDCG@10 of at most 2,000 requests of the validation split.
+        blend: rank once more by several rankers, mixed by their probabilities: ``true`` or a section. With ``memory``
+            there is one more row, with the blend as the prior of the counts.
         published: rows of others for the table.
         trackers: who is told the numbers, the table and some predictions; None for those of the last stage.
         samples: how many predictions trackers are shown, with titles.
@@ -255,40 +225,35 @@ class EvaluatePart(Part):
     """
 
     split: Literal["valid", "test"] = "test"
-    task: str = "C"
-    beams: PositiveInt = 50
-    k: Annotated[list[PositiveInt], Field(min_length=1)] = [1, 5, 10, 20]
+    task: Text = "C"
+    beams: Count = 50
+    k: Annotated[list[Count], Field(min_length=1)] = [1, 5, 10, 20]
     normalize: Literal["vocab", "level", "legal"] = "vocab"
-    exclude_history: bool = False
+    exclude_history: Switch = False
     thinking: Literal["no_think", "empty"] | None = None
-    batch_size: PositiveInt = 32
-    tf32: bool = False
-    baselines: list[str] = list(BASELINES)
-    memory: Annotated[MemoryPart | None, BeforeValidator(_switched)] = None
+    batch_size: Count = 32
+    tf32: Switch = False
+    baselines: list[Text] = ["popularity", "last-item", "transitions", "item-knn"]
+    memory: Annotated[dict[str, Any] | None, some_of(MemorySettings), BeforeValidator(_switched)] = None
+    blend: Annotated[BlendSettings | None, BeforeValidator(_switched)] = None
     published: list[PublishedPart] = []
-    trackers: list[str] | None = None
-    samples: NonNegativeInt = 10
-    verbose: bool = False
-
-
-class DistributionPart(Part):
-    """How several processes train together, see :class:`itemic.training.distribution.Distribution`."""
-
-    strategy: Literal["ddp", "fsdp", "deepspeed"] = "ddp"
-    reshard_after_forward: bool = True
-    config: str | None = None
+    trackers: list[Text] | None = None
+    samples: Amount = 10
+    verbose: Switch = False
 
 
 class Recipe(Part):
-    """A whole run. Its steps are data, index, conversations, model, one per stage, evaluate and report.
+    """A whole run. Its steps are data, teacher, index, conversations, model, one per stage, evaluate and report.
 
-    Without ``data`` there are no data, evaluate and report, without ``tasks`` no conversations.
+    Without ``data`` there are no data, teacher, evaluate and report, without ``tasks`` no conversations.
 
     Attributes:
         name: of the run, and of its folder below ``runs/``.
         seed: of all random numbers; the same seed gives the same run.
         data: what to read, what to keep of it, and how it is split.
-        index: the items' semantic IDs.
+        teacher: a sequential model of the items' rows, trained on the same histories: a row of the table, a part of
+            blends. ``true`` or a section; null for none.
+        index: the items' semantic IDs, or titles.
         model: what is trained.
         system: the first line of all conversations that tasks build and of what evaluation asks; null for none.
         tasks: the kinds of conversation to build from the data.
@@ -298,20 +263,21 @@ class Recipe(Part):
         distribution: how several processes train together.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")]
-    seed: NonNegativeInt = 0
-    system: str | None = SYSTEM
+    name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")]
+    seed: Amount = 0
+    system: Text | None = SYSTEM
     data: DataPart | None = None
+    teacher: Annotated[TeacherSettings | None, BeforeValidator(_switched)] = None
     index: IndexPart = IndexPart()
     model: ModelPart
     tasks: Annotated[list[TaskPart], Field(min_length=1)] = []
     conversations: ConversationsPart | None = None
-    stages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    stages: Annotated[list[Stage], Field(min_length=1)]
     evaluate: EvaluatePart = EvaluatePart()
-    distribution: DistributionPart = DistributionPart()
+    distribution: Distribution = Distribution()
 
     def __repr__(self) -> str:
-        stages = ", ".join(str(stage.get("name", "train")) for stage in self.stages)
+        stages = ", ".join(stage.name for stage in self.stages)
         tasks = ", ".join(task.task for task in self.tasks) or "none"
         return f"<Recipe {self.name!r}: tasks {tasks}; model {self.model.base or self.model.preset}; trains {stages}>"
 

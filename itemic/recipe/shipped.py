@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from itemic.errors import ConfigError
-from itemic.recipe.words import meant
+from itemic.settings import meant
 
 SHIPPED = Path(__file__).resolve().parents[1] / "recipes"
 SUFFIX = ".yaml"

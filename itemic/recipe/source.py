@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from itemic.recipe.shipped import find_recipe, shipped_hint
-
-KeyPath = tuple[str | int, ...]
+from itemic.settings import KeyPath
+from itemic.training.language.stage import WORDS
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}")
 _FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
@@ -174,7 +174,10 @@ def _override(source: Source, text: str) -> None:
 
 
 def _assign(root: dict[str, Any], path: KeyPath, value: Any) -> str | None:
-    """Set the value at a path, making mappings on the way; what is wrong if it can't be."""
+    """Set the value at a path, making mappings on the way; what is wrong if it can't be.
+
+    A part that is written as a bare word has keys like any other, and a bare word for a part with keys is its name.
+    """
     here: Any = root
     for depth, key in enumerate(path):
         last = depth == len(path) - 1
@@ -187,6 +190,10 @@ def _assign(root: dict[str, Any], path: KeyPath, value: Any) -> str | None:
             key = str(key)
             if not last and here.get(key) is None:
                 here[key] = {}
+            if key in WORDS and not last and isinstance(here[key], str):
+                here[key] = {WORDS[key]: here[key]}
+            if key in WORDS and last and isinstance(value, str) and isinstance(here.get(key), dict):
+                here, key = here[key], WORDS[key]
         else:
             return f"{show(path[:depth])} is a single value and has no key {str(key)!r}"
         if last:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from itemic.recipe.check import RecipeError
 from itemic.recipe.source import read_source
-from itemic.recipe.tables import table_faults
+from itemic.settings import faults_of
 from itemic.training.language.stage import Stage
 
 NOTHING = os.devnull  # the file of a stage that is all overrides
@@ -22,8 +24,9 @@ def read_stage(file: str | Path | None, overrides: Iterable[str] = ()) -> Stage:
     """
     source = read_source(NOTHING if file is None else file, overrides)
     if not source.faults:
-        for path, problem in table_faults(Stage, source.value, ()):
-            source.fault(path, problem)
-    if source.faults:
-        raise RecipeError("the stage" if file is None else str(file), source.faults)
-    return Stage.of(source.value)
+        try:
+            return TypeAdapter(Stage).validate_python(source.value)
+        except ValidationError as error:
+            for path, problem in faults_of(Stage, error):
+                source.fault(path, problem)
+    raise RecipeError("the stage" if file is None else str(file), source.faults)

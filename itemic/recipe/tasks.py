@@ -3,11 +3,13 @@ compares)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from itemic.schema import SYSTEM
+from itemic.settings import Amount, Count, KeyPath, Positive, Text, faults_of
 
 
 class TaskOptions(BaseModel):
@@ -23,26 +25,26 @@ class TaskOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    task: str
-    source: Annotated[str, Field(pattern=r"^[^/.][^/]*$")] | None = None
-    limit: PositiveInt | None = None
-    weight: Annotated[float, Field(gt=0)] | None = None
-    seed: NonNegativeInt | None = None
-    templates: PositiveInt | None = None
-    system: str | None = SYSTEM
+    task: Text
+    source: Annotated[Text, Field(pattern=r"^[^/.][^/]*$")] | None = None
+    limit: Count | None = None
+    weight: Positive | None = None
+    seed: Amount | None = None
+    templates: Count | None = None
+    system: Text | None = SYSTEM
 
 
 class Windowed(TaskOptions):
     """Tasks that show a history."""
 
-    max_items: PositiveInt | None = 50
+    max_items: Count | None = 50
 
 
 class Sequential(Windowed):
     """Task C."""
 
-    templates: PositiveInt | None = 1
-    windows: Annotated[list[PositiveInt | Literal["all"]], Field(min_length=1)] = [2, 3, 5, "all"]
+    templates: Count | None = 1
+    windows: Annotated[list[Count | Literal["all"]], Field(min_length=1)] = [2, 3, 5, "all"]
     window: Literal["sliding", "blocks"] = "sliding"
     history_text: Literal["sid", "sid+title", "title"] = "sid"
     split_points: Literal["every", "last"] = "every"
@@ -52,7 +54,7 @@ class Sequential(Windowed):
 class NextTitle(Windowed):
     """Task F."""
 
-    templates: PositiveInt | None = 1
+    templates: Count | None = 1
     window: Literal["sliding", "blocks"] = "sliding"
     split_points: Literal["every", "last"] = "every"
 
@@ -60,20 +62,20 @@ class NextTitle(Windowed):
 class ItemSequence(Windowed):
     """Task sequence."""
 
-    overlap: NonNegativeInt = 0
-    cuts: NonNegativeInt = 0
+    overlap: Amount = 0
+    cuts: Amount = 0
 
 
 class Semantic(TaskOptions):
     """Task D."""
 
-    examples: PositiveInt = 5
+    examples: Count = 5
 
 
 class Transitions(TaskOptions):
     """Task E."""
 
-    per_item: PositiveInt = 30
+    per_item: Count = 30
 
 
 TASK_OPTIONS: dict[str, type[TaskOptions]] = {
@@ -87,6 +89,7 @@ TASK_OPTIONS: dict[str, type[TaskOptions]] = {
 }
 
 
+OF_CODES = ("B", "D", "F")  # tasks that make no sense where items go by titles
 PLAIN = ("sequence",)  # tasks whose conversations are plain texts, without a system turn
 
 
@@ -96,3 +99,15 @@ def options_of(name: str) -> dict[str, Any]:
     return {
         key: field.default for key, field in TASK_OPTIONS[name].model_fields.items() if key not in mixture
     }
+
+
+def option_faults(tasks: Any) -> Iterator[tuple[KeyPath, str]]:
+    """Faults of the options of a recipe's tasks."""
+    for i, task in enumerate(tasks if isinstance(tasks, list) else []):
+        name = task.get("task") if isinstance(task, dict) else None
+        if isinstance(name, str) and name in TASK_OPTIONS:
+            try:
+                TASK_OPTIONS[name].model_validate(task)
+            except ValidationError as error:
+                for path, problem in faults_of(TASK_OPTIONS[name], error):
+                    yield ("tasks", i, *path), problem

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from itemic.errors import ArtifactError
-from itemic.recipe.schema import Recipe
+from itemic.recipe.schema import Part, Recipe, TaskPart
+from itemic.recipe.source import show
+from itemic.settings import faults_of, settings_json
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """YAML that :func:`load_recipe` reads back as the same recipe, overrides and variables resolved."""
-    value = recipe.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(_given(recipe), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _given(value: Any) -> Any:
+    """What a recipe says, without what is usual."""
+    if isinstance(value, TaskPart):
+        return {"task": value.task, **value.arguments}
+    if isinstance(value, Part):
+        names = {name: field.alias or name for name, field in type(value).model_fields.items()}
+        return {
+            key: _given(getattr(value, name)) for name, key in names.items() if name in value.model_fields_set
+        }
+    if isinstance(value, list):
+        return [_given(each) for each in value]
+    return settings_json(value, usual=False)
 
 
 def read_resolved(file: str | Path) -> Recipe:
@@ -25,5 +41,8 @@ def read_resolved(file: str | Path) -> Recipe:
     """
     try:
         return Recipe.model_validate(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+    except ValidationError as error:
+        told = "; ".join(f"{show(path)}: {problem}" for path, problem in faults_of(Recipe, error))
+        raise ArtifactError(f"{file} is not a run's recipe: {told}", "Start the run again.") from error
+    except (OSError, yaml.YAMLError) as error:
         raise ArtifactError(f"{file} is not a run's recipe: {error}", "Start the run again.") from error

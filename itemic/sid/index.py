@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.artifact import verify, write_json
-from itemic.data.dataset import Dataset
-from itemic.data.sequences import Requests, catalogue_digest
+from itemic.artifact import write_json
 from itemic.errors import IndexMismatchError
 from itemic.forest.rows import TokenRows
 from itemic.sid.format import TokenFormat, token_format
 from itemic.sid.lookup import look_up
+from itemic.sid.names import HEAD, KIND, REBUILD, ItemNames, NamePatterns, read_head
 from itemic.sid.prefixes import Prefixes
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
-HEAD, ITEMS, CODEBOOKS = "index.json", "items.parquet", "codebooks.safetensors"
-REBUILD = "Build or import the index again for this dataset."
+ITEMS, CODEBOOKS = "items.parquet", "codebooks.safetensors"
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class CollisionStats:
 
 
 @dataclass(frozen=True, eq=False)
-class ItemIndex:
+class ItemIndex(ItemNames):
     """One semantic ID per item.
 
     An index without items is a code space alone: its tokens can be learned from conversations that others made,
@@ -75,6 +74,9 @@ class ItemIndex:
     Raises:
         IndexMismatchError: the parts contradict each other.
     """
+
+    kind: ClassVar[str] = "sid"
+    word: ClassVar[str] = "semantic ID"
 
     item_ids: list[str]
     codes: Int32
@@ -152,11 +154,6 @@ class ItemIndex:
         total = hashlib.sha256(json.dumps(head, ensure_ascii=False).encode())
         total.update(self.codes.astype("<i4").tobytes())
         return total.hexdigest()[:16]
-
-    @cached_property
-    def catalogue(self) -> str:
-        """The digest of the items that it names, in their order; equal to the dataset's own."""
-        return catalogue_digest(self.item_ids)
 
     # ------------------------------------------------------------------ text
 
@@ -236,46 +233,44 @@ class ItemIndex:
         crowd = np.bincount(self.sid_numbers)
         return CollisionStats(len(self), len(crowd), int(crowd[crowd > 1].sum()), int(crowd.max()))
 
-    # ---------------------------------------------------------------- meetings
+    # ------------------------------------------------------- the face of all names
 
-    def check_dataset(self, dataset: Dataset) -> None:
-        """Make sure that the index was made for these items in this order.
+    @property
+    def name_numbers(self) -> Int64:
+        return self.sid_numbers
 
-        Raises:
-            IndexMismatchError: it was not.
-        """
-        theirs = dataset.item_ids
-        if theirs == self.item_ids:
-            return
-        mine, known = set(self.item_ids), set(theirs)
-        if mine == known:
-            row = next(i for i, (a, b) in enumerate(zip(self.item_ids, theirs, strict=True)) if a != b)
-            fault = (
-                f"the same items in another order: row {row} is {self.item_ids[row]!r} and {theirs[row]!r}"
-            )
-        else:
-            lacking = next((i for i in theirs if i not in mine), None)
-            detail = (
-                f"no semantic ID for item {lacking!r}"
-                if lacking
-                else "semantic IDs of items that are not there"
-            )
-            counts = f"{len(mine - known)} items only in the index, {len(known - mine)} only in the dataset"
-            fault = f"{counts} ({detail})"
-        raise IndexMismatchError(
-            f"the item index (catalogue {self.catalogue}) does not fit dataset {dataset.name!r} "
-            f"(catalogue {dataset.catalogue}): {fault}",
-            REBUILD,
+    def known_titles(self) -> list[str] | None:
+        return self.titles
+
+    def named(self, text: str) -> Int32:
+        """The rows of the items that have this semantic ID, rising; empty where it is no item's."""
+        codes = self.parse(text)
+        return np.zeros(0, np.int32) if codes is None else self.rows_of_codes(codes)[0]
+
+    def mentions(self, text: str) -> list[tuple[int, int, Int32]]:
+        """Every item's semantic ID inside a text, as (start, stop, rows)."""
+        found = ((start, stop, self.rows_of_codes(codes)[0]) for start, stop, codes in self.find(text))
+        return [(start, stop, rows) for start, stop, rows in found if len(rows)]
+
+    @cached_property
+    def patterns(self) -> NamePatterns:
+        """How semantic IDs look inside other text; their numbers are unchecked."""
+        form = self.token_format
+        shapes = [_shape(form.code(level, 0, self.sizes)) for level in range(self.levels)]
+        begin, end = (re.escape(mark or "") for mark in (form.begin, form.end))
+        optional = "".join(f"(?:{shape}" for shape in shapes[1:-1]) + ")?" * len(shapes[1:-1])
+        marks = [re.escape(mark) for mark in (form.begin, form.end) if mark]
+        return NamePatterns(
+            name=begin + "".join(shapes) + end,
+            prefix=f"{begin}{shapes[0]}{optional}" if self.levels > 1 else None,
+            token="|".join([*marks, *dict.fromkeys(shapes)]),
         )
 
-    def check_requests(self, requests: Requests) -> None:
-        """Make sure that requests are about these items.
-
-        Raises:
-            IndexMismatchError: they are of another catalogue.
-            DataError: they name rows that the index doesn't have.
-        """
-        requests.check_catalogue(self.catalogue, len(self), "the model's item index")
+    def start_tokens(self, tokenizer: Any) -> Int32:
+        """The token that opens a semantic ID; without one, the codes of the first level."""
+        begin = self.token_format.begin
+        starts = [begin] if begin else self.tokens[: self.sizes[0]]
+        return np.array(tokenizer.convert_tokens_to_ids(starts), np.int32)
 
     def token_rows(self, tokenizer: Callable[[list[str]], Sequence[int | None]] | Any) -> TokenRows:
         """The token ids that name each item: begin, codes, end.
@@ -340,10 +335,13 @@ class ItemIndex:
             IndexMismatchError: a file is missing or broken, or the codes are not those that the digest names.
             ArtifactError: a file is not as it was when a command or a run wrote the folder.
         """
-        root = Path(folder)
-        verify(root)
+        root, head = Path(folder), read_head(folder)
+        if (kind := head.get(KIND, cls.kind)) != cls.kind:
+            raise IndexMismatchError(
+                f"{root} names items by their {kind}s: it has no semantic IDs",
+                "Give an index of semantic IDs; `itemic sid` makes one.",
+            )
         try:
-            head = json.loads((root / HEAD).read_text(encoding="utf-8"))
             sizes = tuple(head["sizes"])
             table = pl.read_parquet(root / ITEMS)
             codes = table.select([f"semantic_id_{level}" for level in range(len(sizes))]).to_numpy()
@@ -375,3 +373,8 @@ def _load_codebooks(file: Path, count: int) -> list[Float32]:
     except SafetensorError as error:
         raise ValueError(f"{file.name} is broken: {error}") from error
     return [found[f"level_{level}"] for level in range(count)]
+
+
+def _shape(token: str) -> str:
+    """A token's text with its number left open."""
+    return re.sub("[0-9]+", "[0-9]+", re.escape(token))

@@ -16,7 +16,7 @@ from itemic.data.dataset import Dataset
 from itemic.data.sequences import Sequences
 from itemic.errors import ArtifactError, ConfigError, ItemicError
 from itemic.progress import log, progress_bar
-from itemic.sid.index import ItemIndex
+from itemic.sid.names import ItemNames
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.conversation import ROWS_PER_PART, SCHEMA, Conversations, ConversationWriter
 from itemic.tasks.table import make_task, task_options
@@ -103,7 +103,7 @@ class Built(Conversations):
 
 def build_conversations(
     dataset: Dataset,
-    index: ItemIndex,
+    index: ItemNames,
     tasks: Sequence[str | Mapping[str, Any]] | str | Mapping[str, Any],
     *,
     seed: int = 0,
@@ -128,6 +128,7 @@ def build_conversations(
         IndexMismatchError: the index belongs to another dataset.
     """
     entries = read_entries(tasks, seed)
+    _check_names(entries, index)
     index.check_dataset(dataset)
     catalogue, train = Catalogue(index, dataset.items), dataset.train
     plans = [entry.task.planned(catalogue, train, entry.seed, entry.limit) for entry in entries]
@@ -178,6 +179,18 @@ def read_entries(
     if faults:
         raise ConfigError("these tasks can't be built:\n" + "\n".join(faults), "Correct the entries.")
     return entries
+
+
+def _check_names(entries: list[Entry], index: ItemNames) -> None:
+    """Refuse tasks that these names make no sense for, all at once."""
+    faults = []
+    for number, entry in enumerate(entries):
+        try:
+            entry.task.check_names(index)
+        except ConfigError as error:
+            faults.append(f"tasks[{number}]: {error.message}. {error.remedy}")
+    if faults:
+        raise ConfigError("these tasks can't be built:\n" + "\n".join(faults), "Correct the entries.")
 
 
 def _as_mapping(task: Any) -> dict[str, Any]:

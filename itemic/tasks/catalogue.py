@@ -1,7 +1,7 @@
 """What the catalogue says of its items, as clean text, by row. The only place where tasks read item texts.
 
 Catalogue text is not trusted: whatever looks like a token of the index or a chat marker is taken out of it,
-so that a title can't speak as an item or as a role. Long texts are cut at a word.
+so that a text can't speak as an item or as a role. Long texts are cut at a word.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.errors import ConfigError
-from itemic.sid.index import ItemIndex
-from itemic.tasks.sid_text import CONTROL, SidPatterns
+from itemic.sid.kinds import need_sids
+from itemic.sid.names import CONTROL, ItemNames
 
 Int64 = npt.NDArray[np.int64]
 MAX_TITLE = 300
@@ -28,10 +28,10 @@ class Catalogue:
 
     Args:
         index: names the items.
-        items: ``Dataset.items``; None where only semantic IDs are needed.
+        items: ``Dataset.items``; None where only names are needed.
     """
 
-    def __init__(self, index: ItemIndex, items: pl.DataFrame | None = None) -> None:
+    def __init__(self, index: ItemNames, items: pl.DataFrame | None = None) -> None:
         self.index = index
         self._items = items
 
@@ -44,6 +44,7 @@ class Catalogue:
 
     @cached_property
     def sids(self) -> pl.Series:
+        """What items are called in conversations: their semantic IDs, or their titles between marks."""
         return pl.Series(self.index.texts, dtype=pl.String)
 
     @cached_property
@@ -87,7 +88,7 @@ class Catalogue:
 
     def _clean(self, text: pl.Expr) -> pl.Expr:
         for _ in range(2):  # taking a marker out may make another one from what stood around it
-            text = text.str.replace_all(f"{SidPatterns.of(self.index).token}|{CONTROL}", " ")
+            text = text.str.replace_all(f"{self.index.patterns.token}|{CONTROL}", " ")
         return text.str.replace_all(r"[\s\p{Cc}]+", " ").str.strip_chars()
 
     @cached_property
@@ -134,8 +135,13 @@ class Catalogue:
         return (short if kind == "title" else self.sids + " " + short), "\n"
 
     def prefixes(self, depth: int) -> pl.Series:
-        """The first ``depth`` codes of every item's semantic ID, as text."""
-        form, index = self.index.token_format, self.index
+        """The first ``depth`` codes of every item's semantic ID, as text.
+
+        Raises:
+            ConfigError: items go by titles.
+        """
+        index = need_sids(self.index, "a prefix")
+        form = index.token_format
         tables = form.level_tokens(index.sizes)
         text = pl.Series([form.begin or ""]).new_from_index(0, len(index))
         for level in range(depth):

@@ -25,7 +25,7 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.data.dataset import Dataset
-from itemic.sid.index import ItemIndex
+from itemic.sid.names import ItemNames
 from itemic.tasks.next_title import NEXT_TITLE
 
 CATALOGUE_TASKS = ("A", "B", "D")
@@ -41,13 +41,13 @@ class HeldOut:
     hops: pl.DataFrame
 
     @classmethod
-    def of(cls, dataset: Dataset, index: ItemIndex) -> HeldOut:
+    def of(cls, dataset: Dataset, index: ItemNames) -> HeldOut:
         """Everything that occurs only with a target of validation or test."""
         whole, held = dataset.sequences, dataset.labels > 0
         user = pl.Series(whole.users, dtype=pl.String).gather(
             np.repeat(np.arange(len(whole)), np.diff(whole.offsets))
         )
-        number = index.sid_numbers[whole.items]
+        number = index.name_numbers[whole.items]
         table = pl.DataFrame({"user": user, "y": number, "held": held}).with_columns(
             x=pl.col("y").shift(1).over("user")
         )

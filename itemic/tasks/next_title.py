@@ -39,6 +39,7 @@ class NextTitle(Task):
     split_points: str = "every"
 
     name: ClassVar[str] = "F"
+    codes: ClassVar[str | None] = "it answers a history with the next title, which task C does already"
     leads: ClassVar[dict[str, tuple[str, ...]]] = {
         NEXT_TITLE: (
             "Say what this user wants next, by its title. The user's items, oldest first:\n",

@@ -13,9 +13,8 @@ from rich.text import Text
 from itemic import schema as c
 from itemic.errors import ConfigError
 from itemic.screen import plain
-from itemic.sid.index import ItemIndex
+from itemic.sid.names import ItemNames
 from itemic.tasks.conversation import Conversation, Conversations, decode
-from itemic.tasks.sid_text import SidPatterns
 
 COLOURS = {"system": "dim", "user": "cyan", "assistant": "green", "text": "white"}
 CONTENT = 1_500  # characters of a turn that are shown
@@ -27,7 +26,7 @@ def preview(
     *,
     seed: int = 0,
     task: str | None = None,
-    index: ItemIndex | None = None,
+    index: ItemNames | None = None,
 ) -> Group:
     """A random sample as panels for rich's console.
 
@@ -47,7 +46,7 @@ def preview(
         raise ConfigError(
             f"there is no conversation of task {task!r}", "Choose another task, or none for all."
         )
-    pattern = None if index is None else SidPatterns.of(index).token
+    pattern = None if index is None else index.patterns.token
     return Group(*(_panel(row, pattern) for row in rows))
 
 

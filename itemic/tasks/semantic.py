@@ -15,6 +15,7 @@ import polars as pl
 
 from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
+from itemic.sid.kinds import need_sids
 from itemic.tasks.catalogue import Catalogue, join_rows
 from itemic.tasks.task import Task, last_items
 
@@ -42,6 +43,7 @@ class Semantics(Task):
 
     name: ClassVar[str] = "D"
     least_items: ClassVar[int] = 1
+    codes: ClassVar[str | None] = "it teaches what the codes of semantic IDs mean, and titles have none"
     leads: ClassVar[dict[str, tuple[str, ...]]] = {
         "similar": (
             "Which items are most like this one? Answer with their semantic IDs. ",
@@ -66,7 +68,7 @@ class Semantics(Task):
             raise ConfigError(f"task D: examples is {self.examples}", "Give 1 or more.")
 
     def plan(self, catalogue: Catalogue, train: Sequences, rng: np.random.Generator) -> pl.DataFrame:
-        index = catalogue.index
+        index = need_sids(catalogue.index, "task D")
         parts = []
         if index.levels >= 2:
             groups = index.prefixes.groups[:, index.levels - 2]

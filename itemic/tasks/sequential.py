@@ -12,6 +12,7 @@ import polars as pl
 from itemic import schema as c
 from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
+from itemic.sid.names import ItemNames
 from itemic.tasks.catalogue import Catalogue, join_rows
 from itemic.tasks.task import Task
 from itemic.tasks.windows import check_window, distinct_windows, gather_windows, window_starts
@@ -33,7 +34,8 @@ class Sequential(Task):
         window: how "all" is cut where a history is longer: ``sliding`` shows exactly the last ``max_items``,
             ``blocks`` between half of them and all, so that neighbouring rows share their beginning; see
             :func:`itemic.tasks.windows.window_starts`.
-        history_text: how a row shows the items of a history: ``sid``, ``sid+title`` or ``title``.
+        history_text: how a row shows the items of a history: ``sid`` (by their names, whatever these are),
+            ``sid+title`` or ``title``.
         split_points: ``every`` item of a sequence as a target, or the ``last`` one alone.
         thoughts: what the answer begins with, in a think block: ``none``, or the ``categories`` of the latest items
             and of the next one.
@@ -81,6 +83,15 @@ class Sequential(Task):
         if self.thoughts not in THOUGHTS:
             raise ConfigError(
                 f"task C: unknown thoughts {self.thoughts!r}", f"Use one of {', '.join(THOUGHTS)}."
+            )
+
+    def check_names(self, names: ItemNames) -> None:
+        super().check_names(names)
+        if names.kind == "title" and self.history_text != "sid":
+            raise ConfigError(
+                f"task C: history_text {self.history_text!r} shows titles beside or instead of names, and these items "
+                "go by their titles",
+                "Use history_text sid, which shows each item by its name.",
             )
 
     def plan(self, catalogue: Catalogue, train: Sequences, rng: np.random.Generator) -> pl.DataFrame:

@@ -2,7 +2,8 @@
 
 Where the catalogue lacks a field the row still comes, as long as there is something true to say: an empty
 title is answered with brand and category, an empty description with a sentence made of name, brand and
-category. Only a question that nothing answers (no category at all) is left out.
+category. Only a question that nothing answers (no category at all) is left out, and where items go by their titles the
+one for the title.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class SidToText(Task):
         n = len(catalogue)
         answers = _answers(catalogue)
         said = np.stack([(text != "").to_numpy() for text in answers], axis=1)
+        if catalogue.index.kind == "title":
+            said[:, list(self.leads).index("title")] = False  # that would be the question itself
         item, kind = np.nonzero(said)
         return pl.DataFrame(
             {"kind": kind.astype(np.int32), "item": item.astype(np.int32), "group": kind * n + item}

@@ -26,7 +26,7 @@ from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests, Sequences
 from itemic.errors import ConfigError
-from itemic.sid.index import ItemIndex
+from itemic.sid.names import ItemNames
 from itemic.tasks.catalogue import Catalogue, join_rows
 from itemic.tasks.conversation import ROWS_PER_PART, SCHEMA, Message, json_strings, make_uuids
 
@@ -58,6 +58,7 @@ class Task(ABC):
     plain: ClassVar[bool] = False  # segments rather than messages
     recommends: ClassVar[bool] = False  # asks for the next item of a history
     least_items: ClassVar[int] = 0  # that a history must have for evaluation to ask about it
+    codes: ClassVar[str | None] = None  # why it makes no sense where items go by titles
 
     def __post_init__(self) -> None:
         most = max((len(wordings) for wordings in self.leads.values()), default=1)
@@ -69,6 +70,18 @@ class Task(ABC):
             raise ConfigError(
                 f"task {self.name}: system is {self.system!r}, and its plain texts have no system turn",
                 "Leave system out.",
+            )
+
+    def check_names(self, names: ItemNames) -> None:
+        """Refuse names that the task can't work with.
+
+        Raises:
+            ConfigError: why not.
+        """
+        if names.kind != "sid" and self.codes is not None:
+            raise ConfigError(
+                f"task {self.name} makes no sense where items go by their {names.word}s: {self.codes}",
+                "Leave the task out, or name items by semantic IDs.",
             )
 
     # ------------------------------------------------------------- what a task says of itself
@@ -98,7 +111,7 @@ class Task(ABC):
 
     # ------------------------------------------------------------- evaluation
 
-    def prompts(self, index: ItemIndex, requests: Requests, dataset: Dataset | None = None) -> list[Prompt]:
+    def prompts(self, index: ItemNames, requests: Requests, dataset: Dataset | None = None) -> list[Prompt]:
         """The prompts of many requests, each under the first wording of the task's first kind.
 
         Args:
@@ -110,21 +123,23 @@ class Task(ABC):
             IndexMismatchError: requests or dataset are of another catalogue.
             DataError: the requests name rows that the index doesn't have.
         """
+        self.check_names(index)
         index.check_requests(requests)
         if dataset is not None:
             index.check_dataset(dataset)
         values = self.ask(
             Catalogue(index, None if dataset is None else dataset.items), requests.offsets, requests.items
         )
-        lead = self.wordings[0]
+        lead = self.said(index)[0]
         if self.plain:
             return [Prompt(text=lead + value) for value in values]
-        head: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
+        system = self.opening(index)
+        head: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         return [Prompt(messages=(*head, {"role": "user", "content": lead + value})) for value in values]
 
     def prompt(
         self,
-        index: ItemIndex,
+        index: ItemNames,
         history_rows: Sequence[int] | npt.NDArray[np.integer],
         dataset: Dataset | None = None,
     ) -> Prompt:
@@ -133,23 +148,30 @@ class Task(ABC):
         request = Requests(np.array([""], object), np.array([0, len(items)]), items, np.array([-1], np.int32))
         return self.prompts(index, request, dataset)[0]
 
-    def parse(self, answer: str, index: ItemIndex) -> int | None:
-        """The row of the item that an answer names: all of it but its thoughts, white space aside, is a semantic ID.
+    def parse(self, answer: str, index: ItemNames) -> int | None:
+        """The row of the item that an answer names: all of it but its thoughts, white space aside, is a semantic ID, or
+        a title with its marks.
 
-        Of items that share a semantic ID the first is taken; None for any other answer.
+        Exactly so, never what is merely like it. Of items that share a semantic ID the first is taken; None for any
+        other answer.
         """
-        codes = index.parse(answer.rpartition(c.THINK_END)[2].strip())
-        if codes is None:
-            return None
-        rows, _ = index.rows_of_codes(codes)
+        rows = index.named(answer.rpartition(c.THINK_END)[2].strip())
         return int(rows[0]) if len(rows) else None
 
     # ------------------------------------------------------------- training
 
     @cached_property
     def wordings(self) -> list[str]:
-        """All leads in one list, kind after kind."""
+        """All leads in one list, kind after kind, as they speak of semantic IDs."""
         return [lead for leads in self.leads.values() for lead in leads]
+
+    def said(self, names: ItemNames) -> list[str]:
+        """The same as they speak of these names."""
+        return [spoken_of(lead, names) for lead in self.wordings]
+
+    def opening(self, names: ItemNames) -> str | None:
+        """The system line; our own one speaks of these names."""
+        return spoken_of(self.system, names) if self.system == c.SYSTEM else self.system
 
     def planned(
         self, catalogue: Catalogue, train: Sequences, seed: int, limit: int | None = None
@@ -185,23 +207,25 @@ class Task(ABC):
     ) -> pl.DataFrame:
         """Some lines of a plan as conversations; ``start`` is the number of the first of them."""
         texts = self.render(plan, catalogue, train)
-        leads = pl.Series(self.wordings).gather(plan["lead"])
+        leads = pl.Series(self.said(catalogue.index)).gather(plan["lead"])
         kinds = pl.Series(list(self.leads)).gather(plan["kind"])
         return pl.DataFrame(
             {
                 c.UUID: make_uuids(source, seed, start, len(plan)),
                 c.SOURCE: pl.Series([source]).new_from_index(0, len(plan)),
-                c.MESSAGES: None if self.plain else self._messages(leads + texts["value"], texts["answer"]),
+                c.MESSAGES: None
+                if self.plain
+                else self._messages(self.opening(catalogue.index), leads + texts["value"], texts["answer"]),
                 c.SEGMENTS: _segments(leads, texts) if self.plain else None,
                 c.METADATA: self._metadata(kinds, texts, catalogue),
             },
             schema=SCHEMA,
         )
 
-    def _messages(self, asked: pl.Series, answers: pl.Series) -> pl.Series:
+    def _messages(self, system: str | None, asked: pl.Series, answers: pl.Series) -> pl.Series:
         head = ""
-        if self.system is not None:
-            head = f'{{"role":"system","content":{json.dumps(self.system)}}},'
+        if system is not None:
+            head = f'{{"role":"system","content":{json.dumps(system)}}},'
         fixed = f'[{head}{{"role":"user","content":'
         return fixed + json_strings(asked) + '},{"role":"assistant","content":' + json_strings(answers) + "}]"
 
@@ -234,7 +258,7 @@ class Task(ABC):
     def frames(
         self,
         dataset: Dataset,
-        index: ItemIndex,
+        index: ItemNames,
         *,
         seed: int = 0,
         limit: int | None = None,
@@ -246,6 +270,7 @@ class Task(ABC):
         Raises:
             IndexMismatchError: the index belongs to another dataset.
         """
+        self.check_names(index)
         index.check_dataset(dataset)
         catalogue = Catalogue(index, dataset.items)
         plan = self.planned(catalogue, dataset.train, seed, limit)
@@ -258,7 +283,7 @@ class Task(ABC):
     def build(
         self,
         dataset: Dataset,
-        index: ItemIndex,
+        index: ItemNames,
         *,
         seed: int = 0,
         limit: int | None = None,
@@ -267,6 +292,11 @@ class Task(ABC):
         """All of the task's conversations, columns ``schema.CONVERSATION_COLUMNS``."""
         frames = list(self.frames(dataset, index, seed=seed, limit=limit, source=source))
         return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
+
+
+def spoken_of(text: str, names: ItemNames) -> str:
+    """A wording about semantic IDs as it is about these names."""
+    return text if names.kind == "sid" else text.replace("semantic ID", names.word)
 
 
 def _segments(leads: pl.Series, texts: pl.DataFrame) -> pl.Series:

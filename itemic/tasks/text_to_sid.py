@@ -30,6 +30,7 @@ class TextToSid(Task):
 
     name: ClassVar[str] = "B"
     least_items: ClassVar[int] = 1
+    codes: ClassVar[str | None] = "it asks for the semantic ID of a text, and a title is its own answer"
     leads: ClassVar[dict[str, tuple[str, ...]]] = {
         "title": (
             "Which item has this title? Answer with its semantic ID.\n",

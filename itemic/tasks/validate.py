@@ -13,12 +13,12 @@ from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.progress import track
 from itemic.sid.index import ItemIndex
+from itemic.sid.names import ItemNames
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.conversation import Conversations
 from itemic.tasks.leakage import HeldOut, find_leaks
 from itemic.tasks.next_title import NEXT_TITLE
 from itemic.tasks.report import Balance, Fault, ValidationReport
-from itemic.tasks.sid_text import SidPatterns
 from itemic.tasks.turns import TEXT, Turns, take_apart
 
 ROLE_ORDER = rf"^(?:(?:system,)?user,assistant(?:,user,assistant)*|{TEXT}(?:,{TEXT})*)$"
@@ -29,7 +29,7 @@ THOUGHTS = rf"(?s)^\s*{c.THINK_START}.*?{c.THINK_END}"  # what an answer may beg
 def validate(
     conversations: Conversations | pl.DataFrame | pl.LazyFrame | str | Path,
     dataset: Dataset,
-    index: ItemIndex,
+    index: ItemNames,
     *,
     max_chars: int = 20_000,
     max_target_share: float = 0.5,
@@ -62,16 +62,16 @@ def validate(
 class _Checker:
     """The checks, and what they remember from part to part: hashes of rows, counts of targets."""
 
-    def __init__(self, dataset: Dataset, index: ItemIndex, max_chars: int, listed: int) -> None:
+    def __init__(self, dataset: Dataset, index: ItemNames, max_chars: int, listed: int) -> None:
         self.report = ValidationReport()
         self.index = index
         self.max_chars = max_chars
         self.listed = listed
         self.held = HeldOut.of(dataset, index)
-        self.patterns = SidPatterns.of(index)
-        self.sids = pl.DataFrame({"sid": index.texts, "y": index.sid_numbers}).unique("sid")
+        self.patterns = index.patterns
+        self.sids = pl.DataFrame({"sid": index.texts, "y": index.name_numbers}).unique("sid")
         self.items = pl.DataFrame(
-            {"target": index.item_ids, "number": index.sid_numbers, "item": np.arange(len(index))}
+            {"target": index.item_ids, "number": index.name_numbers, "item": np.arange(len(index))}
         )
         self.prefixes = _known_prefixes(index)
         self.seen: dict[str, set[int]] = {"uuid": set(), "duplicate": set()}
@@ -116,12 +116,12 @@ class _Checker:
 
     def _check_sids(self, parts: Turns) -> pl.DataFrame:
         """The known semantic IDs of all turns in order, as ``row`` and ``y``; other ones are faults."""
-        found = parts.turns.select("row", sid=pl.col("text").str.extract_all(self.patterns.sid))
+        found = parts.turns.select("row", sid=pl.col("text").str.extract_all(self.patterns.name))
         found = found.explode("sid", empty_as_null=False).filter(pl.col("sid").is_not_null())
         known = found.join(self.sids, on="sid", how="left", maintain_order="left")
         for row, sid in known.filter(pl.col("y").is_null()).select("row", "sid").iter_rows():
             self._add("sid", [row], f"{sid} is no item's")
-        rest = parts.turns.with_columns(pl.col("text").str.replace_all(self.patterns.sid, "\n"))
+        rest = parts.turns.with_columns(pl.col("text").str.replace_all(self.patterns.name, "\n"))
         rest = rest.filter(pl.col("text").str.contains(self.patterns.token))
         if len(rest):
             self._check_rest(rest.join(parts.rows.select("row", "task"), on="row", how="left"))
@@ -141,7 +141,7 @@ class _Checker:
         broken = rest.filter(pl.col("text").str.contains(self.patterns.token))
         token_of = broken.select("row", pl.col("text").str.extract(f"({self.patterns.token})"))
         for row, token in token_of.iter_rows():
-            self._add("sid", [row], f"{token} stands outside a whole semantic ID")
+            self._add("sid", [row], f"{token} stands outside a whole {self.index.word}")
 
     def _check_targets(self, parts: Turns) -> pl.DataFrame:
         """The rows with ``targets`` as semantic ID numbers; counts targets for the balance."""
@@ -165,7 +165,7 @@ class _Checker:
         asked = answers.join(single, on="row").join(in_words, on="row", how="anti")
         asked = asked.with_columns(sid=thoughtless)
         wrong = asked.join(self.sids, on="sid", how="left").filter(~pl.col("y").eq_missing(pl.col("number")))
-        self._add("target", wrong["row"].sort(), "the answer is not the target's semantic ID")
+        self._add("target", wrong["row"].sort(), f"the answer is not the target's {self.index.word}")
         targets = named.group_by("row").agg(targets=pl.col("number"))
         return parts.rows.drop("target").join(targets, on="row", how="left")
 
@@ -203,8 +203,10 @@ class _Checker:
                 self.report.faults.append(Fault(check, self.part, row, self.uuids[row], detail))
 
 
-def _known_prefixes(index: ItemIndex) -> pl.Series:
+def _known_prefixes(index: ItemNames) -> pl.Series:
     """The texts of all proper prefixes of the items' semantic IDs."""
+    if not isinstance(index, ItemIndex):
+        return pl.Series([], dtype=pl.String)
     catalogue = Catalogue(index)
     texts = [catalogue.prefixes(depth).unique() for depth in range(1, index.levels)]
     return pl.concat(texts) if texts else pl.Series([], dtype=pl.String)

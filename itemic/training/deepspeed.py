@@ -12,16 +12,15 @@ from torch import Tensor, nn
 from itemic.errors import ConfigError
 from itemic.training.checkpoint import Shapes, Tensors
 from itemic.training.distribution import read_deepspeed
-from itemic.training.language.learning import Learning
 from itemic.training.optimizer import Optimizer
-from itemic.training.parallel import NOTHING, Strategy, part_of, refuse_whole_matrices
+from itemic.training.parallel import Strategy, part_of, refuse_whole_matrices
 from itemic.training.precision import compute_dtype
 
 STATES = ("exp_avg", "exp_avg_sq")  # AdamW's moments, by the names that torch gives them
 
 
 class DeepSpeed(Strategy):
-    """ZeRO (Rajbhandari et al. 2020). ``lm`` stays whole beside the engine's copy, to be validated and saved.
+    """ZeRO (Rajbhandari et al. 2020). The objective stays whole beside the engine's copy, to be validated and saved.
 
     Checkpoints hold whole tensors, gathered one by one, in the same form as those of the other strategies: a run may go
     on with any of them.
@@ -30,22 +29,22 @@ class DeepSpeed(Strategy):
         ConfigError: DeepSpeed isn't there, its file doesn't fit, or the stage asks for what it can't do.
     """
 
-    def _prepare(self, learns: Learning) -> None:
-        refuse_whole_matrices(self.stage, "deepspeed")
-        if self.stage.ema:
+    def _prepare(self) -> None:
+        refuse_whole_matrices(self.module, self.stage, "deepspeed")
+        if self.stage.optimizer.ema:
             raise ConfigError(
-                "strategy deepspeed keeps no moving average of weights", "Set ema to 0, or use fsdp."
+                "strategy deepspeed keeps no moving average of weights",
+                "Set optimizer.ema to 0, or use fsdp.",
             )
         self.module = self.module.apart()
-        self.named = self.module.learning(learns.named)
 
-    def _set_up(self, learns: Learning) -> None:
+    def _set_up(self) -> None:
         library = _library()
         config = read_deepspeed(str(self.options.config))
-        self.optimizer = Optimizer(self.stage, self.named, learns.decay)
+        self.optimizer = Optimizer(self.stage, self.named, self.module.decay())
         (optimizer,) = self.optimizer.parts
-        device = next(self.module.parameters()).device
-        low = compute_dtype(self.stage.precision, device) == torch.bfloat16
+        device = self.module.device
+        low = compute_dtype(self.stage.engine.precision, device) == torch.bfloat16
         self._wrapped, *_ = library.initialize(
             model=self.module,
             optimizer=optimizer,
@@ -59,19 +58,12 @@ class DeepSpeed(Strategy):
                 "steps_per_print": 1_000_000_000,
             }
             | config
-            | {"gradient_clipping": self.stage.clip},
+            | {"gradient_clipping": self.stage.optimizer.clip},
         )
         self._shards_weights = config["zero_optimization"]["stage"] == 3
         if self._shards_weights:
-            self._tell_of_outside_use(library)
-
-    def _tell_of_outside_use(self, library: Any) -> None:
-        """The loss reads the head's and the embeddings' matrices outside of their own modules."""
-        lm = self.module.lm
-        used: list[nn.Parameter] = [lm.get_input_embeddings().weight]  # type: ignore[list-item]
-        used += list(lm.get_output_embeddings().parameters())  # type: ignore[no-untyped-call]
-        for weight in {id(each): each for each in used}.values():
-            library.zero.register_external_parameter(self.module, weight)
+            for weight in self.module.outside():
+                library.zero.register_external_parameter(self.module, weight)
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
         self._wrapped.set_gradient_accumulation_boundary(last)
@@ -115,7 +107,7 @@ class DeepSpeed(Strategy):
     def load(self, tensors: Tensors) -> None:
         # the engine makes its state in the first step: one over nothing, at a rate of nothing
         self.accumulating(last=True)
-        self.backward(self.loss(NOTHING)[0])
+        self.backward(self.cost(self.module.nothing()).sum)
         self.step(0.0, 0.0)
         self._link()
         self.put(tensors["weights"])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from itemic.errors import ConfigError
+from itemic.settings import Switch, Text, settings, settings_from, wrong
 
-STRATEGIES = ("ddp", "fsdp", "deepspeed")
+Strategy = Literal["ddp", "fsdp", "deepspeed"]
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class Distribution:
     """How several processes train one model. One process on its own needs none of it.
 
@@ -25,37 +28,25 @@ class Distribution:
         config: DeepSpeed's JSON file; ``zero_optimization`` says the stage.
     """
 
-    strategy: str = "ddp"
-    reshard_after_forward: bool = True
-    config: str | None = None
+    strategy: Strategy = "ddp"
+    reshard_after_forward: Switch = True
+    config: Annotated[Text | None, Field(validate_default=True)] = None
 
-    def __post_init__(self) -> None:
-        faults = []
-        if self.strategy not in STRATEGIES:
-            faults.append(f"strategy is {self.strategy!r}, not one of {', '.join(STRATEGIES)}")
-        if self.reshard_after_forward not in (True, False):
-            faults.append(f"reshard_after_forward is {self.reshard_after_forward!r}, neither true nor false")
-        if (self.strategy == "deepspeed") != (self.config is not None):
-            faults.append("config, DeepSpeed's JSON file, and strategy deepspeed go together")
-        if faults:
-            raise ConfigError(f"distribution: {'; '.join(faults)}", "Mend these keys.")
+    @field_validator("config")
+    @classmethod
+    def _with_deepspeed(cls, config: str | None, info: ValidationInfo) -> str | None:
+        if "strategy" in info.data and (info.data["strategy"] == "deepspeed") != (config is not None):
+            raise wrong("is DeepSpeed's JSON file: it and strategy deepspeed go together", config)
+        return config
 
     @classmethod
     def of(cls, value: Distribution | Mapping[str, Any] | None) -> Distribution:
-        """From a mapping; unknown keys are refused.
+        """From a mapping, as a recipe has it.
 
         Raises:
-            ConfigError: naming every unknown key, or every value that can't work.
+            ConfigError: naming every unknown key and every value that can't work.
         """
-        if isinstance(value, Distribution):
-            return value
-        known = [f.name for f in fields(cls)]
-        unknown = [str(key) for key in value or {} if key not in known]
-        if unknown:
-            raise ConfigError(
-                f"unknown keys in distribution: {', '.join(unknown)}", f"Known: {', '.join(known)}."
-            )
-        return cls(**(value or {}))
+        return settings_from(cls, value)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -81,6 +72,6 @@ def read_deepspeed(file: str | Path) -> dict[str, Any]:
     if said:
         raise ConfigError(
             f"{file} sets {', '.join(said)}, which the stage of training says",
-            "Remove them there; learning_rate, schedule, clip and optimizer are the stage's keys.",
+            "Remove them there; learning_rate, schedule and optimizer (with its clip) are the stage's keys.",
         )
     return config  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itemic.errors import missing_extra
-from itemic.training.language.stage import Stage
+from itemic.training.settings import TrainingSettings
 
 Named = dict[str, nn.Parameter]
 
@@ -19,16 +19,16 @@ def trainable_parameters(lm: nn.Module) -> Named:
     return {name: weight for name, weight in lm.named_parameters() if weight.requires_grad}
 
 
-def decayed(lm: Any, named: Named) -> set[str]:
-    """Names of the weights that decay: matrices, but neither embeddings nor the head, nor norms and biases that have a
-    row for each head or expert."""
+def decayed(model: nn.Module, named: Named) -> set[str]:
+    """Names of the weights that decay: matrices, but neither embeddings nor a language model's head, nor norms and
+    biases that have a row for each head or expert."""
     spared = {
         id(weight)
-        for module in lm.modules()
+        for module in model.modules()
         if isinstance(module, nn.Embedding) or type(module).__name__.endswith("Norm")
         for weight in module.parameters(recurse=False)
     }
-    head = lm.get_output_embeddings()
+    head = getattr(model, "get_output_embeddings", lambda: None)()  # as transformers calls it
     if head is not None:
         spared |= {id(weight) for weight in head.parameters()}
     return {
@@ -54,14 +54,17 @@ class Optimizer:
         ConfigError: ``adamw-8bit`` without bitsandbytes.
     """
 
-    def __init__(self, stage: Stage, named: Named, decay: set[str]) -> None:
+    def __init__(self, stage: TrainingSettings, named: Named, decay: set[str]) -> None:
         self.named = named
         matrices = [w for name, w in named.items() if name in decay]
         others = [w for name, w in named.items() if name not in decay]
-        flat = [w for w in matrices if w.ndim == 2] if stage.optimizer == "muon" else []
-        groups = [([w for w in matrices if not flat or w.ndim > 2], stage.weight_decay), (others, 0.0)]
+        flat = [w for w in matrices if w.ndim == 2] if stage.optimizer.name == "muon" else []
+        groups = [
+            ([w for w in matrices if not flat or w.ndim > 2], stage.optimizer.weight_decay),
+            (others, 0.0),
+        ]
         rest = [(weights, rate) for weights, rate in groups if weights]
-        make = {"adamw-8bit": _adamw_8bit, "adafactor": _adafactor}.get(stage.optimizer, _adamw)
+        make = {"adamw-8bit": _adamw_8bit, "adafactor": _adafactor}.get(stage.optimizer.name, _adamw)
         self.parts = [_muon(stage, flat)] if flat else []
         self.parts += [make(stage, rest)] if rest else []
 
@@ -129,30 +132,34 @@ def _grouped(groups: Groups) -> list[dict[str, Any]]:
     return [{"params": weights, "weight_decay": decay} for weights, decay in groups]
 
 
-def _adamw(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
+def _adamw(stage: TrainingSettings, groups: Groups) -> torch.optim.Optimizer:
     # fused: one pass over memory, on CPU as on CUDA
-    return torch.optim.AdamW(_grouped(groups), lr=stage.learning_rate, betas=stage.betas, fused=True)
+    return torch.optim.AdamW(
+        _grouped(groups), lr=stage.learning_rate, betas=stage.optimizer.betas, fused=True
+    )
 
 
-def _adamw_8bit(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
+def _adamw_8bit(stage: TrainingSettings, groups: Groups) -> torch.optim.Optimizer:
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
         raise missing_extra("optimizer adamw-8bit", "bitsandbytes", "adamw-8bit") from error
-    made: torch.optim.Optimizer = AdamW8bit(_grouped(groups), lr=stage.learning_rate, betas=stage.betas)
+    made: torch.optim.Optimizer = AdamW8bit(
+        _grouped(groups), lr=stage.learning_rate, betas=stage.optimizer.betas
+    )
     return made
 
 
-def _adafactor(stage: Stage, groups: Groups) -> torch.optim.Optimizer:
+def _adafactor(stage: TrainingSettings, groups: Groups) -> torch.optim.Optimizer:
     return torch.optim.Adafactor(_grouped(groups), lr=stage.learning_rate)
 
 
-def _muon(stage: Stage, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _muon(stage: TrainingSettings, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Muon(
         matrices,
         lr=stage.learning_rate,
-        weight_decay=stage.weight_decay,
-        momentum=stage.betas[0],
+        weight_decay=stage.optimizer.weight_decay,
+        momentum=stage.optimizer.betas[0],
         adjust_lr_fn="match_rms_adamw",
     )
 

@@ -1,93 +1,37 @@
 """Who computes a step and holds the weights: one process, DDP, or FSDP2. DeepSpeed is in ``deepspeed.py``.
 
-All of them are used alike: :meth:`Strategy.loss` and :meth:`Strategy.backward` for each block, :meth:`Strategy.step`
+All of them are used alike: :meth:`Strategy.cost` and :meth:`Strategy.backward` for each block, :meth:`Strategy.step`
 when the step's gradients are there. Losses of a step are divided by its weight over all ranks and gradients are summed
 over the ranks, so that a step is the same however many there are.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
 
 from itemic.errors import ConfigError
-from itemic.forest.build import TokenForest, chain_forest
-from itemic.forest.rows import TokenRows
-from itemic.forest.run import NewRows, forest_loss
-from itemic.forest.support import check_copy
-from itemic.model.layers import layers_of
 from itemic.training.checkpoint import Shapes, Tensors
 from itemic.training.distribution import Distribution
-from itemic.training.language.learning import Learning
-from itemic.training.language.stage import Stage
-from itemic.training.optimizer import Named, Optimizer
-from itemic.training.precision import autocast, compute_dtype
+from itemic.training.objective import Cost, Objective
+from itemic.training.optimizer import Optimizer
+from itemic.training.precision import compute_dtype
 from itemic.training.ranks import Ranks
-
-NOTHING: TokenForest = chain_forest(TokenRows.of([[0]], [[0.0]]))  # a block without weight
-
-
-class ForestModule(nn.Module):
-    """A model and the loss of a block as one module: what the engines wrap, so that the embeddings and the head, which
-    the loss reads, are there when it is computed."""
-
-    def __init__(self, lm: PreTrainedModel, rows: NewRows | None, stage: Stage) -> None:
-        super().__init__()
-        self.lm, self.stage = lm, stage
-        self.start = None if rows is None else rows.start
-        self.input_rows = None if rows is None else rows.input
-        self.output_rows = None if rows is None else rows.output
-
-    def forward(self, forest: TokenForest) -> tuple[Tensor, Tensor]:
-        """The weighted sum of losses, a graph, and the losses themselves (:class:`itemic.forest.run.ForestLoss`)."""
-        rows = None
-        if self.start is not None and self.input_rows is not None:
-            rows = NewRows(self.start, self.input_rows, self.output_rows)
-        with autocast(self.stage.precision, self.lm.device):
-            found = forest_loss(
-                self.lm,
-                forest,
-                new_rows=rows,
-                chunk=self.stage.minibatch_size,
-                label_smoothing=self.stage.label_smoothing,
-            )
-        return found.total, found.losses
-
-    def learning(self, names: Iterable[str]) -> Named:
-        """The parameters of these names, which are the model's own or ``input_rows`` and ``output_rows``."""
-        own = dict(self.lm.named_parameters()) | {
-            "input_rows": self.input_rows,
-            "output_rows": self.output_rows,
-        }
-        return {name: own[name] for name in names}  # type: ignore[misc]
-
-    def apart(self) -> ForestModule:
-        """A copy with weights of its own; the rows that learn no longer share their storage with the embeddings."""
-        rows = [
-            row if row is None else nn.Parameter(row.detach().clone())
-            for row in (self.input_rows, self.output_rows)
-        ]
-        found = ForestModule(copy.deepcopy(self.lm), None, self.stage)
-        check_copy(found.lm, self.lm)
-        found.start, found.input_rows, found.output_rows = self.start, rows[0], rows[1]
-        return found
+from itemic.training.settings import TrainingSettings
 
 
 class Strategy:
-    """One process: the model computes as it is. The others differ in what they override.
+    """One process: the objective computes as it is. The others differ in what they override.
 
     Args:
-        lm: the model, whole, as it is validated and saved.
-        learns: which of its weights learn.
-        stage: how.
+        objective: with its model, whole, as it is validated and saved.
+        stage: how it learns.
         ranks: who takes part.
         options: how they share the work.
 
@@ -98,29 +42,24 @@ class Strategy:
     """
 
     def __init__(
-        self, lm: PreTrainedModel, learns: Learning, stage: Stage, ranks: Ranks, options: Distribution
+        self, objective: Objective, stage: TrainingSettings, ranks: Ranks, options: Distribution
     ) -> None:
-        self.plain, self.stage, self.ranks, self.options = learns.named, stage, ranks, options
-        self.module = ForestModule(lm, learns.new_rows, stage)
-        self._wrapped: Any = self.module
-        self._prepare(learns)
-        self._set_up(learns)
+        self.plain, self.stage, self.ranks, self.options = objective.learning(), stage, ranks, options
+        self.module = objective
+        self._wrapped: Any = objective
+        self._prepare()
+        self.named = self.module.learning()
+        self._set_up()
 
-    def _prepare(self, learns: Learning) -> None:
+    def _prepare(self) -> None:
         """Wrap ``module``, or put a copy of it in its place."""
-        self.named = learns.named
 
-    def _set_up(self, learns: Learning) -> None:
-        self.optimizer = Optimizer(self.stage, self.named, learns.decay)
+    def _set_up(self) -> None:
+        self.optimizer = Optimizer(self.stage, self.named, self.module.decay())
 
-    @property
-    def computing(self) -> PreTrainedModel:
-        """The model that computes: ``lm`` itself, or its shards."""
-        return self.module.lm
-
-    def loss(self, forest: TokenForest) -> tuple[Tensor, Tensor]:
-        """The weighted sum of losses of a block, a graph, and the losses of its weighted tokens, one by one."""
-        found: tuple[Tensor, Tensor] = self._wrapped(forest)
+    def cost(self, block: Any) -> Cost:
+        """What a block costs."""
+        found: Cost = self._wrapped(block)
         return found
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
@@ -166,18 +105,17 @@ class Strategy:
             weight.copy_(weights[name])
 
     def whole(self) -> None:
-        """Bring the weights back into ``lm``, on every rank."""
+        """Bring the weights back into the objective, on every rank."""
 
 
 class DataParallel(Strategy):
     """Each rank has the whole model; gradients are averaged while the backward pass goes on (Li et al. 2020, "PyTorch
     Distributed")."""
 
-    def _prepare(self, learns: Learning) -> None:
+    def _prepare(self) -> None:
         from torch.nn.parallel import DistributedDataParallel
 
-        self.named = learns.named
-        device = next(self.module.parameters()).device
+        device = self.module.device
         self._wrapped = DistributedDataParallel(
             self.module,
             device_ids=[device.index] if device.type == "cuda" else None,
@@ -190,35 +128,53 @@ class DataParallel(Strategy):
 
 class Sharded(Strategy):
     """Weights, gradients and optimizer state are shared out over the ranks, layer by layer (FSDP2; Zhao et al. 2023,
-    "PyTorch FSDP"). ``lm`` stays whole beside them, to be validated and saved.
+    "PyTorch FSDP").
+
+    Rank 0's objective stays whole beside them, to be validated and saved; those of the others may be on the meta device
+    and stay there. Each part is filled, from the rank's own weights or by rank 0, and shared out before the next one,
+    so that a rank without weights never holds more than its shards and a part.
 
     Raises:
-        ConfigError: 4-bit weights, or an optimizer that needs whole matrices.
+        ConfigError: 4-bit weights, an optimizer that needs whole matrices, or rank 0 has no weights.
     """
 
-    def _prepare(self, learns: Learning) -> None:
+    def _prepare(self) -> None:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        refuse_whole_matrices(self.stage, "fsdp")
-        device = next(self.module.parameters()).device
-        self.module = self.module.apart()
-        low = compute_dtype(self.stage.precision, device)
+        whole = self.module
+        refuse_whole_matrices(whole, self.stage, "fsdp")
+        without = self.ranks.gather(is_empty(whole))
+        if without[0]:
+            raise ConfigError(
+                "rank 0 has a model without weights", "Load it on rank 0; others may do without."
+            )
+        shapes = self.ranks.gather([(name, tuple(weight.shape)) for name, weight in whole.named_parameters()])
+        if (other := next((rank for rank, each in enumerate(shapes) if each != shapes[0]), 0)) != 0:
+            raise ConfigError(
+                f"rank {other} has another model than rank 0: {len(shapes[other])} weights, not {len(shapes[0])}, or "
+                "of other shapes",
+                "Load the same folder on all ranks; a model that was moved to the meta device is no longer tied.",
+            )
+        whole.agree(self.ranks)
+        device = whole.device if not any(without) else self.ranks.device
+        low = compute_dtype(self.stage.engine.precision, device)
         policy = MixedPrecisionPolicy(
             param_dtype=None if low == torch.float32 else low, reduce_dtype=torch.float32
         )
         mesh = init_device_mesh(device.type, (self.ranks.size,))
-        for layer in layers_of(self.module.lm)[1]:
+        self.module = whole.empty()
+        # the root, last, holds what is in no part, such as a head, which the backward pass begins with: it stays whole
+        parts = (*self.module.shards(), self.module)
+        for part, names in zip(parts, _names_of(parts), strict=True):
+            _fill(self.module, names, whole, device, any(without))
             fully_shard(
-                layer,
+                part,
                 mesh=mesh,
                 mp_policy=policy,
-                reshard_after_forward=self.options.reshard_after_forward,
+                reshard_after_forward=self.options.reshard_after_forward and part is not self.module,
             )
-        # the root holds embeddings and head, which the backward pass begins with: not given up in between
-        fully_shard(self.module, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
         self._wrapped = self.module
-        self.named = self.module.learning(learns.named)
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
         self._wrapped.set_requires_gradient_sync(last)
@@ -228,23 +184,70 @@ class Sharded(Strategy):
     def whole(self) -> None:
         for name, weight in self.named.items():
             assert isinstance(weight, DTensor)
-            self.plain[name].copy_(weight.full_tensor())
+            full, plain = weight.full_tensor(), self.plain[name]
+            if plain.device.type != "meta":
+                plain.copy_(full)
 
 
-def refuse_whole_matrices(stage: Stage, strategy: str) -> None:
+def is_empty(objective: Objective) -> bool:
+    """Whether an objective's weights are on the meta device: there are none."""
+    return any(weight.device.type == "meta" for weight in objective.parameters())
+
+
+def _names_of(parts: Sequence[nn.Module]) -> list[list[str]]:
+    """Names of the tensors of each part, in the last one, which holds them all; each in the first part that has it."""
+    left = dict([*parts[-1].named_parameters(), *parts[-1].named_buffers()])
+    found = []
+    for part in parts:
+        inside = {id(tensor) for tensor in (*part.parameters(), *part.buffers())}
+        found.append([name for name, tensor in left.items() if id(tensor) in inside])
+        left = {name: tensor for name, tensor in left.items() if id(tensor) not in inside}
+    return found
+
+
+@torch.no_grad()
+def _fill(
+    module: nn.Module, names: Sequence[str], whole: nn.Module, device: torch.device, told: bool
+) -> None:
+    """Give tensors of an empty copy their values.
+
+    Args:
+        module: the copy.
+        names: of its tensors.
+        whole: what it is a copy of.
+        device: where the values go.
+        told: whether rank 0 gives them to all; else each rank has them itself.
+    """
+    for name in names:
+        tensor, source = _tensor(module, name), _tensor(whole, name)
+        values = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+        filled = nn.Parameter(values, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
+        torch.utils.swap_tensors(tensor, filled)  # type: ignore[no-untyped-call]  # all who hold it have it
+        if source.device.type != "meta":
+            tensor.copy_(source)
+        if told:
+            torch.distributed.broadcast(tensor.detach(), src=0)
+
+
+def _tensor(module: nn.Module, name: str) -> Tensor:
+    owner, _, last = name.rpartition(".")
+    found: Tensor = getattr(module.get_submodule(owner), last)
+    return found
+
+
+def refuse_whole_matrices(objective: Objective, stage: TrainingSettings, strategy: str) -> None:
     """What a strategy that shares out weights can't do.
 
     Raises:
         ConfigError: 4-bit weights, or another optimizer than AdamW.
     """
-    if stage.train == "qlora":
+    if not all(weight.is_floating_point() for weight in objective.parameters()):
         raise ConfigError(
-            f"strategy {strategy} can't share out the 4-bit weights of train qlora",
-            "Use ddp for qlora, or train lora.",
+            f"strategy {strategy} can't share out weights in 4 bits", "Use ddp for qlora, or train lora."
         )
-    if stage.optimizer != "adamw":
+    if stage.optimizer.name != "adamw":
         raise ConfigError(
-            f"optimizer {stage.optimizer} needs whole matrices, which strategy {strategy} shares out",
+            f"optimizer {stage.optimizer.name} needs whole matrices, which strategy {strategy} shares out",
             "Use optimizer adamw, or strategy ddp.",
         )
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from itemic.training.language.stream import Ahead, Sizes
+from torch import Tensor
+
+from itemic.training.steps import Ahead, Sizes
+
+Total = Callable[[list[float]], list[float]]  # sums over the ranks
 
 
 @dataclass(frozen=True)
@@ -19,9 +24,7 @@ class Place:
         best: the best validation; None before any.
         best_step: the step it was made after; -1 before any.
         worse: validations since then.
-        tokens: forest tokens computed.
-        row_tokens: what the same rows hold one by one.
-        targets: weighted tokens learned from.
+        counts: what all steps held, as :class:`itemic.training.steps.Sizes` names it.
         progress: data gone through, in epochs.
         stopped: an early stop.
     """
@@ -33,9 +36,7 @@ class Place:
     best: float | None = None
     best_step: int = -1
     worse: int = 0
-    tokens: int = 0
-    row_tokens: int = 0
-    targets: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
     progress: float = 0.0
     stopped: bool = False
 
@@ -46,9 +47,7 @@ class Place:
             step=self.step + 1,
             epoch=ahead.epoch,
             index=0 if ahead.epoch > self.epoch else self.index + 1,
-            tokens=self.tokens + sizes.tokens,
-            row_tokens=self.row_tokens + sizes.row_tokens,
-            targets=self.targets + sizes.targets,
+            counts=dict((Sizes(counts=self.counts) + sizes).counts),
             progress=ahead.progress,
         )
 
@@ -62,43 +61,67 @@ class Place:
 
 @dataclass
 class Window:
-    """Sums since the last log line."""
+    """Sums since the last log line: of steps, of all ranks but for ``loss`` and ``parts``, which are this rank's.
+
+    Attributes:
+        loss: the weighted sum of losses.
+        parts: the same, and its weight, of the other numbers that the objective reports.
+        norm: of the norms of gradients.
+        steps: how many.
+        sizes: of the steps.
+        flops: that they needed; None where nobody counted.
+        seconds: that they took.
+    """
 
     loss: float = 0.0
-    weight: float = 0.0
+    parts: dict[str, tuple[float, float]] = field(default_factory=dict)
     norm: float = 0.0
     steps: int = 0
-    tokens: int = 0
-    row_tokens: int = 0
-    targets: int = 0
-    blocks: int = 0
-    flops: float = 0.0
+    sizes: Sizes = field(default_factory=Sizes)
+    flops: float | None = 0.0
     seconds: float = 0.0
 
-    def add(self, sizes: Sizes, loss: float, norm: float, seconds: float, flops: float = 0.0) -> None:
+    def add(self, sizes: Sizes, loss: float, norm: float, seconds: float, flops: float | None = None) -> None:
+        """Count a step."""
         self.loss += loss
-        self.weight += sizes.weight
         self.norm += norm
         self.steps += 1
-        self.tokens += sizes.tokens
-        self.row_tokens += sizes.row_tokens
-        self.targets += sizes.targets
-        self.blocks += sizes.blocks
-        self.flops += flops
+        self.sizes += sizes
+        self.flops = None if flops is None or self.flops is None else self.flops + flops
         self.seconds += seconds
 
-    def numbers(self, block_tokens: int, peak: float | None = None) -> dict[str, float]:
-        """Means of the steps; what each is says ``journal.py``. ``block_tokens`` is a full block, ``peak`` the devices'
-        FLOPs a second, of all ranks."""
+    def add_parts(self, numbers: Mapping[str, tuple[Tensor | float, float]]) -> None:
+        """Count what the objective reports of a block."""
+        for name, (total, weight) in numbers.items():
+            before = self.parts.get(name, (0.0, 0.0))
+            self.parts[name] = (before[0] + float(total), before[1] + weight)
+
+    def summed(self, names: Sequence[str], total: Total) -> Window:
+        """The same of all ranks; each names the parts alike."""
+        own = [number for name in names for number in self.parts.get(name, (0.0, 0.0))]
+        loss, *sums = total([self.loss, *own])
+        parts = zip(names, sums[0::2], sums[1::2], strict=True)
+        return replace(self, loss=loss, parts={name: (value, weight) for name, value, weight in parts})
+
+    def numbers(self, rates: Mapping[str, float], peak: float | None = None) -> dict[str, float]:
+        """Means over the steps; what each is says ``journal.py``.
+
+        Args:
+            rates: what the objective makes of the sizes.
+            peak: the devices' FLOPs a second, of all ranks.
+        """
         seconds = max(self.seconds, 1e-9)
-        used = {} if peak is None else {"mfu": round(self.flops / seconds / peak, 4)}
-        return {
-            "loss": self.loss / max(self.weight, 1e-9),
+        found = {
+            "loss": self.loss / max(self.sizes.weight, 1e-9),
             "grad_norm": self.norm / max(self.steps, 1),
-            "tokens_per_second": round(self.tokens / seconds),
-            "row_tokens_per_second": round(self.row_tokens / seconds),
-            "block_fill": round(self.tokens / max(self.blocks * block_tokens, 1), 4),
-            "target_share": round(self.targets / max(self.tokens, 1), 4),
-            "teraflops": round(self.flops / seconds / 1e12, 4),
-            **used,
+            **rates,
         }
+        if self.flops is not None:
+            found["teraflops"] = round(self.flops / seconds / 1e12, 4)
+            if peak is not None:
+                found["mfu"] = round(self.flops / seconds / peak, 4)
+        return found
+
+    def means(self) -> dict[str, float]:
+        """Of the parts that there were."""
+        return {name: value / weight for name, (value, weight) in self.parts.items() if weight > 0}

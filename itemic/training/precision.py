@@ -1,4 +1,4 @@
-"""In which numbers a stage computes."""
+"""In which numbers a training computes."""
 
 from __future__ import annotations
 

@@ -56,6 +56,14 @@ class Ranks:
 
         return torch.device("cuda", self.local) if torch.cuda.is_available() else torch.device("cpu")
 
+    def device_for(self, strategy: str) -> torch.device:
+        """Where this process loads a model that a strategy will train: under ``fsdp`` rank 0 alone reads weights, and
+        the others get their shards from it."""
+        import torch
+
+        without = strategy == "fsdp" and not self.main
+        return torch.device("meta") if without else self.device
+
     def total(self, numbers: Sequence[float]) -> list[float]:
         """Sums over all ranks, element by element, in float64."""
         if self.size == 1:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from transformers import PreTrainedModel
-
+from itemic.errors import ConfigError
 from itemic.training.deepspeed import DeepSpeed
 from itemic.training.distribution import Distribution
-from itemic.training.language.learning import Learning
-from itemic.training.language.stage import Stage
-from itemic.training.parallel import DataParallel, Sharded, Strategy
+from itemic.training.objective import Objective
+from itemic.training.parallel import DataParallel, Sharded, Strategy, is_empty
 from itemic.training.ranks import Ranks
+from itemic.training.settings import TrainingSettings
 
 
 def make_strategy(
-    lm: PreTrainedModel, learns: Learning, stage: Stage, ranks: Ranks, options: Distribution
+    objective: Objective, stage: TrainingSettings, ranks: Ranks, options: Distribution
 ) -> Strategy:
     """The strategy of the options; a process on its own needs none.
 
     Raises:
         ConfigError: strategy and stage don't fit, or a library is missing.
     """
+    if options.strategy != "fsdp" and is_empty(objective):
+        raise ConfigError(
+            f"rank {ranks.rank} has a model without weights, which strategy {options.strategy} needs on every rank",
+            "Load it there, or use strategy fsdp on several ranks.",
+        )
     if ranks.size == 1:
-        return Strategy(lm, learns, stage, ranks, options)
+        return Strategy(objective, stage, ranks, options)
     if options.strategy == "deepspeed":
-        return DeepSpeed(lm, learns, stage, ranks, options)
-    return {"ddp": DataParallel, "fsdp": Sharded}[options.strategy](lm, learns, stage, ranks, options)
+        return DeepSpeed(objective, stage, ranks, options)
+    return {"ddp": DataParallel, "fsdp": Sharded}[options.strategy](objective, stage, ranks, options)

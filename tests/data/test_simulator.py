@@ -11,9 +11,8 @@ from scipy import stats
 from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.data.marketplace import CATEGORIES
-from itemic.data.settings import SimulatorConfig
+from itemic.data.settings import SimulatorConfig, SplitRule
 from itemic.data.simulator import Simulation, simulate
-from itemic.data.split import SplitRule
 from itemic.errors import ConfigError, DataError
 from itemic.metrics import hit_rate, mrr, ndcg, ranks_of
 

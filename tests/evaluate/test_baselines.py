@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
 from itemic.errors import ConfigError
-from itemic.evaluate import baselines as module
-from itemic.evaluate.baselines import LastItem, Popularity, Transitions
+from itemic.evaluate import counting as module
+from itemic.evaluate.baselines import ItemKNN, LastItem, Popularity, Transitions
 from itemic.metrics import hit_rate, ranks_of
 from tests.evaluate.helpers import make_dataset, scientific
 
@@ -86,7 +86,7 @@ histories = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=9), min_si
 def test_every_ranker_keeps_the_promises_of_a_ranking(rows: list[list[int]], k: int, exclude: bool) -> None:
     dataset = make_dataset(SEQUENCES, ITEMS)
     asked = requests(rows)
-    for ranker in (Popularity(dataset), Transitions(dataset)):
+    for ranker in (Popularity(dataset), Transitions(dataset), ItemKNN(dataset)):
         items, scores = ranker.rank(asked, k, exclude_history=exclude)
         assert items.shape == scores.shape == (len(rows), k)
         assert items.dtype == np.int32
@@ -102,7 +102,7 @@ def test_every_ranker_keeps_the_promises_of_a_ranking(rows: list[list[int]], k: 
 def test_chunks_do_not_change_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = make_dataset(SEQUENCES, ITEMS)
     test = dataset.split("test")
-    rankers = (Popularity(dataset), Transitions(dataset))
+    rankers = (Popularity(dataset), Transitions(dataset), ItemKNN(dataset))
     whole = [ranker.rank(test, 4, exclude_history=True) for ranker in rankers]
     monkeypatch.setattr(module, "CELLS", 8)
     for ranker, (items, scores) in zip(rankers, whole, strict=True):
@@ -115,7 +115,7 @@ def test_a_planted_target_changes_nothing() -> None:
     """Only `Dataset.train` may be read: other targets, the same ranking."""
     planted = {user: [*row[:-2], "e", "e"] for user, row in SEQUENCES.items()}
     histories = requests([[0], [1, 2]])
-    for kind in (Popularity, Transitions):
+    for kind in (Popularity, Transitions, ItemKNN):
         before = kind(make_dataset(SEQUENCES, ITEMS)).rank(histories, 7)
         after = kind(make_dataset(planted, ITEMS)).rank(histories, 7)
         assert (before[0] == after[0]).all()

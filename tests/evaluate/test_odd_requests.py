@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from itemic.data import Dataset, read
-from itemic.data.settings import SimulatorConfig
+from itemic.data.settings import SimulatorConfig, SplitRule
 from itemic.data.simulator import simulate
-from itemic.data.split import SplitRule
 from itemic.errors import ConfigError, DataError, IndexMismatchError
 from itemic.evaluate.baselines import Popularity, Transitions
 from itemic.evaluate.ranking import Ranking

@@ -8,7 +8,7 @@ from sklearn.metrics import ndcg_score
 
 from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
-from itemic.data.split import SplitRule
+from itemic.data.settings import SplitRule
 from itemic.errors import ArtifactError, ConfigError, DataError, IndexMismatchError
 from itemic.evaluate.baselines import Popularity, Transitions
 from itemic.evaluate.ranking import Ranking, RankingWriter

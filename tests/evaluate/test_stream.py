@@ -13,7 +13,8 @@ import pytest
 from itemic.data.sequences import Requests
 from itemic.errors import ConfigError
 from itemic.evaluate import stream
-from itemic.evaluate.baselines import Popularity, Ranked, Transitions
+from itemic.evaluate.baselines import Popularity, Transitions
+from itemic.evaluate.counting import Ranked
 from itemic.evaluate.ranking import Ranking
 from itemic.evaluate.stream import Watch, rank_all
 from itemic.metrics import hit_rate, ranks_of

@@ -50,3 +50,14 @@ def test_the_order_depends_on_the_generator_alone() -> None:
     plans = [plan_blocks(rows, groups, 8, np.random.default_rng(seed)) for seed in (1, 1, 2)]
     flat = [[int(row) for block in plan for row in block] for plan in plans]
     assert flat[0] == flat[1] != flat[2]
+
+
+def test_what_groups_share_is_counted_once() -> None:
+    """A template of 30 tokens and up to 12 more: by their sizes alone two or three would fit into a block of 100."""
+    rng = np.random.default_rng(0)
+    template = list(range(100, 130))
+    rows = TokenRows.of([template + rng.integers(0, 90, rng.integers(1, 13)).tolist() for _ in range(400)])
+    blocks = plan_blocks(rows, np.arange(400), 100, rng)
+    sizes = [len(build_forest(rows.take(block))) for block in blocks]
+    assert max(sizes) <= 100
+    assert np.mean(sizes) > 95

@@ -15,9 +15,8 @@ from itemic.model.layers import branches, layers_of, matrices_of_layers
 from itemic.model.positions import learned_positions, most_positions
 from itemic.sid.trie import Trie
 from itemic.training.language.stage import Stage
-from itemic.training.loop import Trainer
 from tests.families import BY_NAME
-from tests.training.helpers import toy_rows
+from tests.training.helpers import lm_trainer, toy_rows
 
 
 @pytest.mark.parametrize(
@@ -115,8 +114,8 @@ def test_learned_positions_end(family: str) -> None:
         lm(torch.full((1, 17), 9))
     short = replace(base, keys=dict(base.keys) | {"max_position_embeddings": 8}).model(64)
     with pytest.raises(ConfigError, match="a row has 10 tokens") as caught:
-        Trainer(short, toy_rows(), Stage(steps=1))
-    assert "max_length to 8" in caught.value.remedy
+        lm_trainer(short, toy_rows(), Stage(steps=1))
+    assert "data.max_length to 8" in caught.value.remedy
 
 
 @pytest.mark.parametrize("family", ["Qwen3", "GPT-NeoX", "Llama, rope dynamic"])

@@ -5,7 +5,8 @@ import torch
 from transformers import Qwen3ForCausalLM
 
 from itemic.errors import ConfigError
-from itemic.model.presets import PRESETS, preset_config
+from itemic.model.configuration import preset_config
+from itemic.model.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itemic.forest.rows import TokenRows
-from itemic.model import Model, expand
+from itemic.model import Model
+from itemic.model.expand import expand
 from itemic.model.shorten import HistoryMarks, shorten_histories
 from tests.model.helpers import catalogue, family_folder, small_index
 

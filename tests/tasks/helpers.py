@@ -10,7 +10,7 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.data.dataset import Dataset
-from itemic.data.split import SplitRule
+from itemic.data.settings import SplitRule
 from itemic.sid.index import ItemIndex
 
 N = 40

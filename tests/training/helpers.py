@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from itemic.forest.rows import TokenRows
-from itemic.training.language.stream import TrainingRows
+from itemic.training.language.breakdown import TokenKinds
+from itemic.training.language.learning import Learning
+from itemic.training.language.next_token import NextToken
+from itemic.training.language.stage import Stage
+from itemic.training.language.stream import ConversationSteps, KeptRows, TrainingRows
+from itemic.training.loop import Trainer
 
 VOCABULARY = 64
 SHAPE = {
@@ -40,6 +47,23 @@ def toy_rows(users: int = 20, seed: int = 0, names: tuple[str, ...] = ("all",)) 
     groups = np.repeat(np.arange(users), 4)
     sources = (groups % len(names)).astype(np.int32)
     return TrainingRows(TokenRows.of(rows, weights), groups, sources, names, digest="toy")
+
+
+def lm_trainer(
+    lm: PreTrainedModel,
+    data: TrainingRows | ConversationSteps,
+    stage: Stage,
+    *,
+    seed: int = 0,
+    learns: Learning | None = None,
+    kinds: TokenKinds | None = None,
+    made: type[Trainer] = Trainer,
+    **rest: Any,
+) -> Trainer:
+    """The loop with the loss of the next token."""
+    source = KeptRows.of(lm, data, stage, seed) if isinstance(data, TrainingRows) else data
+    objective = NextToken.of(lm, stage, learns, kinds=kinds, sources=source.names)
+    return made(objective, source, stage, seed=seed, **rest)
 
 
 def copy_of(lm: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from itemic.forest.build import TokenForest
 from itemic.forest.rows import TokenRows
-from itemic.training.language.stream import Step
+from itemic.training.steps import Step
 
 DIGITS = "0123456789"
 
@@ -69,10 +70,10 @@ def write(
     return folder
 
 
-def rows_of(step: Step) -> list[int]:
-    """The numbers of a step's rows."""
+def rows_of(forests: Iterable[TokenForest]) -> list[int]:
+    """The numbers of the rows of a step's blocks."""
     found = []
-    for forest in step.forests:
+    for forest in forests:
         for leaf in forest.row_leaf.tolist():
             text, at = "", leaf
             while at >= 0:
@@ -81,16 +82,16 @@ def rows_of(step: Step) -> list[int]:
     return found
 
 
-def fingerprint(step: Step) -> list[bytes]:
-    """All of a step's blocks, byte by byte."""
+def fingerprint(forests: Iterable[TokenForest]) -> list[bytes]:
+    """Blocks, byte by byte."""
     return [
         b"".join(
             np.ascontiguousarray(a).tobytes()
             for a in (f.tokens, f.parent, f.end, f.weight, f.position, f.row_leaf)
         )
-        for f in step.forests
+        for f in forests
     ]
 
 
 def all_rows(steps: Iterator[Step]) -> list[int]:
-    return [row for step in steps for row in rows_of(step)]
+    return [row for step in steps for row in rows_of(step.blocks)]

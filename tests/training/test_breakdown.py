@@ -11,9 +11,8 @@ import torch
 
 from itemic.sid.index import ItemIndex
 from itemic.training.language.breakdown import TokenKinds
-from itemic.training.language.stage import Stage
-from itemic.training.loop import Trainer
-from tests.training.helpers import VOCABULARY, tiny_lm, toy_rows
+from tests.stages import stage_of
+from tests.training.helpers import VOCABULARY, lm_trainer, tiny_lm, toy_rows
 from tests.training.test_run import INDEX, STAGE, conversations, fresh
 
 FIRST = 40
@@ -28,7 +27,7 @@ def test_kinds_follow_the_order_of_the_tokens() -> None:
 
 
 @pytest.mark.parametrize("normalizer", ["token", "row"])
-def test_parts_are_those_of_single_rows(normalizer: str) -> None:
+def test_parts_are_those_of_single_rows(normalizer: str, tmp_path: Path) -> None:
     """One step over all rows: every part is the weighted mean that plain forward passes of the rows give."""
     index = ItemIndex(["a", "b"], np.array([[0, 1], [9, 8]]), (10, 9), "minionerec")
     kinds = TokenKinds.of_index(index, FIRST, VOCABULARY)
@@ -55,19 +54,20 @@ def test_parts_are_those_of_single_rows(normalizer: str) -> None:
                     total = sums.setdefault(f"loss/{name}", [0.0, 0.0])
                     total[0] += loss * weight
                     total[1] += weight
-    stage = Stage(
-        steps=1,
-        tokens_per_step=10_000,
-        block_tokens=60,
-        precision="float32",
-        normalizer=normalizer,
-        log_every=2,
+    stage = stage_of(
+        {
+            "steps": 1,
+            "data.tokens_per_step": 10_000,
+            "data.block_tokens": 60,
+            "engine.precision": "float32",
+            "objective.normalizer": normalizer,
+            "logs.every": 2,
+        }
     )
-    trainer = Trainer(lm, data, stage, kinds=kinds)
-    logged: dict[str, float] = {}
-    numbers = trainer._parts.numbers
-    trainer._parts.numbers = lambda total: logged.update(numbers(total)) or {}  # type: ignore[method-assign, func-returns-value, misc]
+    trainer = lm_trainer(lm, data, stage, kinds=kinds, folder=tmp_path)
     trainer.run()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    logged = {name: value for name, value in lines[0].items() if name.startswith("loss/")}
     expected = {name: loss / weight for name, (loss, weight) in sums.items() if weight}
     assert logged == pytest.approx(expected, rel=1e-4)
     assert set(expected) == {
@@ -79,7 +79,7 @@ def test_parts_are_those_of_single_rows(normalizer: str) -> None:
 def test_a_run_logs_them(tmp_path: Path) -> None:
     from itemic import train
 
-    train(fresh(), conversations(), stage=STAGE, output=tmp_path / "out")
+    train(fresh(), conversations(), stage=stage_of(STAGE), output=tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     parts = {name for name in lines[-1] if name.startswith("loss/")}
     levels = {f"loss/level {level + 1}" for level in range(INDEX.levels)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +18,36 @@ from itemic.training.distribution import Distribution, read_deepspeed
 from itemic.training.language.feed import Feed
 from itemic.training.language.learning import learning
 from itemic.training.language.stage import Stage
-from itemic.training.language.stream import Step
 from itemic.training.loop import Trainer
 from itemic.training.ranks import joined
+from itemic.training.steps import Step
+from tests.stages import stage_of, with_keys
 from tests.training import processes
-from tests.training.helpers import tiny_lm, toy_rows
+from tests.training.helpers import lm_trainer, tiny_lm, toy_rows
 
-STAGE = Stage(
-    steps=7,
-    tokens_per_step=60,
-    block_tokens=20,
-    learning_rate=1e-2,
-    precision="float32",
-    log_every=1,
-    checkpoints={"every": 2, "keep": 10},
-    validate_every=4,
-    trackers=(),
+STAGE = stage_of(
+    {
+        "steps": 7,
+        "data.tokens_per_step": 60,
+        "data.block_tokens": 20,
+        "learning_rate": 1e-2,
+        "engine.precision": "float32",
+        "logs.every": 1,
+        "checkpoints.every": 2,
+        "checkpoints.keep": 10,
+        "validation.every": 4,
+        "logs.trackers": (),
+    }
 )
 KINDS: dict[str, dict[str, Any]] = {
     "all": {},
     "untied": {},
-    "embeddings": {"train": "embeddings"},
-    "untied embeddings": {"train": "embeddings"},
-    "lora": {"train": "lora", "lora_rank": 4, "gradient_checkpointing": True},
-    "ema": {"ema": 0.9, "clip": 0.1},
-    "last layers": {"train": "last-layers", "last_layers": 1},
-    "dropout": {"dropout": 0.3},  # drawn anew on each rank, so never the same as one process
+    "embeddings": {"train.what": "embeddings"},
+    "untied embeddings": {"train.what": "embeddings"},
+    "lora": {"train.what": "lora", "train.rank": 4, "engine.gradient_checkpointing": True},
+    "optimizer.ema": {"optimizer.ema": 0.9, "optimizer.clip": 0.1},
+    "last layers": {"train.what": "last-layers", "train.layers": 1},
+    "dropout": {"objective.dropout": 0.3},  # drawn anew on each rank, so never the same as one process
 }
 STRATEGIES = ("ddp", "fsdp", "zero2", "zero3")
 
@@ -72,30 +75,38 @@ def options(strategy: str, folder: Path) -> Distribution:
     return Distribution("deepspeed", config=str(file))
 
 
-def work(folder: str, kind: str, distribution: Distribution, die_at: int = 0) -> None:
-    """One rank: trains and leaves its weights as ``final-N.safetensors``."""
-    stage, root = replace(STAGE, **KINDS[kind]), Path(folder)
+def work(folder: str, kind: str, distribution: Distribution, die_at: int = 0, without: bool = False) -> None:
+    """One rank: trains and leaves its weights as ``final-N.safetensors``; ``without`` any where it is not the first."""
+    stage, root = with_keys(STAGE, KINDS[kind]), Path(folder)
     with joined() as ranks:
-        lm = tiny_lm(tied="untied" not in kind)
+        empty = without and not ranks.main
+        with torch.device("meta" if empty else "cpu"):
+            lm = tiny_lm(tied="untied" not in kind)
         torch.manual_seed(0)
         with learning(lm, stage, range(30, 50)) as learns:
-            trainer = Dying(
+            trainer = lm_trainer(
                 lm,
                 toy_rows(names=("a", "b")),
                 stage,
+                made=Dying,
                 learns=learns,
                 folder=root,
                 ranks=ranks,
                 distribution=distribution,
                 # the best comes in the middle, and depends on the weights that would be saved
-                validate=lambda: {
-                    "ndcg@10": -abs(float(lm.get_input_embeddings().weight.detach().std()) - 0.0215)
-                },
+                validate=lambda: (
+                    {"ndcg@10": -abs(float(lm.get_input_embeddings().weight.detach().std()) - 0.0215)}
+                    if not empty
+                    else {}
+                ),
             )
+            assert isinstance(trainer, Dying)
             trainer.die_at = die_at
             trainer.run()
         state = {name: weight.clone().contiguous() for name, weight in lm.state_dict().items()}
-        save_file(state, root / f"final-{ranks.rank}.safetensors")
+        assert all((weight.device.type == "meta") == empty for weight in state.values())
+        if not empty:
+            save_file(state, root / f"final-{ranks.rank}.safetensors")
 
 
 def losses(folder: Path) -> list[float]:
@@ -160,6 +171,45 @@ def test_two_ranks_are_one(alone: Any, kind: str, strategy: str, tmp_path: Path)
     assert alone_lines == 7 + 2  # one rank alone writes
 
 
+@pytest.mark.parametrize("kind", ["all", "untied embeddings", "lora", "optimizer.ema"])
+def test_only_the_first_rank_needs_weights(alone: Any, kind: str, tmp_path: Path) -> None:
+    """The other is killed, begins anew without any, and goes on from its shards of the checkpoint."""
+    expected, weights = alone(kind)
+    args = (str(tmp_path), kind, Distribution("fsdp"))
+    with processes.ended(processes.begin(work, 2, *args, 5, True, folder=tmp_path)) as children:
+        for child in children:
+            child.join(120)
+        assert children[-1].exitcode == -signal.SIGKILL
+    processes.run(work, 2, *args, 0, True, folder=tmp_path)
+    assert losses(tmp_path) == pytest.approx(expected, abs=1e-5)
+    assert_same(load_file(tmp_path / "final-0.safetensors"), weights)
+    assert not (tmp_path / "final-1.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "text"),
+    [
+        ("ddp", "rank 1 has a model without weights"),
+        ("fsdp", "rank 1 has another model than rank 0: 25 weights"),
+    ],
+)
+def test_weights_that_are_missing_are_told(strategy: str, text: str, tmp_path: Path) -> None:
+    processes.run(lacking, 2, str(tmp_path), strategy, folder=tmp_path)
+    assert text in (tmp_path / "told").read_text()
+
+
+def lacking(folder: str, strategy: str) -> None:
+    """One rank; the second one has no weights."""
+    with joined() as ranks:
+        lm = tiny_lm()
+        if not ranks.main:
+            lm.to("meta")  # type: ignore[arg-type]
+        if strategy == "fsdp" or not ranks.main:
+            with pytest.raises(ConfigError) as caught:
+                lm_trainer(lm, toy_rows(), STAGE, ranks=ranks, distribution=Distribution(strategy))
+            Path(folder, "told").write_text(caught.value.message)
+
+
 def test_three_ranks_with_fewer_blocks_than_ranks(tmp_path: Path, alone: Any) -> None:
     _, weights = alone("all")  # steps of three blocks and, at the end of an epoch, fewer
     for each in trained(tmp_path / "three", "all", "fsdp", 3):
@@ -210,18 +260,21 @@ def test_dropout_differs_from_rank_to_rank_and_resumes(tmp_path: Path) -> None:
         assert torch.equal(again[0][name], weight)  # bit for bit, also the random numbers of both ranks
 
 
-FEED = Stage(
-    epochs=2,
-    tokens_per_step=600,
-    block_tokens=200,
-    packing="blocks",  # the same few rows come often
-    stream=True,
-    shuffle_buffer=64,
-    learning_rate=3e-4,  # forty steps at a high rate blow float noise up
-    precision="float32",
-    log_every=1,
-    checkpoints={"every": 2, "keep": 100},
-    trackers=(),
+FEED = stage_of(
+    {
+        "epochs": 2,
+        "data.tokens_per_step": 600,
+        "data.block_tokens": 200,
+        "data.packing": "blocks",  # the same few rows come often
+        "data.stream": True,
+        "data.shuffle_buffer": 64,
+        "learning_rate": 3e-4,  # forty steps at a high rate blow float noise up
+        "engine.precision": "float32",
+        "logs.every": 1,
+        "checkpoints.every": 2,
+        "checkpoints.keep": 100,
+        "logs.trackers": (),
+    }
 )
 
 
@@ -232,7 +285,10 @@ def fed(folder: str, files: str, distribution: Distribution, die_at: int = 0) ->
     model, root = fresh(), Path(folder)
     with joined() as ranks:
         feed = Feed(files, model.chat.encode_table, FEED, encoder="test", seed=3)
-        trainer = Dying(model.lm, feed, FEED, seed=3, folder=root, ranks=ranks, distribution=distribution)
+        trainer = lm_trainer(
+            model.lm, feed, FEED, seed=3, made=Dying, folder=root, ranks=ranks, distribution=distribution
+        )
+        assert isinstance(trainer, Dying)
         trainer.die_at = die_at
         trainer.run()
         state = {name: weight.clone().contiguous() for name, weight in model.lm.state_dict().items()}
@@ -275,16 +331,20 @@ def refused(folder: str, stage: Stage, distribution: Distribution) -> None:
     with joined() as ranks:
         lm = tiny_lm()
         with pytest.raises(ConfigError) as caught, learning(lm, stage, range(30, 50)) as learns:
-            Trainer(lm, toy_rows(), stage, learns=learns, ranks=ranks, distribution=distribution)
+            lm_trainer(lm, toy_rows(), stage, learns=learns, ranks=ranks, distribution=distribution)
         Path(folder, "told").write_text(caught.value.message)
 
 
 @pytest.mark.parametrize(
     ("strategy", "stage", "text"),
     [
-        ("fsdp", replace(STAGE, optimizer="muon"), "optimizer muon needs whole matrices"),
-        ("zero2", replace(STAGE, optimizer="adafactor"), "optimizer adafactor needs whole matrices"),
-        ("zero2", replace(STAGE, ema=0.9), "keeps no moving average"),
+        ("fsdp", with_keys(STAGE, {"optimizer.name": "muon"}), "optimizer muon needs whole matrices"),
+        (
+            "zero2",
+            with_keys(STAGE, {"optimizer.name": "adafactor"}),
+            "optimizer adafactor needs whole matrices",
+        ),
+        ("zero2", with_keys(STAGE, {"optimizer.ema": 0.9}), "keeps no moving average"),
     ],
 )
 def test_what_can_not_be_shared_out_is_refused(
@@ -295,13 +355,13 @@ def test_what_can_not_be_shared_out_is_refused(
 
 
 def test_distribution_tells_its_faults() -> None:
-    with pytest.raises(ConfigError, match=r"strategy is 'dp', not one of ddp, fsdp, deepspeed"):
+    with pytest.raises(ConfigError, match=r"strategy is 'dp': input should be 'ddp', 'fsdp' or 'deepspeed'"):
         Distribution("dp")
     with pytest.raises(ConfigError, match=r"go together"):
         Distribution("deepspeed")
     with pytest.raises(ConfigError, match=r"go together"):
         Distribution("fsdp", config="ds.json")
-    with pytest.raises(ConfigError, match=r"unknown keys in distribution: shards"):
+    with pytest.raises(ConfigError, match=r"shards: unknown key; known are strategy"):
         Distribution.of({"shards": 2})
 
 

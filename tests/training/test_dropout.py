@@ -8,10 +8,9 @@ import torch
 from itemic.errors import ModelError
 from itemic.model.layers import branches
 from itemic.training.language.dropout import residual_dropout, without_own_dropout
-from itemic.training.language.stage import Stage
-from itemic.training.loop import Trainer
 from tests.families import BY_NAME
-from tests.training.helpers import VOCABULARY, copy_of, tiny_lm, toy_rows
+from tests.stages import stage_of, with_keys
+from tests.training.helpers import VOCABULARY, copy_of, lm_trainer, tiny_lm, toy_rows
 
 TOKENS = torch.tensor([[5, 6, 7]])
 
@@ -91,12 +90,12 @@ def test_a_bases_own_dropout_is_off_while_it_trains(family: str, caplog: pytest.
 def test_training_is_that_of_a_base_without_dropout() -> None:
     """Whatever the base's configuration says; a stage's own dropout counts."""
     plain = BY_NAME["GPT-2"]
-    stage = Stage(steps=2, tokens_per_step=100, precision="float32")
+    stage = stage_of({"steps": 2, "data.tokens_per_step": 100, "engine.precision": "float32"})
     weights = []
     for keys, share in (({}, 0.0), (OWN["GPT-2"], 0.0), ({}, 0.2)):
         lm = replace(plain, keys=dict(plain.keys) | keys).model(VOCABULARY)
         torch.manual_seed(0)
-        Trainer(lm, toy_rows(), replace(stage, dropout=share)).run()
+        lm_trainer(lm, toy_rows(), with_keys(stage, {"objective.dropout": share})).run()
         weights.append(copy_of(lm))
         assert lm.transformer.drop.p == keys.get("embd_pdrop", 0.0)
     without, own, dropped = weights

@@ -15,6 +15,7 @@ from itemic.cli.app import call
 from itemic.errors import ArtifactError
 from itemic.model import Model
 from itemic.training.language.export import checkpoint_model
+from tests.stages import stage_of
 from tests.training.helpers import copy_of
 from tests.training.test_run import STAGE, conversations, fresh
 
@@ -30,12 +31,12 @@ def interrupted(folder: Path, **keys: Any) -> dict[str, Path]:
             raise KeyboardInterrupt
         return {"ndcg@10": 0.1}
 
-    stage = STAGE | {"validate_every": 2, "checkpoints": {"every": 2, "keep": 5}} | keys
+    stage = STAGE | {"validation.every": 2, "checkpoints.every": 2, "checkpoints.keep": 5} | keys
     with pytest.raises(KeyboardInterrupt):
         train(
             Model.load(folder / "base"),
             conversations(),
-            stage=stage,
+            stage=stage_of(stage),
             output=folder / "run",
             validate=validate,
         )
@@ -47,10 +48,10 @@ def interrupted(folder: Path, **keys: Any) -> dict[str, Path]:
     "keys",
     [
         {},
-        {"train": "embeddings"},
-        {"train": "last-layers", "last_layers": 1},
-        {"train": "lora", "lora_rank": 4},
-        {"ema": 0.5, "dropout": 0.1},
+        {"train.what": "embeddings"},
+        {"train.what": "last-layers", "train.layers": 1},
+        {"train.what": "lora", "train.rank": 4},
+        {"optimizer.ema": 0.5, "objective.dropout": 0.1},
     ],
     ids=lambda keys: keys.get("train", "all") + ("+ema" if "ema" in keys else ""),
 )
@@ -61,8 +62,8 @@ def test_a_checkpoint_is_the_model_that_a_run_of_so_many_steps_ends_with(
     step = int(places["checkpoint"].name.rpartition("-")[2])
     found = checkpoint_model(places["checkpoint"], places["base"])
     # the same run, ended where the checkpoint was made; its schedule still ends at six steps
-    stage = STAGE | keys | {"steps": step, "schedule_steps": 6}
-    straight = train(Model.load(places["base"]), conversations(), stage=stage)
+    stage = STAGE | keys | {"steps": step, "schedule.steps": 6}
+    straight = train(Model.load(places["base"]), conversations(), stage=stage_of(stage))
     weights = copy_of(straight.lm)
     for name, weight in copy_of(found.lm).items():
         torch.testing.assert_close(weight, weights[name], msg=name)

@@ -28,25 +28,24 @@ from itemic.forest.rows import TokenRows
 from itemic.training.language import crew
 from itemic.training.language.feed import NEVER, Feed
 from itemic.training.language.rows import training_rows
-from itemic.training.language.stage import Stage
 from itemic.training.language.stream import KeptRows
-from itemic.training.loop import Trainer
-from tests.training.helpers import VOCABULARY, copy_of, tiny_lm
+from tests.stages import stage_of
+from tests.training.helpers import VOCABULARY, copy_of, lm_trainer, tiny_lm
 from tests.training.letters import all_rows, by_letters, deadly, fingerprint, numbered, rows_of, table, write
 from tests.training.test_resume import kill_at_flush
 from tests.training.test_run import STAGE, conversations, fresh
 
 KEYS: dict[str, Any] = {
-    "stream": True,
+    "data.stream": True,
     "epochs": 2,
-    "tokens_per_step": 240,
-    "block_tokens": 60,
-    "shuffle_buffer": 120,
+    "data.tokens_per_step": 240,
+    "data.block_tokens": 60,
+    "data.shuffle_buffer": 120,
 }
 
 
 def feed_of(source: Any, *, seed: int = 0, **keys: Any) -> Feed:
-    return Feed(source, by_letters, Stage(**KEYS | keys), encoder="letters", seed=seed)
+    return Feed(source, by_letters, stage_of(KEYS | keys), encoder="letters", seed=seed)
 
 
 def merged(
@@ -58,7 +57,7 @@ def merged(
         while True:
             steps = [next(stream) for stream in streams]
             lanes = {lane: place for step in steps for lane, place in step.state["lanes"].items()}
-            yield [row for step in steps for row in rows_of(step)], {"lanes": lanes}
+            yield [row for step in steps for row in rows_of(step.blocks)], {"lanes": lanes}
             if min(step.after.epoch for step in steps) >= (feed.stage.epochs or NEVER):
                 return
     finally:
@@ -83,11 +82,15 @@ def test_every_row_once_in_each_epoch(
     epochs: int,
 ) -> None:
     folder = write(tmp_path_factory.mktemp("once"), counts, row_group)
-    feed = feed_of(folder, tokens_per_step=40 * lanes, block_tokens=40, shuffle_buffer=buffer, epochs=epochs)
+    feed = feed_of(
+        folder,
+        **{"data.tokens_per_step": 40 * lanes, "data.block_tokens": 40, "data.shuffle_buffer": buffer},
+        epochs=epochs,
+    )
     steps = list(feed.steps())
     rows = all_rows(iter(steps))
     assert sorted(rows) == sorted(list(range(sum(counts))) * epochs)
-    assert all(0 < len(step.forests) <= lanes for step in steps)
+    assert all(0 < len(step.blocks) <= lanes for step in steps)
     assert [s.after.epoch for s in steps] == sorted(s.after.epoch for s in steps)
     assert steps[-1].after == (epochs, pytest.approx(epochs))
     # an epoch is over when all of it was seen
@@ -108,12 +111,12 @@ def test_the_same_steps_for_any_number_of_ranks(tmp_path: Path) -> None:
 
 
 def test_going_on_after_every_step_also_on_other_ranks(tmp_path: Path) -> None:
-    feed = feed_of(write(tmp_path, [40, 25], row_group=9), shuffle_buffer=50)
+    feed = feed_of(write(tmp_path, [40, 25], row_group=9), **{"data.shuffle_buffer": 50})
     whole = list(merged(feed, 1))
     assert max(feed.lanes.chunks(lane) for lane in range(4)) > 1
     for at in range(len(whole) - 1):
         state = json.loads(json.dumps(whole[at][1]))
-        rest = list(merged(feed_of(tmp_path, shuffle_buffer=50), 1 + at % 3, state))
+        rest = list(merged(feed_of(tmp_path, **{"data.shuffle_buffer": 50}), 1 + at % 3, state))
         assert [sorted(rows) for rows, _ in rest] == [sorted(rows) for rows, _ in whole[at + 1 :]]
         assert [found for _, found in rest] == [found for _, found in whole[at + 1 :]]
 
@@ -121,12 +124,18 @@ def test_going_on_after_every_step_also_on_other_ranks(tmp_path: Path) -> None:
 def test_blocks_and_counts_go_on_bit_for_bit(tmp_path: Path) -> None:
     write(tmp_path, [60], row_group=9)
     table(["aB", "mute", "x" * 20 + "Y"] * 10).write_parquet(tmp_path / "part-001.parquet")
-    keys = {"max_length": 12, "overlong": "drop", "steps": 30, "epochs": None, "sources": {"all": 1.5}}
+    keys = {
+        "data.max_length": 12,
+        "data.overlong": "drop",
+        "steps": 30,
+        "epochs": None,
+        "data.sources": {"all": 1.5},
+    }
     feed = feed_of(tmp_path, **keys)
     steps = list(islice(feed.steps(), 30))
-    whole = [(fingerprint(step), step.state) for step in steps]
+    whole = [(fingerprint(step.blocks), step.state) for step in steps]
     again = feed_of(tmp_path, **keys)
-    rest = [(fingerprint(step), step.state) for step in islice(again.steps(whole[11][1]), 18)]
+    rest = [(fingerprint(step.blocks), step.state) for step in islice(again.steps(whole[11][1]), 18)]
     assert rest == whole[12:]
     assert again.counts == feed.counts
     assert feed.counts.overlong > 0
@@ -137,11 +146,11 @@ def test_blocks_and_counts_go_on_bit_for_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("workers", "count"), [(1, 5), (2, None)])
 def test_processes_change_nothing_and_leave_nothing(tmp_path: Path, workers: int, count: int | None) -> None:
     write(tmp_path, [200, 150], row_group=40)
-    expected = [(fingerprint(step), step.state) for step in feed_of(tmp_path).steps()]
-    stream = feed_of(tmp_path, workers=workers).steps()
-    found = [(fingerprint(step), step.state) for step in islice(stream, 2)]
+    expected = [(fingerprint(step.blocks), step.state) for step in feed_of(tmp_path).steps()]
+    stream = feed_of(tmp_path, **{"data.workers": workers}).steps()
+    found = [(fingerprint(step.blocks), step.state) for step in islice(stream, 2)]
     assert len(multiprocessing.active_children()) == workers
-    found += [(fingerprint(step), step.state) for step in islice(stream, count)]
+    found += [(fingerprint(step.blocks), step.state) for step in islice(stream, count)]
     assert found == expected[: len(found)]
     assert count or len(found) == len(expected)
     stream.close()
@@ -152,7 +161,7 @@ def test_processes_change_nothing_and_leave_nothing(tmp_path: Path, workers: int
 def test_a_process_that_dies_is_told_and_nothing_hangs(tmp_path: Path) -> None:
     write(tmp_path, [400], row_group=100)
     table([*numbered(30), "#"]).write_parquet(tmp_path / "part-001.parquet")
-    feed = Feed(tmp_path, deadly, Stage(**KEYS | {"workers": 2}), encoder="deadly")
+    feed = Feed(tmp_path, deadly, stage_of(KEYS | {"data.workers": 2}), encoder="deadly")
     with pytest.raises(ItemicError, match=r"died \(killed by signal SIGKILL\), probably at .*parquet, row"):
         list(feed.steps())
     assert not multiprocessing.active_children()
@@ -164,7 +173,7 @@ def test_a_process_that_dies_is_told_and_nothing_hangs(tmp_path: Path) -> None:
 def test_a_broken_row_is_named(tmp_path: Path, workers: int) -> None:
     write(tmp_path, [50])
     table([*numbered(6), "oh!"]).write_parquet(tmp_path / "part-001.parquet")
-    stream = feed_of(tmp_path, workers=workers).steps()
+    stream = feed_of(tmp_path, **{"data.workers": workers}).steps()
     with pytest.raises(
         DataError, match=r"part-001\.parquet, row 6 \(uuid 'u6'\): ValueError: an exclamation"
     ):
@@ -181,7 +190,7 @@ def change(file: Path) -> None:
 def test_a_file_that_goes_or_changes_between_epochs_is_named(tmp_path: Path) -> None:
     write(tmp_path, [60, 60], row_group=20)
     for harm, told in ((Path.unlink, "is gone"), (change, "has changed")):
-        feed = feed_of(tmp_path, shuffle_buffer=16)
+        feed = feed_of(tmp_path, **{"data.shuffle_buffer": 16})
         stream = feed.steps()
         while next(stream).after.epoch < 1:
             pass
@@ -193,7 +202,7 @@ def test_a_file_that_goes_or_changes_between_epochs_is_named(tmp_path: Path) -> 
 
 def test_no_more_rows_than_the_buffer_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows asked for and not yet given out whole, at any time."""
-    feed = feed_of(write(tmp_path, [500, 500], row_group=100), shuffle_buffer=100)
+    feed = feed_of(write(tmp_path, [500, 500], row_group=100), **{"data.shuffle_buffer": 100})
     size: dict[tuple[int, int, int], int] = {}
     held: set[tuple[int, int, int]] = set()
     most = 0
@@ -221,17 +230,17 @@ def test_fewer_rows_than_lanes_and_an_empty_file(tmp_path: Path) -> None:
     feed = feed_of(tmp_path)
     steps = list(feed.steps())
     assert sorted(all_rows(iter(steps))) == [0, 0, 1, 1, 2, 2]
-    assert [sorted(rows) for rows, _ in merged(feed, 4)] == [sorted(rows_of(step)) for step in steps]
+    assert [sorted(rows) for rows, _ in merged(feed, 4)] == [sorted(rows_of(step.blocks)) for step in steps]
     forever = list(islice(feed_of(tmp_path, steps=5, epochs=None).steps(), 5))
-    assert all(len(step.forests) == 3 for step in forever)
+    assert all(len(step.blocks) == 3 for step in forever)
     idle = next(feed_of(tmp_path, steps=5, epochs=None).steps(rank=0, size=4))
-    assert idle.after.epoch == NEVER or idle.forests  # a rank without rows doesn't hold the others back
+    assert idle.after.epoch == NEVER or idle.blocks  # a rank without rows doesn't hold the others back
 
 
 def test_the_loss_is_that_of_kept_rows(tmp_path: Path) -> None:
     write(tmp_path, [100, 80], row_group=30, sources=("a", "b"))
     for normalizer in ("token", "row"):
-        stage = Stage(**KEYS | {"epochs": 1, "normalizer": normalizer})
+        stage = stage_of(KEYS | {"epochs": 1, "objective.normalizer": normalizer})
         feed = Feed(tmp_path, by_letters, stage, encoder="letters")
         kept = KeptRows(training_rows(tmp_path, by_letters, encoder="letters", max_length=1024), stage)
         expected = list(islice(kept.steps(), kept.total_steps()))
@@ -239,16 +248,19 @@ def test_the_loss_is_that_of_kept_rows(tmp_path: Path) -> None:
         assert sum(step.sizes.weight for step in found) == pytest.approx(
             sum(step.sizes.weight for step in expected)
         )
-        assert sum(step.sizes.targets for step in found) == sum(step.sizes.targets for step in expected)
-        assert sum(step.sizes.row_tokens for step in found) == sum(step.sizes.row_tokens for step in expected)
+        for name in ("targets", "row_tokens"):
+            given, wanted = (sum(step.sizes.counts[name] for step in each) for each in (found, expected))
+            assert given == wanted
         assert feed.names == kept.names
 
 
 def test_packing_none_takes_the_same_steps_row_by_row(tmp_path: Path) -> None:
     write(tmp_path, [100])
-    blocks, rows = (list(feed_of(tmp_path, packing=packing).steps()) for packing in ("blocks", "none"))
-    assert [rows_of(step) for step in rows] == [rows_of(step) for step in blocks]
-    assert all(len(forest.row_leaf) == 1 for step in rows for forest in step.forests)
+    blocks, rows = (
+        list(feed_of(tmp_path, **{"data.packing": packing}).steps()) for packing in ("blocks", "none")
+    )
+    assert [rows_of(step.blocks) for step in rows] == [rows_of(step.blocks) for step in blocks]
+    assert all(len(forest.row_leaf) == 1 for step in rows for forest in step.blocks)
 
 
 def test_the_number_of_steps_is_about_right(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -266,14 +278,14 @@ def test_remote_files_and_lists_of_files(tmp_path: Path) -> None:
     write(tmp_path, [30, 20], row_group=7)
     files = fsspec.filesystem("memory")
     files.put(str(tmp_path) + "/", "/feed/", recursive=True)
-    local = [fingerprint(step) for step in feed_of(tmp_path).steps()]
-    assert [fingerprint(step) for step in feed_of("memory://feed").steps()] == local
+    local = [fingerprint(step.blocks) for step in feed_of(tmp_path).steps()]
+    assert [fingerprint(step.blocks) for step in feed_of("memory://feed").steps()] == local
     parts = sorted(str(file) for file in tmp_path.glob("*.parquet"))
     (tmp_path / "list.json").write_text(json.dumps(parts))
-    assert [fingerprint(step) for step in feed_of(tmp_path / "list.json").steps()] == local
-    assert [fingerprint(step) for step in feed_of(str(tmp_path / "*.parquet")).steps()] == local
+    assert [fingerprint(step.blocks) for step in feed_of(tmp_path / "list.json").steps()] == local
+    assert [fingerprint(step.blocks) for step in feed_of(str(tmp_path / "*.parquet")).steps()] == local
     assert feed_of("memory://feed").digest == feed_of(tmp_path).digest
-    assert Feed(tmp_path, by_letters, Stage(**KEYS), encoder="other").digest != feed_of(tmp_path).digest
+    assert Feed(tmp_path, by_letters, stage_of(KEYS), encoder="other").digest != feed_of(tmp_path).digest
 
 
 def test_nothing_to_learn_from(tmp_path: Path) -> None:
@@ -287,16 +299,16 @@ def test_nothing_to_learn_from(tmp_path: Path) -> None:
         with pytest.raises(
             DataError, match=r"nothing to learn from .* \d+ are longer than 12 tokens and \d+ have no"
         ):
-            next(feed_of(tmp_path, max_length=12, overlong="drop", **keys).steps())
+            next(feed_of(tmp_path, **{"data.max_length": 12, "data.overlong": "drop"}, **keys).steps())
     with pytest.raises(ConfigError, match="sources names zzz"):
-        feed_of(tmp_path, sources={"zzz": 2})
+        feed_of(tmp_path, **{"data.sources": {"zzz": 2}})
 
 
 def test_what_was_lost_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     table(["aB", "mute", "x" * 20 + "Y"] * 10).write_parquet(tmp_path / "a.parquet")
-    feed = feed_of(tmp_path, max_length=12, overlong="drop", epochs=1)
+    feed = feed_of(tmp_path, **{"data.max_length": 12, "data.overlong": "drop"}, epochs=1)
     with caplog.at_level(logging.WARNING, "itemic"):
-        assert sum(len(step.forests) for step in feed.steps()) > 0
+        assert sum(len(step.blocks) for step in feed.steps()) > 0
     assert "10 of 30 rows over 12 tokens dropped, 10 without an answer dropped" in caplog.text
     assert feed.notes["read"] == 30
     assert feed.notes["overlong"] == 10
@@ -314,10 +326,10 @@ def small_letters(batch: pl.DataFrame) -> TokenRows:
 
 LEARN = {
     "learning_rate": 1e-2,
-    "dropout": 0.2,
-    "checkpoints": {"every": 2},
-    "log_every": 1,
-    "precision": "float32",
+    "objective.dropout": 0.2,
+    "checkpoints.every": 2,
+    "logs.every": 1,
+    "engine.precision": "float32",
 }
 
 
@@ -327,8 +339,8 @@ def learn(data: str, folder: str, die_at: int | None) -> None:
     if die_at is not None:
         kill_at_flush(die_at)
     lm, root = tiny_lm(tied=False), Path(folder)
-    feed = Feed(data, small_letters, Stage(**KEYS | LEARN | {"shuffle_buffer": 40}), encoder="small")
-    Trainer(lm, feed, feed.stage, folder=root).run()
+    feed = Feed(data, small_letters, stage_of(KEYS | LEARN | {"data.shuffle_buffer": 40}), encoder="small")
+    lm_trainer(lm, feed, feed.stage, folder=root).run()
     save_file({name: weight.clone() for name, weight in lm.state_dict().items()}, root / "final.part")
     (root / "final.part").rename(root / "final.safetensors")
 
@@ -362,7 +374,7 @@ def test_a_killed_training_ends_with_the_same_weights(processes: Any, tmp_path: 
 
 def hold(data: str, names: Any) -> None:
     """Start a stream's processes, tell who they are, and wait to be killed."""
-    stream = feed_of(data, workers=2).steps()
+    stream = feed_of(data, **{"data.workers": 2}).steps()
     next(stream)
     names.put([child.pid for child in multiprocessing.active_children()])
     time.sleep(600)
@@ -392,11 +404,13 @@ def alive(pid: int) -> bool:
 
 def test_training_from_files_with_the_model_s_own_tokenizer(tmp_path: Path) -> None:
     pl.concat([conversations()] * 6).write_parquet(tmp_path / "c.parquet", row_group_size=10)
-    stage = STAGE | {"stream": True, "shuffle_buffer": 64, "validate_every": 3}
+    stage = STAGE | {"data.stream": True, "data.shuffle_buffer": 64, "validation.every": 3}
 
     def run(name: str, validate: Any = lambda _: {"ndcg@10": 0}, **keys: Any) -> dict[str, torch.Tensor]:
         output = tmp_path / name
-        model = train(fresh(), tmp_path / "c.parquet", stage=stage | keys, output=output, validate=validate)
+        model = train(
+            fresh(), tmp_path / "c.parquet", stage=stage_of(stage | keys), output=output, validate=validate
+        )
         return copy_of(model.lm)
 
     def pull_the_plug(_: Any) -> dict[str, float]:
@@ -405,7 +419,7 @@ def test_training_from_files_with_the_model_s_own_tokenizer(tmp_path: Path) -> N
     straight = run("straight")
     with pytest.raises(KeyboardInterrupt):
         run("other", pull_the_plug)
-    other = run("other", workers=1)  # goes on with a process
+    other = run("other", **{"data.workers": 1})  # goes on with a process
     assert all(torch.equal(other[name], weight) for name, weight in straight.items())
     record = json.loads((tmp_path / "straight" / "training.json").read_text())
     assert record["rows"]["conversations"] == 78
@@ -417,4 +431,4 @@ def test_training_from_files_with_the_model_s_own_tokenizer(tmp_path: Path) -> N
     fill = [line["block_fill"] for line in log if "block_fill" in line]
     assert all(0 < value <= 1 for value in fill)
     with pytest.raises(ArtifactError, match="shuffle_buffer was 64, now 32"):
-        run("straight", shuffle_buffer=32)
+        run("straight", **{"data.shuffle_buffer": 32})

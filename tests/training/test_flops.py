@@ -16,13 +16,14 @@ from itemic.forest.context import forest_attention
 from itemic.forest.rows import TokenRows
 from itemic.forest.run import ROUND, forest_loss
 from itemic.forest.support import check_supported
-from itemic.training.language.flops import PEAKS, ModelFlops, peak_flops
-from itemic.training.language.stage import Stage
-from itemic.training.language.stream import Sizes
-from itemic.training.loop import Trainer
+from itemic.training.language.flops import ModelFlops
+from itemic.training.language.next_token import NextToken
+from itemic.training.language.stream import forest_sizes
+from itemic.training.peaks import PEAKS, peak_flops
 from itemic.training.place import Window
 from tests.families import BY_NAME
-from tests.training.helpers import tiny_lm, toy_rows
+from tests.stages import stage_of
+from tests.training.helpers import lm_trainer, tiny_lm, toy_rows
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
@@ -64,31 +65,37 @@ def test_a_forest_needs_what_torch_counts(kind: str) -> None:
     weight = forest.weight.copy()
     weight[np.flatnonzero(weight)[2 * ROUND :]] = 0
     forest = replace(forest, weight=weight)
-    sizes = Sizes.of([forest])
-    parents = -(-sizes.parents // ROUND) * ROUND
+    sizes = forest_sizes([forest])
+    parents = -(-sizes.counts["parents"] // ROUND) * ROUND
     check_supported(lm)  # the trial of a model counts for nothing
     with FlopCounterMode(display=False) as counter, forest_attention(lm):
         forest_loss(lm, forest, backend="sdpa").total.backward()
     found = counter.get_total_flops()
-    wanted = ModelFlops.of(lm)(len(forest), parents, sizes.targets, 0)
-    assert sizes.targets == 2 * ROUND < len(forest) / 2
+    wanted = ModelFlops.of(lm)(len(forest), parents, sizes.counts["targets"], 0)
+    assert sizes.counts["targets"] == 2 * ROUND < len(forest) / 2
     assert found == pytest.approx(wanted, rel=0.02)
-    assert found < 0.95 * ModelFlops.of(lm)(len(forest), len(forest), sizes.targets, 0)
+    assert found < 0.95 * ModelFlops.of(lm)(len(forest), len(forest), sizes.counts["targets"], 0)
 
 
 def test_parents_are_counted_once() -> None:
     forest = build_forest(TokenRows.of([[1, 2, 3], [1, 2, 4]], [[0.0, 1.0, 1.0], [0.0, 0.0, 2.0]]))
-    assert (Sizes.of([forest]).targets, Sizes.of([forest]).parents) == (3, 2)
+    counts = forest_sizes([forest]).counts
+    assert (counts["targets"], counts["parents"]) == (3, 2)
 
 
 def test_pairs_are_those_of_the_dense_mask() -> None:
     forest = build_forest(TokenRows.of([[1, 2, 3], [1, 2, 4, 5], [6]]))
-    assert Sizes.of([forest]).pairs == int(forest.dense_mask().sum())
+    assert forest_sizes([forest]).counts["pairs"] == int(forest.dense_mask().sum())
 
 
 def test_a_run_logs_what_it_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("itemic.training.loop.peak_flops", lambda device: 1e12)
-    Trainer(tiny_lm(), toy_rows(), Stage(steps=2, tokens_per_step=100, log_every=1), folder=tmp_path).run()
+    lm_trainer(
+        tiny_lm(),
+        toy_rows(),
+        stage_of({"steps": 2, "data.tokens_per_step": 100, "logs.every": 1}),
+        folder=tmp_path,
+    ).run()
     line = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
     assert 0 < line["target_share"] < 1
     assert line["memory_gb"] > 0.05
@@ -98,10 +105,16 @@ def test_a_run_logs_what_it_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_share_of_the_peak_by_hand() -> None:
     forest = build_forest(TokenRows.of([[1, 2]], [[0.0, 1.0]]))
     window = Window()
-    window.add(Sizes.of([forest]), 1.0, 1.0, seconds=2.0, flops=4e12)
-    assert window.numbers(4, peak=10e12)["mfu"] == 0.2
-    assert "mfu" not in window.numbers(4)
-    assert window.numbers(4)["block_fill"] == 0.5
+    window.add(forest_sizes([forest]), 1.0, 1.0, seconds=2.0, flops=4e12)
+    assert window.numbers({}, peak=10e12)["mfu"] == 0.2
+    assert "mfu" not in window.numbers({})
+    rates = NextToken(tiny_lm(), block_tokens=4).rates(window.sizes, 2.0)
+    assert rates == {
+        "tokens_per_second": 1,
+        "row_tokens_per_second": 1,
+        "block_fill": 0.5,
+        "target_share": 0.5,
+    }
 
 
 def test_peaks_go_by_the_first_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from itemic import Stage
-from itemic.training.loop import Trainer
-from tests.training.helpers import tiny_lm, toy_rows
+from tests.stages import stage_of
+from tests.training.helpers import lm_trainer, tiny_lm, toy_rows
 
 pytestmark = [
     pytest.mark.gpu,
@@ -20,9 +19,9 @@ pytestmark = [
 
 
 def losses(folder: Path, device: str, **options: Any) -> list[float]:
-    settings = {"steps": 6, "tokens_per_step": 256, "precision": "float32", "log_every": 1, "trackers": ()}
-    stage = Stage(**(settings | options))
-    Trainer(tiny_lm().to(device), toy_rows(), stage, folder=folder).run()
+    settings = {"steps": 6, "data.tokens_per_step": 256, "engine.precision": "float32", "logs.every": 1}
+    stage = stage_of(settings | options)
+    lm_trainer(tiny_lm().to(device), toy_rows(), stage, folder=folder).run()
     lines = [json.loads(text) for text in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
 
@@ -31,11 +30,11 @@ def losses(folder: Path, device: str, **options: Any) -> list[float]:
     "options",
     [
         {},
-        {"optimizer": "muon"},
-        {"optimizer": "adafactor"},
-        {"gradient_checkpointing": True},
-        {"packing": "blocks"},
-        {"ema": 0.9, "label_smoothing": 0.1},
+        {"optimizer.name": "muon"},
+        {"optimizer.name": "adafactor"},
+        {"engine.gradient_checkpointing": True},
+        {"data.packing": "blocks"},
+        {"optimizer.ema": 0.9, "objective.label_smoothing": 0.1},
     ],
     ids=str,
 )
@@ -44,7 +43,9 @@ def test_losses_are_those_of_the_cpu(options: dict[str, Any], tmp_path: Path) ->
     assert there == pytest.approx(here, rel=2e-3)
 
 
-@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"compile": True, "precision": "bfloat16"}])
+@pytest.mark.parametrize(
+    "options", [{"engine.precision": "bfloat16"}, {"engine.compile": True, "engine.precision": "bfloat16"}]
+)
 def test_bfloat16_and_compiled_layers_are_near(options: dict[str, Any], tmp_path: Path) -> None:
     here = losses(tmp_path / "cpu", "cpu")
     there = losses(tmp_path / "cuda", "cuda", **options)

@@ -14,9 +14,9 @@ from itemic.forest.rows import TokenRows
 from itemic.training.language.counts import Counts
 from itemic.training.language.lanes import LanePlace, Lanes
 from itemic.training.language.rows import training_rows
-from itemic.training.language.stage import OVERLONG, PACKING, Stage
-from itemic.training.language.stream import Step
+from itemic.training.language.stage import OVERLONG, PACKING
 from itemic.training.language.units import RowGroups, Span
+from tests.stages import stage_of
 from tests.training.letters import by_letters, fingerprint, rows_of, table, write
 
 
@@ -36,13 +36,18 @@ def groups_of(rows: list[int]) -> RowGroups:
 
 def lanes_of(folder: Path, *, seed: int = 0, **keys: object) -> Lanes:
     files = sorted(str(file) for file in folder.glob("*.parquet"))
-    stage = Stage(stream=True, **{"tokens_per_step": 240, "block_tokens": 80, "shuffle_buffer": 60} | keys)  # type: ignore[arg-type]
+    stage = stage_of(
+        {
+            "data.stream": True,
+            **({"data.tokens_per_step": 240, "data.block_tokens": 80, "data.shuffle_buffer": 60} | keys),
+        }
+    )  # type: ignore[arg-type]
     return Lanes(RowGroups.scan(files), by_letters, stage, seed)
 
 
 def numbers(lanes: Lanes, lane: int, epoch: int, chunk: int) -> list[int]:
     packets = lanes.chunk(lane, epoch, chunk).packets
-    return [row for packet in packets for row in rows_of(Step(0, 0, 0, packet))]
+    return [row for packet in packets for row in rows_of(packet)]
 
 
 @given(
@@ -53,7 +58,9 @@ def numbers(lanes: Lanes, lane: int, epoch: int, chunk: int) -> list[int]:
 )
 @settings(max_examples=150, deadline=None)
 def test_every_row_is_in_one_chunk_of_one_lane(rows: list[int], count: int, buffer: int, epoch: int) -> None:
-    stage = Stage(tokens_per_step=10 * count, block_tokens=10, shuffle_buffer=buffer)
+    stage = stage_of(
+        {"data.tokens_per_step": 10 * count, "data.block_tokens": 10, "data.shuffle_buffer": buffer}
+    )
     lanes = Lanes(groups_of(rows), by_letters, stage, 3)
     assert len(lanes) == count
     seen = [np.zeros(n, int) for n in rows]
@@ -80,9 +87,7 @@ def test_a_chunk_is_a_function_of_data_stage_and_seed(tmp_path: Path) -> None:
     again = [two.chunk(lane, 1, 0) for lane in (2, 0, 1)]  # in another order
     for lane, other in zip((2, 0, 1), again, strict=True):
         mine = one.chunk(lane, 1, 0)
-        assert [fingerprint(Step(0, 0, 0, p)) for p in mine.packets] == [
-            fingerprint(Step(0, 0, 0, p)) for p in other.packets
-        ]
+        assert [fingerprint(p) for p in mine.packets] == [fingerprint(p) for p in other.packets]
     assert numbers(one, 0, 0, 0) != numbers(one, 0, 1, 0)
     assert numbers(one, 0, 0, 0) != numbers(lanes_of(folder, seed=1), 0, 0, 0)
 
@@ -90,7 +95,7 @@ def test_a_chunk_is_a_function_of_data_stage_and_seed(tmp_path: Path) -> None:
 def test_the_order_has_nothing_of_the_files_left(tmp_path: Path) -> None:
     """2,000 rows, 250 in the buffer at most: neighbours in a file don't stay neighbours, and where a row stands in
     an epoch says nothing about where it stands in the next."""
-    lanes = lanes_of(write(tmp_path, [500] * 4, row_group=100), shuffle_buffer=250)
+    lanes = lanes_of(write(tmp_path, [500] * 4, row_group=100), **{"data.shuffle_buffer": 250})
     orders = []
     for epoch in range(2):
         order = []
@@ -115,7 +120,15 @@ def test_the_order_has_nothing_of_the_files_left(tmp_path: Path) -> None:
 def test_packets_hold_a_block_at_most_and_groups_stay_together(packing: str, tmp_path: Path) -> None:
     texts = [f"{'abcdefghij'[k // 12]}{'xyz' * 3}{k % 12:02d}A" for k in range(120)]
     table(texts, groups=[text[0] for text in texts]).write_parquet(tmp_path / "a.parquet")
-    lanes = lanes_of(tmp_path, packing=packing, block_tokens=60, tokens_per_step=60, shuffle_buffer=240)
+    lanes = lanes_of(
+        tmp_path,
+        **{
+            "data.packing": packing,
+            "data.block_tokens": 60,
+            "data.tokens_per_step": 60,
+            "data.shuffle_buffer": 240,
+        },
+    )
     assert (len(lanes), lanes.chunks(0)) == (1, 1)
     chunk = lanes.chunk(0, 0, 0)
     assert sum(forest.row_leaf.size for packet in chunk.packets for forest in packet) == 120
@@ -128,7 +141,7 @@ def test_packets_hold_a_block_at_most_and_groups_stay_together(packing: str, tmp
 
 def test_source_weights(tmp_path: Path) -> None:
     folder = write(tmp_path, [300], sources=("a", "b", "c"))
-    lanes = lanes_of(folder, sources={"a": 2.5, "b": 0.25, "c": 0.0}, shuffle_buffer=300)
+    lanes = lanes_of(folder, **{"data.sources": {"a": 2.5, "b": 0.25, "c": 0.0}, "data.shuffle_buffer": 300})
     times = np.zeros(300, int)
     read = 0
     for lane in range(len(lanes)):
@@ -148,7 +161,7 @@ def test_source_weights(tmp_path: Path) -> None:
 def test_counts_and_weights_are_those_of_kept_rows(overlong: str, tmp_path: Path) -> None:
     texts = ["abC", "zzzz", "abcdefGHIJ", "x" * 30 + "Y", "aB"] * 20
     table(texts, sources=["one", "two"] * 50).write_parquet(tmp_path / "a.parquet")
-    lanes = lanes_of(tmp_path, max_length=8, overlong=overlong)
+    lanes = lanes_of(tmp_path, **{"data.max_length": 8, "data.overlong": overlong})
     kept = training_rows(tmp_path / "a.parquet", by_letters, encoder="x", max_length=8, overlong=overlong)
     counts, weight, leaves, shares = Counts(), 0.0, 0, np.zeros(2)
     for lane in range(len(lanes)):

@@ -18,16 +18,19 @@ from itemic.training.language.stage import Stage
 from itemic.training.language.stream import TrainingRows, plan_epoch
 from itemic.training.loop import Trainer
 from itemic.training.schedule import learning_rate
-from tests.training.helpers import copy_of, tiny_lm, toy_rows
+from tests.stages import stage_of, with_keys
+from tests.training.helpers import copy_of, lm_trainer, tiny_lm, toy_rows
 
-STAGE = Stage(
-    steps=6,
-    tokens_per_step=60,
-    block_tokens=60,
-    learning_rate=1e-2,
-    warmup=2,
-    precision="float32",
-    log_every=1,
+STAGE = stage_of(
+    {
+        "steps": 6,
+        "data.tokens_per_step": 60,
+        "data.block_tokens": 60,
+        "learning_rate": 1e-2,
+        "schedule.warmup": 2,
+        "engine.precision": "float32",
+        "logs.every": 1,
+    }
 )
 
 
@@ -37,8 +40,11 @@ def reference(lm: PreTrainedModel, data: TrainingRows, stage: Stage, seed: int =
     matrices = [w for n, w in named.items() if n.endswith("proj.weight")]
     others = [w for n, w in named.items() if not n.endswith("proj.weight")]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": stage.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        betas=stage.betas,
+        [
+            {"params": matrices, "weight_decay": stage.optimizer.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        betas=stage.optimizer.betas,
         foreach=False,
     )
     losses, step = [], 0
@@ -64,7 +70,7 @@ def reference(lm: PreTrainedModel, data: TrainingRows, stage: Stage, seed: int =
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(stage, step, int(stage.steps or 0))
             (total / weight).backward()
-            torch.nn.utils.clip_grad_norm_(lm.parameters(), stage.clip)
+            torch.nn.utils.clip_grad_norm_(lm.parameters(), stage.optimizer.clip)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(float(total.detach()) / weight)
@@ -83,7 +89,7 @@ def logged(folder: Path, key: str) -> list[float]:
 def test_same_losses_and_weights_as_padded_rows(kind: str, tied: bool, tmp_path: Path) -> None:
     data = toy_rows(users=40)
     ours, theirs = tiny_lm(kind=kind, tied=tied), tiny_lm(kind=kind, tied=tied)
-    Trainer(ours, data, STAGE, folder=tmp_path).run()
+    lm_trainer(ours, data, STAGE, folder=tmp_path).run()
     losses = reference(theirs, data, STAGE)
     assert logged(tmp_path, "loss") == pytest.approx(losses, abs=2e-5)
     for name, weight in theirs.state_dict().items():
@@ -94,15 +100,15 @@ def test_accumulating_blocks_changes_nothing(tmp_path: Path) -> None:
     # blocks of one group each, so that one block or three make the same step
     data = toy_rows(users=30)
     whole, parts = tiny_lm(), tiny_lm()
-    many = replace(STAGE, tokens_per_step=30, block_tokens=10, steps=4)
+    many = with_keys(STAGE, {"data.tokens_per_step": 30, "data.block_tokens": 10, "steps": 4})
     plan = plan_epoch(data, many, 0, 0)
     assert {len(step) for step in plan} == {3}
-    one = replace(many, block_tokens=30)
+    one = with_keys(many, {"data.block_tokens": 30})
     assert [sorted(r for b in s for r in b) for s in plan_epoch(data, one, 0, 0)] == [
         sorted(r for b in s for r in b) for s in plan
     ]
-    Trainer(parts, data, many, folder=tmp_path / "parts").run()
-    Trainer(whole, data, one, folder=tmp_path / "whole").run()
+    lm_trainer(parts, data, many, folder=tmp_path / "parts").run()
+    lm_trainer(whole, data, one, folder=tmp_path / "whole").run()
     assert logged(tmp_path / "parts", "loss") == pytest.approx(logged(tmp_path / "whole", "loss"), abs=1e-5)
     assert logged(tmp_path / "parts", "grad_norm") == pytest.approx(
         logged(tmp_path / "whole", "grad_norm"), abs=1e-4
@@ -111,7 +117,15 @@ def test_accumulating_blocks_changes_nothing(tmp_path: Path) -> None:
 
 def test_the_row_normalizer_counts_rows(tmp_path: Path) -> None:
     data = toy_rows()
-    stage = replace(STAGE, steps=1, normalizer="row", tokens_per_step=10_000, block_tokens=10_000)
+    stage = with_keys(
+        STAGE,
+        {
+            "steps": 1,
+            "objective.normalizer": "row",
+            "data.tokens_per_step": 10_000,
+            "data.block_tokens": 10_000,
+        },
+    )
     lm = tiny_lm()
     with torch.no_grad():
         per_row = []
@@ -119,17 +133,17 @@ def test_the_row_normalizer_counts_rows(tmp_path: Path) -> None:
             tokens = torch.from_numpy(data.rows[row].astype("int64"))
             logits = lm(input_ids=tokens[None], use_cache=False).logits[0, -3:-1]
             per_row.append(torch.nn.functional.cross_entropy(logits, tokens[-2:]).item())
-    Trainer(lm, data, stage, folder=tmp_path).run()
+    lm_trainer(lm, data, stage, folder=tmp_path).run()
     assert logged(tmp_path, "loss") == pytest.approx([sum(per_row) / len(per_row)], abs=1e-5)
 
 
 def test_same_seed_same_weights_other_seed_others() -> None:
-    stage = replace(STAGE, dropout=0.2, ema=0.9)
+    stage = with_keys(STAGE, {"objective.dropout": 0.2, "optimizer.ema": 0.9})
 
     def end(seed: int) -> dict[str, torch.Tensor]:
         lm = tiny_lm()
         torch.manual_seed(seed)
-        Trainer(lm, toy_rows(), stage, seed=seed).run()
+        lm_trainer(lm, toy_rows(), stage, seed=seed).run()
         return copy_of(lm)
 
     one, two, other = end(1), end(1), end(2)
@@ -140,11 +154,11 @@ def test_same_seed_same_weights_other_seed_others() -> None:
 def test_epochs_see_every_row_as_often_as_asked(tmp_path: Path) -> None:
     data = toy_rows()
     stage = replace(STAGE, steps=None, epochs=3)
-    place = Trainer(tiny_lm(), data, stage, folder=tmp_path).run()
+    place = lm_trainer(tiny_lm(), data, stage, folder=tmp_path).run()
     assert place.epoch == 3
-    assert place.row_tokens == 3 * len(data.rows.tokens)
-    assert place.tokens == 3 * 20 * 10  # each user's rows are prefixes of the longest
-    assert place.targets == 3 * 20 * 8
+    assert place.counts["row_tokens"] == 3 * len(data.rows.tokens)
+    assert place.counts["tokens"] == 3 * 20 * 10  # each user's rows are prefixes of the longest
+    assert place.counts["targets"] == 3 * 20 * 8
     assert logged(tmp_path, "epoch")[-1] == 3.0
 
 
@@ -159,10 +173,18 @@ def test_the_best_validation_wins_and_patience_ends_it(on_disk: bool, ema: float
         seen.append(copy_of(lm))
         return {"ndcg@10": next(scores), "hr@10": 0.0}
 
-    stage = replace(
-        STAGE, steps=20, validate_every=2, patience=2, ema=ema, checkpoints={"every": 3, "keep": 1}
+    stage = with_keys(
+        STAGE,
+        {
+            "steps": 20,
+            "validation.every": 2,
+            "validation.patience": 2,
+            "optimizer.ema": ema,
+            "checkpoints.every": 3,
+            "checkpoints.keep": 1,
+        },
     )
-    trainer = Trainer(lm, toy_rows(), stage, folder=tmp_path if on_disk else None, validate=validate)
+    trainer = lm_trainer(lm, toy_rows(), stage, folder=tmp_path if on_disk else None, validate=validate)
     place = trainer.run()
     assert (place.step, place.best_step, place.best, place.stopped) == (8, 4, 0.3, True)
     assert all(torch.equal(copy_of(lm)[name], seen[1][name]) for name in seen[1])
@@ -177,11 +199,11 @@ def test_averaged_weights_are_what_is_left(tmp_path: Path) -> None:
     class Recorder(Trainer):
         def _goes_on(self) -> bool:
             if not history or self.place.step == len(history):
-                history.append(copy_of(self.lm))
+                history.append(copy_of(self.objective.lm))
             return super()._goes_on()
 
-    Recorder(raw, toy_rows(), stage).run()
-    Trainer(averaged, toy_rows(), replace(stage, ema=0.9)).run()
+    lm_trainer(raw, toy_rows(), stage, made=Recorder).run()
+    lm_trainer(averaged, toy_rows(), with_keys(stage, {"optimizer.ema": 0.9})).run()
     # decays 1/10 and 2/11 on the way from the first weights
     for name, weight in copy_of(averaged).items():
         first = 0.1 * history[0][name] + 0.9 * history[1][name]
@@ -192,17 +214,19 @@ def test_averaged_weights_are_what_is_left(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_stops_at_once() -> None:
     lm = tiny_lm()
     with pytest.raises(ItemicError, match=r"step \d has loss .* norm (nan|inf)"):
-        Trainer(lm, toy_rows(), replace(STAGE, learning_rate=1e30, clip=0.0)).run()
+        lm_trainer(lm, toy_rows(), with_keys(STAGE, {"learning_rate": 1e30, "optimizer.clip": 0.0})).run()
 
 
 @pytest.mark.parametrize("asking", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_an_interrupt_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_end(
     tmp_path: Path, asking: signal.Signals
 ) -> None:
-    stage = replace(STAGE, steps=9, checkpoints={"every": 100}, validate_every=4, dropout=0.1)
+    stage = with_keys(
+        STAGE, {"steps": 9, "checkpoints.every": 100, "validation.every": 4, "objective.dropout": 0.1}
+    )
     straight = tiny_lm()
     torch.manual_seed(0)
-    Trainer(straight, toy_rows(), stage, validate=lambda: {"ndcg@10": 0.0}).run()
+    lm_trainer(straight, toy_rows(), stage, validate=lambda: {"ndcg@10": 0.0}).run()
 
     def interrupt() -> dict[str, float]:
         signal.raise_signal(asking)
@@ -212,10 +236,10 @@ def test_an_interrupt_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_end(
     handler = signal.getsignal(asking)
     torch.manual_seed(0)
     with pytest.raises(KeyboardInterrupt):
-        Trainer(first, toy_rows(), stage, folder=tmp_path, validate=interrupt).run()
+        lm_trainer(first, toy_rows(), stage, folder=tmp_path, validate=interrupt).run()
     assert signal.getsignal(asking) is handler
     lm = tiny_lm(seed=5)  # all of it comes from the checkpoint
-    place = Trainer(lm, toy_rows(), stage, folder=tmp_path, validate=lambda: {"ndcg@10": 0.0}).run()
+    place = lm_trainer(lm, toy_rows(), stage, folder=tmp_path, validate=lambda: {"ndcg@10": 0.0}).run()
     assert place.step == 9
     assert [int(step) for step in logged(tmp_path, "step")] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 9, 9]
     straight_weights = copy_of(straight)
@@ -223,16 +247,16 @@ def test_an_interrupt_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_end(
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    stage = replace(STAGE, steps=2, checkpoints={"every": 1})
-    Trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path, identity="one").run()
+    stage = with_keys(STAGE, {"steps": 2, "checkpoints.every": 1})
+    lm_trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path, identity="one").run()
     with pytest.raises(ArtifactError, match="another run"):
-        Trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path, identity="two").run()
+        lm_trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path, identity="two").run()
 
 
 def test_trains_outside_the_main_thread() -> None:
     lm = tiny_lm()
     before = copy_of(lm)
-    thread = threading.Thread(target=lambda: Trainer(lm, toy_rows(), STAGE).run())
+    thread = threading.Thread(target=lambda: lm_trainer(lm, toy_rows(), STAGE).run())
     thread.start()
     thread.join()
     assert not torch.equal(lm.get_input_embeddings().weight, before["model.embed_tokens.weight"])
@@ -241,9 +265,9 @@ def test_trains_outside_the_main_thread() -> None:
 def test_bfloat16_learns_like_float32(tmp_path: Path) -> None:
     data = toy_rows()
     stage = replace(STAGE, steps=30)
-    Trainer(tiny_lm(), data, stage, folder=tmp_path / "full").run()
+    lm_trainer(tiny_lm(), data, stage, folder=tmp_path / "full").run()
     lm = tiny_lm()
-    Trainer(lm, data, replace(stage, precision="bfloat16"), folder=tmp_path / "half").run()
+    lm_trainer(lm, data, with_keys(stage, {"engine.precision": "bfloat16"}), folder=tmp_path / "half").run()
     full, half = logged(tmp_path / "full", "loss"), logged(tmp_path / "half", "loss")
     assert half == pytest.approx(full, rel=0.05)
     assert half != full
@@ -253,15 +277,17 @@ def test_bfloat16_learns_like_float32(tmp_path: Path) -> None:
 def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    stage = replace(STAGE, trackers=("tensorboard",))
-    Trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path).run()
+    stage = with_keys(STAGE, {"logs.trackers": ("tensorboard",)})
+    lm_trainer(tiny_lm(), toy_rows(), stage, folder=tmp_path).run()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(logged(tmp_path, "loss"))
 
 
 def test_a_disk_that_fills_while_training(small_disk: Path) -> None:
-    stage = replace(STAGE, steps=8, checkpoints={"every": 1, "keep": 1}, ema=0.5)
+    stage = with_keys(
+        STAGE, {"steps": 8, "checkpoints.every": 1, "checkpoints.keep": 1, "optimizer.ema": 0.5}
+    )
     ballast = small_disk / "ballast"
     first = tiny_lm()
     torch.manual_seed(0)
@@ -272,14 +298,16 @@ def test_a_disk_that_fills_while_training(small_disk: Path) -> None:
         ballast.write_bytes(b"x" * 1_100_000)
         return {"ndcg@10": 0.0}
 
-    trainer = Trainer(first, toy_rows(), replace(stage, validate_every=4), folder=small_disk, validate=fill)
+    trainer = lm_trainer(
+        first, toy_rows(), with_keys(stage, {"validation.every": 4}), folder=small_disk, validate=fill
+    )
     with pytest.raises(ArtifactError, match=r"disk is full; the checkpoint of step 3 is intact"):
         trainer.run()
     ballast.unlink()
-    place = Trainer(
+    place = lm_trainer(
         tiny_lm(),
         toy_rows(),
-        replace(stage, validate_every=4),
+        with_keys(stage, {"validation.every": 4}),
         folder=small_disk,
         validate=lambda: {"ndcg@10": 0.0},
     ).run()
@@ -287,8 +315,8 @@ def test_a_disk_that_fills_while_training(small_disk: Path) -> None:
 
 
 def test_the_weights_of_another_run_alone(tmp_path: Path) -> None:
-    data, first = toy_rows(), replace(STAGE, checkpoints={"every": 3}, ema=0.5)
-    Trainer(tiny_lm(), data, first, folder=tmp_path / "first").run()
+    data, first = toy_rows(), with_keys(STAGE, {"checkpoints.every": 3, "optimizer.ema": 0.5})
+    lm_trainer(tiny_lm(), data, first, folder=tmp_path / "first").run()
     taken = tmp_path / "first" / "checkpoints" / "step-00000003"
     average = {
         name.removeprefix("average/"): weight
@@ -299,10 +327,10 @@ def test_the_weights_of_another_run_alone(tmp_path: Path) -> None:
     with torch.no_grad():
         for name, weight in expected.named_parameters():
             weight.copy_(average[name])
-    Trainer(expected, data, replace(STAGE, ema=0.5), seed=5).run()
+    lm_trainer(expected, data, with_keys(STAGE, {"optimizer.ema": 0.5}), seed=5).run()
     ours = tiny_lm(seed=1)
-    second = replace(STAGE, weights=str(taken), ema=0.5)
-    place = Trainer(ours, data, second, seed=5, folder=tmp_path / "second").run()
+    second = with_keys(STAGE, {"weights": str(taken), "optimizer.ema": 0.5})
+    place = lm_trainer(ours, data, second, seed=5, folder=tmp_path / "second").run()
     assert place.step == 6  # all steps anew, at the rates of the beginning
     for name, weight in expected.state_dict().items():
         assert torch.equal(ours.state_dict()[name], weight)
@@ -310,8 +338,8 @@ def test_the_weights_of_another_run_alone(tmp_path: Path) -> None:
 
 def test_weights_that_do_not_fit_or_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is no checkpoint"):
-        Trainer(tiny_lm(), toy_rows(), replace(STAGE, weights=str(tmp_path / "step-7"))).run()
-    Trainer(tiny_lm(), toy_rows(), replace(STAGE, checkpoints={"every": 3}), folder=tmp_path).run()
+        lm_trainer(tiny_lm(), toy_rows(), replace(STAGE, weights=str(tmp_path / "step-7"))).run()
+    lm_trainer(tiny_lm(), toy_rows(), with_keys(STAGE, {"checkpoints.every": 3}), folder=tmp_path).run()
     taken = str(tmp_path / "checkpoints" / "step-00000003")
     with pytest.raises(ArtifactError, match=r"nothing for weights/lm_head\.weight"):
-        Trainer(tiny_lm(tied=False), toy_rows(), replace(STAGE, weights=taken)).run()
+        lm_trainer(tiny_lm(tied=False), toy_rows(), replace(STAGE, weights=taken)).run()

@@ -8,22 +8,23 @@ from itemic.errors import ModelError
 from itemic.forest.rows import TokenRows
 from itemic.training.language.learning import Learning
 from itemic.training.language.new_rows import learning_rows
-from itemic.training.language.stage import Stage
 from itemic.training.language.stream import TrainingRows
-from itemic.training.loop import Trainer
-from tests.training.helpers import copy_of, tiny_lm, toy_rows
+from tests.stages import stage_of
+from tests.training.helpers import copy_of, lm_trainer, tiny_lm, toy_rows
 
 NEW = list(range(40, 60))
-STAGE = Stage(
-    train="embeddings",
-    steps=5,
-    tokens_per_step=100,
-    learning_rate=0.05,
-    weight_decay=0.5,
-    ema=0.5,
-    dropout=0.1,
-    precision="float32",
-    warmup=0,
+STAGE = stage_of(
+    {
+        "train.what": "embeddings",
+        "steps": 5,
+        "data.tokens_per_step": 100,
+        "learning_rate": 0.05,
+        "optimizer.weight_decay": 0.5,
+        "optimizer.ema": 0.5,
+        "objective.dropout": 0.1,
+        "engine.precision": "float32",
+        "schedule.warmup": 0,
+    }
 )
 
 
@@ -35,7 +36,7 @@ def test_all_else_is_bit_identical(tied: bool) -> None:
     data = toy_rows()
     seen = np.intersect1d(np.concatenate([data.rows[row][:-1] for row in range(len(data.rows))]), NEW)
     with learning_rows(lm, NEW) as rows:
-        trainer = Trainer(lm, data, STAGE, learns=Learning.rows_of(rows))
+        trainer = lm_trainer(lm, data, STAGE, learns=Learning.rows_of(rows))
         trainer.run()
         assert len(trainer.strategy.optimizer.tensors()) == 3 * (1 if tied else 2)
     after = copy_of(lm)
@@ -67,10 +68,12 @@ def test_gradients_are_those_of_the_whole_model(tied: bool) -> None:
     row = TokenRows.of(tokens.tolist(), [[1.0] * 6])
     data = TrainingRows(row, np.zeros(1, np.int64), np.zeros(1, np.int32))
     with learning_rows(lm, NEW) as rows:
-        trainer = Trainer(
+        trainer = lm_trainer(
             lm,
             data,
-            Stage(train="embeddings", steps=1, precision="float32", clip=0),
+            stage_of(
+                {"train.what": "embeddings", "steps": 1, "engine.precision": "float32", "optimizer.clip": 0}
+            ),
             learns=Learning.rows_of(rows),
         )
         grads: list[torch.Tensor] = []

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import sys
+from typing import get_args
 
 import pytest
 import torch
 
 from itemic.errors import ConfigError
-from itemic.training.language.stage import OPTIMIZERS, Stage
 from itemic.training.optimizer import Optimizer, WeightAverage, decayed, trainable_parameters
+from itemic.training.settings import OptimizerName
 from tests.families import BY_NAME
+from tests.stages import stage_of
 from tests.training.helpers import copy_of, tiny_lm
 
 
@@ -39,7 +41,9 @@ def test_muon_leaves_experts_in_one_tensor_to_adamw() -> None:
     lm = BY_NAME["Qwen3-MoE"].model(64)
     named = trainable_parameters(lm)
     optimizer = Optimizer(
-        Stage(optimizer="muon", weight_decay=0.5, learning_rate=0.1), named, decayed(lm, named)
+        stage_of({"optimizer.name": "muon", "optimizer.weight_decay": 0.5, "learning_rate": 0.1}),
+        named,
+        decayed(lm, named),
     )
     before = copy_of(lm)
     for weight in named.values():
@@ -56,7 +60,9 @@ def test_a_step_without_gradient_direction_only_decays() -> None:
     lm = tiny_lm(tied=False)
     named = trainable_parameters(lm)
     before = copy_of(lm)
-    optimizer = Optimizer(Stage(learning_rate=0.1, weight_decay=0.5), named, decayed(lm, named))
+    optimizer = Optimizer(
+        stage_of({"learning_rate": 0.1, "optimizer.weight_decay": 0.5}), named, decayed(lm, named)
+    )
     for weight in named.values():
         weight.grad = torch.zeros_like(weight)
     optimizer.step()
@@ -65,7 +71,7 @@ def test_a_step_without_gradient_direction_only_decays() -> None:
         torch.testing.assert_close(weight.detach(), before[name] * factor)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_state_survives_the_way_through_named_tensors(name: str) -> None:
     """Two steps, state and weights handed to a new optimizer, two more: the weights of four steps in one."""
 
@@ -73,7 +79,7 @@ def test_state_survives_the_way_through_named_tensors(name: str) -> None:
         torch.manual_seed(3)
         # 80 × 64 is large enough for bitsandbytes to keep its state in 8 bits
         named = {"a": torch.nn.Parameter(torch.randn(80, 64)), "b.c": torch.nn.Parameter(torch.randn(2))}
-        return named, Optimizer(Stage(optimizer=name, learning_rate=0.02), named, {"a"})
+        return named, Optimizer(stage_of({"optimizer.name": name, "learning_rate": 0.02}), named, {"a"})
 
     def step(named: dict[str, torch.nn.Parameter], optimizer: Optimizer, seed: int) -> None:
         torch.manual_seed(seed)
@@ -108,7 +114,11 @@ def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
     grads = {key: torch.randn_like(weight) for key, weight in weights.items()}
     named = {key: torch.nn.Parameter(weight.clone()) for key, weight in weights.items()}
     alone = {key: torch.nn.Parameter(weight.clone()) for key, weight in weights.items()}
-    ours = Optimizer(Stage(optimizer="muon", learning_rate=0.1, weight_decay=0.3), named, {"m"})
+    ours = Optimizer(
+        stage_of({"optimizer.name": "muon", "learning_rate": 0.1, "optimizer.weight_decay": 0.3}),
+        named,
+        {"m"},
+    )
     theirs = [
         torch.optim.Muon(
             [alone["m"]], lr=0.05, weight_decay=0.3, momentum=0.9, adjust_lr_fn="match_rms_adamw"
@@ -131,7 +141,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     weight = torch.nn.Parameter(torch.zeros(2))
     with pytest.raises(ConfigError, match="needs bitsandbytes"):
-        Optimizer(Stage(optimizer="adamw-8bit"), {"w": weight}, set())
+        Optimizer(stage_of({"optimizer.name": "adamw-8bit"}), {"w": weight}, set())
 
 
 def test_average_by_hand() -> None:

@@ -9,7 +9,6 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +19,24 @@ from safetensors.torch import save_file
 from itemic.training import checkpoint
 from itemic.training.language.learning import Learning
 from itemic.training.language.new_rows import learning_rows
-from itemic.training.language.stage import Stage
-from itemic.training.loop import Trainer
-from tests.training.helpers import tiny_lm, toy_rows
+from tests.stages import stage_of, with_keys
+from tests.training.helpers import lm_trainer, tiny_lm, toy_rows
 
 SHARD = "shard-00001-model-00001-of-00001.safetensors"
-STAGE = Stage(
-    epochs=6,
-    tokens_per_step=60,
-    block_tokens=20,
-    learning_rate=1e-2,
-    dropout=0.2,
-    ema=0.8,
-    validate_every=4,
-    checkpoints={"every": 2},
-    sources={"b": 1.5},
-    log_every=1,
-    precision="float32",
+STAGE = stage_of(
+    {
+        "epochs": 6,
+        "data.tokens_per_step": 60,
+        "data.block_tokens": 20,
+        "learning_rate": 1e-2,
+        "objective.dropout": 0.2,
+        "optimizer.ema": 0.8,
+        "validation.every": 4,
+        "checkpoints.every": 2,
+        "data.sources": {"b": 1.5},
+        "logs.every": 1,
+        "engine.precision": "float32",
+    }
 )
 
 
@@ -56,10 +56,10 @@ def run(folder: str, embeddings: bool, die_at: int | None, warm: Any = None) -> 
         warm.set()
     if embeddings:
         with learning_rows(lm, range(30, 50)) as rows:
-            stage = replace(STAGE, train="embeddings")
-            Trainer(lm, data, stage, learns=Learning.rows_of(rows), folder=root, validate=validate).run()
+            stage = with_keys(STAGE, {"train.what": "embeddings"})
+            lm_trainer(lm, data, stage, learns=Learning.rows_of(rows), folder=root, validate=validate).run()
     else:
-        Trainer(lm, data, STAGE, folder=root, validate=validate).run()
+        lm_trainer(lm, data, STAGE, folder=root, validate=validate).run()
     save_file({name: weight.clone() for name, weight in lm.state_dict().items()}, root / "final.part")
     (root / "final.part").rename(root / "final.safetensors")
 

@@ -11,9 +11,9 @@ from transformers import AutoConfig, Qwen3Config, Qwen3ForCausalLM
 
 from itemic.training.language.learning import learning
 from itemic.training.language.shapes import empty_model, optimizer_bytes, stage_shape
-from itemic.training.language.stage import Stage
 from itemic.training.optimizer import Optimizer
 from tests.families import BY_NAME
+from tests.stages import stage_of
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ITEMIC = range(151_669, 176_247)
@@ -48,11 +48,11 @@ def test_expansion_and_new_rows_by_hand(size: str, matrices: int) -> None:
     lm = empty_model(found, 176_384)
     width = {"0.6b": 1024, "1.7b": 2048, "8b": 4096}[size]
     grown = PUBLISHED[size] + matrices * (176_384 - 151_936) * width
-    rows = stage_shape(lm, Stage(train="embeddings"), ITEMIC)
+    rows = stage_shape(lm, stage_of({"train.what": "embeddings"}), ITEMIC)
     assert (rows.parameters, rows.learning) == (grown, matrices * 24_578 * width)
     assert (rows.weights, rows.gradients) == (grown * 4, rows.learning * 4)
     assert rows.optimizer == rows.learning * 8
-    full = stage_shape(lm, Stage(train="all", ema=0.99), ITEMIC)
+    full = stage_shape(lm, stage_of({"train.what": "all", "optimizer.ema": 0.99}), ITEMIC)
     assert (full.learning, full.optimizer) == (grown, grown * 12)
     assert all(weight.is_meta and weight.requires_grad for weight in lm.parameters())
 
@@ -69,7 +69,14 @@ def test_the_optimizers_state_is_as_large_as_foretold(train: str, optimizer: str
     """After a real step; what counts steps, and tables that all weights share, are left out."""
     if optimizer == "adamw-8bit":
         pytest.importorskip("bitsandbytes")
-    stage = Stage(train=train, optimizer=optimizer, last_layers=int(train == "last-layers"), lora_rank=4)
+    stage = stage_of(
+        {
+            "train.what": train,
+            "optimizer.name": optimizer,
+            "train.layers": int(train == "last-layers"),
+            "train.rank": 4,
+        }
+    )
     lm = small(tie=tie)
     with learning(lm, stage, TOKENS) as learns:
         made = Optimizer(stage, learns.named, learns.decay)
@@ -87,7 +94,7 @@ def test_the_optimizers_state_is_as_large_as_foretold(train: str, optimizer: str
 @pytest.mark.parametrize(("family", "train"), [("GPT-2", "lora"), ("GLM-4.5", "lora"), ("gpt-oss", "all")])
 def test_other_families_have_the_shapes_of_real_ones(family: str, train: str) -> None:
     lm = BY_NAME[family].model(300)
-    stage = Stage(train=train, optimizer="muon")
+    stage = stage_of({"train.what": train, "optimizer.name": "muon"})
     with learning(lm, stage, TOKENS) as learns:
         count = sum(weight.numel() for weight in learns.named.values())
         made = Optimizer(stage, learns.named, learns.decay)
@@ -103,7 +110,7 @@ def test_other_families_have_the_shapes_of_real_ones(family: str, train: str) ->
 
 def test_four_bit_layers_are_as_large_as_foretold() -> None:
     Linear4bit = pytest.importorskip("bitsandbytes.nn").Linear4bit
-    stage, lm = Stage(train="qlora", lora_rank=4), small()
+    stage, lm = stage_of({"train.what": "qlora", "train.rank": 4}), small()
     with learning(lm, stage, TOKENS) as learns:
         real = 0
         for module in lm.modules():
@@ -120,5 +127,7 @@ def test_four_bit_layers_are_as_large_as_foretold() -> None:
 
 
 def test_tokens_of_a_step_are_whole_blocks() -> None:
-    found = stage_shape(small("meta"), Stage(tokens_per_step=10_000, block_tokens=4096), TOKENS)
+    found = stage_shape(
+        small("meta"), stage_of({"data.tokens_per_step": 10_000, "data.block_tokens": 4096}), TOKENS
+    )
     assert (found.tokens, found.blocks) == (8192, 2)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from itemic.errors import ConfigError
 from itemic.forest.rows import TokenRows
-from itemic.training.language.stage import PACKING, Stage
+from itemic.training.language.stage import PACKING
 from itemic.training.language.stream import plan_epoch, row_weights, sample_rows, steps
-from itemic.training.loop import Trainer
-from tests.training.helpers import copy_of, tiny_lm, toy_rows
+from tests.stages import stage_of
+from tests.training.helpers import copy_of, lm_trainer, tiny_lm, toy_rows
 
-STAGE = Stage(tokens_per_step=60, block_tokens=20)
+STAGE = stage_of({"data.tokens_per_step": 60, "data.block_tokens": 20})
 
 
 def test_an_epoch_is_a_permutation_and_a_function_of_seed_and_epoch() -> None:
@@ -39,10 +39,10 @@ def test_the_stream_goes_on_where_it_is_told_to() -> None:
     data = toy_rows(users=42)
     whole = list(islice(steps(data, STAGE, 0, 0, 0), 12))
     rest = list(islice(steps(data, STAGE, 0, 0, 5), 7))
-    assert [(s.epoch, s.index) for s in whole[5:]] == [(s.epoch, s.index) for s in rest]
+    assert [(s.state, s.after) for s in whole[5:]] == [(s.state, s.after) for s in rest]
     for one, two in zip(whole[5:], rest, strict=True):
-        assert all((a.tokens == b.tokens).all() for a, b in zip(one.forests, two.forests, strict=True))
-    assert (whole[7].epoch, whole[7].index) == (1, 0)
+        assert all((a.tokens == b.tokens).all() for a, b in zip(one.blocks, two.blocks, strict=True))
+    assert whole[6].state == {"epoch": 1, "index": 0}
 
 
 def test_source_weights_choose_whole_groups() -> None:
@@ -85,7 +85,7 @@ def test_row_weights_sum_to_one_over_each_row(weights: list[list[float]]) -> Non
 @pytest.mark.parametrize("packing", ["blocks", "none"])
 def test_packing_without_sharing_sees_every_row_once(packing: str) -> None:
     data = toy_rows(30)
-    stage = Stage(packing=packing, tokens_per_step=60, block_tokens=30)
+    stage = stage_of({"data.packing": packing, "data.tokens_per_step": 60, "data.block_tokens": 30})
     plan = plan_epoch(data, stage, 0, 0)
     assert sorted(int(row) for step in plan for block in step for row in block) == list(range(len(data.rows)))
     assert all(step for step in plan)
@@ -110,15 +110,17 @@ def test_packing_does_not_change_the_loss(normalizer: str) -> None:
     for packing in PACKING:
         lm = tiny_lm()
         # plain gradient descent in one step: the weights tell the gradient
-        stage = Stage(
-            steps=1,
-            tokens_per_step=10_000,
-            packing=packing,
-            precision="float32",
-            normalizer=normalizer,
-            clip=0,
+        stage = stage_of(
+            {
+                "steps": 1,
+                "data.tokens_per_step": 10_000,
+                "data.packing": packing,
+                "engine.precision": "float32",
+                "objective.normalizer": normalizer,
+                "optimizer.clip": 0,
+            }
         )
-        trainer = Trainer(lm, data, stage)
+        trainer = lm_trainer(lm, data, stage)
         trainer.strategy.optimizer.parts = [torch.optim.SGD(lm.parameters(), lr=1.0)]
         trainer.run()
         weights.append(copy_of(lm))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,9 @@ from itemic.model import Model, new_model
 from itemic.sid.index import ItemIndex
 from itemic.tasks import TASKS
 from itemic.training.language.validation import Validation, sample_requests
+from itemic.training.ranks import joined
+from tests.stages import stage_of
+from tests.training import processes
 
 ITEMS = 16
 
@@ -45,17 +49,19 @@ def faithful(users: int = 16) -> Dataset:
 
 
 INDEX = ItemIndex([f"i{i}" for i in range(ITEMS)], np.array([[i % 4, i // 4] for i in range(ITEMS)]), (4, 4))
-STAGE = Stage(
-    steps=60,
-    tokens_per_step=400,
-    learning_rate=1.5e-3,
-    warmup=0.1,
-    precision="float32",
-    validate_task="sequence",
-    validate_every=20,
-    validate_requests=12,
-    validate_beams=10,
-    samples=2,
+STAGE = stage_of(
+    {
+        "steps": 60,
+        "data.tokens_per_step": 400,
+        "learning_rate": 1.5e-3,
+        "schedule.warmup": 0.1,
+        "engine.precision": "float32",
+        "validation.task": "sequence",
+        "validation.every": 20,
+        "validation.requests": 12,
+        "validation.beams": 10,
+        "validation.samples": 2,
+    }
 )
 
 
@@ -100,7 +106,7 @@ def test_ranks_are_those_of_scoring_every_item(dataset: Dataset, model: Model) -
     torch.manual_seed(0)
     with torch.no_grad():
         model.lm.get_input_embeddings().weight.mul_(3)  # so that scores are not nearly equal
-    stage = Stage(validate_every=1, validate_requests=5, validate_beams=ITEMS)
+    stage = stage_of({"validation.every": 1, "validation.requests": 5, "validation.beams": ITEMS})
     validation = Validation(model, dataset, stage, 3)
     hits = []
     for request in range(5):
@@ -136,7 +142,44 @@ def test_the_sample_is_of_known_targets_and_a_function_of_the_seed() -> None:
 
 def test_what_cannot_be_validated(dataset: Dataset, model: Model) -> None:
     with pytest.raises(ConfigError, match="Z"):
-        Validation(model, dataset, Stage(validate_task="Z"), 0)
+        Validation(model, dataset, stage_of({"validation.task": "Z"}), 0)
     smaller = Dataset(dataset.items[:-1], dataset.interactions.filter(pl.col(c.ITEM_ID) != f"i{ITEMS - 1}"))
     with pytest.raises(IndexMismatchError):
         Validation(model, smaller, Stage(), 0)
+
+
+class Told(Validation):
+    """Notes which requests it asked."""
+
+    asked: list[int]
+
+    def _ask(self, model: Model, requests: Any) -> Any:
+        self.asked = requests.tolist()
+        return super()._ask(model, requests)
+
+
+def ask(folder: str, without: int) -> None:
+    """One rank; that of number ``without`` has no weights."""
+    with joined() as ranks:
+        torch.manual_seed(0)
+        model = new_model("qwen3-pico", INDEX, [f"thing {i}" for i in range(ITEMS)], vocab_size=300)
+        if ranks.rank == without:
+            model.lm.to("meta")
+        validation = Told(model, faithful(), STAGE, 0, ranks)
+        numbers = validation(model)
+        Path(folder, f"{ranks.rank}.json").write_text(json.dumps([numbers, validation.asked]))
+
+
+@pytest.mark.parametrize("without", [-1, 1])
+def test_ranks_share_the_requests_and_have_the_numbers_of_one(without: int, tmp_path: Path) -> None:
+    found = {}
+    for size in (1, 2):
+        processes.run(ask, size, str(tmp_path), without, folder=tmp_path)
+        found[size] = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(size)]
+    ((alone, everything),) = found[1]
+    assert len(everything) == 12
+    assert alone["hr@10"] > 0
+    assert [numbers for numbers, _ in found[2]] == [alone, alone]
+    asked = [each for _, each in found[2]]
+    assert sorted(asked[0] + asked[1]) == everything
+    assert len(asked[1]) == (6 if without < 0 else 0)

@@ -16,7 +16,7 @@ from itemic.data.readers.further import has_value
 from itemic.data.readers.missing import Items, place, settle
 from itemic.data.readers.rows import BadRows
 from itemic.data.readers.times import EARLIEST, LATEST
-from itemic.data.split import SplitRule
+from itemic.data.settings import SplitRule
 from itemic.errors import DataError
 
 

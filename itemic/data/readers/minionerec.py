@@ -20,7 +20,7 @@ from itemic.data.readers.letter import read_catalogue
 from itemic.data.readers.reader import Reader
 from itemic.data.readers.rows import BadRows
 from itemic.data.readers.source import Source
-from itemic.data.split import SplitRule
+from itemic.data.settings import SplitRule
 from itemic.errors import DataError
 
 ITEMS = "*.item.json"

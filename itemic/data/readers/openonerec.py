@@ -26,7 +26,7 @@ from itemic.data.readers.rows import ITEM_SCHEMA, BadRows
 from itemic.data.readers.source import Source
 from itemic.data.readers.tables import Batch, ParquetTable
 from itemic.data.readers.tidy_items import TidyItems, unique_items
-from itemic.data.split import SplitRule
+from itemic.data.settings import SplitRule
 from itemic.errors import ConfigError, DataError
 
 ITEMS, ABOUT = "items.parquet", "dataset.split.json"

@@ -27,7 +27,7 @@ from itemic.data.readers.rows import BadRows, Catalogue
 from itemic.data.readers.source import Source
 from itemic.data.readers.text import brand_of, category_path
 from itemic.data.readers.times import UNITS
-from itemic.data.split import SplitRule
+from itemic.data.settings import SplitRule
 from itemic.errors import ConfigError, DataError
 from itemic.progress import log
 

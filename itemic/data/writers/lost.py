@@ -8,7 +8,7 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.data.dataset import Dataset
-from itemic.data.split import SplitRule
+from itemic.data.settings import SplitRule
 
 WORDS = {c.TIMESTAMP: "times", c.RATING: "ratings", c.REVIEW: "reviews"}
 

@@ -149,15 +149,17 @@ def data_part(root: Path) -> Part | None:
 
 
 def index_part(root: Path, recipe: Recipe) -> Part | None:
-    """The quality of the semantic IDs, as far as the codes and the catalogue tell; None for codes without items."""
+    """The quality of the semantic IDs, as far as the codes and the catalogue tell; None for codes without items, and
+    for items that go by their titles."""
     from itemic.data.dataset import Dataset
     from itemic.sid.index import ItemIndex
+    from itemic.sid.kinds import load_names
     from itemic.sid.report import report
     from itemic.sid.report.figures import report_figures
     from itemic.sid.report.page import report_grid
 
-    index = ItemIndex.load(root / "index")
-    if not len(index):
+    index = load_names(root / "index")
+    if not isinstance(index, ItemIndex) or not len(index):
         return None
     dataset = Dataset.load(root / "data") if (root / "data").is_dir() else None
     found = report(index, dataset, seed=recipe.seed)

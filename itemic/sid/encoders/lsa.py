@@ -74,7 +74,7 @@ class LSAEncoder:
         Raises:
             DataError: no item has any text.
         """
-        terms = self._learn_terms(items)
+        terms = self.learn_terms(items)
         known = np.diff(terms.indptr) > 0
         require_text(known, self.fields)
         vectors = normalize(self._reduce(terms))
@@ -154,7 +154,8 @@ class LSAEncoder:
             vocabulary=vocabulary,
         )
 
-    def _learn_terms(self, items: pl.DataFrame) -> sparse.csr_matrix:
+    def learn_terms(self, items: pl.DataFrame) -> sparse.csr_matrix:
+        """Learn the words of all items; their weighted TF-IDF, ``[n, terms]``, an empty row for one without words."""
         parts = []
         self._words = {}
         for field, weight in self.fields.items():

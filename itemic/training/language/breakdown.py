@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from itemic.forest.build import TokenForest
 from itemic.forest.rows import Float32, Int64
 from itemic.sid.index import ItemIndex
+from itemic.sid.names import ItemNames
 
 ITEMIC = "itemic"
-Total = Callable[[list[float]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class TokenKinds:
     """What each token of a vocabulary is.
 
     Attributes:
-        names: ``text``, ``level 1`` to ``level L``, and ``frame`` for what stands before and after the codes.
+        names: ``text``, ``level 1`` to ``level L``, and ``frame`` for what stands before and after the codes. Where
+            items go by titles, all tokens are text.
         of: int64 ``[V]``, numbers into ``names``.
     """
 
@@ -29,8 +31,10 @@ class TokenKinds:
     of: Int64
 
     @classmethod
-    def of_index(cls, index: ItemIndex, first: int, vocabulary: int) -> TokenKinds:
+    def of_index(cls, index: ItemNames, first: int, vocabulary: int) -> TokenKinds:
         """Kinds in a vocabulary that has the index's tokens from id ``first`` on."""
+        if not isinstance(index, ItemIndex):
+            return cls(("text",), np.zeros(vocabulary, np.int64))
         names = ("text", *(f"level {level + 1}" for level in range(index.levels)), "frame")
         kinds = np.zeros(vocabulary, np.int64)
         kinds[first : first + len(index.tokens)] = len(names) - 1
@@ -39,46 +43,39 @@ class TokenKinds:
         return cls(names, kinds)
 
 
-@dataclass
-class LossParts:
-    """Sums of losses and weights since the last log line.
+def part_names(kinds: TokenKinds | None, sources: Sequence[str]) -> tuple[str, ...]:
+    """Every part that there may be, as the log calls them."""
+    by_kind = () if kinds is None else (*kinds.names, ITEMIC)
+    return tuple(f"loss/{name}" for name in (*by_kind, *(f"source {name}" for name in sources)))
 
-    Attributes:
+
+def loss_parts(
+    forest: TokenForest, losses: Tensor, kinds: TokenKinds | None, sources: Sequence[str]
+) -> dict[str, tuple[Tensor, float]]:
+    """A block's sums of losses and of weights.
+
+    Args:
+        forest: the block, whose ``shares`` tell its sources.
+        losses: ``[n]``, those of its weighted tokens, one by one.
         kinds: what each token is; None for no parts by token.
-        sources: names of the rows' labels; with a single one there are no parts by source.
+        sources: names of the rows' labels.
+
+    Returns:
+        ``(sum, weight)`` by the names that :func:`part_names` gives; sums are float64 scalars.
     """
-
-    kinds: TokenKinds | None
-    sources: tuple[str, ...]
-    sums: dict[str, Float32] = field(default_factory=dict)  # name → (loss, weight)
-
-    def add(self, forest: TokenForest, found: Tensor) -> None:
-        """Count a block and the losses of its weighted tokens, one by one."""
-        nodes = np.flatnonzero(forest.weight)
-        losses, weight = found.float().cpu().numpy(), forest.weight[nodes]
-        if self.kinds is not None:
-            kinds = self.kinds.of[forest.tokens[nodes]]
-            for number, name in enumerate(self.kinds.names):
-                self._add(name, losses, weight * (kinds == number))
-            self._add(ITEMIC, losses, weight * (kinds > 0))
-        if forest.shares is not None:
-            for name, share in zip(self.sources, forest.shares[:, nodes], strict=True):
-                self._add(f"source {name}", losses, share)
-
-    def _add(self, name: str, losses: Float32, weight: Float32) -> None:
-        total = np.array([(losses * weight).sum(dtype=np.float64), weight.sum(dtype=np.float64)])
-        self.sums[name] = self.sums.get(name, np.zeros(2)) + total
-
-    @property
-    def names(self) -> list[str]:
-        """Every part that there may be, in the same order on every rank."""
-        kinds = [] if self.kinds is None else [*self.kinds.names, ITEMIC]
-        return [*kinds, *(f"source {name}" for name in self.sources)]
-
-    def numbers(self, total: Total = list) -> dict[str, float]:
-        """Mean losses as ``loss/<name>``, of what there was; begins anew. ``total`` sums over the ranks."""
-        none = np.zeros(2)
-        sums = total([float(each) for name in self.names for each in self.sums.get(name, none)])
-        self.sums = {}
-        pairs = zip(self.names, sums[0::2], sums[1::2], strict=True)
-        return {f"loss/{name}": loss / weight for name, loss, weight in pairs if weight > 0}
+    nodes = np.flatnonzero(forest.weight)
+    weight = forest.weight[nodes]
+    parts: dict[str, Float32] = {}
+    if kinds is not None:
+        own = kinds.of[forest.tokens[nodes]]
+        parts = {name: weight * (own == number) for number, name in enumerate(kinds.names)}
+        parts[ITEMIC] = weight * (own > 0)
+    if forest.shares is not None:
+        shares = zip(sources, forest.shares[:, nodes], strict=True)
+        parts |= {f"source {name}": share for name, share in shares}
+    if not parts:
+        return {}
+    table = torch.from_numpy(np.stack(list(parts.values())).astype(np.float32)).to(losses.device)
+    sums = (table * losses.float()).sum(1, dtype=torch.float64)
+    weights = table.sum(1, dtype=torch.float64).tolist()
+    return {f"loss/{name}": (each, size) for name, each, size in zip(parts, sums, weights, strict=True)}

@@ -123,8 +123,8 @@ class Crew:
         where = next((f", probably at {self._lanes.groups.describe(spans)}" for spans in left), "")
         raise ItemicError(
             f"a process that tokenises died ({how}){where}",
-            "Lower workers or shuffle_buffer if memory ran out, and start the same command again; a script of your"
-            ' own must begin its work under `if __name__ == "__main__":`.',
+            "Lower data.workers or data.shuffle_buffer if memory ran out, and start the same command again; a script"
+            ' of your own must begin its work under `if __name__ == "__main__":`.',
         )
 
 

@@ -38,8 +38,8 @@ def checkpoint_model(checkpoint: str | Path, base: str | Path, *, average: bool 
     found = Checkpoints(folder.parent).load(_step(folder))
     part = "average" if average and "average" in found.tensors else "weights"
     model = Model.load(base, dtype="float32")
-    if stage.think_pattern is not None:
-        model.think_pattern = stage.think_pattern
+    if stage.data.think_pattern is not None:
+        model.think_pattern = stage.data.think_pattern
     with learning(model.lm, stage, range(*model.new_token_range)) as learns:
         _fill(learns.named, found.tensors[part], folder)
     return model

@@ -20,19 +20,20 @@ from itemic.training.language.crew import Crew, Key
 from itemic.training.language.lanes import Chunk, LanePlace, Lanes, Packet
 from itemic.training.language.rows import Encoder, Source, nothing_to_learn
 from itemic.training.language.stage import Stage
-from itemic.training.language.stream import Ahead, Step, check_sources
+from itemic.training.language.stream import check_sources, forest_sizes
 from itemic.training.language.units import RowGroups
+from itemic.training.steps import Ahead, Step
 
 SAMPLE = 16_384  # rows by which the number of steps is estimated
 NEVER = 2**31 - 1  # the epoch of a lane that has no rows
 
 
 class Feed:
-    """A stage's steps from files, as :class:`itemic.training.language.stream.StepSource` describes it.
+    """A stage's steps from files, as :class:`itemic.training.steps.StepSource` describes it.
 
     Args:
         conversations: Parquet files, folders, globs, JSON lists of files, local or remote.
-        encode: the model's tokenizer and chat template at work; with ``stage.workers`` it must be picklable.
+        encode: the model's tokenizer and chat template at work; with ``stage.data.workers`` it must be picklable.
         stage: what to do; ``stream``, ``shuffle_buffer`` and ``workers`` above all.
         encoder: names what ``encode`` does (a digest of tokenizer and template).
         seed: decides every order.
@@ -45,7 +46,7 @@ class Feed:
 
     Raises:
         DataError: a file is broken or lacks columns, or there is nothing in them.
-        ConfigError: a table was given, or ``stage.sources`` names a source that isn't there.
+        ConfigError: a table was given, or ``stage.data.sources`` names a source that isn't there.
     """
 
     def __init__(
@@ -62,13 +63,13 @@ class Feed:
         if not files:
             raise ConfigError(
                 "a stream reads files, and a table was given",
-                "Leave stream out (the table is in memory already), or write it to a Parquet file.",
+                "Leave data.stream out (the table is in memory already), or write it to a Parquet file.",
             )
         groups = RowGroups.scan(files)
         self._where = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} other files"
         if not groups.total:
             raise DataError(f"there are no conversations in {self._where}", "Build some first.")
-        check_sources(stage.sources, groups.sources)
+        check_sources(stage.data.sources, groups.sources)
         self.lanes = Lanes(groups, encode, stage, seed, marks)
         self.stage = stage
         self.names = groups.sources
@@ -84,7 +85,7 @@ class Feed:
             "files": len(self.lanes.groups.files),
             "sources": list(self.names),
             "read": self.counts.read,
-            **self.counts.notes(self.stage.overlong),
+            **self.counts.notes(self.stage.data.overlong),
         }
 
     def total_steps(self) -> int:
@@ -105,7 +106,7 @@ class Feed:
             count,
             rows,
             total,
-            100 * tokens / max(packets * self.stage.planned_block, 1),
+            100 * tokens / max(packets * self.stage.data.planned_block, 1),
         )
         return count
 
@@ -117,7 +118,7 @@ class Feed:
         Args:
             state: ``{"lanes": {"0": place, …}}`` of all lanes, those of all ranks put together.
             rank: this process gets the blocks of the lanes ``rank::size``, in their order.
-            size: how many processes there are. Beside others a process goes on with steps without forests when its
+            size: how many processes there are. Beside others a process goes on with steps without blocks when its
                 lanes have given all, as other lanes may hold more; the stage is over when ``step.after.epoch`` is
                 ``stage.epochs`` on all of them.
 
@@ -125,7 +126,7 @@ class Feed:
             ItemicError: a file or a row is broken, a process died, or there is nothing to learn from.
         """
         places = (state or {}).get("lanes", {})
-        crew = Crew(self.lanes, self.stage.workers)
+        crew = Crew(self.lanes, self.stage.data.workers)
         try:
             readers = [
                 _Reader(self.lanes, lane, crew, places.get(str(lane)))
@@ -134,9 +135,8 @@ class Feed:
             for reader in readers:
                 reader.open()
             self.counts = sum((reader.counts for reader in readers), Counts())
-            index = 0
+            any_given = bool(places)
             while size > 1 or not all(reader.finished for reader in readers):
-                epoch = self._epoch(readers)
                 packets = [reader.take() for reader in readers]
                 forests = tuple(forest for packet in packets for forest in packet or ())
                 self.counts = sum((reader.counts for reader in readers), Counts())
@@ -144,9 +144,9 @@ class Feed:
                     raise self._nothing()
                 lanes = {str(reader.lane): reader.place.to_json() for reader in readers}
                 ahead = Ahead(self._epoch(readers), _mean([r.progress for r in readers if r.chunks]))
-                yield Step(epoch, index, 0, forests, {"lanes": lanes}, ahead)
-                index += 1
-            if not index and not places:
+                any_given = True
+                yield Step(forests, forest_sizes(forests), {"lanes": lanes}, ahead)
+            if not any_given:
                 raise self._nothing()
         finally:
             crew.close()
@@ -161,10 +161,10 @@ class Feed:
         return min((r.place.epoch for r in readers if r.chunks), default=self.stage.epochs or NEVER)
 
     def _nothing(self) -> DataError:
-        return nothing_to_learn(self._where, self.counts, self.stage.max_length)
+        return nothing_to_learn(self._where, self.counts, self.stage.data.max_length)
 
     def _tell(self) -> None:
-        if lost := lost_rows(self.notes, self.stage.max_length):
+        if lost := lost_rows(self.notes, self.stage.data.max_length):
             log.warning("%s: %s", self._where, lost)
 
 

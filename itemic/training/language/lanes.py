@@ -63,13 +63,13 @@ class Lanes:
     marks: HistoryMarks | None = None
 
     def __len__(self) -> int:
-        return self.stage.blocks_per_step
+        return self.stage.data.blocks_per_step
 
     @property
     def chunk_rows(self) -> int:
         """Rows of a chunk, at most. A lane holds the chunk that it gives out and the one after it, so that all lanes
         together hold no more than the buffer."""
-        return max(1, self.stage.shuffle_buffer // (2 * len(self)))
+        return max(1, self.stage.data.shuffle_buffer // (2 * len(self)))
 
     def line(self, lane: int) -> tuple[int, int]:
         """Where a lane begins and stops in the line of an epoch's rows."""
@@ -125,7 +125,7 @@ class Lanes:
                 "Put the old files back, or start a new run on the new data.",
             )
         groups, sources = numbers_of(labels, self.groups.sources)
-        copies = draw_copies(groups, sources, self.groups.sources, self.stage.sources, rng)
+        copies = draw_copies(groups, sources, self.groups.sources, self.stage.data.sources, rng)
         used = np.flatnonzero(copies)  # the others needn't be tokenised
         rows, kept, counts = self._encoded(table, used, spans)
         origin = used[kept]
@@ -147,7 +147,9 @@ class Lanes:
                     f"the conversations {self.groups.describe(spans)} can't be tokenised: {error}",
                     "Run `itemic tasks validate` on the file.",
                 ) from error
-            rows, kept, found = learnable(rows, self.stage.max_length, self.stage.overlong, self.marks)
+            rows, kept, found = learnable(
+                rows, self.stage.data.max_length, self.stage.data.overlong, self.marks
+            )
             parts.append(rows)
             origins.append(kept + at)
             counts += found
@@ -170,14 +172,15 @@ class Lanes:
 
     def _packets(self, data: TrainingRows, rng: np.random.Generator) -> list[Packet]:
         stage = self.stage
-        if stage.packing == "forest":
-            plan = plan_blocks(data.rows, data.groups, stage.planned_block, rng)
+        if stage.data.packing == "forest":
+            plan = plan_blocks(data.rows, data.groups, stage.data.planned_block, rng)
         else:
-            plan = plan_rows(data.rows, stage.planned_block, rng)
+            plan = plan_rows(data.rows, stage.data.planned_block, rng)
         packets = []
         for block in plan:
-            alone = np.split(block, len(block)) if stage.packing == "none" else [block]
-            packets.append(tuple(block_forest(data, part, stage.normalizer, stage.packing) for part in alone))
+            alone = np.split(block, len(block)) if stage.data.packing == "none" else [block]
+            normalizer, packing = stage.objective.normalizer, stage.data.packing
+            packets.append(tuple(block_forest(data, part, normalizer, packing) for part in alone))
         return packets
 
 

@@ -18,7 +18,7 @@ from itemic.errors import ConfigError, missing_extra
 from itemic.forest.run import NewRows
 from itemic.model.layers import layers_of, matrices_of_layers
 from itemic.progress import log
-from itemic.training.language.new_rows import learning_rows
+from itemic.training.language.new_rows import frozen, learning_rows
 from itemic.training.language.stage import Stage
 from itemic.training.optimizer import Named, decayed, trainable_parameters
 
@@ -32,7 +32,7 @@ class Learning:
     Attributes:
         named: the parameters by name.
         decay: names of those that decay.
-        new_rows: of the embeddings only these rows learn; None where all do.
+        new_rows: of the embeddings only these rows learn; None where all do, or none because no token is new.
     """
 
     named: Named
@@ -46,9 +46,11 @@ class Learning:
         return cls(named, decayed(lm, named))
 
     @classmethod
-    def rows_of(cls, rows: NewRows, more: Named | None = None, decay: set[str] | None = None) -> Learning:
-        """Rows of the embeddings, and other weights."""
-        own = {"input_rows": rows.input, "output_rows": rows.output}
+    def rows_of(
+        cls, rows: NewRows | None, more: Named | None = None, decay: set[str] | None = None
+    ) -> Learning:
+        """Rows of the embeddings, where there are any, and other weights."""
+        own = {} if rows is None else {"input_rows": rows.input, "output_rows": rows.output}
         return cls(
             {name: row for name, row in own.items() if row is not None} | (more or {}), decay or set(), rows
         )
@@ -69,28 +71,42 @@ def learning(
         adapter: where ``lora`` and ``qlora`` leave the adapters and the rows in PEFT's form.
 
     Raises:
-        ConfigError: the model has fewer layers, none of the named matrices, or a library is missing.
+        ConfigError: the model has fewer layers, none of the named matrices, or a library is missing; or nothing but
+            the rows of new tokens is to learn, and there are none.
     """
-    if stage.train == "all":
+    if stage.train.what == "all":
         yield Learning.all_of(lm)
         return
     with ExitStack() as stack:
-        rows = stack.enter_context(learning_rows(lm, tokens))
-        if stage.train == "embeddings":
+        rows = _rows_to_learn(lm, stage, tokens, stack)
+        if stage.train.what == "embeddings":
             yield Learning.rows_of(rows)
-        elif stage.train == "last-layers":
-            more = _last_layers(lm, stage.last_layers)
+        elif stage.train.what == "last-layers":
+            more = _last_layers(lm, stage.train.layers)
             yield Learning.rows_of(rows, more, decayed(lm, more))
         else:
             more = stack.enter_context(_adapters(lm, stage, rows, adapter))
             yield Learning.rows_of(rows, more, set(more))
 
 
+def _rows_to_learn(lm: PreTrainedModel, stage: Stage, tokens: range, stack: ExitStack) -> NewRows | None:
+    """The rows of the new tokens, everything else frozen; None where there are no new tokens."""
+    if tokens:
+        return stack.enter_context(learning_rows(lm, tokens))
+    if stage.train.what == "embeddings":
+        raise ConfigError(
+            "train: embeddings teaches the rows of new tokens alone, and this model got none: its items go by titles",
+            "Leave the stage out, or train all, last-layers or lora.",
+        )
+    stack.enter_context(frozen(lm))
+    return None
+
+
 def _last_layers(lm: PreTrainedModel, count: int) -> Named:
     prefix, layers = layers_of(lm)
     if count > len(layers):
         raise ConfigError(
-            f"last_layers is {count}, and the model has {len(layers)} layers", "Ask for fewer, or train all."
+            f"train.layers is {count}, and the model has {len(layers)} layers", "Ask for fewer, or train all."
         )
     chosen: Named = {}
     own = {f"{prefix}.{number}." for number in range(len(layers) - count, len(layers))}
@@ -109,18 +125,20 @@ def _last_layers(lm: PreTrainedModel, count: int) -> Named:
 
 
 @contextmanager
-def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | None) -> Iterator[Named]:
+def _adapters(
+    lm: PreTrainedModel, stage: Stage, rows: NewRows | None, folder: Path | None
+) -> Iterator[Named]:
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise missing_extra(f"train {stage.train}", "peft", stage.train) from error
+        raise missing_extra(f"train {stage.train.what}", "peft", stage.train.what) from error
     linear = matrices_of_layers(lm)
     targets = _targets(lm, stage, linear)
     own = {name: lm.get_submodule(name) for name in linear}
     deltas: dict[str, Tensor] = {}
     tuned = None
     try:
-        if stage.train == "qlora":
+        if stage.train.what == "qlora":
             _tell_of_whole_weights(lm, own)
             _quantize(lm, own)
         with warnings.catch_warnings():
@@ -143,21 +161,22 @@ def _adapters(lm: PreTrainedModel, stage: Stage, rows: NewRows, folder: Path | N
             setattr(lm.get_submodule(parent), last, module)
         for name, delta in deltas.items():
             weight = own[name].get_parameter("weight")
-            turned = stage.train == "qlora" and isinstance(own[name], Conv1D)
-            weight.data += (delta.T if turned else delta).to(weight)
+            turned = stage.train.what == "qlora" and isinstance(own[name], Conv1D)
+            whole = weight.data.float() + (delta.T if turned else delta).to(weight.device)
+            weight.data.copy_(whole)  # rounded once where the matrix is in half precision
 
 
 def _targets(lm: PreTrainedModel, stage: Stage, linear: list[str]) -> list[str]:
     """Those of them that get adapters."""
     names = _adaptable(lm, sorted({name.rpartition(".")[2] for name in linear}))
-    unknown = sorted(set(stage.lora_targets) - set(names))
+    unknown = sorted(set(stage.train.targets) - set(names))
     if unknown or not names:
         raise ConfigError(
-            f"lora_targets {', '.join(unknown) or '(all)'} are no matrices of this model's layers that adapters can "
+            f"train.targets {', '.join(unknown) or '(all)'} are no matrices of this model's layers that adapters can "
             "be added to",
             f"There are: {', '.join(names) or 'none'}.",
         )
-    wanted = stage.lora_targets or names
+    wanted = stage.train.targets or names
     return [name for name in linear if name.rpartition(".")[2] in wanted]
 
 
@@ -186,11 +205,11 @@ def _config(lm: PreTrainedModel, stage: Stage, targets: list[str]) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(
-        r=stage.lora_rank,
-        lora_alpha=stage.lora_alpha,  # type: ignore[arg-type]
-        lora_dropout=stage.lora_dropout,
+        r=stage.train.rank,
+        lora_alpha=stage.train.alpha,  # type: ignore[arg-type]
+        lora_dropout=stage.train.dropout,
         target_modules=targets,
-        fan_in_fan_out=stage.train != "qlora" and _turned(lm, targets),
+        fan_in_fan_out=stage.train.what != "qlora" and _turned(lm, targets),
         task_type="CAUSAL_LM",
         base_model_name_or_path=lm.config._name_or_path or None,
     )
@@ -246,7 +265,7 @@ def _quantize(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:
         module.to("cpu")
 
 
-def _export(tuned: Any, rows: NewRows, adapters: Named, folder: Path, turned: bool) -> None:
+def _export(tuned: Any, rows: NewRows | None, adapters: Named, folder: Path, turned: bool) -> None:
     """Adapters and rows as PEFT would have saved them: ``PeftModel.from_pretrained(base, folder)`` reads them. The base
     has ``turned`` matrices also where they were trained over 4-bit copies, which aren't."""
     from safetensors.torch import save_file
@@ -260,23 +279,24 @@ def _export(tuned: Any, rows: NewRows, adapters: Named, folder: Path, turned: bo
         f"base_model.model.{name.replace('.default', '')}": weight.detach().cpu().contiguous()
         for name, weight in adapters.items()
     }
-    ids = list(range(rows.start, rows.start + len(rows.input)))
-    own = {places["input"]: rows.input}
+    own = {} if rows is None else {places["input"]: rows.input}
     config = tuned.peft_config["default"]
     head = lm.get_output_embeddings()
-    if rows.output is not None and getattr(head, "bias", None) is not None:
+    if rows is not None and rows.output is not None and getattr(head, "bias", None) is not None:
         # whole: over rows of a head PEFT forgets the bias
         config.modules_to_save = [places["output"].rpartition(".")[2]]
         for name, weight in head.named_parameters():
             tensors[f"base_model.model.{places['output']}.{name}"] = (
                 weight.detach().cpu().contiguous().clone()
             )
-    elif rows.output is not None:
+    elif rows is not None and rows.output is not None:
         own[places["output"]] = rows.output
     for place, weight in own.items():
         key = f"base_model.model.{place}.token_adapter.trainable_tokens_delta"
         tensors[key] = weight.detach().cpu().contiguous().clone()
-    config.trainable_token_indices = {place.rpartition(".")[2]: ids for place in own}
+    if rows is not None:
+        ids = list(range(rows.start, rows.start + len(rows.input)))
+        config.trainable_token_indices = {place.rpartition(".")[2]: ids for place in own}
     config.inference_mode = True
     config.fan_in_fan_out = turned
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,9 @@ def learning_rows(lm: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[New
     """Freeze a model but for the embedding rows of ``token_ids``, of input and head alike.
 
     The parameters handed out share their storage with the matrices, so an optimizer's update lands in the
-    model while nothing else of it has a gradient, an optimizer state, a share of the clipped norm or a decay.
-    What required a gradient before does so again afterwards.
+    model while nothing else of it has a gradient, an optimizer state, a share of the clipped norm or a decay. Those
+    of a model in half precision are float32 and have a storage of their own; :func:`settle` rounds them into the
+    matrices, which is done at the end as well. What required a gradient before does so again afterwards.
 
     Args:
         lm: the model.
@@ -44,15 +45,36 @@ def learning_rows(lm: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[New
             "Expand the model with the same index that the tokenizer was expanded with.",
         )
     _check_embedding(lm, start)
+    with frozen(lm):
+        first = torch.nn.Parameter(inputs.data[start:stop].float())  # no copy of what is float32
+        second = None if head is inputs else torch.nn.Parameter(head.data[start:stop].float())
+        rows = NewRows(start, first, second)
+        yield rows
+        settle(lm, rows)
+
+
+@contextmanager
+def frozen(lm: PreTrainedModel) -> Iterator[None]:
+    """No weight requires a gradient; those that did before do so again afterwards."""
     before = {weight: weight.requires_grad for weight in lm.parameters()}
     lm.requires_grad_(False)
     try:
-        first = torch.nn.Parameter(inputs.data[start:stop])
-        second = None if head is inputs else torch.nn.Parameter(head.data[start:stop])
-        yield NewRows(start, first, second)
+        yield
     finally:
         for weight, flag in before.items():
             weight.requires_grad_(flag)
+
+
+@torch.no_grad()
+def settle(lm: PreTrainedModel, rows: NewRows) -> None:
+    """Write learned rows into the matrices that they belong to, where they have a storage of their own."""
+    matrices = (lm.get_input_embeddings().weight, lm.get_output_embeddings().weight)  # type: ignore[no-untyped-call]
+    for matrix, own in zip(matrices, (rows.input, rows.output), strict=True):
+        if own is None:
+            continue
+        place = matrix[rows.start : rows.start + len(own)]
+        if place.device.type != "meta" and place.data_ptr() != own.data_ptr():
+            place.copy_(own)
 
 
 def _check_embedding(lm: PreTrainedModel, token: int) -> None:

@@ -104,7 +104,7 @@ def nothing_to_learn(where: str, counts: Counts, max_length: int) -> DataError:
     return DataError(
         f"nothing to learn from in {where}: of {counts.read} conversations {counts.overlong} are longer than"
         f" {max_length} tokens and {counts.mute} have no answer",
-        "Raise max_length or the weights in sources, or look at the conversations with `itemic tasks preview`.",
+        "Raise data.max_length or the weights in data.sources; `itemic tasks preview` shows the conversations.",
     )
 
 

@@ -32,9 +32,10 @@ from itemic.training.language.breakdown import TokenKinds
 from itemic.training.language.counts import lost_rows
 from itemic.training.language.export import RECORD
 from itemic.training.language.learning import ADAPTER, learning
+from itemic.training.language.next_token import NextToken
 from itemic.training.language.rows import Source, training_rows
-from itemic.training.language.stage import SILENT, Stage
-from itemic.training.language.stream import KeptRows, StepSource
+from itemic.training.language.stage import Stage
+from itemic.training.language.stream import ConversationSteps, KeptRows
 from itemic.training.loop import Trainer
 from itemic.training.memory import keep_buffers
 from itemic.training.place import Place
@@ -59,19 +60,21 @@ def train(
     With ``output`` a run that was killed goes on from its last checkpoint and ends, on CPU with the same
     number of threads, with the very weights of a run that wasn't; a finished one is loaded. The folder
     becomes a plain Hugging Face folder with ``sid/``, ``training.json`` (what was done), ``log.jsonl`` and
-    ``tensorboard/``; its ``checkpoints/`` go when the model is there, unless ``stage.checkpoints`` keeps them.
+    ``tensorboard/``; its ``checkpoints/`` go when the model is there, unless ``stage.checkpoints.keep`` says so.
 
     Under ``torchrun`` or ``deepspeed`` every process calls this with the same arguments and an ``output`` that all of
     them see; each hands back the same trained model, and a run goes on on another number of processes.
 
     Args:
-        model: float16 and bfloat16 weights are trained as float32 and rounded back at the end.
+        model: float16 and bfloat16 weights are trained as float32 and rounded back at the end. Under ``lora``, in one
+            process or under DDP, where it is computed in bfloat16, a bfloat16 model stays so, and only adapters and
+            learned rows are float32.
         conversations: a table, Parquet files, or folders of them, of ``schema.CONVERSATION_COLUMNS``.
         stage: what to do.
-        dataset: whose validation split is asked where ``stage.validate_every`` is set and ``validate`` isn't.
+        dataset: whose validation split is asked where ``stage.validation.every`` is set and ``validate`` isn't.
         output: the folder; None keeps nothing.
         seed: decides the order of the data, the dropout and the validation sample.
-        validate: measures the model; must give ``stage.metric``.
+        validate: measures the model, on rank 0; must give ``stage.validation.metric``.
         distribution: how several processes share the work.
         asked: the task whose prompt the model will be asked, with its options, for its folder to say; None for the
             first one among the conversations that recommends.
@@ -85,12 +88,12 @@ def train(
     stage, distribution = _within_positions(Stage.of(stage), model), Distribution.of(distribution)
     _check_meeting(model, conversations, dataset)
     if output is not None:
-        for line in check_trackers(stage.trackers):
+        for line in check_trackers(stage.logs.trackers):
             log.info("%s", line)
     keep_buffers()
     with joined() as ranks:
-        if stage.think_pattern is not None:
-            model.think_pattern = stage.think_pattern
+        if stage.data.think_pattern is not None:
+            model.think_pattern = stage.data.think_pattern
         _remember_asked(model, conversations, asked)
         return _train(model, conversations, stage, dataset, output, seed, validate, ranks, distribution)
 
@@ -98,9 +101,9 @@ def train(
 def _within_positions(stage: Stage, model: Model) -> Stage:
     """The stage with rows no longer than the model was made for; what is cut for it is told like any other cut."""
     positions = most_positions(model.lm)
-    if positions is None or stage.max_length <= positions:
+    if positions is None or stage.data.max_length <= positions:
         return stage
-    return replace(stage, max_length=positions)
+    return replace(stage, data=replace(stage.data, max_length=positions))
 
 
 def _check_meeting(model: Model, conversations: Source, dataset: Dataset | None) -> None:
@@ -141,7 +144,7 @@ def _train(
     distribution: Distribution,
 ) -> Model:
     data = ranks.first(lambda: _source(model, conversations, stage, seed))
-    measure, samples = _validation(model, stage, dataset, seed, validate)
+    measure, samples = _validation(model, stage, dataset, seed, validate, ranks)
     with ExitStack() as stack:
         folder = Path(output) if output is not None else None
         identity: dict[str, Any] = {}
@@ -156,18 +159,23 @@ def _train(
                 stack.enter_context(locked(folder / "checkpoints"))
                 _compare_threads(folder)
                 _record(folder, identity, data, model.lm, stage, ranks, distribution)
-        stack.enter_context(_float32(model.lm))
+        stack.enter_context(_float32(model.lm, _keeps_half(model.lm, stage, ranks, distribution)))
         stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(seed)  # the same for all: adapters begin alike
         tokens = range(*model.new_token_range)
         adapter = folder / ADAPTER if folder is not None and ranks.main else None
-        trainer = Trainer(
+        objective = NextToken.of(
             model.lm,
+            stage,
+            stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter)),
+            kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
+            sources=data.names,
+        )
+        trainer = Trainer(
+            objective,
             data,
             stage,
             seed=seed,
-            learns=stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter)),
-            kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
             folder=folder,
             identity=digest_of(identity),
             validate=(lambda: measure(model)) if measure is not None else None,
@@ -181,31 +189,32 @@ def _train(
         _save(model, folder)
         _record(folder, identity, data, model.lm, stage, ranks, distribution, asdict(place))
         _tell(stage, data, place)
-        if "keep" not in stage.checkpoints:
+        if stage.checkpoints.keep is None:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     ranks.wait()
     return model
 
 
-def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> StepSource:
+def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> ConversationSteps:
     """The conversations as steps: all encoded at once, or as a stream."""
-    encode = partial(model.chat.encode_table, supervise=stage.supervise)
-    encoder, marks = f"{model.chat.digest} {stage.supervise}", model.history_marks
-    if not stage.stream:
-        length, rule = stage.max_length, stage.overlong
+    encode = partial(model.chat.encode_table, supervise=stage.objective.supervise)
+    encoder, marks = f"{model.chat.digest} {stage.objective.supervise}", model.history_marks
+    if not stage.data.stream:
+        length, rule = stage.data.max_length, stage.data.overlong
         rows = training_rows(
             conversations, encode, encoder=encoder, max_length=length, overlong=rule, marks=marks
         )
-        return KeptRows(rows, stage, seed)
+        return KeptRows.of(model.lm, rows, stage, seed)
     from itemic.training.language.feed import Feed  # torchdata and pyarrow, for those who ask
 
     return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
 
 
-def _tell(stage: Stage, data: StepSource, place: Place) -> None:
+def _tell(stage: Stage, data: ConversationSteps, place: Place) -> None:
     """How a stage went, in a line, with what it had to leave out."""
-    best = "" if place.best is None else f", best {stage.metric} {place.best:.4f} at step {place.best_step}"
-    lost = lost_rows(data.notes, stage.max_length)
+    metric = stage.validation.metric
+    best = "" if place.best is None else f", best {metric} {place.best:.4f} at step {place.best_step}"
+    lost = lost_rows(data.notes, stage.data.max_length)
     log.info("%s: %d steps%s%s", stage.name, place.step, best, f"; {lost}" if lost else "")
 
 
@@ -225,36 +234,39 @@ def _validation(
     dataset: Dataset | None,
     seed: int,
     validate: Callable[[Model], dict[str, float]] | None,
+    ranks: Ranks,
 ) -> tuple[Callable[[Model], dict[str, float]] | None, Callable[[], list[dict[str, str]]] | None]:
     """What measures the model, and what answers sample prompts with it; None where the stage asks for
     neither."""
-    built = None
-    if dataset is not None and (stage.samples or (stage.validate_every is not None and validate is None)):
+    built, asked = None, stage.validation
+    if dataset is not None and (asked.samples or (asked.every is not None and validate is None)):
         from itemic.training.language.validation import (
             Validation,  # the decoder and all tasks, for those who ask
         )
 
-        built = Validation(model, dataset, stage, seed)
-    if stage.validate_every is not None and validate is None and built is None:
+        built = Validation(model, dataset, stage, seed, ranks)
+    if asked.every is not None and validate is None and built is None:
         raise ConfigError(
-            f"stage {stage.name!r} validates every {stage.validate_every} but has nothing to validate on",
-            "Give train() the dataset, or a validate function, or leave validate_every out.",
+            f"stage {stage.name!r} validates every {asked.every} but has nothing to validate on",
+            "Give train() the dataset, or a validate function, or leave validation.every out.",
         )
-    if stage.samples and built is None:
+    if asked.samples and built is None:
         raise ConfigError(
             f"stage {stage.name!r} wants samples but has no prompts", "Give train() the dataset."
         )
-    samples = (lambda: built.answers(model)) if stage.samples and built is not None else None
-    if stage.validate_every is None:
+    samples = (lambda: built.answers(model)) if asked.samples and built is not None else None
+    if asked.every is None:
         return None, samples
-    return validate or built, samples
+    if validate is None:
+        return built, samples
+    return lambda each: validate(each) if ranks.main else {}, samples
 
 
 def _identity(
-    lm: PreTrainedModel, data: StepSource, stage: Stage, seed: int, validated: bool
+    lm: PreTrainedModel, data: ConversationSteps, stage: Stage, seed: int, validated: bool
 ) -> dict[str, Any]:
     """All that decides the weights at the end."""
-    numbers = {f"stage.{key}": value for key, value in stage.to_json().items() if key not in SILENT}
+    numbers = {f"stage.{key}": value for key, value in stage.decisive().items()}
     return json.loads(  # type: ignore[no-any-return]
         json.dumps(
             numbers
@@ -312,7 +324,7 @@ def _compare_threads(folder: Path) -> None:
 def _record(
     folder: Path,
     identity: dict[str, Any],
-    data: StepSource,
+    data: ConversationSteps,
     lm: PreTrainedModel,
     stage: Stage,
     ranks: Ranks,
@@ -328,16 +340,28 @@ def _record(
         "threads": torch.get_num_threads(),
         "ranks": ranks.size,
         "distribution": distribution.to_json() if ranks.size > 1 else None,
-        "precision": str(compute_dtype(stage.precision, lm.device)).removeprefix("torch."),
+        "precision": str(compute_dtype(stage.engine.precision, lm.device)).removeprefix("torch."),
         "versions": versions("torch", "transformers"),
         "place": place,
     }
     write_json(folder / RECORD, record)
 
 
+def _keeps_half(lm: PreTrainedModel, stage: Stage, ranks: Ranks, distribution: Distribution) -> bool:
+    """Whether a model's bfloat16 weights stay what they are: under ``lora`` they don't learn, and where all is computed
+    in bfloat16 they would be rounded for it anyway. Strategies that share out layers want one type in each."""
+    whole = ranks.size == 1 or distribution.strategy == "ddp"
+    low = compute_dtype(stage.engine.precision, lm.device) == torch.bfloat16
+    return stage.train.what == "lora" and lm.dtype == torch.bfloat16 and low and whole
+
+
 @contextmanager
-def _float32(lm: PreTrainedModel) -> Iterator[None]:
-    """Float32 weights inside the block; small steps would be rounded away in half precision."""
+def _float32(lm: PreTrainedModel, stays: bool) -> Iterator[None]:
+    """Float32 weights inside the block, unless the model ``stays`` as it is: small steps would be rounded away in half
+    precision."""
+    if stays:
+        yield
+        return
     before = lm.dtype
     if before != torch.float32:
         lm.to(torch.float32)  # type: ignore[arg-type]

@@ -86,23 +86,27 @@ def stage_shape(lm: PreTrainedModel, stage: Stage, tokens: range) -> StageShape:
     Raises:
         ConfigError: the model has no such layers or matrices.
     """
-    small = _numel(lm.get_submodule(name) for name in matrices_of_layers(lm)) if stage.train == "qlora" else 0
+    small = (
+        _numel(lm.get_submodule(name) for name in matrices_of_layers(lm))
+        if stage.train.what == "qlora"
+        else 0
+    )
     # what learns over layers in 4 bits is what learns over whole ones, and nothing can be quantized on meta
-    same = replace(stage, train="lora") if stage.train == "qlora" else stage
+    same = replace(stage, train=replace(stage.train, what="lora")) if stage.train.what == "qlora" else stage
     with learning(lm, same, tokens) as learns:
         every = sum(weight.numel() for weight in lm.parameters())
         learned = sum(weight.numel() for weight in learns.named.values())
         state = optimizer_bytes(stage, learns.named, learns.decay)
     return StageShape(
         stage.name,
-        stage.train if stage.train != "last-layers" else f"last {stage.last_layers} layers",
+        stage.train.what if stage.train.what != "last-layers" else f"last {stage.train.layers} layers",
         every,
         learned,
         round((every - small) * FLOAT + small * NF4),
         learned * FLOAT,
-        state + (learned * FLOAT if stage.ema else 0),
-        stage.blocks_per_step * stage.planned_block,
-        stage.blocks_per_step,
+        state + (learned * FLOAT if stage.optimizer.ema else 0),
+        stage.data.blocks_per_step * stage.data.planned_block,
+        stage.data.blocks_per_step,
     )
 
 
@@ -114,11 +118,11 @@ def optimizer_bytes(stage: Stage, named: Named, decay: set[str]) -> int:
     """Bytes of the state that :class:`itemic.training.optimizer.Optimizer` keeps, counters left out."""
     total = 0
     for name, weight in named.items():
-        if stage.optimizer == "muon" and name in decay and weight.ndim == 2:
+        if stage.optimizer.name == "muon" and name in decay and weight.ndim == 2:
             total += weight.numel() * FLOAT  # the momentum
-        elif stage.optimizer == "adafactor":
+        elif stage.optimizer.name == "adafactor":
             total += _adafactor(weight) * FLOAT
-        elif stage.optimizer == "adamw-8bit" and weight.numel() >= SMALLEST_8BIT:
+        elif stage.optimizer.name == "adamw-8bit" and weight.numel() >= SMALLEST_8BIT:
             total += 2 * (weight.numel() + -(-weight.numel() // BLOCK_8BIT) * FLOAT)
         else:
             total += 2 * weight.numel() * FLOAT

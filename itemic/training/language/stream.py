@@ -3,21 +3,23 @@ alone."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+from transformers import PreTrainedModel
 
 from itemic.errors import ConfigError
 from itemic.forest.build import TokenForest, build_forest, chain_forest
 from itemic.forest.pack import plan_blocks, plan_rows
 from itemic.forest.rows import Float32, Int32, Int64, TokenRows
+from itemic.model.positions import learned_positions
 from itemic.training.language.stage import Stage
+from itemic.training.steps import Ahead, Sizes, Step, StepSource
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class TrainingRows:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-class StepSource(Protocol):
-    """Where a training gets its steps: :class:`KeptRows`, or :class:`itemic.training.language.feed.Feed`."""
+class ConversationSteps(StepSource, Protocol):
+    """Steps of forests from conversations: :class:`KeptRows`, or :class:`itemic.training.language.feed.Feed`."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,97 +58,27 @@ class StepSource(Protocol):
     def notes(self) -> dict[str, Any]:
         """What was read, dropped and shortened, by rule."""
 
-    def total_steps(self) -> int:
-        """Steps of the whole stage, about; the same on every rank."""
 
-    def steps(
-        self, state: dict[str, Any] | None = None, rank: int = 0, size: int = 1
-    ) -> Generator[Step, None, None]:
-        """The steps after the one whose ``state`` is given, or all; of each the blocks of this rank."""
+def forest_sizes(forests: Sequence[TokenForest]) -> Sizes:
+    """How much a step's blocks are. Its counts are
 
-    def merged(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The state of all ranks, of those that each of them has."""
-
-
-class Ahead(NamedTuple):
-    """Where training stands when a step is done: the next step's epoch, and the data gone through, in epochs."""
-
-    epoch: int
-    progress: float
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much a step is.
-
-    Attributes:
-        weight: the sum of all weights: what the step's loss is divided by.
-        tokens: forest tokens.
-        row_tokens: tokens of the rows, before sharing.
-        targets: tokens with weight.
-        parents: tokens that those are predicted from.
-        pairs: tokens and what they see, themselves included: what attention computes.
-        blocks: how many blocks.
+    - ``tokens``: forest tokens;
+    - ``row_tokens``: tokens of the rows, before sharing;
+    - ``targets``: tokens with weight;
+    - ``parents``: tokens that those are predicted from;
+    - ``pairs``: tokens and what they see, themselves included: what attention computes.
     """
-
-    weight: float = 0.0
-    tokens: int = 0
-    row_tokens: int = 0
-    targets: int = 0
-    parents: int = 0
-    pairs: int = 0
-    blocks: int = 0
-
-    @classmethod
-    def of(cls, forests: Sequence[TokenForest]) -> Sizes:
-        return cls(
-            weight=float(sum(forest.weight.sum(dtype=np.float64) for forest in forests)),
-            tokens=sum(len(forest) for forest in forests),
-            row_tokens=sum(forest.row_tokens for forest in forests),
-            targets=sum(int(np.count_nonzero(forest.weight)) for forest in forests),
-            parents=sum(len(np.unique(forest.parent[forest.weight != 0])) for forest in forests),
-            pairs=sum(int(forest.position.sum(dtype=np.int64)) + len(forest) for forest in forests),
-            blocks=len(forests),
-        )
-
-    @classmethod
-    def sum(cls, sizes: Iterable[Sizes]) -> Sizes:
-        """The sizes of all ranks together."""
-        weight, *counts = (sum(column) for column in zip(*map(astuple, sizes), strict=True))
-        return cls(weight, *counts)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimizer step's data: where it stands, and its blocks.
-
-    Attributes:
-        epoch: from 0.
-        index: within the epoch, from 0.
-        of: steps in the epoch; 0 where that isn't known.
-        forests: the blocks of this rank.
-        state: plain JSON: where this rank's steps go on after this one.
-        ahead: the same for people, where ``epoch``, ``index`` and ``of`` don't tell it.
-    """
-
-    epoch: int
-    index: int
-    of: int
-    forests: tuple[TokenForest, ...]
-    state: dict[str, Any] = field(default_factory=dict)
-    ahead: Ahead | None = None
-
-    @property
-    def after(self) -> Ahead:
-        """Where training stands when this step is done."""
-        if self.ahead is not None:
-            return self.ahead
-        return Ahead(self.epoch + (self.index + 1 == self.of), self.epoch + (self.index + 1) / self.of)
-
-    @cached_property
-    def sizes(self) -> Sizes:
-        """Of this rank's blocks."""
-        return Sizes.of(self.forests)
+    return Sizes(
+        float(sum(forest.weight.sum(dtype=np.float64) for forest in forests)),
+        len(forests),
+        {
+            "tokens": sum(len(forest) for forest in forests),
+            "row_tokens": sum(forest.row_tokens for forest in forests),
+            "targets": sum(int(np.count_nonzero(forest.weight)) for forest in forests),
+            "parents": sum(len(np.unique(forest.parent[forest.weight != 0])) for forest in forests),
+            "pairs": sum(int(forest.position.sum(dtype=np.int64)) + len(forest) for forest in forests),
+        },
+    )
 
 
 def sample_rows(
@@ -165,7 +97,7 @@ def sample_rows(
     )
     if not len(chosen):
         raise ConfigError(
-            "no conversation is left to train on", "Raise the weights in sources, or build more."
+            "no conversation is left to train on", "Raise the weights in data.sources, or build more."
         )
     return chosen, groups
 
@@ -178,7 +110,7 @@ def check_sources(weights: dict[str, float], names: tuple[str, ...]) -> None:
     unknown = sorted(set(weights) - set(names))
     if unknown:
         raise ConfigError(
-            f"sources names {', '.join(unknown)}, which no conversation has",
+            f"data.sources names {', '.join(unknown)}, which no conversation has",
             f"There are: {', '.join(names)}.",
         )
 
@@ -207,21 +139,23 @@ def plan_epoch(data: TrainingRows, stage: Stage, seed: int, epoch: int) -> list[
     Blocks are spread over the steps evenly, so no step of an epoch is a small remainder.
     """
     rng = np.random.default_rng([seed, epoch])
-    chosen, groups = sample_rows(data, stage.sources, rng)
+    chosen, groups = sample_rows(data, stage.data.sources, rng)
     all_once = len(chosen) == len(data.rows) and bool((chosen == np.arange(len(chosen))).all())
     rows = data.rows if all_once else data.rows.take(chosen)
-    if stage.packing == "forest":
-        plan = plan_blocks(rows, groups, stage.planned_block, rng)
+    if stage.data.packing == "forest":
+        plan = plan_blocks(rows, groups, stage.data.planned_block, rng)
     else:
-        plan = plan_rows(rows, stage.planned_block if stage.packing == "blocks" else 0, rng)
+        plan = plan_rows(rows, stage.data.planned_block if stage.data.packing == "blocks" else 0, rng)
     blocks = [chosen[block] for block in plan]
-    if stage.packing == "none":  # rows are of any length, so a step is so many tokens, not so many blocks
+    if (
+        stage.data.packing == "none"
+    ):  # rows are of any length, so a step is so many tokens, not so many blocks
         tokens = np.cumsum([rows.lengths[block].sum() for block in plan])
-        count = max(1, round(int(tokens[-1]) / stage.tokens_per_step))
+        count = max(1, round(int(tokens[-1]) / stage.data.tokens_per_step))
         inner = np.searchsorted(tokens, tokens[-1] * np.arange(1, count) / count, "right")
         edges = np.unique(np.concatenate([[0], inner, [len(blocks)]]))
     else:
-        count = max(1, round(len(blocks) / stage.blocks_per_step))
+        count = max(1, round(len(blocks) / stage.data.blocks_per_step))
         edges = np.arange(count + 1) * len(blocks) // count
     return [blocks[begin:stop] for begin, stop in pairwise(edges.tolist())]
 
@@ -275,10 +209,14 @@ def _endless(
         plan = plan_epoch(data, stage, seed, epoch)
         for at in range(index, len(plan)):
             own = plan[at][rank::size]
-            forests = tuple(block_forest(data, block, stage.normalizer, stage.packing) for block in own)
+            forests = tuple(
+                block_forest(data, block, stage.objective.normalizer, stage.data.packing) for block in own
+            )
             last = at + 1 == len(plan)
             state = {"epoch": epoch + last, "index": 0 if last else at + 1}
-            yield Step(epoch, at, len(plan), forests, state)
+            yield Step(
+                forests, forest_sizes(forests), state, Ahead(epoch + last, epoch + (at + 1) / len(plan))
+            )
         epoch, index = epoch + 1, 0
 
 
@@ -289,6 +227,21 @@ class KeptRows:
     data: TrainingRows
     stage: Stage
     seed: int = 0
+
+    @classmethod
+    def of(cls, lm: PreTrainedModel, data: TrainingRows, stage: Stage, seed: int = 0) -> Self:
+        """For a model whose learned positions may end; :func:`itemic.train` cuts rows there.
+
+        Raises:
+            ConfigError: a row is longer.
+        """
+        room, longest = learned_positions(lm), int(data.rows.lengths.max(initial=0))
+        if room is not None and longest > room:
+            raise ConfigError(
+                f"a row has {longest} tokens, the model's positions end at {room}",
+                f"Set data.max_length to {room}.",
+            )
+        return cls(data, stage, seed)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from itemic.data.dataset import Dataset
 from itemic.data.names import names_of
 from itemic.data.sequences import Requests
 from itemic.decode import BeamSearch
+from itemic.forest.rows import Int64
 from itemic.metrics import hit_rate, ndcg, ranks_of
 from itemic.model import Model
 from itemic.model.positions import most_positions
@@ -19,6 +20,7 @@ from itemic.sid.trie import Trie
 from itemic.tasks import task_of
 from itemic.tasks.asking import Asker
 from itemic.training.language.stage import Stage
+from itemic.training.ranks import ALONE, Ranks
 
 K = 10
 ANSWER_TOKENS = 64
@@ -31,8 +33,9 @@ class Validation:
     Args:
         model: its tokenizer and index; the weights are those of the call.
         dataset: its validation split is asked.
-        stage: ``validate_task``, ``validate_requests``, ``validate_beams`` and ``samples``.
+        stage: its ``validation``.
         seed: chooses the sample.
+        ranks: those who ask together: each calls this, and asks its share if its model has weights.
 
     Raises:
         ConfigError: there is no such task, or it has no such option.
@@ -40,34 +43,51 @@ class Validation:
         IndexMismatchError: the model's index belongs to another dataset.
     """
 
-    def __init__(self, model: Model, dataset: Dataset, stage: Stage, seed: int) -> None:
+    def __init__(self, model: Model, dataset: Dataset, stage: Stage, seed: int, ranks: Ranks = ALONE) -> None:
         model.index.check_dataset(dataset)
         self.stage = stage
-        self.requests = sample_requests(dataset.split("valid"), stage.validate_requests, seed)
-        task = task_of(stage.validate_task)
+        self.requests = sample_requests(dataset.split("valid"), stage.validation.requests, seed)
+        task = task_of(stage.validation.task or "C")
         asked = Asker(model, task, dataset=dataset).ask(self.requests)
         self.prompts, self.targets = asked.prompts, self.requests.targets[asked.rows]
         self.trie = Trie.build(model.item_rows)
         self.names = names_of(dataset.items)
+        self.ranks = ranks
 
     def __call__(self, model: Model) -> dict[str, float]:
-        """``hr@10``, ``ndcg@10`` and ``requests``, how many were asked."""
-        search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
-        items, _ = search.rank(self.prompts, k=K)
-        ranks = ranks_of(items, self.targets)
+        """``hr@10``, ``ndcg@10`` and ``requests``, how many were asked by all ranks; the same on each."""
+        own = self._share(model)
+        told = self.ranks.gather((own, self._ask(model, own)))
+        ranks = np.zeros(len(self.targets), np.int64)
+        for part, found in told:
+            ranks[part] = found
         return {
             f"hr@{K}": float(hit_rate(ranks, K).mean()),
             f"ndcg@{K}": float(ndcg(ranks, K).mean()),
             "requests": float(len(ranks)),
         }
 
+    def _share(self, model: Model) -> Int64:
+        """The requests of this rank: none where its model has no weights."""
+        able = [rank for rank, has in enumerate(self.ranks.gather(model.lm.device.type != "meta")) if has]
+        first = able.index(self.ranks.rank) if self.ranks.rank in able else len(self.targets)
+        return np.arange(first, len(self.targets), len(able))
+
+    def _ask(self, model: Model, requests: Int64) -> Int64:
+        """The places of the targets among the recommended items, as :func:`itemic.metrics.ranks_of` counts them."""
+        if not len(requests):
+            return np.zeros(0, np.int64)
+        search = BeamSearch(model.lm, self.trie, beams=self.stage.validation.beams)
+        items, _ = search.rank(self.prompts.take(requests), k=K)
+        return ranks_of(items, self.targets[requests]).astype(np.int64)
+
     @torch.no_grad()
     def answers(self, model: Model) -> list[dict[str, str]]:
         """The first prompts with the model's greedy, unconstrained answer, the target, and what exact beams would
         recommend, to be read."""
-        count = min(self.stage.samples, len(self.targets))
+        count = min(self.stage.validation.samples, len(self.targets))
         positions = most_positions(model.lm)
-        search = BeamSearch(model.lm, self.trie, beams=self.stage.validate_beams)
+        search = BeamSearch(model.lm, self.trie, beams=self.stage.validation.beams)
         best, _ = search.rank(self.prompts.take(range(count)), k=SHOWN)
         found = []
         for request in range(count):

@@ -14,7 +14,7 @@ from itemic.cli.app import call
 from itemic.data import Dataset, SplitRule, read
 from itemic.data.split import choose_split
 from itemic.errors import DataError
-from itemic.recipe.schema import SplitPart
+from itemic.recipe.schema import DataPart
 
 from ..sources import MINIONEREC
 
@@ -138,7 +138,7 @@ def test_the_published_split_is_the_default_and_said(
     ],
 )
 def test_a_recipe_s_split_says_what_it_gives(text: str, rule: SplitRule) -> None:
-    part = SplitPart.model_validate(yaml.safe_load(text))
+    data = DataPart.model_validate({"split": yaml.safe_load(text)})
     suggested = SplitRule("published", history=10)
-    assert choose_split(suggested, **part.model_dump(exclude_unset=True)) == rule
-    assert choose_split(SplitRule(), **SplitPart().model_dump(exclude_unset=True)) == SplitRule()
+    assert choose_split(suggested, **data.split) == rule
+    assert choose_split(SplitRule(), **DataPart().split) == SplitRule()

@@ -167,12 +167,12 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no JSON": (text(ABOUT, "{"), r"dataset\.split\.json is no JSON"),
     "no object": (text(ABOUT, "[]"), r"dataset\.split\.json has no split rule"),
     "no name": (text(ABOUT, "{}"), r"dataset\.split\.json lacks the key 'name'"),
-    "unknown method": (lambda folder: about(folder, method="by-moon"), r"unknown split method 'by-moon'"),
+    "unknown method": (lambda folder: about(folder, method="by-moon"), r"method is 'by-moon'"),
     "unknown key": (lambda folder: about(folder, colour="red"), r"split\.json has no split rule: .*colour"),
     "no history": (lambda folder: about(folder, history="long"), r"split\.json has no split rule"),
     "half an item": (
         lambda folder: about(folder, history=1.5),
-        r"split\.json has no split rule: history is 1\.5",
+        r"split\.json has no split rule: SplitRule: history is 1\.5",
     ),
     "no row to continue": (
         edit_metadata("valid.parquet", lambda rows: rows.clear()),

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from itemic.model.precision import tf32
+from itemic.tf32 import tf32
 
 
 @pytest.mark.parametrize(("wanted", "inside"), [(True, "high"), (False, "highest")])
