@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from itemic.errors import ConfigError
 from itemic.model.template import EMPTY_THINK
 from itemic.schema import THINK_END, THINK_START
+
+if TYPE_CHECKING:
+    from itemic.model.model import Model
 
 Turn = tuple[str, str]  # role, content
 
@@ -56,3 +64,37 @@ def ask_to_think(turns: Sequence[Turn], thinking: str) -> list[Turn]:
 
 def _with(content: str, ending: str) -> str:
     return content if content.endswith(ending) else content + ending
+
+
+@dataclass(frozen=True)
+class ThoughtTokens:
+    """What stands around a thought that a model writes.
+
+    Attributes:
+        begin: int32, behind a prompt that asks for thoughts.
+        end: the token that closes a thought.
+        behind: int32, between that and the answer.
+    """
+
+    begin: npt.NDArray[np.int32]
+    end: int
+    behind: npt.NDArray[np.int32]
+
+
+def thought_tokens(model: Model) -> ThoughtTokens:
+    """The marks of a model's thoughts, as training writes them.
+
+    Raises:
+        ConfigError: the tokenizer has no token of its own that closes a thought.
+    """
+    tokenizer = model.tokenizer
+    begin, end, behind = (
+        np.array(tokenizer.encode(text, add_special_tokens=False), np.int32)
+        for text in (f"{THINK_START}\n", THINK_END, "\n\n")
+    )
+    if len(end) != 1:
+        raise ConfigError(
+            f"this model's tokenizer has no token {THINK_END}, so nobody could tell where a thought ends",
+            "Use a base that thinks, such as Qwen3, or a preset.",
+        )
+    return ThoughtTokens(begin, int(end[0]), behind)

@@ -279,16 +279,18 @@ def make_reward(name: str, **options: Any) -> Reward:
         if not isinstance(made, type):
             if options:
                 raise ConfigError(f"the function {name!r} takes no options", "Make it a class with fields.")
-            return made  # type: ignore[no-any-return]
+            found: Reward = made
+            return found
     else:
         raise ConfigError(
             f"there is no reward {name!r}",
             f"Use one of {', '.join(REWARDS)}, or your own as module:name.",
         )
     try:
-        return made(**options)
+        reward: Reward = made(**options)
     except TypeError as error:
         raise ConfigError(f"the reward {name!r} can't be made so: {error}", "Look up its options.") from error
+    return reward
 
 
 class Rewards:

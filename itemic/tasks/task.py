@@ -57,6 +57,7 @@ class Task(ABC):
     leads: ClassVar[dict[str, tuple[str, ...]]]  # kind → wordings; what varies follows after them
     plain: ClassVar[bool] = False  # segments rather than messages
     recommends: ClassVar[bool] = False  # asks for the next item of a history
+    finds_items: ClassVar[bool] = False  # asks which item a text means; a history's latest one is asked about
     least_items: ClassVar[int] = 0  # that a history must have for evaluation to ask about it
     codes: ClassVar[str | None] = None  # why it makes no sense where items go by titles
 

@@ -29,6 +29,7 @@ class TextToSid(Task):
     """Which item is this?"""
 
     name: ClassVar[str] = "B"
+    finds_items: ClassVar[bool] = True
     least_items: ClassVar[int] = 1
     codes: ClassVar[str | None] = "it asks for the semantic ID of a text, and a title is its own answer"
     leads: ClassVar[dict[str, tuple[str, ...]]] = {

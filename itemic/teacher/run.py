@@ -34,8 +34,8 @@ from itemic.training.loop import Trainer
 from itemic.training.memory import keep_buffers
 from itemic.training.place import Place
 from itemic.training.ranks import Ranks, joined
+from itemic.training.record import RECORD, finished
 
-RECORD = "training.json"
 TOGETHER = 0.35  # the share of what is had together in the vectors that item embeddings start from
 STD = 0.02  # of item embeddings at the start
 
@@ -105,7 +105,7 @@ def _train(
         teacher = _begun(dataset, settings, seed, vectors)
         identity = _identity(dataset, rows, settings, seed, vectors)
         if folder is not None:
-            if ranks.share(ranks.main and _finished(folder, identity)):
+            if ranks.share(ranks.main and finished(folder, identity, "teacher")):
                 log.info("%s: already trained, in %s", NAME, folder)
                 return Teacher.load(folder, ranks.device)
             if ranks.main:
@@ -186,27 +186,6 @@ def _identity(
         begins = (text_digests(dataset.items) if vectors is None else np.asarray(vectors)).tolist()
     found = settings.decisive() | {"seed": seed, "catalogue": dataset.catalogue, "rows": data}
     return json.loads(json.dumps(found | {"vectors": digest_of(begins)}))  # type: ignore[no-any-return]
-
-
-def _finished(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether the folder holds this run's teacher already.
-
-    Raises:
-        ArtifactError: it holds another run.
-    """
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return False
-    theirs = record.get("identity", {})
-    begun = record.get("finished") or any((folder / "checkpoints").glob("step-*"))
-    if theirs != identity and begun:
-        keys = sorted(key for key in {*theirs, *identity} if theirs.get(key) != identity.get(key))
-        changed = ", ".join(f"{key} was {theirs.get(key)}, now {identity.get(key)}" for key in keys)
-        raise ArtifactError(
-            f"{folder} holds another teacher: {changed}", "Give another output folder, or remove this one."
-        )
-    return bool(record.get("finished"))
 
 
 def _record(

@@ -162,6 +162,11 @@ class TeacherValidation:
 
     __repr__ = settings_repr
 
+    @property
+    def first(self) -> bool:
+        """Untrained weights are no teacher's."""
+        return False
+
 
 @settings(frozen=True, repr=False)
 class TeacherSettings(TrainingTable):

@@ -101,6 +101,8 @@ class Trainer:
                 interrupts() as asked,
             ):
                 computing.train()
+                if self.place.step == 0 and self.stage.validation.first and self._validate(book):
+                    self.save()
                 while self._goes_on():
                     self._advance(next(stream), book)
                     better = self._validate(book)
@@ -242,7 +244,9 @@ class Trainer:
 
     def _validate(self, book: Journal) -> bool:
         """Validate if it is time; true if it was the best so far."""
-        if self.validate is None or not (self._due(self.stage.validation.every) or not self._goes_on()):
+        begins = self.place.step == 0  # asked for by the stage
+        due = begins or self._due(self.stage.validation.every) or not self._goes_on()
+        if self.validate is None or not due:
             return False
         metric, started = self.stage.validation.metric, time.perf_counter()
         with self._as_saved():
@@ -288,6 +292,8 @@ class Trainer:
         tensors = self.strategy.tensors()
         if self.average:
             tensors["average"] = self.average.average
+        if kept := self.strategy.module.kept():
+            tensors["kept"] = kept
         state = {
             "identity": self.identity,
             "place": asdict(self.place),
@@ -309,6 +315,8 @@ class Trainer:
         tensors = self.strategy.room(checkpoints.shapes(step))
         if self.average:
             tensors["average"] = self.average.average
+        if kept := self.strategy.module.kept():
+            tensors["kept"] = kept
         checkpoints.read(step, tensors)
         self.strategy.load(tensors)
         if self.ranks.rank < len(state["random"]):

@@ -87,6 +87,10 @@ class Objective(nn.Module):
         """A copy whose parameters are on the meta device, each with a storage of its own."""
         return copy.deepcopy(self, {id(weight): _empty(weight) for weight in self.parameters()})
 
+    def kept(self) -> dict[str, Tensor]:
+        """Further tensors that a checkpoint holds, and that are read back in place; under names of their own."""
+        return {}
+
     def settle(self) -> None:
         """Bring weights that learn apart from the model into it, before it is validated, and at the end."""
 

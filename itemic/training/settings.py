@@ -188,6 +188,7 @@ class ValidationSettings:
         patience: validations without a better one before training stops; 0 never stops.
         samples: how many prompts are answered at each validation, or at the end where there is none, to be read: in the
             log and in the trackers.
+        first: validate before the first step as well, so that a training which finds nothing better ends as it began.
     """
 
     every: Literal["epoch"] | Count | None = None
@@ -197,6 +198,7 @@ class ValidationSettings:
     metric: Text = "ndcg@10"
     patience: Patience = 0
     samples: Amount = 0
+    first: Switch = False
 
     __repr__ = settings_repr
 
@@ -274,6 +276,8 @@ class Validating(Protocol):
     def metric(self) -> str: ...
     @property
     def patience(self) -> int: ...
+    @property
+    def first(self) -> bool: ...
 
 
 class TrainingSettings(Protocol):

@@ -13,8 +13,7 @@ from itemic.training.checkpoint import STATE, Checkpoints
 from itemic.training.language.learning import learning
 from itemic.training.language.stage import Stage
 from itemic.training.optimizer import Named
-
-RECORD = "training.json"  # beside the checkpoints: what is being done
+from itemic.training.record import RECORD
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from itemic.forest.run import NewRows
 from itemic.model.layers import layers_of, matrices_of_layers
 from itemic.progress import log
 from itemic.training.language.new_rows import frozen, learning_rows
-from itemic.training.language.stage import Stage
+from itemic.training.language.stage import LanguageStage
 from itemic.training.optimizer import Named, decayed, trainable_parameters
 
 ADAPTER = "adapter"  # the folder of the adapters alone, in PEFT's form
@@ -58,7 +58,7 @@ class Learning:
 
 @contextmanager
 def learning(
-    lm: PreTrainedModel, stage: Stage, tokens: range, *, adapter: Path | None = None
+    lm: PreTrainedModel, stage: LanguageStage, tokens: range, *, adapter: Path | None = None
 ) -> Iterator[Learning]:
     """Prepare a model for a stage; when the block is left the model has its own modules again.
 
@@ -89,7 +89,9 @@ def learning(
             yield Learning.rows_of(rows, more, set(more))
 
 
-def _rows_to_learn(lm: PreTrainedModel, stage: Stage, tokens: range, stack: ExitStack) -> NewRows | None:
+def _rows_to_learn(
+    lm: PreTrainedModel, stage: LanguageStage, tokens: range, stack: ExitStack
+) -> NewRows | None:
     """The rows of the new tokens, everything else frozen; None where there are no new tokens."""
     if tokens:
         return stack.enter_context(learning_rows(lm, tokens))
@@ -126,7 +128,7 @@ def _last_layers(lm: PreTrainedModel, count: int) -> Named:
 
 @contextmanager
 def _adapters(
-    lm: PreTrainedModel, stage: Stage, rows: NewRows | None, folder: Path | None
+    lm: PreTrainedModel, stage: LanguageStage, rows: NewRows | None, folder: Path | None
 ) -> Iterator[Named]:
     try:
         from peft import PeftModel
@@ -166,7 +168,7 @@ def _adapters(
             weight.data.copy_(whole)  # rounded once where the matrix is in half precision
 
 
-def _targets(lm: PreTrainedModel, stage: Stage, linear: list[str]) -> list[str]:
+def _targets(lm: PreTrainedModel, stage: LanguageStage, linear: list[str]) -> list[str]:
     """Those of them that get adapters."""
     names = _adaptable(lm, sorted({name.rpartition(".")[2] for name in linear}))
     unknown = sorted(set(stage.train.targets) - set(names))
@@ -201,7 +203,7 @@ def _adaptable(lm: PreTrainedModel, names: list[str]) -> list[str]:
     return kept
 
 
-def _config(lm: PreTrainedModel, stage: Stage, targets: list[str]) -> Any:
+def _config(lm: PreTrainedModel, stage: LanguageStage, targets: list[str]) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Self
 
-from torch import nn
 from transformers import PreTrainedModel
 
 from itemic.forest.build import TokenForest, chain_forest
-from itemic.forest.context import forest_attention
 from itemic.forest.rows import TokenRows
-from itemic.forest.run import NewRows, forest_loss
-from itemic.forest.support import agree_on, check_copy
-from itemic.model.layers import layers_of
+from itemic.forest.run import forest_loss
 from itemic.training.language.breakdown import TokenKinds, loss_parts, part_names
-from itemic.training.language.dropout import residual_dropout, without_own_dropout
-from itemic.training.language.engine import compiled, lean_memory
-from itemic.training.language.flops import ModelFlops
-from itemic.training.language.lean import lean_norms
 from itemic.training.language.learning import Learning
-from itemic.training.language.new_rows import settle
+from itemic.training.language.objective import LanguageObjective
 from itemic.training.language.stage import NextTokenSettings, Stage
-from itemic.training.objective import Cost, Objective
-from itemic.training.optimizer import Named
-from itemic.training.ranks import Ranks
+from itemic.training.objective import Cost
 from itemic.training.settings import EngineSettings
 from itemic.training.steps import Sizes
 
 NOTHING: TokenForest = chain_forest(TokenRows.of([[0]], [[0.0]]))
 
 
-class NextToken(Objective):
+class NextToken(LanguageObjective):
     """The weighted cross-entropy of each token of a forest, predicted from its parent, in nats.
-
-    A model and its loss are one module: the embeddings and the head, which the loss reads, are there when it is
-    computed.
 
     Args:
         lm: the model.
@@ -62,18 +48,12 @@ class NextToken(Objective):
         engine: EngineSettings | None = None,
         block_tokens: int = 4096,
     ) -> None:
-        super().__init__()
-        learns = learns or Learning.all_of(lm)
-        self.lm, self.kinds, self.sources = lm, kinds, tuple(sources)
-        self.settings, self.engine = settings or NextTokenSettings(), engine or EngineSettings()
+        told = settings or NextTokenSettings()
+        super().__init__(lm, learns, dropout=told.dropout, engine=engine)
+        self.settings = told
+        self.kinds, self.sources = kinds, tuple(sources)
         self.block_tokens = block_tokens
         self.names = part_names(kinds, self.sources)
-        self._learns, self._decays = tuple(learns.named), frozenset(learns.decay)
-        rows = learns.new_rows
-        self.start = None if rows is None else rows.start
-        self.input_rows = None if rows is None else rows.input
-        self.output_rows = None if rows is None else rows.output
-        self._flops = ModelFlops.of(lm)
 
     @classmethod
     def of(
@@ -119,71 +99,6 @@ class NextToken(Objective):
 
     def nothing(self) -> TokenForest:
         return NOTHING
-
-    def learning(self) -> Named:
-        own = {"input_rows": self.input_rows, "output_rows": self.output_rows}
-        named = dict(self.lm.named_parameters()) | {k: row for k, row in own.items() if row is not None}
-        return {name: named[name] for name in self._learns}
-
-    def decay(self) -> set[str]:
-        return set(self._decays)
-
-    def shards(self) -> Sequence[nn.Module]:
-        return list(layers_of(self.lm)[1])
-
-    def outside(self) -> Sequence[nn.Parameter]:
-        """The embeddings' and the head's."""
-        lm: Any = self.lm
-        used = [lm.get_input_embeddings().weight, *lm.get_output_embeddings().parameters()]
-        return list({id(weight): weight for weight in used}.values())
-
-    def agree(self, ranks: Ranks) -> None:
-        """How the model is reached by a forest, which a small forward pass tells."""
-        agree_on(self.lm, ranks.share)
-
-    def apart(self) -> Self:
-        """A copy with weights of its own; the rows that learn no longer share their storage with the embeddings."""
-        found = super().apart()
-        check_copy(found.lm, self.lm)
-        for name in ("input_rows", "output_rows"):
-            row = getattr(self, name)
-            setattr(found, name, row if row is None else nn.Parameter(row.detach().clone()))
-        return found
-
-    def empty(self) -> Self:
-        found = super().empty()
-        check_copy(found.lm, self.lm)
-        return found
-
-    def settle(self) -> None:
-        if (rows := self._rows()) is not None:
-            settle(self.lm, rows)
-
-    def _rows(self) -> NewRows | None:
-        if self.start is None or self.input_rows is None:
-            return None
-        return NewRows(self.start, self.input_rows, self.output_rows)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Inside the block a base's own dropout is off; see :mod:`itemic.training.language.dropout`."""
-        with ExitStack() as stack:
-            for context in (
-                without_own_dropout(self.lm),
-                residual_dropout(self.lm, self.settings.dropout, embeddings=self.start is None),
-                lean_memory(self.lm, self.engine.gradient_checkpointing),
-                lean_norms(self.lm, not self.engine.compile),
-                compiled(self.lm, self.engine.compile),
-            ):
-                stack.enter_context(context)
-            yield
-
-    def stepping(self) -> AbstractContextManager[Any]:
-        return forest_attention(self.lm)
-
-    def flops(self, sizes: Sizes) -> float:
-        counts = sizes.counts
-        return self._flops(counts["tokens"], counts["parents"], counts["targets"], counts["pairs"])
 
     def rates(self, sizes: Sizes, seconds: float) -> dict[str, float]:
         """Tokens a second with and without sharing, how full blocks are, and the share of tokens with a loss."""

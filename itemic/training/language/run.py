@@ -30,17 +30,17 @@ from itemic.trackers import check_trackers
 from itemic.training.distribution import Distribution
 from itemic.training.language.breakdown import TokenKinds
 from itemic.training.language.counts import lost_rows
-from itemic.training.language.export import RECORD
 from itemic.training.language.learning import ADAPTER, learning
 from itemic.training.language.next_token import NextToken
 from itemic.training.language.rows import Source, training_rows
-from itemic.training.language.stage import Stage
+from itemic.training.language.stage import LanguageStage, Stage
 from itemic.training.language.stream import ConversationSteps, KeptRows
 from itemic.training.loop import Trainer
 from itemic.training.memory import keep_buffers
 from itemic.training.place import Place
 from itemic.training.precision import compute_dtype
 from itemic.training.ranks import Ranks, joined
+from itemic.training.record import RECORD, compare_threads, finished
 
 
 def train(
@@ -152,14 +152,14 @@ def _train(
             identity = ranks.share(
                 _identity(model.lm, data, stage, seed, measure is not None) if ranks.main else {}
             )
-            if ranks.share(ranks.main and _finished(folder, identity)):
+            if ranks.share(ranks.main and finished(folder, identity)):
                 log.info("%s: already trained, in %s", stage.name, folder)
                 return Model.load(folder, device=model.lm.device, dtype=model.lm.dtype)
             if ranks.main:
                 stack.enter_context(locked(folder / "checkpoints"))
-                _compare_threads(folder)
+                compare_threads(folder)
                 _record(folder, identity, data, model.lm, stage, ranks, distribution)
-        stack.enter_context(_float32(model.lm, _keeps_half(model.lm, stage, ranks, distribution)))
+        stack.enter_context(float32_weights(model.lm, keeps_half(model.lm, stage, ranks, distribution)))
         stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(seed)  # the same for all: adapters begin alike
         tokens = range(*model.new_token_range)
@@ -186,7 +186,7 @@ def _train(
         torch.manual_seed(seed + ranks.rank)  # dropout differs from rank to rank
         place = trainer.run()
     if folder is not None and ranks.main:
-        _save(model, folder)
+        save_model(model, folder)
         _record(folder, identity, data, model.lm, stage, ranks, distribution, asdict(place))
         _tell(stage, data, place)
         if stage.checkpoints.keep is None:
@@ -218,7 +218,7 @@ def _tell(stage: Stage, data: ConversationSteps, place: Place) -> None:
     log.info("%s: %d steps%s%s", stage.name, place.step, best, f"; {lost}" if lost else "")
 
 
-def _save(model: Model, folder: Path) -> None:
+def save_model(model: Model, folder: Path) -> None:
     try:
         model.save(folder)
     except OSError as error:
@@ -284,43 +284,6 @@ def weights_digest(lm: PreTrainedModel) -> str:
     return total.hexdigest()[:16]
 
 
-def _finished(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether the folder holds this run's model already.
-
-    Raises:
-        ArtifactError: it holds another run.
-    """
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False
-    except ValueError:
-        record = {}
-    theirs = record.get("identity", {})
-    begun = record.get("finished") or any((folder / "checkpoints").glob("step-*"))
-    if theirs != identity and begun:
-        keys = sorted(key for key in {*theirs, *identity} if theirs.get(key) != identity.get(key))
-        changed = ", ".join(f"{key} was {theirs.get(key)}, now {identity.get(key)}" for key in keys)
-        raise ArtifactError(
-            f"{folder} holds another training run: {changed}",
-            "Give another output folder, or remove this one.",
-        )
-    return bool(record.get("finished"))
-
-
-def _compare_threads(folder: Path) -> None:
-    """Tell when a run goes on with another number of threads: sums are then rounded in another order."""
-    try:
-        before = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("threads")
-    except (OSError, ValueError):
-        return
-    now = torch.get_num_threads()
-    if before != now and any((folder / "checkpoints").glob("step-*")):
-        log.warning(
-            "%s began with %s threads and goes on with %d: not bit for bit the same run", folder, before, now
-        )
-
-
 def _record(
     folder: Path,
     identity: dict[str, Any],
@@ -347,7 +310,7 @@ def _record(
     write_json(folder / RECORD, record)
 
 
-def _keeps_half(lm: PreTrainedModel, stage: Stage, ranks: Ranks, distribution: Distribution) -> bool:
+def keeps_half(lm: PreTrainedModel, stage: LanguageStage, ranks: Ranks, distribution: Distribution) -> bool:
     """Whether a model's bfloat16 weights stay what they are: under ``lora`` they don't learn, and where all is computed
     in bfloat16 they would be rounded for it anyway. Strategies that share out layers want one type in each."""
     whole = ranks.size == 1 or distribution.strategy == "ddp"
@@ -356,7 +319,7 @@ def _keeps_half(lm: PreTrainedModel, stage: Stage, ranks: Ranks, distribution: D
 
 
 @contextmanager
-def _float32(lm: PreTrainedModel, stays: bool) -> Iterator[None]:
+def float32_weights(lm: PreTrainedModel, stays: bool) -> Iterator[None]:
     """Float32 weights inside the block, unless the model ``stays`` as it is: small steps would be rounded away in half
     precision."""
     if stays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Protocol, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -31,6 +31,7 @@ from itemic.training.settings import (
     OptimizerSettings,
     ScheduleSettings,
     Steps,
+    TrainingSettings,
     TrainingTable,
     ValidationSettings,
 )
@@ -239,3 +240,16 @@ class Stage(TrainingTable):
     def learns_rows(self) -> bool:
         """Whether of the embeddings only the rows of the index's tokens learn."""
         return self.train.what != "all"
+
+
+class LanguageStage(TrainingSettings, Protocol):
+    """Any stage that trains a language model, whatever it learns for."""
+
+    @property
+    def train(self) -> Learns: ...
+    @property
+    def engine(self) -> EngineSettings: ...
+    @property
+    def validation(self) -> ValidationSettings: ...
+    @property
+    def learns_rows(self) -> bool: ...

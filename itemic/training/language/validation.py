@@ -19,7 +19,7 @@ from itemic.model.positions import most_positions
 from itemic.sid.trie import Trie
 from itemic.tasks import task_of
 from itemic.tasks.asking import Asker
-from itemic.training.language.stage import Stage
+from itemic.training.language.stage import LanguageStage
 from itemic.training.ranks import ALONE, Ranks
 
 K = 10
@@ -43,7 +43,9 @@ class Validation:
         IndexMismatchError: the model's index belongs to another dataset.
     """
 
-    def __init__(self, model: Model, dataset: Dataset, stage: Stage, seed: int, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, model: Model, dataset: Dataset, stage: LanguageStage, seed: int, ranks: Ranks = ALONE
+    ) -> None:
         model.index.check_dataset(dataset)
         self.stage = stage
         self.requests = sample_requests(dataset.split("valid"), stage.validation.requests, seed)

@@ -1,0 +1,328 @@
+"""``train_rl``: a model learns from the worth of its own answers, by the one loop, to a model folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from itemic.artifact import digest_of, locked, versions, write_json
+from itemic.data.dataset import Dataset
+from itemic.errors import ConfigError
+from itemic.evaluate.baselines import Transitions
+from itemic.evaluate.mixture import Scorer
+from itemic.model import Model
+from itemic.progress import log
+from itemic.rl.asks import Book
+from itemic.rl.objective import GroupObjective
+from itemic.rl.reference import Reference
+from itemic.rl.rewards import Rewards, World
+from itemic.rl.rollout import Roller, told_names
+from itemic.rl.scoring import Legal
+from itemic.rl.settings import RLStage
+from itemic.rl.source import GroupSteps
+from itemic.sid.index import ItemIndex
+from itemic.sid.trie import Trie
+from itemic.trackers import check_trackers
+from itemic.training.distribution import Distribution
+from itemic.training.language.learning import ADAPTER, Learning, learning
+from itemic.training.language.run import float32_weights, keeps_half, save_model, weights_digest
+from itemic.training.language.validation import Validation
+from itemic.training.loop import Trainer
+from itemic.training.memory import keep_buffers
+from itemic.training.place import Place
+from itemic.training.precision import compute_dtype
+from itemic.training.ranks import Ranks, joined
+from itemic.training.record import RECORD, compare_threads, finished
+
+EXAMPLES = "groups.jsonl"  # groups to be read, see :mod:`itemic.rl.preview`
+Vectors = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Knows:
+    """What rewards may ask beside answers and dataset.
+
+    Attributes:
+        teacher: a ranker that scores the whole catalogue, for the reward ``teacher``.
+        vectors: of the items, ``[n, d]``, for ``semantic`` and ``diversity``.
+        rankers: further rankers that score the whole catalogue, for rewards of one's own.
+    """
+
+    teacher: Scorer | None = None
+    vectors: Vectors | None = None
+    rankers: Mapping[str, Scorer] = field(default_factory=dict)
+
+
+def train_rl(
+    model: Model,
+    dataset: Dataset,
+    *,
+    stage: RLStage | Mapping[str, Any],
+    output: str | Path | None = None,
+    seed: int = 0,
+    knows: Knows | None = None,
+    validate: Callable[[Model], dict[str, float]] | None = None,
+    distribution: Distribution | Mapping[str, Any] | None = None,
+) -> Model:
+    """Train ``model`` in place on the worth of its own answers, and hand it back.
+
+    What is asked are places of the training split; nothing of validation or test is looked at but by validations. The
+    stage ends with the best weights validated, those that it began with included.
+
+    With ``output`` a run that was killed, in a rollout or in a step, goes on from its last checkpoint and ends, on CPU
+    in one process with the same number of threads, with the very weights of a run that wasn't; a finished one is
+    loaded. The folder becomes a model folder with ``training.json``, ``log.jsonl`` and ``groups.jsonl``, groups to be
+    read.
+
+    Under ``torchrun`` every process calls this with the same arguments and an ``output`` that all of them see.
+
+    Args:
+        model: the policy; its folder says how it is asked where the stage doesn't.
+        dataset: whose training split is asked about, and whose validation split is validated on.
+        stage: what to do.
+        output: the folder; None keeps nothing.
+        seed: decides what is asked when, what is drawn, and the validation sample.
+        knows: what rewards may ask.
+        validate: measures the model in place of the stage's validation, on rank 0.
+        distribution: how several processes share the work.
+
+    Raises:
+        ConfigError: the stage asks for what can't be, a reward can't be made, or no reward ever differs.
+        DataError: a reward fails or gives no finite numbers.
+        IndexMismatchError: the dataset is of another catalogue than the model.
+        ArtifactError: the folder holds another run, is in use, or the disk is full.
+        KeyboardInterrupt: after a checkpoint; the same call goes on from it.
+    """
+    told, shared = RLStage.of(stage), Distribution.of(distribution)
+    model.index.check_dataset(dataset)
+    if output is not None:
+        for line in check_trackers(told.logs.trackers):
+            log.info("%s", line)
+    keep_buffers()
+    with joined() as ranks:
+        if ranks.size > 1 and shared.strategy != "ddp":
+            raise ConfigError(
+                f"stage {told.name!r} under strategy {shared.strategy}: rollouts need whole weights on every rank",
+                "Use strategy ddp, or lora to save memory.",
+            )
+        return _Run(model, dataset, told, output, seed, knows or Knows(), validate, ranks, shared).train()
+
+
+class _Run:
+    """One training."""
+
+    def __init__(
+        self,
+        model: Model,
+        dataset: Dataset,
+        stage: RLStage,
+        output: str | Path | None,
+        seed: int,
+        knows: Knows,
+        validate: Callable[[Model], dict[str, float]] | None,
+        ranks: Ranks,
+        distribution: Distribution,
+    ) -> None:
+        self.model, self.dataset, self.stage, self.seed = model, dataset, stage, seed
+        self.folder = None if output is None else Path(output)
+        self.ranks, self.distribution, self.validate = ranks, distribution, validate
+        self.rewards = Rewards(stage.rewards, world_of(model, dataset, knows))
+        self.legal = Legal(Trie.build(model.item_rows), stage.rollout.normalize)
+        thinking = None if stage.rollout.thoughts is None else "think"
+        self.book = Book(model, dataset, stage.asks, seed, thinking)
+        self.full: dict[str, Any] | None = None
+
+    def train(self) -> Model:
+        model, stage, ranks, folder = self.model, self.stage, self.ranks, self.folder
+        with ExitStack() as stack:
+            identity: dict[str, Any] = {}
+            if folder is not None:
+                identity = ranks.share(self._identity() if ranks.main else {})
+                if ranks.share(ranks.main and finished(folder, identity)):
+                    log.info("%s: already trained, in %s", stage.name, folder)
+                    return Model.load(folder, device=model.lm.device, dtype=model.lm.dtype)
+                if ranks.main:
+                    stack.enter_context(locked(folder / "checkpoints"))
+                    compare_threads(folder)
+                    self._record(identity)
+            half = keeps_half(model.lm, stage, ranks, self.distribution)
+            stack.enter_context(float32_weights(model.lm, half))
+            stack.enter_context(torch.random.fork_rng())
+            torch.manual_seed(self.seed)  # the same for all: adapters begin alike
+            adapter = folder / ADAPTER if folder is not None and ranks.main else None
+            learns = stack.enter_context(
+                learning(model.lm, stage, range(*model.new_token_range), adapter=adapter)
+            )
+            place = self._learn(learns, identity)
+        if folder is not None and ranks.main:
+            save_model(model, folder)
+            self._record(identity, place)
+            self._tell(place)
+            if stage.checkpoints.keep is None:
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        ranks.wait()
+        return model
+
+    def _learn(self, learns: Learning, identity: dict[str, Any]) -> Place:
+        model, stage, ranks = self.model, self.stage, self.ranks
+        roller = Roller(model, stage.rollout, stage.objective, self.rewards, self.legal)
+        objective = GroupObjective(
+            model.lm,
+            self.legal,
+            learns,
+            settings=stage.objective,
+            engine=stage.engine,
+            max_tokens=_longest(stage, self.legal),
+            told=told_names(stage.rollout, list(self.rewards.parts)),
+        )
+        start = {name: weight.detach().clone() for name, weight in objective.learning().items()}
+        reference = None
+        if stage.objective.compares:
+            moves = stage.objective.sync_every if stage.objective.reference == "synced" else None
+            reference = Reference(objective, moves)
+        source = GroupSteps(
+            self.book,
+            roller,
+            objective,
+            stage,
+            self.seed,
+            ranks,
+            reference,
+            None if self.folder is None else self.folder / EXAMPLES,
+        )
+        measure = self._measure(stage)
+        trainer = Trainer(
+            objective,
+            source,
+            stage,
+            seed=self.seed,
+            folder=self.folder,
+            identity=digest_of(identity),
+            validate=None if measure is None else (lambda: measure(model)),
+            samples=self._samples(),
+            ranks=ranks,
+            distribution=self.distribution,
+        )
+        torch.manual_seed(self.seed + ranks.rank)
+        place = trainer.run()
+        self._compare(objective, start, place)
+        return place
+
+    # ------------------------------------------------------------------------------- validation
+
+    def _measure(self, stage: RLStage) -> Callable[[Model], dict[str, float]] | None:
+        if stage.validation.every is None:
+            return None
+        if self.validate is not None:
+            own, main = self.validate, self.ranks.main
+            return lambda each: own(each) if main else {}
+        return Validation(self.model, self.dataset, stage, self.seed, self.ranks)
+
+    def _samples(self) -> Callable[[], list[dict[str, str]]] | None:
+        if not self.stage.validation.samples:
+            return None
+        built = Validation(self.model, self.dataset, self.stage, self.seed, self.ranks)
+        return lambda: built.answers(self.model)
+
+    @torch.no_grad()
+    def _compare(self, objective: GroupObjective, start: dict[str, torch.Tensor], place: Place) -> None:
+        """Ask the whole validation split of the best weights and of those at the start; the better ones stay."""
+        told = self.stage.validation
+        if not told.full or told.every is None or self.validate is not None or place.best_step == 0:
+            return
+        count = len(self.dataset.split("valid"))
+        stage = replace(self.stage, validation=replace(told, requests=count))
+        whole = Validation(self.model, self.dataset, stage, self.seed, self.ranks)
+        best = whole(self.model)
+        named = objective.learning()
+        kept = {name: weight.detach().clone() for name, weight in named.items()}
+        _put(named, start)
+        objective.settle()
+        before = whole(self.model)
+        goes_back = before[told.metric] > best[told.metric]
+        if not goes_back:
+            _put(named, kept)
+            objective.settle()
+        self.full = {"start": before, "best": best, "kept": "start" if goes_back else "best"}
+        if goes_back:
+            log.warning(
+                "%s: on the whole validation split the weights at the start have %s %.4f, the best ones %.4f; "
+                "the start's stay",
+                self.stage.name,
+                told.metric,
+                before[told.metric],
+                best[told.metric],
+            )
+
+    # ----------------------------------------------------------------------------------- record
+
+    def _identity(self) -> dict[str, Any]:
+        """All that decides the weights at the end."""
+        numbers = {f"stage.{key}": value for key, value in self.stage.decisive().items()}
+        return json.loads(  # type: ignore[no-any-return]
+            json.dumps(
+                numbers
+                | {
+                    "seed": self.seed,
+                    "catalogue": self.dataset.catalogue,
+                    "asked": digest_of(
+                        [self.book.requests.items.tolist(), self.book.requests.targets.tolist()]
+                    ),
+                    "weights": weights_digest(self.model.lm),
+                }
+            )
+        )
+
+    def _record(self, identity: dict[str, Any], place: Place | None = None) -> None:
+        assert self.folder is not None
+        stage, lm = self.stage, self.model.lm
+        record = {
+            "finished": place is not None,
+            "identity": identity,
+            "stage": stage.to_json(),
+            "rows": {"asked": len(self.book)},
+            "device": str(lm.device),
+            "threads": torch.get_num_threads(),
+            "ranks": self.ranks.size,
+            "distribution": self.distribution.to_json() if self.ranks.size > 1 else None,
+            "precision": str(compute_dtype(stage.engine.precision, lm.device)).removeprefix("torch."),
+            "versions": versions("torch", "transformers"),
+            "place": None if place is None else asdict(place),
+            "full_validation": self.full,
+        }
+        write_json(self.folder / RECORD, record)
+
+    def _tell(self, place: Place) -> None:
+        metric = self.stage.validation.metric
+        best = "" if place.best is None else f", best {metric} {place.best:.4f} at step {place.best_step}"
+        log.info("%s: %d steps%s", self.stage.name, place.step, best)
+
+
+def world_of(model: Model, dataset: Dataset, knows: Knows) -> World:
+    """What rewards may ask: the counts of training are always there."""
+    scores: dict[str, Any] = {name: ranker.scores for name, ranker in knows.rankers.items()}
+    if knows.teacher is not None:
+        scores["teacher"] = knows.teacher.scores
+    scores["memory"] = Transitions(dataset).scores
+    codes = model.index.codes if isinstance(model.index, ItemIndex) else None
+    return World(dataset, codes, None if knows.vectors is None else np.asarray(knows.vectors), scores)
+
+
+def _longest(stage: RLStage, legal: Legal) -> int:
+    """Tokens of an answer at most."""
+    thoughts = stage.rollout.thoughts
+    return int(legal.trie.depth.max()) if thoughts is None else thoughts.max_tokens
+
+
+def _put(named: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> None:
+    for name, weight in named.items():
+        weight.copy_(values[name])

@@ -1,0 +1,330 @@
+"""What a stage of reinforcement learning does: small frozen tables, importable without torch.
+
+The parts of training are the loop's own; what is here is what is asked, how answers are drawn, what they are worth, and
+what is learned from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+from itemic.settings import (
+    Amount,
+    Count,
+    Listed,
+    NotNegative,
+    Number,
+    PartOfOne,
+    Positive,
+    Switch,
+    Text,
+    named,
+    settings,
+    wrong,
+)
+from itemic.text import settings_repr
+from itemic.training.language.stage import WORDS, Learns
+from itemic.training.settings import (
+    CheckpointSettings,
+    Downwards,
+    EngineSettings,
+    LogSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    Steps,
+    TrainingTable,
+    ValidationSettings,
+)
+
+How = Literal["beams", "sample", "both"]
+Name = Literal[
+    "grpo",
+    "dr-grpo",
+    "dapo",
+    "gspo",
+    "cispo",
+    "rloo",
+    "reinforce++",
+    "expected",
+    "dpo",
+    "s-dpo",
+]
+# what an objective takes for advantages where nobody says otherwise
+OWN_ADVANTAGES: Mapping[str, str] = {
+    "dr-grpo": "centred",
+    "rloo": "leave-one-out",
+    "reinforce++": "step",
+}
+
+
+@settings(frozen=True, repr=False)
+class Asks:
+    """What the model is asked: places of the training split, whose next item is known.
+
+    Attributes:
+        tasks: whose prompts are asked, and how often each is: ``[sequence]``, ``[{task: C, share: .5}, …]`` with the
+            options that the model was trained with. Tasks that recommend ask about a history; those from text to an
+            item ask about the item's text alone. None for the one that the recipe's evaluation asks.
+        requests: how many places an epoch sees, chosen once by the seed; None for all.
+        per_user: of one user's places the latest ones; None for all.
+        history: the latest items of a history that are asked about; None for as many as the dataset's split has.
+    """
+
+    tasks: Annotated[tuple[Text | dict[str, Any], ...], Listed] = ()
+    requests: Count | None = None
+    per_user: Count | None = None
+    history: Count | None = None
+
+    __repr__ = settings_repr
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks(cls, tasks: tuple[str | dict[str, Any], ...]) -> tuple[str | dict[str, Any], ...]:
+        for number, task in enumerate(tasks):
+            if isinstance(task, dict) and "task" not in task:
+                raise wrong("is missing: options need the name of their task", task, number, "task")
+        return tasks
+
+
+@settings(frozen=True, repr=False)
+class ThoughtSettings:
+    """Thoughts before the answers: they are drawn freely, and each is searched behind.
+
+    Attributes:
+        count: thoughts of each prompt; they are a group.
+        max_tokens: of a thought. One that hasn't ended by then is cut off, counted, and worth 0.
+        temperature: of their drawing.
+        top_p: of their drawing: the smallest set of tokens with this probability.
+        merge: what a thought is worth: the ``best`` of the rewards of its answers, or their ``mean``.
+        items: whether the answers behind each thought are a group to learn from as well.
+    """
+
+    count: Count = 4
+    max_tokens: Count = 64
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
+    merge: Literal["best", "mean"] = "best"
+    items: Switch = True
+
+    __repr__ = settings_repr
+
+
+@settings(frozen=True, repr=False)
+class RolloutSettings:
+    """How the answers of a group are drawn.
+
+    Attributes:
+        how: ``beams`` (the most probable items, exactly), ``sample`` (items drawn as the model gives them), or ``both``
+            (half of each; a beam's item isn't drawn again).
+        answers: of each prompt.
+        temperature: of drawing.
+        top_p: of drawing: of what may follow the smallest set with this probability.
+        replacement: whether an item may be drawn more than once. Without, drawing is by Gumbel top-k (Kool et al.
+            2019), and all answers differ.
+        normalize: over what an answer's probability is normalised, in rollouts and updates alike: ``vocab``, ``level``
+            or ``legal``, as in evaluation.
+        exclude_history: leave out the items of the prompt's own history; None for what the recipe's evaluation does,
+            else not.
+        add_target: put the target in place of the last answer where it isn't among them.
+        oversample: how many times as many prompts may be tried until a step has all its groups with a signal; 1 takes
+            groups as they come.
+        steps_per_rollout: steps that one rollout serves, each with as many of its groups.
+        epochs: how often a rollout's groups are learned from.
+        thoughts: thoughts before the answers; None for none.
+    """
+
+    how: How = "beams"
+    answers: Annotated[int, Field(strict=True, ge=2)] = 16
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
+    replacement: Switch = False
+    normalize: Literal["vocab", "level", "legal"] = "vocab"
+    exclude_history: Annotated[Switch | None, Field(validate_default=True)] = None
+    add_target: Switch = False
+    oversample: Count = 1
+    steps_per_rollout: Count = 1
+    epochs: Count = 1
+    thoughts: ThoughtSettings | None = None
+
+    __repr__ = settings_repr
+
+    @field_validator("exclude_history")
+    @classmethod
+    def _legal(cls, exclude: bool | None, info: ValidationInfo) -> bool | None:
+        if exclude and info.data.get("normalize") == "legal":
+            raise wrong(
+                "is true under normalize legal, where the probability of an item would depend on what is left out; use "
+                "level or vocab",
+                exclude,
+            )
+        return exclude
+
+
+@settings(frozen=True, repr=False)
+class GroupSettings:
+    """The objective: what answers cost by their rewards, see :mod:`itemic.rl.losses`.
+
+    Attributes:
+        name: ``grpo``, ``dr-grpo``, ``dapo``, ``gspo``, ``cispo``, ``rloo``, ``reinforce++``; ``expected`` for the
+            expected reward over a group's answers; ``dpo`` and ``s-dpo`` for preferences of its best answer.
+        advantages: how rewards become advantages: ``group`` (less the group's mean, over its deviation), ``centred``,
+            ``leave-one-out`` or ``step``; None for the objective's own.
+        clip: how far below 1 a token's ratio may fall before it stops counting.
+        clip_high: how far above 1; None for as far as ``clip``, under ``dapo`` .28.
+        sharpness: under ``expected``: exponent of the probabilities.
+        preference: β of ``dpo`` and ``s-dpo``.
+        kl: weight of the distance to the reference; 0 needs no reference.
+        estimator: of that distance: ``k1``, ``k2`` or ``k3``.
+        reference: whose probabilities are kept to: the model's as the stage found it (``start``), or
+            its own of some steps ago (``synced``).
+        sync_every: under ``synced``: steps between taking over the weights of the moment.
+        dropout: share of the embeddings and of the layers' outputs that is zeroed in updates; rollouts have none.
+    """
+
+    name: Name = "grpo"
+    advantages: Literal["group", "centred", "leave-one-out", "step"] | None = None
+    clip: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.2
+    clip_high: Positive | None = None
+    sharpness: Positive = 1.0
+    preference: Positive = 0.1
+    kl: NotNegative = 0.0
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    reference: Literal["start", "synced"] = "start"
+    sync_every: Count = 100
+    dropout: PartOfOne = 0.0
+
+    __repr__ = settings_repr
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The two clips."""
+        high = self.clip_high
+        if high is None:
+            high = 0.28 if self.name == "dapo" else self.clip
+        return self.clip, high
+
+    @property
+    def way(self) -> str:
+        """The advantages that are taken."""
+        return self.advantages or OWN_ADVANTAGES.get(self.name, "group")
+
+    @property
+    def compares(self) -> bool:
+        """Whether a reference is asked."""
+        return self.kl > 0 or self.name in ("dpo", "s-dpo")
+
+
+@settings(frozen=True, repr=False)
+class GroupData:
+    """How a step is laid out.
+
+    Attributes:
+        prompts_per_step: groups that an optimizer step learns from.
+        block_tokens: forest tokens computed at once, at most; what bounds the memory. A group is never cut.
+    """
+
+    prompts_per_step: Count = 32
+    block_tokens: Count = 4096
+
+    __repr__ = settings_repr
+
+
+@settings(frozen=True, repr=False)
+class RLOptimizer(OptimizerSettings):
+    __doc__ = OptimizerSettings.__doc__
+
+    weight_decay: NotNegative = 0.0
+
+    __repr__ = settings_repr
+
+
+@settings(frozen=True, repr=False)
+class RLValidation(ValidationSettings):
+    """What is asked of the model while it learns, as in any stage; and before the first step, so that a stage ends with
+    the weights it began with where nothing better was found.
+
+    Attributes:
+        every: steps between validations, or ``epoch``; None validates never.
+        task: as in any stage.
+        requests: how many requests of the validation split a validation asks, chosen once by the seed.
+        beams: beams of a validation's search.
+        metric: the validated number by which the best checkpoint is chosen; more is better.
+        patience: validations without a better one before training stops; 0 never stops.
+        samples: as in any stage.
+        first: as in any stage.
+        full: ask the whole validation split at the end as well, of the best weights and of those at the start; the
+            better ones stay.
+    """
+
+    every: Literal["epoch"] | Count | None = 50
+    first: Switch = True
+    full: Switch = True
+
+    __repr__ = settings_repr
+
+
+def _rewards(value: Any) -> Any:
+    return {value: 1.0} if isinstance(value, str) else value
+
+
+@settings(frozen=True, repr=False)
+class RLStage(TrainingTable):
+    """One stage of reinforcement learning. A bare word stands for the first key of ``train``, ``optimizer``,
+    ``schedule`` and ``objective``: ``objective: dapo``.
+
+    Attributes:
+        name: a short name for logs and bars.
+        train: which weights learn, as in any stage.
+        epochs: how often every place is asked about; 1 where neither this nor ``steps`` is given.
+        steps: optimizer steps, instead of ``epochs``.
+        learning_rate: the peak.
+        asks: what the model is asked.
+        rollout: how answers are drawn.
+        rewards: what answers are worth: names of rewards (:data:`itemic.rl.rewards.REWARDS`, or one's own as
+            ``module:name``) and the weight of each, or ``{weight: …}`` with options of its own.
+        objective: what is learned.
+        data: how a step is laid out.
+        optimizer: how gradients become steps.
+        schedule: the way of the learning rate.
+        engine: how steps are computed.
+        validation: what is asked of the model on the way.
+        checkpoints: what is written on the way.
+        logs: who is told the numbers.
+        examples: steps between groups that are written out to be read, to ``groups.jsonl``; 0 writes none.
+    """
+
+    name: Text = "rl"
+    train: Annotated[Learns, named(WORDS["train"])] = Learns()
+    epochs: Count | None = None
+    steps: Steps = None
+    learning_rate: Positive = 1e-5
+    asks: Asks = Asks()
+    rollout: RolloutSettings = RolloutSettings()
+    rewards: Annotated[
+        dict[Text, Number | dict[str, Any]], BeforeValidator(_rewards), Field(min_length=1)
+    ] = field(default_factory=lambda: {"hit": 1.0, "ranking": 1.0})
+    objective: Annotated[GroupSettings, named("name")] = GroupSettings()
+    data: GroupData = GroupData()
+    optimizer: Annotated[RLOptimizer, named(WORDS["optimizer"])] = RLOptimizer()
+    schedule: Annotated[ScheduleSettings, named(WORDS["schedule"]), Downwards] = ScheduleSettings()
+    engine: EngineSettings = EngineSettings()
+    validation: RLValidation = RLValidation()
+    checkpoints: CheckpointSettings = CheckpointSettings(every=50)
+    logs: LogSettings = LogSettings()
+    examples: Amount = 50
+
+    SILENT: ClassVar = ("name", "checkpoints.", "logs.", "validation.samples", "examples")
+
+    @property
+    def weights(self) -> str | None:
+        """It begins with the model's own: its reference is what it found."""
+        return None
+
+    @property
+    def learns_rows(self) -> bool:
+        """Whether of the embeddings only the rows of the index's tokens learn."""
+        return self.train.what != "all"
