@@ -55,7 +55,7 @@ def check(
         return
     found, waiting = check_recipe(recipe, override or [])
     told = check_trackers(trackers_of(found))
-    stages = [stage.name for stage in found.stages]
+    stages = [stage.name for stage in found.trainings]
     seen = None
     if shapes or config is not None or tokens is not None:
         from itemic.pipeline.shapes import recipe_shapes

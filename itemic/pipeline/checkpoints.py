@@ -61,7 +61,7 @@ def list_checkpoints(folder: str | Path) -> list[KeptCheckpoint]:
     if (root / RECIPE).is_file():
         names = [
             "model",
-            *(f"{PREFIX}{stage.name}" for stage in read_resolved(root / RECIPE).stages),
+            *(f"{PREFIX}{stage.name}" for stage in read_resolved(root / RECIPE).trainings),
         ]
         found = []
         for before, name in pairwise(names):

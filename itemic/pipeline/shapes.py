@@ -107,7 +107,7 @@ def recipe_shapes(recipe: Recipe, config: str | Path | None = None, tokens: int 
     )
     lm = empty_model(found, rows, recipe.model.tie)
     span = range(first, first + len(needed))
-    stages = [stage_shape(lm, stage, span) for stage in recipe.stages]
+    stages = [stage_shape(lm, stage, span) for stage in recipe.trainings]
     tied = head(lm) is embeddings(lm)
     return Shapes(found.model_type, lm.num_parameters(), tied, rows, first, span.stop - 1, stages)
 

@@ -18,6 +18,7 @@ from itemic.recipe import Recipe
 from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
+from itemic.rl.settings import RLStage
 from itemic.schema import SYSTEM
 from itemic.teacher.settings import TeacherSettings
 
@@ -149,24 +150,51 @@ def _stages(recipe: Recipe) -> list[Step]:
     given = [] if recipe.conversations is None else recipe.conversations.files
     files = {f"conversations {path}": conversation_inputs(path) for path in given}
     task = None if recipe.data is None else task_of(recipe, recipe.evaluate.task)
-    for stage in recipe.stages:
-        if stage.validation.task is None:
-            stage = replace(stage, validation=replace(stage.validation, task=task))
+    for stage in recipe.trainings:
+        stage = _validated(stage, task)
         before = steps[-1].name if steps else "model"
-        config = stage.decisive() | {"asked": task}
+        learns_answers = isinstance(stage, RLStage)
+        if isinstance(stage, RLStage):
+            stage = _asking(recipe, stage)
+            needs = _needs(recipe, "data", *(["teacher"] if "teacher" in stage.rewards else []), before)
+            job = partial(work.train_rl_stage, stage, before, task)
+        else:
+            needs = _needs(recipe, "data", "conversations", before)
+            job = partial(work.train_stage, stage, before, task)
         steps.append(
             Step(
                 f"train.{stage.name}",
-                config,
-                _needs(recipe, "data", "conversations", before),
-                partial(work.train_stage, stage, before, task),
-                files,
+                stage.decisive() | {"asked": task},
+                needs,
+                job,
+                {} if learns_answers else files,
                 resumes=True,
                 together=True,
                 packages=TORCH,
             )
         )
     return steps
+
+
+def _validated(stage: Any, task: Any) -> Any:
+    """A stage that validates with the prompts that the evaluation asks, where it doesn't say itself."""
+    if stage.validation.task is not None:
+        return stage
+    return replace(stage, validation=replace(stage.validation, task=task))
+
+
+def _asking(recipe: Recipe, stage: RLStage) -> RLStage:
+    """A stage of reinforcement learning with what the evaluation does where it doesn't say itself."""
+    rollout, asks = stage.rollout, stage.asks
+    if rollout.exclude_history is None:
+        excludes = recipe.evaluate.exclude_history and rollout.normalize != "legal"
+        rollout = replace(rollout, exclude_history=excludes)
+    given = asks.tasks or (recipe.evaluate.task,)
+    tasks = tuple(
+        task_of(recipe, name) if isinstance(name, str) else task_of(recipe, name["task"]) | name
+        for name in given
+    )
+    return replace(stage, rollout=rollout, asks=replace(asks, tasks=tasks))
 
 
 def _evaluate(recipe: Recipe, model: str) -> Step:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
+    from itemic.rl.settings import RLStage
     from itemic.sid.names import ItemNames
     from itemic.teacher.settings import TeacherSettings
     from itemic.training.language.stage import Stage
@@ -241,6 +242,33 @@ def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Jo
     )
 
 
+def train_rl_stage(stage: RLStage, before: str, asked: dict[str, Any] | None, job: Job) -> None:
+    """One stage of reinforcement learning, from the model that the step before left."""
+    from itemic.rl.run import Knows, train_rl
+    from itemic.tasks.asking import remember_asked
+    from itemic.tasks.table import task_of
+
+    recipe, dataset = job.recipe, load_dataset(job)
+    model = load_model(job, before)
+    if asked is not None:
+        remember_asked(model, task_of(asked))
+    teacher = None
+    if "teacher" in stage.rewards:
+        from itemic.teacher.teacher import Teacher
+
+        teacher = Teacher.load(job.made("teacher"))
+    vectors = _vectors(job, dataset) if {"semantic", "diversity"} & set(stage.rewards) else None
+    train_rl(
+        model,
+        dataset,
+        stage=stage,
+        output=job.output,
+        seed=recipe.seed,
+        knows=Knows(teacher, vectors),
+        distribution=recipe.distribution,
+    )
+
+
 def report(job: Job) -> None:
     """Score all rankings, put them side by side, and write the page of the run."""
     from itemic.evaluate.compare import Published, compare
@@ -286,7 +314,7 @@ def _left_out(job: Job) -> list[str]:
     from itemic.training.language.counts import lost_rows
 
     found = []
-    for stage in job.recipe.stages:
+    for stage in job.recipe.stages:  # groups of answers are never cut
         record = json.loads((job.made(f"train.{stage.name}") / "training.json").read_text(encoding="utf-8"))
         if lost := lost_rows(record["rows"], record["stage"]["data"]["max_length"]):
             found.append(f"trained in {stage.name}: {lost}")

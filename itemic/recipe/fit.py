@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,6 +12,8 @@ from itemic.model.presets import PRESETS
 from itemic.recipe import schema as names
 from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
 from itemic.recipe.tasks import OF_CODES, TASK_OPTIONS
+from itemic.rl.rewards import REWARDS
+from itemic.rl.settings import RLStage
 from itemic.settings import KeyPath, meant
 from itemic.trackers import TRACKERS
 from itemic.training.language.stage import Stage
@@ -31,6 +33,7 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
         if sections.get(name) is not None:
             yield from check(sections[name])
     yield from _blend_faults(sections.get("evaluate"), sections.get("teacher") is not None)
+    yield from _rl_faults(sections, given)
     if getattr(sections.get("index"), "names", None) == "title":
         yield from _faults_of_titles(sections, given)
     if not {"tasks", "conversations"} & given:
@@ -204,17 +207,42 @@ def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:
                 )
 
 
-def _stage_faults(stages: list[Stage]) -> Iterator[tuple[KeyPath, str]]:
-    seen: set[str] = set()
+def _stage_faults(
+    stages: Sequence[Stage | RLStage], section: str = "stages", seen: Iterable[str] = ()
+) -> Iterator[tuple[KeyPath, str]]:
+    names = set(seen)
     for i, stage in enumerate(stages):
-        if stage.name in seen:
-            yield ("stages", i, "name"), f"{stage.name!r} is the name of an earlier stage; give each its own"
+        if stage.name in names:
+            yield (section, i, "name"), f"{stage.name!r} is the name of an earlier stage; give each its own"
         elif not _STAGE_NAME.fullmatch(stage.name):
-            yield ("stages", i, "name"), f"{stage.name!r} can't name a folder; use letters, digits, - and _"
-        seen.add(stage.name)
+            yield (section, i, "name"), f"{stage.name!r} can't name a folder; use letters, digits, - and _"
+        names.add(stage.name)
         asked = stage.validation.task
         asked = asked.get("task") if isinstance(asked, dict) else asked
-        yield from _one_of(("stages", i, "validation", "task"), asked, TASK_OPTIONS)
+        yield from _one_of((section, i, "validation", "task"), asked, TASK_OPTIONS)
+
+
+def _rl_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
+    """What stages of reinforcement learning ask for that others have to bring."""
+    stages: list[RLStage] = sections.get("rl") or []
+    if stages and "data" not in given:
+        yield ("rl",), "needs data, whose users are asked about"
+    yield from _stage_faults(stages, "rl", (stage.name for stage in sections.get("stages") or []))
+    titles = sections.get("index") is not None and sections["index"].names == "title"
+    for i, stage in enumerate(stages):
+        for place, task in enumerate(stage.asks.tasks):
+            name = task.get("task") if isinstance(task, dict) else task
+            yield from _one_of(("rl", i, "asks", "tasks", place), name, TASK_OPTIONS)
+        for name in stage.rewards:
+            path = ("rl", i, "rewards", name)
+            if ":" not in name and name not in REWARDS:
+                yield path, f"unknown reward {name!r}" + meant(name, REWARDS)
+            if name == "teacher" and sections.get("teacher") is None:
+                yield path, "asks the sequential teacher, and the recipe has none; add teacher: true"
+            if name == "prefix" and titles:
+                yield path, "is about semantic IDs, and items go by their titles here"
+        if stage.train.what == "embeddings" and titles:
+            yield ("rl", i, "train"), "'embeddings' teaches new tokens alone, and titles need none"
 
 
 _CHECKS: dict[str, Callable[[Any], Iterator[tuple[KeyPath, str]]]] = {

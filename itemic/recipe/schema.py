@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -9,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
 from itemic.evaluate.settings import BlendSettings, MemorySettings
 from itemic.model.presets import Preset
+from itemic.rl.settings import RLStage
 from itemic.schema import SYSTEM, TITLE
 from itemic.settings import Amount, Count, Number, Switch, Text, some_of
 from itemic.teacher.settings import TeacherSettings
@@ -192,6 +194,10 @@ class PublishedPart(Part):
     source: Text
 
 
+def _several(value: Any) -> Any:
+    return [{} if value is True else value] if value is True or isinstance(value, Mapping) else value
+
+
 def _switched(value: Any) -> Any:
     return ({} if value else None) if isinstance(value, bool) else value
 
@@ -259,6 +265,7 @@ class Recipe(Part):
         tasks: the kinds of conversation to build from the data.
         conversations: conversations that others made, to be trained on as well, or alone.
         stages: the stages of training, one after the other.
+        rl: stages of reinforcement learning after these; one may stand without a list.
         evaluate: what is asked of the trained model.
         distribution: how several processes train together.
     """
@@ -273,11 +280,17 @@ class Recipe(Part):
     tasks: Annotated[list[TaskPart], Field(min_length=1)] = []
     conversations: ConversationsPart | None = None
     stages: Annotated[list[Stage], Field(min_length=1)]
+    rl: Annotated[list[RLStage], BeforeValidator(_several)] = []
     evaluate: EvaluatePart = EvaluatePart()
     distribution: Distribution = Distribution()
 
+    @property
+    def trainings(self) -> list[Stage | RLStage]:
+        """All stages of the language model, in their order."""
+        return [*self.stages, *self.rl]
+
     def __repr__(self) -> str:
-        stages = ", ".join(stage.name for stage in self.stages)
+        stages = ", ".join(stage.name for stage in self.trainings)
         tasks = ", ".join(task.task for task in self.tasks) or "none"
         return f"<Recipe {self.name!r}: tasks {tasks}; model {self.model.base or self.model.preset}; trains {stages}>"
 

@@ -232,6 +232,16 @@ class GroupData:
 
     __repr__ = settings_repr
 
+    @property
+    def planned_block(self) -> int:
+        """Forest tokens of a block, about."""
+        return self.block_tokens
+
+    @property
+    def blocks_per_step(self) -> int:
+        """At least so many; answers tell how many there are."""
+        return 1
+
 
 @settings(frozen=True, repr=False)
 class RLOptimizer(OptimizerSettings):
@@ -323,6 +333,11 @@ class RLStage(TrainingTable):
     def weights(self) -> str | None:
         """It begins with the model's own: its reference is what it found."""
         return None
+
+    @property
+    def copies(self) -> int:
+        """Further copies of the weights that learn: those of the start, and a reference's."""
+        return 1 + self.objective.compares
 
     @property
     def learns_rows(self) -> bool:

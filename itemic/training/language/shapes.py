@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from itemic.model.expand import check_kind, resize, set_tied
 from itemic.model.layers import matrices_of_layers
 from itemic.training.language.learning import learning
-from itemic.training.language.stage import Stage
+from itemic.training.language.stage import LanguageStage
 from itemic.training.optimizer import Named
 
 FLOAT = 4  # bytes; weights, gradients and averages are float32 while a stage lasts
@@ -75,7 +75,7 @@ def empty_model(config: Any, rows: int, tie: bool | None = None) -> PreTrainedMo
     return lm
 
 
-def stage_shape(lm: PreTrainedModel, stage: Stage, tokens: range) -> StageShape:
+def stage_shape(lm: PreTrainedModel, stage: LanguageStage, tokens: range) -> StageShape:
     """The shape of one stage.
 
     Args:
@@ -92,7 +92,9 @@ def stage_shape(lm: PreTrainedModel, stage: Stage, tokens: range) -> StageShape:
         else 0
     )
     # what learns over layers in 4 bits is what learns over whole ones, and nothing can be quantized on meta
-    same = replace(stage, train=replace(stage.train, what="lora")) if stage.train.what == "qlora" else stage
+    same: Any = stage
+    if stage.train.what == "qlora":
+        same = replace(same, train=replace(stage.train, what="lora"))
     with learning(lm, same, tokens) as learns:
         every = sum(weight.numel() for weight in lm.parameters())
         learned = sum(weight.numel() for weight in learns.named.values())
@@ -104,7 +106,7 @@ def stage_shape(lm: PreTrainedModel, stage: Stage, tokens: range) -> StageShape:
         learned,
         round((every - small) * FLOAT + small * NF4),
         learned * FLOAT,
-        state + (learned * FLOAT if stage.optimizer.ema else 0),
+        state + learned * FLOAT * (bool(stage.optimizer.ema) + stage.copies),
         stage.data.blocks_per_step * stage.data.planned_block,
         stage.data.blocks_per_step,
     )
@@ -114,7 +116,7 @@ def _numel(modules: Any) -> int:
     return sum(module.weight.numel() for module in modules)
 
 
-def optimizer_bytes(stage: Stage, named: Named, decay: set[str]) -> int:
+def optimizer_bytes(stage: LanguageStage, named: Named, decay: set[str]) -> int:
     """Bytes of the state that :class:`itemic.training.optimizer.Optimizer` keeps, counters left out."""
     total = 0
     for name, weight in named.items():

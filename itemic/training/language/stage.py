@@ -241,6 +241,20 @@ class Stage(TrainingTable):
         """Whether of the embeddings only the rows of the index's tokens learn."""
         return self.train.what != "all"
 
+    @property
+    def copies(self) -> int:
+        """Further copies of the weights that learn: none."""
+        return 0
+
+
+class Laid(Protocol):
+    """How large the blocks of any stage are."""
+
+    @property
+    def blocks_per_step(self) -> int: ...
+    @property
+    def planned_block(self) -> int: ...
+
 
 class LanguageStage(TrainingSettings, Protocol):
     """Any stage that trains a language model, whatever it learns for."""
@@ -248,8 +262,13 @@ class LanguageStage(TrainingSettings, Protocol):
     @property
     def train(self) -> Learns: ...
     @property
+    def data(self) -> Laid: ...
+    @property
     def engine(self) -> EngineSettings: ...
     @property
     def validation(self) -> ValidationSettings: ...
     @property
     def learns_rows(self) -> bool: ...
+    @property
+    def copies(self) -> int:
+        """How many further copies of the weights that learn it keeps."""
