@@ -132,6 +132,8 @@ class _Run:
         ranks: Ranks,
         distribution: Distribution,
     ) -> None:
+        if stage.validation.task is None and model.asked is not None:
+            stage = replace(stage, validation=replace(stage.validation, task=model.asked["task"]))
         self.model, self.dataset, self.stage, self.seed = model, dataset, stage, seed
         self.folder = None if output is None else Path(output)
         self.ranks, self.distribution, self.validate = ranks, distribution, validate

@@ -34,6 +34,7 @@ from itemic.training.settings import (
     EngineSettings,
     LogSettings,
     OptimizerSettings,
+    Precision,
     ScheduleSettings,
     Steps,
     TrainingTable,
@@ -277,6 +278,16 @@ class RLValidation(ValidationSettings):
     __repr__ = settings_repr
 
 
+@settings(frozen=True, repr=False)
+class RLEngine(EngineSettings):
+    __doc__ = EngineSettings.__doc__
+
+    # rollouts compute in float32: updates in other numbers begin with ratios that aren't 1
+    precision: Precision = "float32"
+
+    __repr__ = settings_repr
+
+
 def _rewards(value: Any) -> Any:
     return {value: 1.0} if isinstance(value, str) else value
 
@@ -321,7 +332,7 @@ class RLStage(TrainingTable):
     data: GroupData = GroupData()
     optimizer: Annotated[RLOptimizer, named(WORDS["optimizer"])] = RLOptimizer()
     schedule: Annotated[ScheduleSettings, named(WORDS["schedule"]), Downwards] = ScheduleSettings()
-    engine: EngineSettings = EngineSettings()
+    engine: RLEngine = RLEngine()
     validation: RLValidation = RLValidation()
     checkpoints: CheckpointSettings = CheckpointSettings(every=50)
     logs: LogSettings = LogSettings()

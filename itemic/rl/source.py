@@ -25,6 +25,7 @@ from itemic.training.steps import Ahead, Sizes, Step
 Int64 = npt.NDArray[np.int64]
 Numbers = dict[str, tuple[float, float]]
 
+START = {"epoch": 0, "asked": 0, "done": 0, "step": 0, "hopeless": 0, "since": 0}
 HOPELESS = 50  # rollouts without any signal, one after the other, before a training gives up
 
 
@@ -80,7 +81,7 @@ class GroupSteps:
         self, state: dict[str, Any] | None = None, rank: int = 0, size: int = 1
     ) -> Generator[Step, None, None]:
         """Without end, from the place on that ``state`` names."""
-        begin = state or {"epoch": 0, "asked": 0, "done": 0, "step": 0, "hopeless": 0, "since": 0}
+        begin = START | (state or {})
         epoch, at, done = int(begin["epoch"]), int(begin["asked"]), int(begin["done"])
         number, hopeless = int(begin["step"]), int(begin["hopeless"])
         kept = self._kept(begin, rank, size)
@@ -107,7 +108,7 @@ class GroupSteps:
 
     def merged(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """All ranks are at the same place; each has groups of its own."""
-        return states[0] | {"groups": [each["groups"] for each in states]}
+        return states[0] | {"groups": [each.get("groups") for each in states]}
 
     def _kept(self, state: dict[str, Any], rank: int, size: int) -> Groups | None:
         """The groups that a run which was stopped amid a rollout had; others' number of ranks may have been another."""
