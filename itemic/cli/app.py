@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import data, evaluate, init, model, recipe, run, sid_report, state, tasks, train
+from itemic.cli import data, evaluate, init, model, recipe, rl, run, sid_report, state, tasks, train
 from itemic.cli.common import say
 from itemic.cli.help import Group, add_examples
 from itemic.errors import ItemicError
@@ -33,6 +33,7 @@ app.add_typer(data.app, name="data", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(sid_report.app, name="sid", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(tasks.app, name="tasks", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(model.app, name="model", cls=Group, rich_help_panel=ROOMS)
+app.add_typer(rl.app, name="rl", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(evaluate.app, name="evaluate", cls=Group, rich_help_panel=ROOMS)
 add_examples(app)
 

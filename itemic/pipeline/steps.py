@@ -176,6 +176,13 @@ def _stages(recipe: Recipe) -> list[Step]:
     return steps
 
 
+def rl_stages(recipe: Recipe) -> list[tuple[RLStage, str]]:
+    """The stages of reinforcement learning as they are run, and the step that each begins with."""
+    names = ["model", *(f"train.{stage.name}" for stage in recipe.trainings)]
+    first = len(recipe.stages)
+    return [(_asking(recipe, stage), names[first + number]) for number, stage in enumerate(recipe.rl)]
+
+
 def _validated(stage: Any, task: Any) -> Any:
     """A stage that validates with the prompts that the evaluation asks, where it doesn't say itself."""
     if stage.validation.task is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
+    from itemic.rl.run import Knows
     from itemic.rl.settings import RLStage
     from itemic.sid.names import ItemNames
     from itemic.teacher.settings import TeacherSettings
@@ -244,7 +245,7 @@ def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Jo
 
 def train_rl_stage(stage: RLStage, before: str, asked: dict[str, Any] | None, job: Job) -> None:
     """One stage of reinforcement learning, from the model that the step before left."""
-    from itemic.rl.run import Knows, train_rl
+    from itemic.rl.run import train_rl
     from itemic.tasks.asking import remember_asked
     from itemic.tasks.table import task_of
 
@@ -252,21 +253,28 @@ def train_rl_stage(stage: RLStage, before: str, asked: dict[str, Any] | None, jo
     model = load_model(job, before)
     if asked is not None:
         remember_asked(model, task_of(asked))
-    teacher = None
-    if "teacher" in stage.rewards:
-        from itemic.teacher.teacher import Teacher
-
-        teacher = Teacher.load(job.made("teacher"))
-    vectors = _vectors(job, dataset) if {"semantic", "diversity"} & set(stage.rewards) else None
     train_rl(
         model,
         dataset,
         stage=stage,
         output=job.output,
         seed=recipe.seed,
-        knows=Knows(teacher, vectors),
+        knows=knows_of(stage, job),
         distribution=recipe.distribution,
     )
+
+
+def knows_of(stage: RLStage, job: Job) -> Knows:
+    """What a stage's rewards ask beside answers and data."""
+    from itemic.rl.run import Knows
+
+    teacher = None
+    if "teacher" in stage.rewards:
+        from itemic.teacher.teacher import Teacher
+
+        teacher = Teacher.load(job.made("teacher"))
+    wanted = {"semantic", "diversity"} & set(stage.rewards)
+    return Knows(teacher, _vectors(job, load_dataset(job)) if wanted else None)
 
 
 def report(job: Job) -> None:

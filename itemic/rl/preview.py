@@ -6,19 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
-from itemic.data.names import names_of
-from itemic.text import shown as visible
+from itemic.screen import Table, plain
 
 if TYPE_CHECKING:
-    from itemic.data.dataset import Dataset
     from itemic.model.model import Model
     from itemic.rl.rollout import Rolled
 
 EXAMPLES = 2  # groups of a rollout that are written out
+WIDTH = 60  # of a title
 
 
 def lines_of(rolled: Rolled, model: Model, step: int, count: int = EXAMPLES) -> Iterator[dict[str, Any]]:
@@ -76,27 +73,27 @@ def _answers(rolled: Rolled, model: Model, row: int) -> list[dict[str, Any]]:
     return found
 
 
-def shown(line: Mapping[str, Any], dataset: Dataset) -> Group:
-    """One group as a table for a screen: titles as people know them."""
-    titles = dict(zip(dataset.item_ids, names_of(dataset.items), strict=True))
+def shown(line: Mapping[str, Any], titles: Mapping[str, str]) -> list[RenderableType]:
+    """One prompt with its groups for a screen.
+
+    Args:
+        line: one of :func:`lines_of`.
+        titles: what people know items by, by item id.
+    """
     target = line["target"]
-    head = Text.assemble(
-        ("user ", "bold"),
-        visible(str(line["user"])),
-        ("   wanted ", "bold"),
-        visible(titles.get(target, "nothing known")),
-    )
-    prompt = Text(visible(line["prompt"]), style="dim")
+    wanted = "nothing known" if target is None else titles.get(target, target)
+    head = plain(f"user {line['user']} wanted {wanted}", "bold")
+    prompt = plain(line["prompt"].strip(), "dim")
     if "answers" in line:
-        return Group(head, prompt, _table(line["answers"], titles, target), Text())
-    parts: list[Any] = []
+        return [head, prompt, _table(line["answers"], titles, target)]
+    parts: list[RenderableType] = [head, prompt]
     for number, thought in enumerate(line["thoughts"], 1):
-        end = "" if thought["ended"] else " (cut off)"
-        parts.append(Text(f"thought {number}, worth {thought['worth']:.3f}{end}", style="bold"))
-        parts.append(Text(visible(thought["text"].strip())))
+        cut = "" if thought["ended"] else " (cut off)"
+        parts.append(plain(f"thought {number}, worth {thought['worth']:.3f}{cut}", "bold"))
+        parts.append(plain(thought["text"].strip()))
         if thought["answers"]:
             parts.append(_table(thought["answers"], titles, target))
-    return Group(head, prompt, *parts, Text())
+    return parts
 
 
 def _table(answers: list[dict[str, Any]], titles: Mapping[str, str], target: str | None) -> Table:
@@ -105,10 +102,10 @@ def _table(answers: list[dict[str, Any]], titles: Mapping[str, str], target: str
     for column in table.columns[2:]:
         column.justify = "right"
     for number, answer in enumerate(answers, 1):
-        hit = answer["item"] == target
+        title = titles.get(answer["item"], answer["item"])[:WIDTH]
         table.add_row(
             str(number),
-            Text(visible(titles.get(answer["item"], answer["item"]))[:60], style="bold green" if hit else ""),
+            f"→ {title}" if answer["item"] == target else title,
             f"{answer['log_prob']:.3f}",
             *(f"{answer['rewards'][name]:.3f}" for name in names),
             f"{answer['reward']:.3f}",

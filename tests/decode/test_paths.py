@@ -1,4 +1,4 @@
-"""Answers with the log-probability of each token: the best against the search, drawn ones against their distribution."""
+"""Answers with the log-probability of each token: the best ones, and drawn ones against their distribution."""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ def catalogue(count: int = 40, seed: int = 0) -> list[list[int]]:
     return [[BEGIN, *code, END] for code in np.unique(np.stack(levels, 1), axis=0).tolist()]
 
 
-def item_groups(rows: list[list[int]], prompts: list[list[int]], answers: list[list[int]], seed: int = 0) -> Groups:
+def item_groups(
+    rows: list[list[int]], prompts: list[list[int]], answers: list[list[int]], seed: int = 0
+) -> Groups:
     """Items as answers to prompts, with random numbers for all else."""
     rng, trie = np.random.default_rng(seed), Trie.build(TokenRows.of(rows))
     texts, nodes, choices, group = [], [], [], []
@@ -72,7 +74,9 @@ def text_groups(prompts: list[list[int]], seed: int = 0, each: int = 3) -> Group
     )
 
 
-def plain_log_probs(lm: PreTrainedModel, groups: Groups, rows: list[list[int]], normalize: str) -> list[Tensor]:
+def plain_log_probs(
+    lm: PreTrainedModel, groups: Groups, rows: list[list[int]], normalize: str
+) -> list[Tensor]:
     """Of each answer the log-probabilities of its choices: a row of its own through the model, all by definition."""
     trie = Trie.build(TokenRows.of(rows))
     found = []

@@ -38,7 +38,9 @@ def test_log_probabilities_and_gradients_are_those_of_single_rows(
         ours = choice_log_probs(lm, block, Legal(TRIE, normalize), chunk=chunk)
         push = torch.from_numpy(np.random.default_rng(0).normal(size=len(ours)).astype(np.float32))
         (ours * push).sum().backward()
-    gradients = {name: weight.grad.clone() for name, weight in lm.named_parameters() if weight.grad is not None}
+    gradients = {
+        name: weight.grad.clone() for name, weight in lm.named_parameters() if weight.grad is not None
+    }
     lm.zero_grad()
     theirs = torch.cat(plain_log_probs(lm, MIXED, ROWS, normalize))
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
