@@ -144,6 +144,20 @@ def reinforce(answers: Answers, settings: Settings) -> Cost:
     return _surrogate(answers.ratios, answers.advantages[answers.answer], settings)
 
 
+def shares_apart(answers: Answers, settings: Settings) -> Tensor:
+    """``[G]``: KL(policy ‖ reference) over the answers of a group, exactly: of the probabilities that ``expected``
+    weighs rewards by. With a weight β on it, the best shares are the reference's times ``exp(reward / β)``."""
+    assert answers.reference is not None
+    mine, theirs = (
+        scores - _log_sums(scores, answers)[answers.group]
+        for scores in (
+            settings.sharpness * answers.sums(answers.log_probs),
+            settings.sharpness * answers.sums(answers.reference),
+        )
+    )
+    return _by_group(mine.exp() * (mine - theirs), answers)
+
+
 def expected(answers: Answers, settings: Settings) -> Cost:
     """The expected reward over the answers of a group, exactly: no sampling noise, and no advantages.
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from itemic.forest.context import forest_attention
 from itemic.forest.rows import TokenRows
 from itemic.rl.groups import ANYTHING, GroupBlock, Groups
-from itemic.rl.losses import ANSWERS, LOSSES, TOKENS, Answers, Settings, divergence
+from itemic.rl.losses import ANSWERS, LOSSES, TOKENS, Answers, Settings, divergence, shares_apart
 from itemic.rl.scoring import Legal, choice_log_probs
 from itemic.rl.settings import GroupSettings
 from itemic.training.language.learning import Learning
@@ -72,7 +72,9 @@ class GroupObjective(LanguageObjective):
         numbers = dict(block.numbers)
         if answers.reference is not None:
             apart = self._mean_distance(answers)
-            if self.settings.kl and self.loss.over != TOKENS:
+            if self.settings.kl and self.settings.name == "expected":
+                total = total + self.settings.kl * shares_apart(answers, self._told).sum()
+            elif self.settings.kl and self.loss.over != TOKENS:
                 total = total + self.settings.kl * apart.sum() * (weight / len(apart))
             elif self.settings.kl:
                 total = total + self.settings.kl * self._distance(answers).sum()

@@ -179,7 +179,7 @@ class GroupSettings:
         sharpness: under ``expected``: exponent of the probabilities.
         preference: β of ``dpo`` and ``s-dpo``.
         kl: weight of the distance to the reference; 0 needs no reference.
-        estimator: of that distance: ``k1``, ``k2`` or ``k3``.
+        estimator: of that distance: ``k1``, ``k2`` or ``k3``; ``expected`` has it exactly, over the answers of a group.
         reference: whose probabilities are kept to: the model's as the stage found it (``start``), or
             its own of some steps ago (``synced``).
         sync_every: under ``synced``: steps between taking over the weights of the moment.

@@ -90,7 +90,15 @@ def test_costs_of_every_objective_against_single_rows(name: str, kl: float) -> N
     theirs = LOSSES[name].function(answers, Settings(0.2, 0.28, 4, 0.5, 0.1)).each
     total = theirs.sum()
     apart = divergence(answers.log_probs, answers.reference, "k3")
-    if kl and LOSSES[name].over == TOKENS:
+    if kl and name == "expected":
+        for group in range(len(ITEMS)):  # the definition of the divergence of two distributions
+            own = [number for number in range(len(rows)) if ITEMS.group[number] == group]
+            mine, other = (
+                torch.stack([0.5 * values[answer == number].sum() for number in own]).log_softmax(0)
+                for values in (answers.log_probs, answers.reference)
+            )
+            total = total + kl * torch.nn.functional.kl_div(other, mine, log_target=True, reduction="sum")
+    elif kl and LOSSES[name].over == TOKENS:
         total = total + kl * apart.sum()
     elif kl:
         each = torch.stack([apart[answer == number].mean() for number in range(len(rows))])

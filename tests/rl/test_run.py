@@ -1,0 +1,248 @@
+"""Reinforcement learning from a small model to a folder, and what stops it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import itemic
+from itemic.data.dataset import Dataset
+from itemic.errors import ArtifactError, ConfigError, DataError, IndexMismatchError
+from itemic.model import Model
+from itemic.rl.rewards import Answered, World
+from itemic.rl.run import Knows, train_rl
+from itemic.rl.settings import RLStage
+from itemic.tasks.asking import remember_asked
+from itemic.tasks.table import task_of
+from tests.training.helpers import copy_of
+
+STAGE: dict[str, Any] = {
+    "steps": 4,
+    "learning_rate": 1e-3,
+    "data": {"prompts_per_step": 6},
+    "rollout": {"answers": 6, "normalize": "level"},
+    "rewards": {"hit": 1.0, "prefix": 0.5},
+    "validation": {"every": 2, "requests": 20, "beams": 10},
+    "checkpoints": {"every": 1},
+    "logs": {"every": 1},
+    "examples": 2,
+}
+
+
+def shop() -> Dataset:
+    return itemic.simulate(itemic.SimulatorConfig(users=40, items=40), seed=0).dataset
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return shop()
+
+
+def fresh(dataset: Dataset, **keys: Any) -> Model:
+    index = itemic.build_index(dataset, levels=[8, 8], format="minionerec")
+    model = itemic.new_model("qwen3-pico", index, ["a shop"], vocab_size=300, **keys)
+    remember_asked(model, task_of("sequence"))
+    return model
+
+
+def lines(folder: Path, name: str = "log.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_stage_leaves_a_model_its_numbers_and_groups_to_read(dataset: Dataset, tmp_path: Path) -> None:
+    model = fresh(dataset)
+    before = copy_of(model.lm)
+    stage = STAGE | {"objective": {"name": "grpo", "kl": 0.01}}
+    trained = train_rl(model, dataset, stage=stage, output=tmp_path / "out")
+    assert trained is model
+    loaded = Model.load(tmp_path / "out")
+    assert all(
+        torch.equal(loaded.lm.state_dict()[name], weight) for name, weight in copy_of(model.lm).items()
+    )
+    log = lines(tmp_path / "out")
+    assert log[0]["step"] == 0
+    assert "valid/ndcg@10" in log[0]  # the model as it was found is validated
+    steps = [line for line in log if "loss" in line]
+    told = {"reward", "reward/hit", "reward/prefix", "reward_at/1", "reward_at/2-4", "reward_at/5-6"}
+    told |= {"without_signal", "found", "entropy", "kl", "clipped", "ratio", "rollout_seconds", "tried"}
+    told |= {"kl_of_answers/p50", "kl_of_answers/p99", "answers", "groups"}
+    assert told <= set(steps[0])
+    # the same numbers in rollout and update: ratios are 1, and the reference is the policy itself
+    assert steps[0]["ratio"] < 1e-4
+    assert abs(steps[0]["kl"]) < 1e-4
+    assert steps[-1]["kl"] > steps[0]["kl"]
+    groups = lines(tmp_path / "out", "groups.jsonl")
+    assert {line["step"] for line in groups} == {0, 2}
+    answers = groups[0]["answers"]
+    assert len(answers) == 6
+    assert {answer["item"] for answer in answers} <= set(dataset.item_ids)
+    assert sum(answer["advantage"] for answer in answers) == pytest.approx(0, abs=1e-3)
+    for answer in answers:
+        wanted = answer["rewards"]["hit"] + 0.5 * answer["rewards"]["prefix"]
+        assert answer["reward"] == pytest.approx(wanted, abs=1e-3)
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["finished"]
+    best, kept = record["place"]["best_step"], record["full_validation"]
+    unchanged = all(torch.equal(before[name], weight) for name, weight in copy_of(model.lm).items())
+    assert unchanged == (best == 0 or kept["kept"] == "start")
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_targets_are_those_of_the_same_place(dataset: Dataset) -> None:
+    """Of a user's places with equal histories each keeps its own target, and none is of another split."""
+    from itemic.rl.asks import Book, training_requests
+    from itemic.rl.settings import Asks
+
+    requests, train = training_requests(dataset), dataset.train
+    number = 0
+    for user in range(len(train)):
+        items = train[user]
+        for place in range(1, len(items)):
+            assert requests.users[number] == train.users[user]
+            assert requests.targets[number] == items[place]
+            np.testing.assert_array_equal(requests.history(number), items[:place][-dataset.rule.history :])
+            number += 1
+    assert number == len(requests)
+    book = Book(fresh(dataset), dataset, Asks(tasks=("sequence", {"task": "B", "share": 0.5})), seed=0)
+    place, task = book.order(0)
+    assert sorted(place.tolist()) == list(range(len(requests)))
+    asked = book.ask(place[:40], task[:40])
+    np.testing.assert_array_equal(asked.requests.targets, requests.targets[place[:40][asked.rows]])
+    np.testing.assert_array_equal(asked.of_history, task[:40][asked.rows] == 0)
+    assert {0, 1} == set(task[:40].tolist())
+
+
+def test_worse_weights_don_t_stay(dataset: Dataset, tmp_path: Path) -> None:
+    """A validation that only ever falls: the stage ends with the weights it began with, bit for bit."""
+    model = fresh(dataset)
+    before, falling = copy_of(model.lm), iter(range(100, 0, -1))
+    train_rl(
+        model, dataset, stage=STAGE, output=tmp_path, validate=lambda _: {"ndcg@10": float(next(falling))}
+    )
+    assert all(torch.equal(before[name], weight) for name, weight in copy_of(model.lm).items())
+    assert json.loads((tmp_path / "training.json").read_text())["place"]["best_step"] == 0
+
+
+@pytest.mark.parametrize("how", ["sample", "both"])
+@pytest.mark.parametrize("objective", ["expected", "dapo"])
+def test_drawn_answers_and_several_passes(dataset: Dataset, how: str, objective: str) -> None:
+    model = fresh(dataset)
+    stage = STAGE | {"objective": objective, "validation": {"every": None}}
+    stage["rollout"] = STAGE["rollout"] | {"how": how, "steps_per_rollout": 2, "epochs": 2, "oversample": 2}
+    before = copy_of(model.lm)
+    train_rl(model, dataset, stage=stage)
+    assert not torch.equal(copy_of(model.lm)["model.norm.weight"], before["model.norm.weight"])
+
+
+def test_drawn_with_replacement_answers_may_repeat(dataset: Dataset, tmp_path: Path) -> None:
+    stage = STAGE | {"validation": {"every": None}, "steps": 2, "examples": 1}
+    stage["rollout"] = {"answers": 30, "how": "sample", "replacement": True, "temperature": 0.3}
+    train_rl(fresh(dataset), dataset, stage=stage, output=tmp_path)
+    items = [answer["item"] for answer in lines(tmp_path, "groups.jsonl")[0]["answers"]]
+    assert len(items) == 30 > len(set(items))
+
+
+def test_the_target_is_put_in_and_counted(dataset: Dataset, tmp_path: Path) -> None:
+    stage = STAGE | {"validation": {"every": None}, "steps": 1, "examples": 1, "rewards": "hit"}
+    stage["rollout"] = STAGE["rollout"] | {"add_target": True}
+    train_rl(fresh(dataset), dataset, stage=stage, output=tmp_path)
+    step = next(line for line in lines(tmp_path) if "loss" in line)
+    assert step["found"] == 1
+    assert step["targets_added"] > 0
+    assert step["without_signal"] == 0
+    assert step["ratio"] < 1e-4  # its log-probability is that of the moment, too
+    for group in lines(tmp_path, "groups.jsonl"):
+        assert group["target"] in {answer["item"] for answer in group["answers"]}
+
+
+class Broken:
+    """Rewards of a user's own that go wrong."""
+
+    @staticmethod
+    def raises(answered: Answered, world: World) -> Any:
+        raise KeyError("price")
+
+    @staticmethod
+    def nan(answered: Answered, world: World) -> Any:
+        return np.full(answered.items.shape, np.nan)
+
+    @staticmethod
+    def shape(answered: Answered, world: World) -> Any:
+        return np.zeros(3)
+
+
+raises, nan, shape = Broken.raises, Broken.nan, Broken.shape
+
+
+def constant(answered: Answered, world: World) -> Any:
+    return np.ones(answered.items.shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("raises", "fails: KeyError: 'price'"),
+        ("nan", "is nan for answer 0 of user"),
+        ("shape", r"has shape \(3,\)"),
+    ],
+)
+def test_a_reward_that_goes_wrong_is_named(dataset: Dataset, name: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        train_rl(fresh(dataset), dataset, stage=STAGE | {"rewards": f"tests.rl.test_run:{name}"})
+
+
+def test_a_constant_reward_is_told_and_ends(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    from itemic.rl import source
+
+    monkeypatch.setattr(source, "HOPELESS", 3)
+    stage = STAGE | {"rewards": "tests.rl.test_run:constant", "validation": {"every": None}}
+    with pytest.raises(ConfigError, match="in 3 rollouts no group had answers of different worth"):
+        train_rl(fresh(dataset), dataset, stage=stage)
+    model = fresh(dataset)
+    before = copy_of(model.lm)
+    train_rl(model, dataset, stage=stage | {"steps": 2})  # two such rollouts are no error, and change nothing
+    assert all(torch.equal(before[name], weight) for name, weight in copy_of(model.lm).items())
+
+
+def test_faults_that_are_known_at_once(dataset: Dataset, tmp_path: Path) -> None:
+    model = fresh(dataset)
+    with pytest.raises(ConfigError, match="500 answers to a prompt, and the catalogue has 40 items"):
+        train_rl(model, dataset, stage=STAGE | {"rollout": {"answers": 500}})
+    with pytest.raises(ConfigError, match="there is no reward 'hits'"):
+        train_rl(model, dataset, stage=STAGE | {"rewards": "hits"})
+    with pytest.raises(ConfigError, match="asks a ranker that isn't there"):
+        train_rl(model, dataset, stage=STAGE | {"rewards": "teacher"})
+    with pytest.raises(ConfigError, match="task A asks for no item"):
+        train_rl(model, dataset, stage=STAGE | {"asks": {"tasks": ["A"]}})
+    with pytest.raises(ConfigError, match="9999 prompts to a rollout, and there are"):
+        train_rl(model, dataset, stage=STAGE | {"data": {"prompts_per_step": 9999}})
+    with pytest.raises(ConfigError, match=r"exclude_history is true under normalize legal"):
+        RLStage.of({"rollout": {"normalize": "legal", "exclude_history": True}})
+    other = itemic.simulate(itemic.SimulatorConfig(users=40, items=41), seed=1).dataset
+    with pytest.raises(IndexMismatchError):
+        train_rl(model, other, stage=STAGE)
+    train_rl(model, dataset, stage=STAGE | {"steps": 1, "validation": {"every": None}}, output=tmp_path)
+    with pytest.raises(ArtifactError, match=r"stage.learning_rate was 0.001, now 0.1"):
+        train_rl(
+            fresh(dataset),
+            dataset,
+            stage=STAGE | {"steps": 1, "validation": {"every": None}, "learning_rate": 0.1},
+            output=tmp_path,
+        )
+
+
+@pytest.mark.parametrize("what", ["lora", "embeddings"])
+def test_adapters_and_rows_learn(dataset: Dataset, what: str) -> None:
+    model = fresh(dataset)
+    stage = STAGE | {"train": what, "objective": {"name": "grpo", "kl": 0.1}, "validation": {"every": None}}
+    before = copy_of(model.lm)
+    train_rl(model, dataset, stage=stage, knows=Knows())
+    after = copy_of(model.lm)
+    assert not torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
+    matrix = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(before[matrix], after[matrix]) == (what == "embeddings")
