@@ -36,11 +36,18 @@ def left_out(rewards: Float64) -> Float64:
     return np.where(count > 1, centred(rewards) * count / np.maximum(count - 1, 1), 0.0 * rewards)
 
 
-def over_step(rewards: Float64) -> Float64:
-    """REINFORCE++'s: each reward less the mean of all of a step's, over their deviation (Hu 2025)."""
-    spread = float(np.nanstd(rewards))
-    gap = np.asarray(rewards - np.nanmean(rewards))
-    return gap / spread if spread > FLAT else 0.0 * gap
+def over_step(rewards: Float64, every: Float64 | None = None) -> Float64:
+    """REINFORCE++'s: each reward less the mean of all of a step's, over their deviation (Hu 2025).
+
+    Args:
+        rewards: ``[G, K]``.
+        every: the rewards of the whole step, of any shape; None where these are all.
+    """
+    known = rewards if every is None else every
+    known = known[~np.isnan(known)]
+    if not known.size or (spread := float(known.std())) <= FLAT:
+        return np.asarray(0.0 * rewards)
+    return np.asarray((rewards - known.mean()) / spread)
 
 
 ADVANTAGES = {

@@ -16,12 +16,13 @@ from itemic.errors import ConfigError
 from itemic.forest.rows import TokenRows
 from itemic.model.model import Model
 from itemic.model.think import ThoughtTokens, thought_tokens
-from itemic.rl.advantages import ADVANTAGES, signal
+from itemic.rl.advantages import ADVANTAGES, over_step, signal
 from itemic.rl.asks import Asked
 from itemic.rl.groups import ANYTHING, Groups
 from itemic.rl.rewards import Answered, Rewards
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import GroupSettings, RolloutSettings, ThoughtSettings
+from itemic.training.ranks import ALONE, Ranks
 
 Bool = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]
@@ -100,6 +101,7 @@ class Roller:
         objective: whose advantages are computed.
         rewards: what answers are worth.
         legal: the trie, and over what probabilities are normalised.
+        ranks: who rolls at the same time: advantages over a step look at the answers of all.
 
     Raises:
         ConfigError: more answers than the catalogue has, or thoughts with a tokenizer that has no marks for them.
@@ -112,9 +114,10 @@ class Roller:
         objective: GroupSettings,
         rewards: Rewards,
         legal: Legal,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.settings, self.objective, self.rewards = model, settings, objective, rewards
-        self.legal, self.trie = legal, legal.trie
+        self.legal, self.trie, self.ranks = legal, legal.trie, ranks
         ends = int(self.trie.terminal.sum())
         if settings.answers > ends:
             raise ConfigError(
@@ -234,11 +237,17 @@ class Roller:
         )
         total, apart = self.rewards(answered)
         total = np.where(there, total, np.nan)
-        advantages = np.full(total.shape, np.nan)
-        some = there.any(axis=1)
+        return Answers(paths, answered, total, apart, self._advantages(total), added)
+
+    def _advantages(self, total: Float64) -> Float64:
+        """``[G, K]``; NaN where a group has no such answer."""
+        if self.objective.way == "step":
+            return over_step(total, np.concatenate(self.ranks.gather(total.ravel())))
+        found = np.full(total.shape, np.nan)
+        some = ~np.isnan(total).all(axis=1)
         if some.any():
-            advantages[some] = ADVANTAGES[self.objective.way](total[some])
-        return Answers(paths, answered, total, apart, advantages, added)
+            found[some] = ADVANTAGES[self.objective.way](total[some])
+        return found
 
     def _paths(self, prompts: TokenRows, seeds: Sequence[int], exclude: list[Int32] | None) -> Paths:
         settings, count = self.settings, self.settings.answers
@@ -328,7 +337,7 @@ class Roller:
 
     def _thought_groups(self, prompts: TokenRows, thought: Thought) -> _Own:
         count, each = thought.worth.shape
-        advantages = ADVANTAGES[self.objective.way](thought.worth)
+        advantages = self._advantages(thought.worth)
         rows = thought.tokens
         groups = Groups(
             prompts,

@@ -176,7 +176,7 @@ class _Run:
 
     def _learn(self, learns: Learning, identity: dict[str, Any]) -> Place:
         model, stage, ranks = self.model, self.stage, self.ranks
-        roller = Roller(model, stage.rollout, stage.objective, self.rewards, self.legal)
+        roller = Roller(model, stage.rollout, stage.objective, self.rewards, self.legal, ranks)
         objective = GroupObjective(
             model.lm,
             self.legal,

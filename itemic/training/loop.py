@@ -101,7 +101,8 @@ class Trainer:
                 interrupts() as asked,
             ):
                 computing.train()
-                if self.place.step == 0 and self.stage.validation.first and self._validate(book):
+                fresh = self.place.step == 0 and self.place.best is None
+                if fresh and self.stage.validation.first and self._validate(book):
                     self.save()
                 while self._goes_on():
                     self._advance(next(stream), book)
