@@ -156,7 +156,7 @@ def _stages(recipe: Recipe) -> list[Step]:
         learns_answers = isinstance(stage, RLStage)
         if isinstance(stage, RLStage):
             stage = _asking(recipe, stage)
-            needs = _needs(recipe, "data", *(["teacher"] if "teacher" in stage.rewards else []), before)
+            needs = _needs(recipe, "data", *(["teacher"] if stage.asks_teacher else []), before)
             job = partial(work.train_rl_stage, stage, before, task)
         else:
             needs = _needs(recipe, "data", "conversations", before)

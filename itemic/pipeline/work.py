@@ -269,7 +269,7 @@ def knows_of(stage: RLStage, job: Job) -> Knows:
     from itemic.rl.run import Knows
 
     teacher = None
-    if "teacher" in stage.rewards:
+    if stage.asks_teacher:
         from itemic.teacher.teacher import Teacher
 
         teacher = Teacher.load(job.made("teacher"))

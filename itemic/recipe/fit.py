@@ -237,7 +237,7 @@ def _rl_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
             path = ("rl", i, "rewards", name)
             if ":" not in name and name not in REWARDS:
                 yield path, f"unknown reward {name!r}" + meant(name, REWARDS)
-            if name == "teacher" and sections.get("teacher") is None:
+            if name in ("teacher", "blend") and stage.asks_teacher and sections.get("teacher") is None:
                 yield path, "asks the sequential teacher, and the recipe has none; add teacher: true"
             if name == "prefix" and titles:
                 yield path, "is about semantic IDs, and items go by their titles here"

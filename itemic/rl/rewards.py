@@ -132,29 +132,45 @@ class Semantic:
 
 @dataclass(frozen=True)
 class Scored:
-    """A ranker's probability of the answer: of the sequential teacher, or of the counts.
+    """The rankers' probability of the answer, weighed: of the sequential teacher, of the counts, or of both.
 
     Attributes:
-        ranker: whose.
-        log: its logarithm instead, no lower than ``floor``.
+        rankers: the weight of each; they are made to add up to one.
+        log: its logarithm instead, no lower than ``floor``. With an objective that keeps near to a reference, the best
+            policy is then the product of the reference and these rankers.
         floor: the least logarithm.
     """
 
-    ranker: str
+    rankers: Mapping[str, float]
     log: bool = False
     floor: float = -20.0
 
-    def __call__(self, answered: Answered, world: World) -> Float64:
-        if self.ranker not in world.scores:
+    def check(self, world: World) -> None:
+        """Make sure that they are there.
+
+        Raises:
+            ConfigError: one isn't, or their weights make no sense.
+        """
+        for name in self.rankers:
+            if name not in world.scores:
+                raise ConfigError(
+                    f"a reward asks the ranker {name!r}, which isn't there",
+                    f"Add a section {name} to the recipe; there are: {', '.join(world.scores) or 'none'}.",
+                )
+        if not self.rankers or min(self.rankers.values()) < 0 or sum(self.rankers.values()) <= 0:
             raise ConfigError(
-                f"the reward {self.ranker} asks a ranker that isn't there",
-                f"Add a `{self.ranker}` to the recipe; there are {', '.join(world.scores) or 'none'}.",
+                f"a reward weighs rankers by {dict(self.rankers)}", "Give numbers of 0 or more, one above."
             )
-        scores = world.scores[self.ranker](answered.requests).astype(np.float64)
-        found = np.take_along_axis(scores, np.maximum(answered.items, 0).astype(np.int64), axis=1)
-        nothing = self.floor if self.log else 0.0
-        value = np.maximum(found, self.floor) if self.log else np.exp(found)
-        return np.where(answered.items >= 0, value, nothing)
+
+    def __call__(self, answered: Answered, world: World) -> Float64:
+        self.check(world)
+        at, total = np.maximum(answered.items, 0).astype(np.int64), sum(self.rankers.values())
+        chance = np.zeros(answered.items.shape)
+        for name, weight in self.rankers.items():
+            scores = world.scores[name](answered.requests).astype(np.float64)
+            chance += weight / total * np.exp(np.take_along_axis(scores, at, axis=1))
+        chance = np.where(answered.items >= 0, chance, 0.0)
+        return np.log(np.maximum(chance, np.exp(self.floor))) if self.log else chance
 
 
 @dataclass(frozen=True)
@@ -247,8 +263,9 @@ REWARDS: dict[str, Callable[..., Reward]] = {
     "ranking": Ranking,
     "prefix": Prefix,
     "semantic": Semantic,
-    "teacher": lambda **options: Scored("teacher", **options),
-    "memory": lambda **options: Scored("memory", **options),
+    "teacher": lambda **options: Scored({"teacher": 1.0}, **options),
+    "memory": lambda **options: Scored({"memory": 1.0}, **options),
+    "blend": Scored,
     "category": Category,
     "diversity": Diversity,
     "long-tail": LongTail,
@@ -313,6 +330,8 @@ class Rewards:
             options = dict(given) if isinstance(given, Mapping) else {"weight": given}
             weight = float(options.pop("weight", 1.0))
             self.parts[name] = weight, make_reward(name, **options)
+            if isinstance(made := self.parts[name][1], Scored):
+                made.check(world)
 
     def __call__(self, answered: Answered) -> tuple[Float64, dict[str, Float64]]:
         """The sum ``[G, K]``, and each reward by itself; NaN where a group has no such answer.

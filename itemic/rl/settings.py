@@ -346,6 +346,13 @@ class RLStage(TrainingTable):
         return None
 
     @property
+    def asks_teacher(self) -> bool:
+        """Whether a reward asks the sequential teacher."""
+        blend = self.rewards.get("blend")
+        weighed = blend.get("rankers", {}) if isinstance(blend, dict) else {}
+        return "teacher" in self.rewards or "teacher" in weighed
+
+    @property
     def copies(self) -> int:
         """Further copies of the weights that learn: those of the start, and a reference's."""
         return 1 + self.objective.compares

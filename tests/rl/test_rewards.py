@@ -98,7 +98,7 @@ def test_what_others_think_of_an_answer() -> None:
     )
     logs = values("teacher", given, about, log=True, floor=-9)
     np.testing.assert_allclose(logs[0], [math.log(0.5), -9, -9], rtol=1e-6)
-    with pytest.raises(ConfigError, match="the reward memory asks a ranker that isn't there"):
+    with pytest.raises(ConfigError, match="a reward asks the ranker 'memory', which isn't there"):
         values("memory", given, about)
 
 

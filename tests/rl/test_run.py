@@ -215,7 +215,7 @@ def test_faults_that_are_known_at_once(dataset: Dataset, tmp_path: Path) -> None
         train_rl(model, dataset, stage=STAGE | {"rollout": {"answers": 500}})
     with pytest.raises(ConfigError, match="there is no reward 'hits'"):
         train_rl(model, dataset, stage=STAGE | {"rewards": "hits"})
-    with pytest.raises(ConfigError, match="asks a ranker that isn't there"):
+    with pytest.raises(ConfigError, match="a reward asks the ranker 'teacher', which isn't there"):
         train_rl(model, dataset, stage=STAGE | {"rewards": "teacher"})
     with pytest.raises(ConfigError, match="task A asks for no item"):
         train_rl(model, dataset, stage=STAGE | {"asks": {"tasks": ["A"]}})
