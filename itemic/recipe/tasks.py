@@ -4,12 +4,24 @@ compares)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from itemic.schema import SYSTEM
-from itemic.settings import Amount, Count, KeyPath, Positive, Text, faults_of
+from itemic.settings import Amount, Count, KeyPath, Positive, Text, faults_of, wrong
+
+
+Kind = TypeVar("Kind")
+
+
+def _once(kinds: list[Kind]) -> list[Kind]:
+    if len(set(kinds)) < len(kinds):
+        raise wrong("names a kind twice", kinds)
+    return kinds
+
+
+Kinds = Annotated[list[Kind], Field(min_length=1), AfterValidator(_once)] | None  # of conversation, None for all
 
 
 class TaskOptions(BaseModel):
@@ -32,6 +44,20 @@ class TaskOptions(BaseModel):
     seed: Amount | None = None
     templates: Count | None = None
     system: Text | None = SYSTEM
+
+
+class SidToText(TaskOptions):
+    """Task A."""
+
+    kinds: Kinds[Literal["title", "description", "category", "context"]] = None
+
+
+class TextToSid(TaskOptions):
+    """Task B."""
+
+    kinds: Kinds[
+        Literal["title", "title part", "title and category", "description", "category", "context"]
+    ] = None
 
 
 class Windowed(TaskOptions):
@@ -79,8 +105,8 @@ class Transitions(TaskOptions):
 
 
 TASK_OPTIONS: dict[str, type[TaskOptions]] = {
-    "A": TaskOptions,
-    "B": TaskOptions,
+    "A": SidToText,
+    "B": TextToSid,
     "C": Sequential,
     "D": Semantic,
     "E": Transitions,
