@@ -21,7 +21,9 @@ def _once(kinds: list[Kind]) -> list[Kind]:
     return kinds
 
 
-Kinds = Annotated[list[Kind], Field(min_length=1), AfterValidator(_once)] | None  # of conversation, None for all
+Kinds = (
+    Annotated[list[Kind], Field(min_length=1), AfterValidator(_once)] | None
+)  # of conversation, None for all
 
 
 class TaskOptions(BaseModel):

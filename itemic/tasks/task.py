@@ -322,7 +322,8 @@ class OfKinds(Task):
         if unknown or not self.kinds or len(set(self.kinds)) < len(self.kinds):
             told = f"unknown kind {unknown[0]!r}" if unknown else f"kinds is {list(self.kinds)}"
             raise ConfigError(
-                f"task {self.name}: {told}", f"Name some of {', '.join(self.leads)}, each once, or none for all."
+                f"task {self.name}: {told}",
+                f"Name some of {', '.join(self.leads)}, each once, or none for all.",
             )
 
     @property

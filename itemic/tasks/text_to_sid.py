@@ -107,9 +107,7 @@ class TextToSid(OfKinds):
         return _texts(self.asked_kind, catalogue, item, middle, middle)
 
 
-def _texts(
-    kind: str, catalogue: Catalogue, item: pl.Series, start: pl.Series, words: pl.Series
-) -> pl.Series:
+def _texts(kind: str, catalogue: Catalogue, item: pl.Series, start: pl.Series, words: pl.Series) -> pl.Series:
     """What a kind shows of some items; ``start`` and ``words`` choose the part of a title, see :func:`title_parts`."""
     names = catalogue.names.gather(item)
     if kind == "title":

@@ -152,7 +152,11 @@ def test_kinds_are_a_part_of_all_and_evaluation_asks_the_first(name: str) -> Non
 
 
 def test_kinds_that_can_not_be_are_named() -> None:
-    for kinds, said in ((["titel"], "unknown kind 'titel'"), ([], r"kinds is \[\]"), (["title"] * 2, "title")):
+    for kinds, said in (
+        (["titel"], "unknown kind 'titel'"),
+        ([], r"kinds is \[\]"),
+        (["title"] * 2, "title"),
+    ):
         with pytest.raises(ConfigError, match=said) as caught:
             make_task("A", kinds=kinds)
         assert "title, description, category, context" in caught.value.remedy
@@ -170,7 +174,9 @@ def test_together_they_are_sound() -> None:
 def test_the_recipes_teach_these(recipe: str) -> None:
     text = Path(find_shipped(recipe)).read_text(encoding="utf-8")
     tasks = {task.pop("source", task["task"]): task for task in yaml.safe_load(text)["tasks"]}
-    taught = {name: {key: each for key, each in task.items() if key != "limit"} for name, task in tasks.items()}
+    taught = {
+        name: {key: each for key, each in task.items() if key != "limit"} for name, task in tasks.items()
+    }
     assert set(FIVE) - set(taught) == {"sid2description"}  # which is prepared there, and never taught
     assert {name: taught[name] for name in FIVE if name in taught} == {
         name: spec for name, spec in FIVE.items() if name in taught
