@@ -34,7 +34,7 @@ def build(
     index: Index,
     output: Output,
     task: Annotated[
-        list[str] | None, typer.Option("--task", "-t", help="A to E or sequence.", show_default="A to E")
+        list[str] | None, typer.Option("--task", "-t", help="A to F, rationale or sequence.", show_default="A to E")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="The most rows of each task.", min=1, show_default="all")

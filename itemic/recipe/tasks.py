@@ -11,13 +11,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from itemic.schema import SYSTEM
 from itemic.settings import Amount, Count, KeyPath, Positive, Text, faults_of, wrong
 
-
 Kind = TypeVar("Kind")
 
 
 def _once(kinds: list[Kind]) -> list[Kind]:
     if len(set(kinds)) < len(kinds):
-        raise wrong("names a kind twice", kinds)
+        raise wrong("names one twice", kinds)
     return kinds
 
 
@@ -87,6 +86,21 @@ class NextTitle(Windowed):
     split_points: Literal["every", "last"] = "every"
 
 
+class Rationale(Windowed):
+    """Task rationale."""
+
+    templates: Count | None = 1
+    window: Literal["sliding", "blocks"] = "sliding"
+    history_text: Literal["sid", "sid+title", "title"] = "sid"
+    split_points: Literal["every", "last"] = "every"
+    latest: Count = 5
+    says: Annotated[
+        list[Literal["category", "brand", "word", "follows", "next"]],
+        Field(min_length=1),
+        AfterValidator(_once),
+    ] = ["category", "brand", "word", "follows", "next"]
+
+
 class ItemSequence(Windowed):
     """Task sequence."""
 
@@ -113,6 +127,7 @@ TASK_OPTIONS: dict[str, type[TaskOptions]] = {
     "D": Semantic,
     "E": Transitions,
     "F": NextTitle,
+    "rationale": Rationale,
     "sequence": ItemSequence,
 }
 

@@ -334,7 +334,8 @@ class OfKinds(Task):
         """Which conversations are made, of those that could be: bool ``[n, kinds]``, in the order of ``leads``."""
         if self.kinds is None:
             return wanted
-        return wanted & np.array([kind in self.kinds for kind in self.leads])
+        named: npt.NDArray[np.bool_] = wanted & np.array([kind in self.kinds for kind in self.leads])
+        return named
 
 
 def spoken_of(text: str, names: ItemNames) -> str:

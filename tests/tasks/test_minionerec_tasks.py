@@ -1,4 +1,4 @@
-"""MiniOneRec's five supervised tasks as the recipe spells them: what each says, with every level of each semantic ID."""
+"""MiniOneRec's five supervised tasks as the recipes spell them: what each says, in whole semantic IDs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from itemic.tasks.build import read_entries
 from itemic.tasks.task import Task
 from tests.tasks.helpers import N, make_dataset, make_sequences, messages, metadata
 
-FIVE = {  # by the name of its conversations: the task and its options
+FIVE: dict[str, dict[str, Any]] = {  # by the name of its conversations: the task and its options
     "SidSFT": {"task": "C", "windows": ["all"], "max_items": 10},
     "sid2title": {"task": "A", "kinds": ["title"]},
     "title2sid": {"task": "B", "kinds": ["title"]},
