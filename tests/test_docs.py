@@ -43,7 +43,7 @@ OTHERS = {  # what recipes read that users bring along, and what stands in for i
     "OPENONEREC_GENERAL": None,
     "OPENONEREC_SFT": None,
 }
-# ours, but not for a test to run: they take long, or need a run that did
+# ours, but not for a test to run: they take long, or need a run that did, or a server
 LONG = (
     ("init", "my-shop"),
     ("run",),
@@ -52,6 +52,7 @@ LONG = (
     ("model", "expand"),
     ("model", "curves"),
     ("evaluate",),
+    ("tasks", "rationales"),
 )
 
 

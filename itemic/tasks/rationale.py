@@ -28,6 +28,11 @@ from itemic.tasks.windows import gather_windows
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 SAYS = ("category", "brand", "word", "follows", "next")
+_SHARED = {  # wording, and how many items it takes: a word of one title alone says nothing
+    "category": ("{} ({} of {})", 1),
+    "brand": ("by {} ({} of {})", 1),
+    "word": ("{} ({} of {})", 2),
+}
 
 
 @dataclass(frozen=True)
@@ -107,36 +112,33 @@ class Rationale(Task):
         )
 
     def _taste(self, tastes: Tastes) -> pl.Series:
-        """What is shared; "mixed" where that is nothing."""
-        found = []
-        for part, wording in (
-            ("category", "{} ({} of {})"),
-            ("brand", "by {} ({} of {})"),
-            ("word", "{} ({} of {})"),
-        ):
-            if part in self.says:
-                table: pl.DataFrame = getattr(tastes, part)
-                known = pl.col("value") != ""
-                if part == "word":
-                    known &= pl.col("count") >= 2  # that of one title alone says nothing
-                if part == "brand" and "category" in self.says:
-                    known &= (
-                        pl.col("value") != tastes.category["value"]
-                    )  # brands stand for missing categories
-                said = pl.when(known).then(pl.format(wording, "value", "count", "of"))
-                found.append(table.select(said.alias(part)))
-        if not found:
+        """What is shared, or "mixed"; null where a thought says nothing of it."""
+        wanted = [part for part in _SHARED if part in self.says]
+        if not wanted:
             return pl.Series([None], dtype=pl.String).new_from_index(0, len(tastes.last))
-        joined = pl.concat(found, how="horizontal").select(
-            text=pl.concat_str(pl.all(), separator=", ", ignore_nulls=True)
+        # where a catalogue has no categories its brands stand for them
+        beside = tastes.category["value"] if "category" in self.says else None
+        table = pl.DataFrame(
+            {part: _shared(part, tastes, beside if part == "brand" else None) for part in wanted}
         )
-        said = pl.when(pl.col("text") == "").then(pl.lit("mixed")).otherwise("text")
-        return joined.select(pl.format("Taste: {}.", said))["literal"]
+        joined = table.select(text=pl.concat_str(pl.all(), separator=", ", ignore_nulls=True))
+        known = pl.when(pl.col("text") == "").then(pl.lit("mixed")).otherwise("text")
+        return joined.select(text=pl.format("Taste: {}.", known))["text"]
 
     def ask(
         self, catalogue: Catalogue, offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32]
     ) -> pl.Series:
         return self._histories().ask(catalogue, offsets, items)
+
+
+def _shared(part: str, tastes: Tastes, beside: pl.Series | None) -> pl.Series:
+    """What is shared in one respect; null where nothing is, and where it was said ``beside`` it."""
+    table: pl.DataFrame = getattr(tastes, part)
+    wording, least = _SHARED[part]
+    known = (pl.col("value") != "") & (pl.col("count") >= least)
+    if beside is not None:
+        known &= pl.col("value") != beside
+    return table.select(text=pl.when(known).then(pl.format(wording, "value", "count", "of")))["text"]
 
 
 def _follows(tastes: Tastes) -> pl.Series:
