@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,13 @@ def test_a_file_of_something_else_or_of_another_process_is_refused(tmp_path: Pat
     file.unlink()
     with opened(file), pytest.raises(ArtifactError, match="another process is writing"):
         ask_all(endpoint, turns("a"), file)
+
+
+def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(ConfigError, match="needs httpx") as caught:
+        ask_all(Endpoint("http://127.0.0.1:9/v1", "m"), turns("a"), tmp_path / "a.jsonl")
+    assert "itemic[endpoint]" in caught.value.remedy
 
 
 def test_settings_are_checked() -> None:
