@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, field_validator
 
 from itemic.artifact import digest_of
-from itemic.errors import ArtifactError, DataError, EndpointError, missing_extra
+from itemic.errors import ArtifactError, ConfigError, DataError, EndpointError, missing_extra
 from itemic.progress import log, progress_bar
 from itemic.settings import Amount, Count, NotNegative, Positive, Text, settings, wrong
 from itemic.text import shown
@@ -174,7 +174,7 @@ def ask_all(
         the texts, in order; None for one that was empty or cut off at ``max_tokens``.
 
     Raises:
-        ConfigError: the package ``httpx`` is missing.
+        ConfigError: the package ``httpx`` is missing, or the key is no key.
         EndpointError: the endpoint refuses, can't be reached, or answers something else; what was written is kept.
         ArtifactError: another process writes to the file.
         DataError: the file holds something else.
@@ -189,12 +189,18 @@ def ask_all(
         missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in answers}
         if missing:
             log.info("%s: %d of %d answers are to be asked for", endpoint.url, len(missing), len(set(keys)))
-            secret = os.environ.get(endpoint.key)
-            headers = {"Authorization": f"Bearer {secret}"} if secret else {}
             limits = httpx.Limits(max_connections=endpoint.concurrency)
-            with httpx.Client(headers=headers, timeout=endpoint.timeout, limits=limits) as client:
+            with httpx.Client(headers=_secret(endpoint), timeout=endpoint.timeout, limits=limits) as client:
                 _fetch(_Asker(endpoint, client, answers), missing)
         return [answers.text(key) for key in keys]
+
+
+def _secret(endpoint: Endpoint) -> dict[str, str]:
+    """The header with the API key. It is checked here, where it isn't shown: httpx would quote it in an error."""
+    secret = os.environ.get(endpoint.key, "").strip()
+    if not (secret.isascii() and secret.isprintable()):
+        raise ConfigError(f"what ${endpoint.key} holds is no API key", "Set the variable to the key alone.")
+    return {"Authorization": f"Bearer {secret}"} if secret else {}
 
 
 def _fetch(asker: _Asker, missing: Mapping[str, dict[str, Any]]) -> None:
@@ -274,7 +280,9 @@ class _Asker:
 
         try:
             response = self.client.post(self.url, json=body)
-        except httpx.TransportError as error:
+        except httpx.InvalidURL as error:
+            raise EndpointError(f"{self.url} is no address: {error}", "Correct the url.") from error
+        except httpx.RequestError as error:
             return _Busy(f"can't be reached ({type(error).__name__}: {error})")
         status, words = response.status_code, shown(response.text[:QUOTED])
         if status in PASSING or status >= 500:

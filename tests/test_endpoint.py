@@ -183,6 +183,18 @@ def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     assert "itemic[endpoint]" in caught.value.remedy
 
 
+def test_what_is_no_address_and_no_key_is_said_without_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(EndpointError, match="is no address"):
+        ask_all(Endpoint("http://a:b:c/v1", "m"), turns("a"), tmp_path / "a.jsonl")
+    for secret in ("top\nsecret", "tøp secret"):
+        monkeypatch.setenv("SHOP_KEY", secret)
+        with pytest.raises(ConfigError, match="SHOP_KEY holds is no API key") as caught:
+            ask_all(Endpoint("http://127.0.0.1:9/v1", "m", key="SHOP_KEY"), turns("a"), tmp_path / "a.jsonl")
+        assert "secret" not in str(caught.value)
+
+
 def test_settings_are_checked() -> None:
     for wrong, said_of_it in (
         ({"url": "localhost:8000"}, "begins with http"),
