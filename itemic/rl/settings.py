@@ -54,6 +54,21 @@ Name = Literal[
     "dpo",
     "s-dpo",
 ]
+# The keys of :data:`itemic.rl.rewards.REWARDS`, which a recipe that is checked in an instant can't import.
+REWARD_NAMES = (
+    "hit",
+    "ranking",
+    "prefix",
+    "semantic",
+    "teacher",
+    "memory",
+    "blend",
+    "category",
+    "diversity",
+    "long-tail",
+    "format",
+    "length",
+)
 # what an objective takes for advantages where nobody says otherwise
 OWN_ADVANTAGES: Mapping[str, str] = {
     "dr-grpo": "centred",
