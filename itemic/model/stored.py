@@ -184,7 +184,9 @@ def _entries(root: Path) -> dict[str, Entry]:
             with safe_open(path, framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118 - not a dict
                     part = file.get_slice(key)
-                    found[key] = Entry(path, tuple(part.get_shape()), _DTYPES.get(part.get_dtype(), torch.uint8))
+                    found[key] = Entry(
+                        path, tuple(part.get_shape()), _DTYPES.get(part.get_dtype(), torch.uint8)
+                    )
     except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         raise ModelError(f"{root} can't be loaded: {str(error).splitlines()[0]}", _AGAIN) from error
     return found
@@ -218,8 +220,9 @@ def _conversions(lm: PreTrainedModel, entries: dict[str, Entry]) -> dict[str, Ma
     renamings = [each for each in mapping if isinstance(each, WeightRenaming)]
     converters = [each for each in mapping if isinstance(each, WeightConverter)]
     by_pattern = {pattern: each for each in converters for pattern in each.source_patterns}
-    state, sources = lm.state_dict(), {}
-    for key in sorted(entries, key=dot_natural_key):  # type: ignore[no-untyped-call]
+    state = lm.state_dict()
+    sources: dict[str, list[tuple[Any, str]]] = {}
+    for key in sorted(entries, key=dot_natural_key):
         name, pattern = rename_source_key(key, renamings, converters, lm.base_model_prefix, state)
         sources.setdefault(name, []).append((pattern, key))
     found = {}
