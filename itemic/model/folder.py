@@ -17,9 +17,11 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as hf_logging
 
 from itemic.errors import ModelError
@@ -158,6 +160,8 @@ def load_lm(root: Path, device: torch.device | str, dtype: torch.dtype | str | N
         config = read_config(root)
         kept = stored_dtype(root) if config.dtype is None else config.dtype
         empty = _empty_lm(config, kept if dtype is None else as_dtype(dtype))
+        if (root / GENERATION_CONFIG_NAME).is_file():
+            empty.generation_config = GenerationConfig.from_pretrained(root, local_files_only=True)
         remember_stored(empty, root)
         return empty
     again = "Copy the folder again, or save the model again."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -117,7 +118,12 @@ class Sharded(Strategy):
         if not self.apart:
             return work()
         with torch.no_grad():
-            return within(self.module, work, after=self._reshard)
+            return within(self.module, partial(self._settled, work), after=self._reshard)
+
+    def _settled(self, work: Callable[[], T]) -> T:
+        """With rows that learn in the whole matrices, which are given up afterwards."""
+        self.module.settle()
+        return work()
 
     def together(self, work: Callable[[], T]) -> T:
         return together(self.module, self.ranks, work) if self.apart else work()

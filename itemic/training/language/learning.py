@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -162,7 +162,7 @@ def _adapters(
         if stage.train.what == "qlora":
             _tell_of_whole_weights(lm, own)
             _quantize(lm, own)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _present(own.values() if stored_of(lm) is not None else ()):
             warnings.simplefilter("ignore")  # of matrices that are stored the other way round
             tuned = PeftModel(lm, _config(lm, stage, targets))
         adapters = {name: weight for name, weight in lm.named_parameters() if "lora_" in name}
@@ -187,6 +187,20 @@ def _adapters(
             turned = stage.train.what == "qlora" and isinstance(own[name], Conv1D)
             whole = weight.data.float() + (delta.T if turned else delta).to(weight.device)
             weight.data.copy_(whole)  # rounded once where the matrix is in half precision
+
+
+@contextmanager
+def _present(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside the block the matrices of modules on the meta device look as if they were in main memory, without taking
+    any room: PEFT puts adapters where the matrices are, and would lose their first values with these."""
+    kept = {module: module.get_parameter("weight") for module in modules}
+    for module, weight in kept.items():
+        module.weight = nn.Parameter(torch.zeros((), dtype=weight.dtype).expand(weight.shape), False)
+    try:
+        yield
+    finally:
+        for module, weight in kept.items():
+            module.weight = weight
 
 
 def _targets(lm: PreTrainedModel, stage: Stage, linear: list[str]) -> list[str]:

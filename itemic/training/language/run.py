@@ -151,7 +151,7 @@ def _train(
     ranks: Ranks,
     distribution: Distribution,
 ) -> Model:
-    _check_strategy(stage, ranks, distribution)
+    _check_strategy(model, stage, output, ranks, distribution)
     data = ranks.first(lambda: _source(model, conversations, stage, seed))
     measure, samples = _validation(model, stage, dataset, seed, validate, ranks)
     with ExitStack() as stack:
@@ -230,8 +230,16 @@ def _tell(stage: Stage, data: ConversationSteps, place: Place) -> None:
     log.info("%s: %d steps%s%s", stage.name, place.step, best, f"; {lost}" if lost else "")
 
 
-def _check_strategy(stage: Stage, ranks: Ranks, distribution: Distribution) -> None:
-    """Before anything is quantized: a model on the meta device has nothing that could be."""
+def _check_strategy(
+    model: Model, stage: Stage, output: str | Path | None, ranks: Ranks, distribution: Distribution
+) -> None:
+    """What can't be on several ranks, before anything is quantized: a model on the meta device has nothing that could
+    be."""
+    if output is None and ranks.share(model.lm.device.type == "meta"):
+        raise ConfigError(
+            "a model without weights of its own is trained and would be lost",
+            "Give train() an output folder.",
+        )
     if stage.train.what == "qlora" and ranks.size > 1 and distribution.strategy != "ddp":
         raise ConfigError(
             f"strategy {distribution.strategy} can't share out weights in 4 bits",
