@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import gc
+import itertools
 import json
 import os
 import signal
@@ -47,6 +48,7 @@ KEYS: dict[str, Any] = {
 # steps of one block, which one rank computes and the other one joins with nothing: the sums of one process, bit by bit
 ONE_BLOCK = KEYS | {"data.block_tokens": 200, "optimizer.clip": 0}
 FSDP = Distribution("fsdp")
+LAYERS = 24
 
 
 def base(folder: Path, preset: str = "qwen3-pico", dtype: torch.dtype = torch.float32, **keys: Any) -> Path:
@@ -154,7 +156,7 @@ def alive() -> int:
     """Bytes of all tensors that Python knows, views of the same storage once."""
     found = {}
     for each in gc.get_objects():
-        if isinstance(each, torch.Tensor) and not each.is_meta:
+        if issubclass(type(each), torch.Tensor) and not each.is_meta:
             storage = (each.to_local() if isinstance(each, DTensor) else each).untyped_storage()
             found[storage.data_ptr()] = storage.nbytes()
     return sum(found.values())
@@ -164,19 +166,20 @@ def measure(folder: str, source: str, whole: bool) -> None:
     """One rank; leaves the most bytes of tensors that there were beside those at the beginning: whenever a layer in the
     middle computes, when a weight has been read, and when one has been gathered."""
     most = {"computing": 0, "reading": 0, "gathering": 0}
-    before = alive()
+    before, count = alive(), itertools.count()
 
     def look(when: str) -> None:
         most[when] = max(most[when], alive() - before)
 
     def computing(module: torch.nn.Module, _: Any) -> None:
-        if type(module).__name__ == "Qwen3Attention" and module.layer_idx == 4:
+        if type(module).__name__ == "Qwen3Attention" and module.layer_idx == LAYERS // 2:
             look("computing")
 
     def looking(when: str, of: Any) -> Any:
         def call(*args: Any) -> Any:
             found = of(*args)
-            look(when)
+            if next(count) % 20 == 0:
+                look(when)
             return found
 
         return call
@@ -201,19 +204,17 @@ def measure(folder: str, source: str, whole: bool) -> None:
 
 
 def test_no_rank_holds_the_model(tmp_path: Path) -> None:
-    source, found = base(tmp_path / "base", "qwen3-mini"), {}
+    source, found = base(tmp_path / "base", layers=LAYERS), {}
     size = (source / "model.safetensors").stat().st_size
     for whole in (False, True):
         folder = tmp_path / str(whole)
         folder.mkdir()
         processes.run(measure, 2, str(folder), str(source), whole, folder=tmp_path)
         found[whole] = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-    layer = size / 8
+    layer = size / LAYERS
     for mine, theirs in zip(found[False], found[True], strict=True):
         assert theirs["computing"] > 1.4 * size  # whole, and a half in shards
-        assert (
-            0.5 * size < mine["computing"] < 0.52 * size + 2 * layer
-        )  # a layer, and what it was gathered from
+        assert 0.5 * size < mine["computing"] < 0.52 * size + 4 * layer  # a layer, and what is gathered
         assert 0 < mine["reading"] < 0.52 * size
         assert 0.5 * size < mine["gathering"] < 0.52 * size + layer
     same_files(tmp_path / "False" / "run", tmp_path / "True" / "run")
@@ -221,9 +222,10 @@ def test_no_rank_holds_the_model(tmp_path: Path) -> None:
 
 def refused(folder: str, source: str, keys: dict[str, Any]) -> None:
     with joined() as ranks:
-        model = Model.load(source, device=ranks.device_for("fsdp"))
+        model, stage = Model.load(source, device=ranks.device_for("fsdp")), stage_of(keys)
+        conversations = TASKS["sequence"].build(faithful(), INDEX)
         with pytest.raises(ConfigError) as caught:
-            train(model, TASKS["sequence"].build(faithful(), INDEX), stage=stage_of(keys), distribution=FSDP)
+            train(model, conversations, stage=stage, output=folder, distribution=FSDP)
         Path(folder, "told").write_text(caught.value.message)
 
 
