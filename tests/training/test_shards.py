@@ -164,7 +164,7 @@ def alive() -> int:
 
 def measure(folder: str, source: str, whole: bool) -> None:
     """One rank; leaves the most bytes of tensors that there were beside those at the beginning: whenever a layer in the
-    middle computes, when a weight has been read, and when one has been gathered."""
+    middle computes for a validation, when a weight has been read, and when one has been gathered."""
     most = {"computing": 0, "reading": 0, "gathering": 0}
     before, count = alive(), itertools.count()
 
@@ -172,7 +172,8 @@ def measure(folder: str, source: str, whole: bool) -> None:
         most[when] = max(most[when], alive() - before)
 
     def computing(module: torch.nn.Module, _: Any) -> None:
-        if type(module).__name__ == "Qwen3Attention" and module.layer_idx == LAYERS // 2:
+        middle = type(module).__name__ == "Qwen3Attention" and module.layer_idx == LAYERS // 2
+        if middle and not torch.is_grad_enabled():  # else there is what the backward pass needs as well
             look("computing")
 
     def looking(when: str, of: Any) -> Any:
