@@ -71,7 +71,7 @@ def work(folder: str, source: str, keys: dict[str, Any], whole: bool = False, di
                 os.kill(os.getpid(), signal.SIGKILL)
 
         if die_at and not ranks.main:
-            Trainer._advance = dying  # type: ignore[method-assign]
+            Trainer._advance = dying  # type: ignore[method-assign,assignment]
         dataset = faithful()
         trained = train(
             model,
