@@ -40,7 +40,7 @@ def made(kind: str, folder: Path, size: str = "50GB") -> PreTrainedModel:
     from transformers import AutoConfig
 
     torch.manual_seed(0)
-    lm: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **KINDS[kind]))
+    lm: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **KINDS[kind]))  # type: ignore[no-untyped-call]
     lm = lm.to(torch.bfloat16)
     lm.generation_config.top_k = 7  # not what the configuration says
     lm.generation_config.do_sample = True
