@@ -142,13 +142,13 @@ class LeafPass:
 
     Args:
         prompts: the pass that holds the prompts' keys.
-        leaves: for each layer keys and values ``[n, H_kv, d]`` of all leaves so far; this pass adds its own.
+        leaves: for each layer keys and values ``[n, H_kv, d]`` of all leaves so far, in pieces; this pass adds its own.
         seats: where the new tokens are.
         ancestors: int64 ``[T, A]``, which leaves each token sees, itself the last of them.
     """
 
     def __init__(
-        self, prompts: PromptPass, leaves: list[KeyValue], seats: list[Seats], ancestors: Tensor
+        self, prompts: PromptPass, leaves: list[list[KeyValue]], seats: list[Seats], ancestors: Tensor
     ) -> None:
         self.prompts, self.leaves, self.seats, self.ancestors = prompts, leaves, seats, ancestors
         self.wanted: Tensor | None = None
@@ -170,12 +170,15 @@ class LeafPass:
     def _above(self, layer: int, key: Tensor, value: Tensor) -> KeyValue:
         """Keys and values ``[T, A, H_kv, 1, d]`` of each token's ancestors, itself included."""
         if layer == len(self.leaves):
-            self.leaves.append(KeyValue(key.contiguous(), value.contiguous()))
-        else:
-            old = self.leaves[layer]
-            self.leaves[layer] = KeyValue(torch.cat([old.key, key]), torch.cat([old.value, value]))
+            self.leaves.append([])
+        # pieces are put together where something below reads them; another list, as the old one may be shared
+        pieces = self.leaves[layer] = [*self.leaves[layer], KeyValue(key.contiguous(), value.contiguous())]
         at, (tokens, count) = self.ancestors.flatten(), self.ancestors.shape
-        found = (x.index_select(0, at).view(tokens, count, x.shape[1], 1, -1) for x in self.leaves[layer])
+        if count == 1:
+            return KeyValue(*(x[:, None, :, None] for x in pieces[-1]))
+        if len(pieces) > 1:
+            pieces[:] = [KeyValue(*(torch.cat(x) for x in zip(*pieces, strict=True)))]
+        found = (x.index_select(0, at).view(tokens, count, x.shape[1], 1, -1) for x in pieces[0])
         return KeyValue(*found)
 
 

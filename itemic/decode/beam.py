@@ -318,7 +318,7 @@ class BeamSearch:
             np.zeros((count, 0), np.int64),
             hidden,
         )
-        return Searched(prompts, skip, banned, step, [], 0, [beams], [])
+        return Searched(prompts, skip, banned, step, [], 0, [beams], [], [])
 
     def _search(
         self, prompts: TokenRows, template: list[KeyValue], skip: int, banned: Excluded | None
@@ -329,12 +329,13 @@ class BeamSearch:
         done, depth = state.done, int(self.trie.depth[self.forced.root])
         while True:
             leaf, node, score = self.candidates(beams, depth, banned)
+            request = beams.request[leaf]
+            state.scored.append((request, node, score))
             ends = self.trie.terminal[node] | self.resolved[node]
             if banned is not None:
-                ends &= self.resolved[node] | banned.ends(beams.request[leaf], node)
-            done.append((beams.request[leaf[ends]], node[ends], score[ends]))
+                ends &= self.resolved[node] | banned.ends(request, node)
+            done.append((request[ends], node[ends], score[ends]))
             lives = ~(self.trie.leaf[node] | self.resolved[node])
-            request = beams.request[leaf]
             worth = score >= self._worst_kept(done, count)[request] if len(done) > 1 or ends.any() else lives
             chosen = _best(request, score, self.beams, lives & worth)
             if not len(chosen):

@@ -166,36 +166,42 @@ def _follow(search: Search, searched: Searched, wanted: Wanted, result: Float32)
     for step, depth in enumerate(range(int(trie.depth[search.forced.root]), path.shape[1] - 1)):
         known = Beams.joined([*searched.trail[step : step + 1], *beside])
         key, child = wanted.request * nodes, path[:, depth + 1]
-        at = places(known.request * nodes + known.node, key + path[:, depth])
+        above = places(known.request * nodes + known.node, key + path[:, depth])
         score = np.full(len(wanted), -np.inf, np.float32)
-        open_ = np.ones(len(wanted), bool)
-        for beams in searched.trail[step + 1 : step + 2]:
-            found = places(beams.request * nodes + beams.node, key + child)
-            open_ = found < 0
-            score[~open_] = beams.score[found[~open_]]
-        beside = []
-        if open_.any():
-            left = np.flatnonzero(open_)
-            beams, which = _parents(known, at[left])
+        left = np.arange(len(wanted))
+        for request, node, scores in searched.scored[step : step + 1]:
+            found = places(request * nodes + node, key + child)
+            score = np.where(found >= 0, scores[found], score)
+            left = np.flatnonzero(found < 0)
+        if len(left):
+            beams, which = _parents(known, above[left])
             leaf, node, scores = search.candidates(beams, depth, searched.banned)
-            place = places(leaf * nodes + node, which * nodes + child[left])
-            score[left] = np.where(place >= 0, scores[place], -np.inf)
-            ends = left[child[left] == wanted.goal[left]]
-            result[wanted.at[ends]] = score[ends]
-            score[ends] = -np.inf  # they need nothing more
-            grown = np.unique(place[_stays(score[left], wanted.floor[left])])
-            if len(grown) > search.max_batch_tokens:
-                rest = wanted.take(_stays(score, wanted.floor))
-                for half in np.array_split(np.arange(len(rest)), 2):
-                    _follow(search, before, rest.take(half), result)
-                return
-            if len(grown):
-                leaf, node, scores = leaf[grown], node[grown], scores[grown]
-                beside = [search.grow(searched, beams.path, leaf, beams.request[leaf], node, scores)]
-        stays = _stays(score, wanted.floor)
-        wanted, path = wanted.take(stays), path[stays]
+            found = places(leaf * nodes + node, which * nodes + child[left])
+            score[left] = np.where(found >= 0, scores[found], -np.inf)
+        ends = child == wanted.goal
+        result[wanted.at[ends]] = score[ends]
+        score[ends] = -np.inf  # they need nothing more
+        stays = np.flatnonzero(_stays(score, wanted.floor))
+        wanted, path, child, above, score = (
+            wanted.take(stays),
+            path[stays],
+            child[stays],
+            above[stays],
+            score[stays],
+        )
         if not len(wanted):
             return
+        key, first = np.unique(wanted.request * nodes + child, return_index=True)
+        for beams in searched.trail[step + 1 : step + 2]:
+            first = first[places(beams.request * nodes + beams.node, key) < 0]
+        if len(first) > search.max_batch_tokens:
+            for half in np.array_split(np.arange(len(wanted)), 2):
+                _follow(search, before, wanted.take(half), result)
+            return
+        beside = []
+        if len(first):
+            request = wanted.request[first]
+            beside = [search.grow(searched, known.path, above[first], request, child[first], score[first])]
 
 
 def _stays(score: Float32, floor: Float64) -> Bool:
