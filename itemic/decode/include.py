@@ -46,13 +46,15 @@ class Include:
         """Make sure that there are items for each prompt, and all of them in the trie.
 
         Raises:
-            ConfigError: there are more or fewer lists than prompts.
+            ConfigError: there are more or fewer lists than prompts, or floors of both kinds.
             ConstraintError: an item isn't in the catalogue; the prompt is named.
         """
         if len(self.items) != prompts:
             raise ConfigError(
                 f"{len(self.items)} lists of included items for {prompts} prompts", "Give one for each."
             )
+        if self.floors is not None and self.together is not None:
+            raise ConfigError("floors both one by one and together", "Give one of the two.")
         size = len(trie.items)
         for prompt, rows in enumerate(self.items):
             wrong = rows[(rows < 0) | (rows >= size)]
