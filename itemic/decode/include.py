@@ -173,13 +173,13 @@ def _follow(search: Search, searched: Searched, wanted: Wanted, result: Float32)
         left = np.arange(len(wanted))
         for request, node, scores in searched.scored[step : step + 1]:
             found = places(request * nodes + node, key + child)
-            score = np.where(found >= 0, scores[found], score)
+            score[found >= 0] = scores[found[found >= 0]]
             left = np.flatnonzero(found < 0)
         if len(left):
             beams, which = _parents(known, above[left])
             leaf, node, scores = search.candidates(beams, depth, searched.banned)
             found = places(leaf * nodes + node, which * nodes + child[left])
-            score[left] = np.where(found >= 0, scores[found], -np.inf)
+            score[left[found >= 0]] = scores[found[found >= 0]]
         ends = child == wanted.goal
         result[wanted.at[ends]] = score[ends]
         score[ends] = -np.inf  # they need nothing more
