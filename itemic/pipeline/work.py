@@ -250,7 +250,7 @@ def train_rl_stage(stage: RLStage, before: str, asked: dict[str, Any] | None, jo
     from itemic.tasks.table import task_of
 
     recipe, dataset = job.recipe, load_dataset(job)
-    model = load_model(job, before)
+    model = load_model(job, before, recipe.distribution.strategy)
     if asked is not None:
         remember_asked(model, task_of(asked))
     train_rl(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from itemic.data.sequences import Requests
-from itemic.decode import BeamSearch, FreeText, ItemWalk, Sampler
+from itemic.decode import BeamSearch, FreeText, ItemWalk, Sampler, Samples
 from itemic.decode.paths import Paths, best_paths, drawn_paths
 from itemic.decode.plan import ancestors
 from itemic.errors import ConfigError
@@ -20,6 +21,7 @@ from itemic.model.think import ThoughtTokens, thought_tokens
 from itemic.rl.advantages import ADVANTAGES, over_step, signal
 from itemic.rl.asks import Asked
 from itemic.rl.groups import ANYTHING, Groups
+from itemic.rl.objective import GroupObjective
 from itemic.rl.rewards import Answered, Rewards
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import GroupSettings, RolloutSettings, ThoughtSettings
@@ -31,7 +33,23 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+Meet = Callable[[Callable[[], Any]], Any]
 RANKS = ((1, 1), (2, 4), (5, 10), (11, 10**9))  # places whose rewards are told together
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who answers.
+
+    Attributes:
+        model: with the weights of the moment.
+        objective: of the same weights.
+        meet: does what computes with them, where several ranks have to do it at the same time.
+    """
+
+    model: Model
+    objective: GroupObjective
+    meet: Meet = lambda work: work()
 
 
 @dataclass(frozen=True)
@@ -99,7 +117,7 @@ class Roller:
     """Makes rollouts with a model as it is at the moment.
 
     Args:
-        model: the policy.
+        policy: who answers.
         settings: how answers are drawn.
         objective: whose advantages are computed.
         rewards: what answers are worth.
@@ -112,14 +130,15 @@ class Roller:
 
     def __init__(
         self,
-        model: Model,
+        policy: Policy,
         settings: RolloutSettings,
         objective: GroupSettings,
         rewards: Rewards,
         legal: Legal,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.model, self.settings, self.objective, self.rewards = model, settings, objective, rewards
+        self.policy, self.settings, self.objective, self.rewards = policy, settings, objective, rewards
+        model = self.model = policy.model
         self.legal, self.trie, self.ranks = legal, legal.trie, ranks
         ends = int(self.trie.terminal.sum())
         if settings.answers > ends:
@@ -129,8 +148,10 @@ class Roller:
             )
         self.exclude = bool(settings.exclude_history)
         width = settings.answers if settings.how == "beams" else settings.answers + settings.answers // 2
-        self.search = BeamSearch(
-            model.lm, self.trie, beams=min(width, ends), normalize=settings.normalize, skip_forced=True
+        self.search: BeamSearch = policy.meet(
+            lambda: BeamSearch(
+                model.lm, self.trie, beams=min(width, ends), normalize=settings.normalize, skip_forced=True
+            )
         )
         self.ends = np.full(len(self.trie.items), -1, np.int64)  # node where each item ends
         counts = np.diff(self.trie.item_first)
@@ -166,14 +187,18 @@ class Roller:
     ) -> Rolled:
         count = len(asked.prompts)
         prompts = _behind(asked.prompts, [marks.begin] * count)
-        sampler = Sampler(
-            self.model.lm,
-            max_new_tokens=told.max_tokens,
-            temperature=told.temperature,
-            top_p=None if told.top_p == 1 else told.top_p,
-            grammar=FreeText(marks.end),
-        )
-        samples = sampler.sample(prompts, told.count, seeds=list(seeds))
+
+        def draw() -> Samples:
+            sampler = Sampler(
+                self.model.lm,
+                max_new_tokens=told.max_tokens,
+                temperature=told.temperature,
+                top_p=None if told.top_p == 1 else told.top_p,
+                grammar=FreeText(marks.end),
+            )
+            return sampler.sample(prompts, told.count, seeds=list(seeds))
+
+        samples: Samples = self.policy.meet(draw)
         ended = samples.tokens.tokens[samples.tokens.offsets[1:] - 1] == marks.end
         each = np.repeat(np.arange(count), told.count)
         done = np.flatnonzero(ended).tolist()
@@ -215,7 +240,7 @@ class Roller:
                 requests.history(row) if asked.of_history[row] else np.zeros(0, np.int32)
                 for row in range(len(requests))
             ]
-        paths = self._paths(prompts, seeds, exclude)
+        paths: Paths = self.policy.meet(lambda: self._paths(prompts, seeds, exclude))
         suggested = self._suggest(paths, requests, exclude)
         goal = np.where(requests.targets >= 0, self.ends[requests.targets], -2)
         found = paths.ends == goal[:, None]
