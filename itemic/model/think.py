@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic.errors import ConfigError
+from itemic.forest.rows import TokenRows
 from itemic.model.template import EMPTY_THINK
 from itemic.schema import THINK_END, THINK_START
 
@@ -79,6 +80,15 @@ class ThoughtTokens:
     begin: npt.NDArray[np.int32]
     end: int
     behind: npt.NDArray[np.int32]
+
+    @property
+    def count(self) -> int:
+        """How many tokens stand around a thought."""
+        return len(self.begin) + 1 + len(self.behind)
+
+    def opened(self, prompts: TokenRows) -> TokenRows:
+        """Prompts up to where a thought begins."""
+        return TokenRows.of(np.concatenate([prompts[row], self.begin]).tolist() for row in range(len(prompts)))
 
 
 def thought_tokens(model: Model) -> ThoughtTokens:

@@ -162,7 +162,7 @@ class Roller:
         self, asked: Asked, seeds: Sequence[int], told: ThoughtSettings, marks: ThoughtTokens
     ) -> Rolled:
         count = len(asked.prompts)
-        prompts = _behind(asked.prompts, [marks.begin] * count)
+        prompts = marks.opened(asked.prompts)
         sampler = Sampler(
             self.model.lm,
             max_new_tokens=told.max_tokens,
