@@ -206,7 +206,7 @@ class ModelRanker:
         if len(asked.rows):
             exclude = [requests.history(int(row)) for row in asked.rows] if exclude_history else None
             with tf32(self.tf32, self.model.lm.device):
-                found = self.search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
+                found = self._search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
             items[asked.rows], scores[asked.rows] = found
         return items, scores
 
@@ -238,7 +238,7 @@ class ModelRanker:
                 None if floors is None else lambda prompt, *beams: floors(rows[prompt], *beams),
             )
             with tf32(self.tf32, self.model.lm.device):
-                search = self.search_for(asked.prompts)
+                search = self._search_for(asked.prompts)
                 *best, found = search.rank_including(asked.prompts, wanted, k=k, exclude=exclude)
             items[asked.rows], scores[asked.rows] = best
             for row, own in zip(rows, found, strict=True):
@@ -264,7 +264,7 @@ class ModelRanker:
             self._asked = (requests, self.asker.ask(requests))
         return self._asked[1]
 
-    def search_for(self, prompts: TokenRows) -> BeamSearch:
+    def _search_for(self, prompts: TokenRows) -> BeamSearch:
         """A search whose cached template all these prompts begin with; made anew when that gets shorter."""
         shared = common_prefix(prompts, self._template)
         if self._search is None or shared != self._template:

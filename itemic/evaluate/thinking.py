@@ -15,7 +15,7 @@ import polars as pl
 
 from itemic import schema as c
 from itemic.data.sequences import Requests
-from itemic.decode import FreeText, Sampler, ThoughtSearch
+from itemic.decode import BeamSearch, FreeText, Sampler, ThoughtSearch
 from itemic.errors import ArtifactError, ConfigError
 from itemic.evaluate.ranking import part_path
 from itemic.evaluate.recommend import PROMPT_TOKENS, ModelRanker
@@ -105,7 +105,7 @@ class ThinkingRanker:
         settings: ThinkingSettings | None = None,
         *,
         seed: int = 0,
-        name: str = "model, own thoughts",
+        name: str = "model with thoughts",
     ) -> None:
         self.name, self.ranker, self.settings, self.seed = name, ranker, settings or ThinkingSettings(), seed
         told, model = self.settings, ranker.model
@@ -123,13 +123,27 @@ class ThinkingRanker:
                 f"{most_positions(model.lm)} positions of this model",
                 "Give a smaller max_tokens.",
             )
-        self._sampler = Sampler(
+        sampler = Sampler(
             model.lm,
             max_new_tokens=told.max_tokens,
             temperature=told.temperature,
             top_p=None if told.top_p == 1 else told.top_p,
             grammar=FreeText(self.marks.end),
             max_batch_tokens=ranker.batch_size * (PROMPT_TOKENS + told.count * told.max_tokens),
+        )
+        self._search = ThoughtSearch(
+            sampler,
+            # without a template: what the thoughts of one request share is all of its prompt
+            BeamSearch(
+                model.lm,
+                ranker.trie,
+                beams=ranker.beams,
+                normalize=ranker.normalize,
+                max_batch_tokens=ranker.batch_size * max(PROMPT_TOKENS, ranker.beams),
+            ),
+            merge=told.merge,
+            end=[self.marks.end],
+            behind=self.marks.behind.tolist(),
         )
         self._asked: tuple[Requests, Asked] | None = None
         self._last: tuple[Requests, Considered] | None = None
@@ -165,18 +179,10 @@ class ThinkingRanker:
         thoughts: list[list[Thought]] = [[] for _ in range(len(requests))]
         if len(asked.rows):
             rows = asked.rows.tolist()
-            prompts = self.marks.opened(asked.prompts)
             with tf32(ranker.tf32, ranker.model.lm.device):
-                search = ThoughtSearch(
-                    self._sampler,
-                    ranker.search_for(prompts),
-                    merge=told.merge,
-                    end=[self.marks.end],
-                    behind=self.marks.behind.tolist(),
-                )
                 # all beams are candidates, so that an item which is low under every thought can rise by its mean
-                found = search.rank(
-                    prompts,
+                found = self._search.rank(
+                    self.marks.opened(asked.prompts),
                     told.count,
                     k=max(k, ranker.beams),
                     seeds=[seed_of(self.seed, str(requests.users[row])) for row in rows],
