@@ -159,7 +159,7 @@ class ModelRanker:
 
     @property
     def config(self) -> dict[str, object]:
-        """What the ranking depends on, for resuming: task, search, index and weights; and who sees the same histories."""
+        """What the ranking depends on, for resuming: task, search, index, weights, and who sees the same histories."""
         alike = {"alike": self.asker.alike} if self.asker.alike else {}
         return {
             "task": repr(self.task),

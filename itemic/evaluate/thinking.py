@@ -1,4 +1,4 @@
-"""A model as a ranker that thinks first: thoughts are drawn for each request, and the items are searched behind them."""
+"""A model as a ranker that thinks first: thoughts are drawn for each request, and items are searched behind them."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class ThinkingRanker:
                     exclude=[requests.history(row) for row in rows] if exclude_history else None,
                 )
             for whole, part in ((items, found.items), (scores, found.scores), (behind, found.thought)):
-                whole[asked.rows] = part[:, :k]  # type: ignore[call-overload]
+                whole[asked.rows] = part[:, :k]
             texts = self._texts([found.samples.tokens[number] for number in range(len(rows) * told.count)])
             for number, row in enumerate(rows):
                 thoughts[row] = texts[number * told.count : (number + 1) * told.count]
@@ -201,7 +201,7 @@ class ThinkingRanker:
         return self._ask(requests).shortened
 
     def keeping(self, folder: str | Path) -> Callable[[int], None]:
-        """What writes the thoughts of a part into the folder of its ranking, see :class:`itemic.evaluate.stream.Kept`."""
+        """What writes a part's thoughts into the folder of its ranking, see :class:`itemic.evaluate.stream.Kept`."""
 
         def write(part: int) -> None:
             if self._last is None:
@@ -275,5 +275,7 @@ def thoughts_note(name: str, settings: ThinkingSettings, thoughts: pl.DataFrame)
     if not len(tokens):
         return f"{name}: {settings.words}; no request could be asked"
     closed = int(cut.sum())
-    words = f"{closed:,} of {len(cut):,} thoughts ({closed / len(cut):.1%}) didn't end in time and were closed"
+    words = (
+        f"{closed:,} of {len(cut):,} thoughts ({closed / len(cut):.1%}) didn't end in time and were closed"
+    )
     return f"{name}: {settings.words}; {float(tokens.mean()):.1f} tokens on average, {words}"  # type: ignore[arg-type]

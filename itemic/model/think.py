@@ -87,8 +87,12 @@ class ThoughtTokens:
         return len(self.begin) + 1 + len(self.behind)
 
     def opened(self, prompts: TokenRows) -> TokenRows:
-        """Prompts up to where a thought begins."""
-        return TokenRows.of(np.concatenate([prompts[row], self.begin]).tolist() for row in range(len(prompts)))
+        """Prompts that ask for thoughts, up to where a thought begins; some templates open it themselves."""
+        ended = [np.array_equal(prompts[row][-len(self.begin) :], self.begin) for row in range(len(prompts))]
+        return TokenRows.of(
+            np.concatenate([prompts[row], self.begin[: 0 if there else None]]).tolist()
+            for row, there in enumerate(ended)
+        )
 
 
 def thought_tokens(model: Model) -> ThoughtTokens:

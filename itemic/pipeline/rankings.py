@@ -79,8 +79,8 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
 
 
 def _thinking(rankers: Rankers, job: Job) -> dict[str, ModelRanker | ThinkingRanker]:
-    """The model asked in the other way without thoughts, and with thoughts of its own; all that it reads in any of these
-    ways, and in its own row, are the same histories."""
+    """The model asked in the other way without thoughts, and with thoughts of its own. In its own row, and in these, it
+    reads the same histories."""
     from itemic.evaluate.thinking import ThinkingRanker
     from itemic.tasks.asking import ask_alike
 

@@ -53,8 +53,8 @@ class Ranked(Item):
 
 @dataclass(frozen=True)
 class Idea:
-    """What the model thought before it recommended some items: a number from 1 on, the text, how many tokens it has, and
-    whether it was cut off."""
+    """What the model thought before it recommended some items: its number from 1 on, its text, how many tokens it has,
+    and whether it was cut off."""
 
     number: int
     text: str
@@ -190,7 +190,9 @@ def recommend_one(
     )
     request = Requests(*_alone(rows, user), index.catalogue)
     known = asked.exclude_history if exclude_history is None else exclude_history
-    said = _ask(ranker, request, k, known) if think is None else _think(ranker, asked, request, k, known, think)
+    said = (
+        _ask(ranker, request, k, known) if think is None else _think(ranker, asked, request, k, known, think)
+    )
     ids, sids, titles = index.item_ids, index.texts, asked.titles
     notes = [] if said.found else ["Nothing was left to recommend: this history has all items."]
     if said.shortened:
@@ -211,9 +213,10 @@ def recommend_one(
 
 @dataclass(frozen=True)
 class _Said:
-    """Rows of items, best first, with scores and numbers of thoughts; whether the history was shortened; the thoughts."""
+    """Rows of items, best first, with scores and numbers of thoughts; whether the history was shortened; and the
+    thoughts."""
 
-    found: list[tuple[int, float, int | None]]
+    found: Sequence[tuple[int, float, int | None]]
     shortened: bool
     thoughts: list[Idea] | None = None
 

@@ -195,7 +195,7 @@ def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:
     if part.thoughts is not None and part.task in PLAIN:
         yield (
             ("evaluate", "thoughts"),
-            f"task {part.task!r} asks in plain texts, which have no turns and so no thoughts; ask another one, such as C",
+            f"task {part.task!r} asks in plain texts, which have no turns and so no thoughts; ask another, such as C",
         )
     for i, name in enumerate(part.baselines):
         yield from (
