@@ -35,6 +35,7 @@ INLINE = re.compile(
 )  # commands within a sentence; … leaves something out
 OTHERS = {  # what recipes read that users bring along, and what stands in for it here
     "QWEN3_8B": "qwen3-8b",
+    "QWEN2_5": "qwen2.5-0.5b",
     "OPENONEREC_BASE": "qwen3-1.7b",
     "OPENONEREC_STAGE1": "qwen3-1.7b",
     "OPENONEREC_STAGE2": "qwen3-1.7b",
@@ -42,7 +43,7 @@ OTHERS = {  # what recipes read that users bring along, and what stands in for i
     "OPENONEREC_GENERAL": None,
     "OPENONEREC_SFT": None,
 }
-# ours, but not for a test to run: they take long, or need a run that did
+# ours, but not for a test to run: they take long, or need a run that did, or a server
 LONG = (
     ("init", "my-shop"),
     ("run",),
@@ -51,6 +52,7 @@ LONG = (
     ("model", "expand"),
     ("model", "curves"),
     ("evaluate",),
+    ("tasks", "rationales"),
 )
 
 
