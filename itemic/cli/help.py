@@ -75,7 +75,7 @@ class Command(TyperCommand):
             word for param in self.params if getattr(param, "metavar", None) == "[N]" for word in param.opts
         }
         told = []
-        for word, after in zip(args, [*args[1:], ""], strict=True):
+        for word, after in zip(args, [*args, ""][1:], strict=True):
             told.append(f"{word}=0" if word in bare and not after.lstrip("-").isdecimal() else word)
         return super().parse_args(ctx, told)
 
