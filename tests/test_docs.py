@@ -188,7 +188,7 @@ def test_every_shipped_recipe_is_sound_and_plans(recipe: Path, monkeypatch: pyte
     taught = ["teacher"] if found.teacher is not None else []
     before = ["data", *taught, "index", "conversations", "model"] if whole else ["index", "model"]
     after = ["evaluate", "report"] if whole else []
-    training = [f"train.{stage.name}" for stage in found.stages]
+    training = [f"train.{stage.name}" for stage in found.trainings]
     assert names == [*before, *training, *after]
     assert all(planned.run and planned.reason == "not built yet" for planned in steps)
     assert found.name == recipe.stem

@@ -63,13 +63,16 @@ def test_minionerec(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ITEMIC_SHARED", str(shared))
     recipe, _ = check_recipe("minionerec-industrial")
     steps = [planned.step.name for planned in Run.of(recipe, "/nowhere/at/all").plan()]
-    assert steps == ["data", "teacher", "index", "conversations", "model", "train.sft", "evaluate", "report"]
+    trained = ["train.sft", "train.grpo"]
+    assert steps == ["data", "teacher", "index", "conversations", "model", *trained, "evaluate", "report"]
     found = recipe_shapes(recipe, CONFIGS / "qwen2.5-0.5b.json", tokens=QWEN2_5)
     assert (found.first, found.last, found.tied) == (QWEN2_5, QWEN2_5 + 3 * 256 - 1, True)
     assert found.vocabulary == 152_576  # 152,433 ids, to the next multiple of 256
-    (shape,) = found.stages
-    assert found.parameters == shape.learning == LAYERS_2_5 + 152_576 * 896
+    shape, grpo = found.stages
+    assert found.parameters == shape.learning == grpo.learning == LAYERS_2_5 + 152_576 * 896
     assert shape.blocks == 2
+    # beside Adam's two moments the weights of the start, and those of the reference
+    assert grpo.optimizer == shape.optimizer + 2 * 4 * grpo.learning
 
 
 def test_the_shapes_are_those_of_the_model_that_is_made(tmp_path: Path) -> None:

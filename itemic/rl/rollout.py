@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from itemic.data.sequences import Requests
 from itemic.decode import BeamSearch, FreeText, ItemWalk, Sampler
 from itemic.decode.paths import Paths, best_paths, drawn_paths
 from itemic.decode.plan import ancestors
@@ -44,6 +45,7 @@ class Answers:
         apart: each reward by itself.
         advantages: float64 ``[R, K]``.
         added: bool ``[R]``, whether the target was put in.
+        suggested: int64 ``[R]``, how many answers others suggested.
     """
 
     paths: Paths
@@ -52,6 +54,7 @@ class Answers:
     apart: Mapping[str, Float64]
     advantages: Float64
     added: Bool
+    suggested: Int64
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,7 @@ class Roller:
                 for row in range(len(requests))
             ]
         paths = self._paths(prompts, seeds, exclude)
+        suggested = self._suggest(paths, requests, exclude)
         goal = np.where(requests.targets >= 0, self.ends[requests.targets], -2)
         found = paths.ends == goal[:, None]
         items = np.where(found, requests.targets[:, None], paths.items).astype(np.int32)
@@ -237,7 +241,41 @@ class Roller:
         )
         total, apart = self.rewards(answered)
         total = np.where(there, total, np.nan)
-        return Answers(paths, answered, total, apart, self._advantages(total), added)
+        return Answers(paths, answered, total, apart, self._advantages(total), added, suggested)
+
+    def _suggest(self, paths: Paths, requests: Requests, exclude: list[Int32] | None) -> Int64:
+        """Put others' best items in place of the last answers; returns how many each prompt got."""
+        count = np.zeros(len(requests), np.int64)
+        if not self.settings.suggest or not len(requests):
+            return count
+        items = self._suggestions(requests, exclude)
+        for row, wanted in enumerate(items):
+            ends = np.unique(self.ends[wanted])
+            fresh = ends[~np.isin(ends, paths.ends[row])]
+            known = paths.ends[row][paths.ends[row] >= 0]
+            keeps = min(len(known), paths.ends.shape[1] - len(fresh))
+            place = slice(keeps, keeps + len(fresh))
+            paths.ends[row, keeps:] = -1
+            paths.ends[row, place] = fresh
+            paths.items[row, place] = self.trie.items[self.trie.item_first[fresh]]
+            paths.log_probs[row, place] = np.nan  # scored when the groups are there
+            count[row] = len(fresh)
+        return count
+
+    def _suggestions(self, requests: Requests, exclude: list[Int32] | None) -> list[Int64]:
+        """Item rows for each request, those of all rankers together."""
+        found: list[list[Int64]] = [[] for _ in range(len(requests))]
+        for name, best in self.settings.suggest.items():
+            if name not in self.rewards.world.scores:
+                known = ", ".join(self.rewards.world.scores)
+                raise ConfigError(f"rollout.suggest asks the ranker {name!r}", f"There are: {known}.")
+            scores = np.array(self.rewards.world.scores[name](requests), np.float32)
+            for row, own in enumerate(exclude or ()):
+                scores[row, own] = -np.inf
+            top = np.argpartition(-scores, min(best, scores.shape[1] - 1), axis=1)[:, :best]
+            for row, items in enumerate(top):
+                found[row].append(items[np.isfinite(scores[row, items])])
+        return [np.concatenate(parts).astype(np.int64) for parts in found]
 
     def _advantages(self, total: Float64) -> Float64:
         """``[G, K]``; NaN where a group has no such answer."""
@@ -369,6 +407,7 @@ class Roller:
             numbers["without_signal"] = float((~signal(total[groups])).sum()), float(groups.sum())
         numbers["found"] = float(answers.answered.hits.any(axis=1).sum()), float(len(there))
         numbers["targets_added"] = float(answers.added.sum()), float(len(there))
+        numbers["suggested"] = float(answers.suggested.sum()), count
         numbers["entropy"] = _entropy(answers.answered), float(len(there))
         return numbers
 
@@ -389,7 +428,7 @@ def told_names(settings: RolloutSettings, rewards: Sequence[str]) -> tuple[str, 
     ranks = (f"reward_at/{label}" for label, _, _ in rank_names(settings.answers))
     own = (f"reward/{name}" for name in rewards)
     quantiles = (f"kl_of_answers/p{share}" for share in QUANTILES)
-    others = ("without_signal", "found", "targets_added", "entropy", "tried", "rollout_seconds")
+    others = ("without_signal", "found", "targets_added", "suggested", "entropy", "tried", "rollout_seconds")
     return ("reward", *own, *ranks, *others, *thoughts, *quantiles)
 
 

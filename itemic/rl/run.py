@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import torch
 
 from itemic.artifact import digest_of, locked, versions, write_json
 from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.errors import ConfigError
-from itemic.evaluate.baselines import Transitions
+from itemic.evaluate.baselines import BASELINES
 from itemic.evaluate.mixture import Scorer
 from itemic.model import Model
 from itemic.progress import log
@@ -310,13 +312,20 @@ class _Run:
 
 
 def world_of(model: Model, dataset: Dataset, knows: Knows) -> World:
-    """What rewards may ask: the counts of training are always there."""
-    scores: dict[str, Any] = {name: ranker.scores for name, ranker in knows.rankers.items()}
+    """What rewards and rollouts may ask: the baselines are always there, ``memory`` being the transitions."""
+    scores: dict[str, Any] = {name: _when_asked(made, dataset) for name, made in BASELINES.items()}
+    scores["memory"] = scores["transitions"]
+    scores |= {name: ranker.scores for name, ranker in knows.rankers.items()}
     if knows.teacher is not None:
         scores["teacher"] = knows.teacher.scores
-    scores["memory"] = Transitions(dataset).scores
     codes = model.index.codes if isinstance(model.index, ItemIndex) else None
     return World(dataset, codes, None if knows.vectors is None else np.asarray(knows.vectors), scores)
+
+
+def _when_asked(made: Callable[[Dataset], Scorer], dataset: Dataset) -> Callable[[Requests], Any]:
+    """A baseline's scores; it is counted or solved when it is first asked."""
+    ranker = cache(lambda: made(dataset))
+    return lambda requests: ranker().scores(requests)
 
 
 def _longest(stage: RLStage, legal: Legal) -> int:

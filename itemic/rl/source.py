@@ -169,7 +169,7 @@ class GroupSteps:
     def _roll(self, asked: Asked, place: Int64, number: int, epoch: int) -> Rolled:
         seeds = [hash_of(self.seed, epoch, int(each)) for each in place[asked.rows]]
         rolled = self.roller.roll(asked, seeds)
-        if rolled.answers.added.any():
+        if np.isnan(rolled.groups.log_probs).any():
             rolled = _with_scores(rolled, self.objective, self.stage.data.block_tokens)
         every = self.stage.examples
         if self.examples is not None and every and number % every == 0 and self.ranks.main:
@@ -272,12 +272,10 @@ def _distances(groups: Groups) -> Numbers:
 
 
 def _with_scores(rolled: Rolled, objective: GroupObjective, max_tokens: int) -> Rolled:
-    """The rollout with log-probabilities of the targets that were put in."""
+    """The rollout with log-probabilities of the answers that were put in."""
     from dataclasses import replace
 
     groups = rolled.groups
-    if not np.isnan(groups.log_probs).any():
-        return rolled
     scores = np.concatenate([objective.score(part) for part in blocks_of(groups, max_tokens)])
     known = np.where(np.isnan(groups.log_probs), scores, groups.log_probs).astype(np.float32)
     return replace(rolled, groups=replace(groups, log_probs=known))
