@@ -232,10 +232,11 @@ class ModelRanker:
         if len(asked.rows):
             rows = [int(row) for row in asked.rows]
             exclude = [requests.history(row) for row in rows] if exclude_history else None
-            floors = include.floors
+            floors, together = include.floors, include.together
             wanted = Include(
                 [include.items[row] for row in rows],
                 None if floors is None else lambda prompt, *beams: floors(rows[prompt], *beams),
+                None if together is None else lambda prompts, *beams: together(asked.rows[prompts], *beams),
             )
             with tf32(self.tf32, self.model.lm.device):
                 search = self._search_for(asked.prompts)

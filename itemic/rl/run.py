@@ -36,10 +36,12 @@ from itemic.sid.trie import Trie
 from itemic.trackers import check_trackers
 from itemic.training.distribution import Distribution
 from itemic.training.language.learning import ADAPTER, Learning, learning
-from itemic.training.language.run import float32_weights, keeps_half, save_model, weights_digest
+from itemic.training.language.run import float32_weights, keeps_half, weights_digest
+from itemic.training.language.saving import save
 from itemic.training.language.validation import Validation
 from itemic.training.loop import Trainer
 from itemic.training.memory import keep_buffers
+from itemic.training.parallel import Strategy
 from itemic.training.place import Place
 from itemic.training.precision import compute_dtype
 from itemic.training.ranks import Ranks, joined
@@ -166,9 +168,10 @@ class _Run:
             learns = stack.enter_context(
                 learning(model.lm, stage, range(*model.new_token_range), adapter=adapter)
             )
-            place = self._learn(learns, identity)
+            place, strategy = self._learn(learns, identity)
+        if folder is not None:
+            save(model, folder, strategy, learns, ranks)
         if folder is not None and ranks.main:
-            save_model(model, folder)
             self._record(identity, place)
             self._tell(place)
             if stage.checkpoints.keep is None:
@@ -176,7 +179,7 @@ class _Run:
         ranks.wait()
         return model
 
-    def _learn(self, learns: Learning, identity: dict[str, Any]) -> Place:
+    def _learn(self, learns: Learning, identity: dict[str, Any]) -> tuple[Place, Strategy]:
         model, stage, ranks = self.model, self.stage, self.ranks
         roller = Roller(model, stage.rollout, stage.objective, self.rewards, self.legal, ranks)
         objective = GroupObjective(
@@ -219,7 +222,7 @@ class _Run:
         torch.manual_seed(self.seed + ranks.rank)
         place = trainer.run()
         self._compare(objective, start, place)
-        return place
+        return place, trainer.strategy
 
     # ------------------------------------------------------------------------------- validation
 
@@ -235,7 +238,7 @@ class _Run:
         if not self.stage.validation.samples:
             return None
         built = Validation(self.model, self.dataset, self.stage, self.seed, self.ranks)
-        return lambda: built.answers(self.model)
+        return lambda: built.answers(self.model) if self.ranks.main else []
 
     @torch.no_grad()
     def _compare(self, objective: GroupObjective, start: dict[str, torch.Tensor], place: Place) -> None:
