@@ -186,7 +186,7 @@ class Roller:
         self, asked: Asked, seeds: Sequence[int], told: ThoughtSettings, marks: ThoughtTokens
     ) -> Rolled:
         count = len(asked.prompts)
-        prompts = _behind(asked.prompts, [marks.begin] * count)
+        prompts = marks.opened(asked.prompts)
 
         def draw() -> Samples:
             sampler = Sampler(
