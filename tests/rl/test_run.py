@@ -21,7 +21,9 @@ from itemic.rl.objective import GroupObjective
 from itemic.rl.rewards import Answered, Rewards, World
 from itemic.rl.rollout import Policy, Roller
 from itemic.rl.run import Knows, train_rl, world_of
+from itemic.rl.scoring import Legal
 from itemic.rl.settings import Asks, RLStage
+from itemic.sid.trie import Trie
 from itemic.tasks.asking import remember_asked
 from itemic.tasks.table import task_of
 from tests.training.helpers import copy_of
