@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from itemic.model.model import Model
     from itemic.pipeline.run import Run
     from itemic.recipe.check import load_recipe
+    from itemic.rl.run import Knows, train_rl
+    from itemic.rl.settings import RLStage
     from itemic.sid.build import build_index, build_tokenizer, encode_items
     from itemic.sid.export import export_dataset
     from itemic.sid.index import ItemIndex
@@ -56,8 +58,10 @@ _HOMES = {
     "ItemKNN": "itemic.evaluate.item_knn",
     "ItemTokenizer": "itemic.sid.tokenizer",
     "ItemicError": "itemic.errors",
+    "Knows": "itemic.rl.run",
     "Model": "itemic.model.model",
     "Popularity": "itemic.evaluate.baselines",
+    "RLStage": "itemic.rl.settings",
     "Ranking": "itemic.evaluate.ranking",
     "Run": "itemic.pipeline.run",
     "SimulatorConfig": "itemic.data.settings",
@@ -84,6 +88,7 @@ _HOMES = {
     "score": "itemic.evaluate.report",
     "simulate": "itemic.data.simulator",
     "train": "itemic.training.language.run",
+    "train_rl": "itemic.rl.run",
     "train_teacher": "itemic.teacher.run",
 }
 
@@ -95,8 +100,10 @@ __all__ = [
     "ItemKNN",
     "ItemTokenizer",
     "ItemicError",
+    "Knows",
     "Model",
     "Popularity",
+    "RLStage",
     "Ranking",
     "Run",
     "SimulatorConfig",
@@ -123,6 +130,7 @@ __all__ = [
     "score",
     "simulate",
     "train",
+    "train_rl",
     "train_teacher",
 ]
 

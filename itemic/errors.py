@@ -47,6 +47,10 @@ class ConfigError(ItemicError):
     """An argument or a recipe key has a value that can't work."""
 
 
+class EndpointError(ItemicError):
+    """Somebody's API refuses, can't be reached, or answers something else than what it is asked for."""
+
+
 def missing_extra(who: str, package: str, extra: str) -> ConfigError:
     """The error of something that needs a package which comes with an extra of itemic alone."""
     return ConfigError(f"{who} needs {package}", f'Install it with `pip install "itemic[{extra}]"`.')

@@ -35,6 +35,7 @@ INLINE = re.compile(
 )  # commands within a sentence; … leaves something out
 OTHERS = {  # what recipes read that users bring along, and what stands in for it here
     "QWEN3_8B": "qwen3-8b",
+    "QWEN2_5": "qwen2.5-0.5b",
     "OPENONEREC_BASE": "qwen3-1.7b",
     "OPENONEREC_STAGE1": "qwen3-1.7b",
     "OPENONEREC_STAGE2": "qwen3-1.7b",
@@ -42,7 +43,7 @@ OTHERS = {  # what recipes read that users bring along, and what stands in for i
     "OPENONEREC_GENERAL": None,
     "OPENONEREC_SFT": None,
 }
-# ours, but not for a test to run: they take long, or need a run that did
+# ours, but not for a test to run: they take long, or need a run that did, or a server
 LONG = (
     ("init", "my-shop"),
     ("run",),
@@ -51,6 +52,7 @@ LONG = (
     ("model", "expand"),
     ("model", "curves"),
     ("evaluate",),
+    ("tasks", "rationales"),
 )
 
 
@@ -186,7 +188,7 @@ def test_every_shipped_recipe_is_sound_and_plans(recipe: Path, monkeypatch: pyte
     taught = ["teacher"] if found.teacher is not None else []
     before = ["data", *taught, "index", "conversations", "model"] if whole else ["index", "model"]
     after = ["evaluate", "report"] if whole else []
-    training = [f"train.{stage.name}" for stage in found.stages]
+    training = [f"train.{stage.name}" for stage in found.trainings]
     assert names == [*before, *training, *after]
     assert all(planned.run and planned.reason == "not built yet" for planned in steps)
     assert found.name == recipe.stem

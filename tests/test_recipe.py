@@ -125,6 +125,21 @@ evaluate:
         ({"tasks": [{"task": "Z"}]}, "3 tasks.0.task", "unknown task 'Z'"),
         ({"tasks": [{"task": "C", "max_item": 9}]}, "4 tasks.0.max_item", "did you mean 'max_items'?"),
         ({"tasks": [{"task": "C", "windows": [0]}]}, "5 tasks.0.windows.0", "is 0"),
+        (
+            {"tasks": [{"task": "C"}, {"task": "A", "kinds": ["titel"]}]},
+            "6 tasks.1.kinds.0",
+            "should be 'title'",
+        ),
+        (
+            {"tasks": [{"task": "C"}, {"task": "B", "kinds": ["title"] * 2}]},
+            "5 tasks.1.kinds",
+            "names one twice",
+        ),
+        (
+            {"tasks": [{"task": "C"}, {"task": "rationale", "says": ["why"]}]},
+            "6 tasks.1.says.0",
+            "should be 'category'",
+        ),
         ({"tasks": []}, "2 tasks", "at least 1 item"),
         ({"tasks": [{"task": "A"}]}, "evaluate.task", "'C' is not among the tasks that are trained: A"),
         ({"stages": [{"epoch": 1}]}, "3 stages.0.epoch", "did you mean 'epochs'?"),

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "tests" / "configs"
 QWEN3 = 151_669
 WIDTH = {"0.6b": (1024, 1), "1.7b": (2048, 1), "8b": (4096, 2)}  # and matrices of tokens
+QWEN2_5 = 151_665
+LAYERS_2_5 = 494_032_768 - 151_936 * 896  # of Qwen2.5-0.5B, as published, without its embeddings
 LAYERS_8B = 36 * (4096 * (4096 + 1024 + 1024) + 4096 * 4096 + 3 * 4096 * 12288)
 
 
@@ -54,6 +56,23 @@ def test_onerec_think_8b(train: str, shared: Path, monkeypatch: pytest.MonkeyPat
         assert second.weights == pytest.approx(
             4 * (second.parameters - LAYERS_8B) + 0.516 * LAYERS_8B, rel=1e-3
         )
+
+
+def test_minionerec(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids by the published index's three levels, behind the 151,665 of Qwen2.5's tokenizer."""
+    monkeypatch.setenv("ITEMIC_SHARED", str(shared))
+    recipe, _ = check_recipe("minionerec-industrial")
+    steps = [planned.step.name for planned in Run.of(recipe, "/nowhere/at/all").plan()]
+    trained = ["train.sft", "train.grpo"]
+    assert steps == ["data", "teacher", "index", "conversations", "model", *trained, "evaluate", "report"]
+    found = recipe_shapes(recipe, CONFIGS / "qwen2.5-0.5b.json", tokens=QWEN2_5)
+    assert (found.first, found.last, found.tied) == (QWEN2_5, QWEN2_5 + 3 * 256 - 1, True)
+    assert found.vocabulary == 152_576  # 152,433 ids, to the next multiple of 256
+    shape, grpo = found.stages
+    assert found.parameters == shape.learning == grpo.learning == LAYERS_2_5 + 152_576 * 896
+    assert shape.blocks == 2
+    # beside Adam's two moments the weights of the start, and those of the reference
+    assert grpo.optimizer == shape.optimizer + 2 * 4 * grpo.learning
 
 
 def test_the_shapes_are_those_of_the_model_that_is_made(tmp_path: Path) -> None:

@@ -26,6 +26,17 @@ from itemic.evaluate.settings import BlendSettings, MemorySettings
 from itemic.model.presets import PRESETS, Preset
 from itemic.recipe import schema
 from itemic.recipe.tasks import TaskOptions
+from itemic.rl.settings import (
+    Asks,
+    GroupData,
+    GroupSettings,
+    RLEngine,
+    RLOptimizer,
+    RLStage,
+    RLValidation,
+    RolloutSettings,
+    ThoughtSettings,
+)
 from itemic.sid.collisions import COLLISIONS
 from itemic.sid.encoders import ENCODERS
 from itemic.sid.format import TOKEN_FORMATS
@@ -95,6 +106,15 @@ SECTIONS: Mapping[
     "stages.validation": (ValidationSettings, None, ""),
     "stages.checkpoints": (CheckpointSettings, None, ""),
     "stages.logs": (LogSettings, None, ""),
+    "rl": (RLStage, None, "A list, or one alone; each goes on with the model that the stage before it left."),
+    "rl.asks": (Asks, None, ""),
+    "rl.rollout": (RolloutSettings, None, ""),
+    "rl.rollout.thoughts": (ThoughtSettings, None, ""),
+    "rl.objective": (GroupSettings, None, "A bare word is `name`."),
+    "rl.data": (GroupData, None, ""),
+    "rl.optimizer": (RLOptimizer, None, "A bare word is `name`."),
+    "rl.engine": (RLEngine, None, ""),
+    "rl.validation": (RLValidation, None, ""),
     "evaluate": (schema.EvaluatePart, None, ""),
     "evaluate.memory": (MemorySettings, None, "Or `true`, for all of it chosen; so is what isn't given."),
     "evaluate.blend": (BlendSettings, None, "Or `true`, for what is usual."),

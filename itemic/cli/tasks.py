@@ -34,7 +34,8 @@ def build(
     index: Index,
     output: Output,
     task: Annotated[
-        list[str] | None, typer.Option("--task", "-t", help="A to E or sequence.", show_default="A to E")
+        list[str] | None,
+        typer.Option("--task", "-t", help="A to F, rationale or sequence.", show_default="A to E"),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="The most rows of each task.", min=1, show_default="all")
@@ -52,6 +53,62 @@ def build(
     inputs = {"dataset": dataset, "index": index}
     with artifact(output, "conversations", {"tasks": tasks}, inputs, seed) as folder:
         built = build_conversations(data, sids, tasks, seed=seed, output=folder)
+    for source, count in built.counts.items():
+        say(f"{source}: {count:,}")
+
+
+@app.command()
+def rationales(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
+    index: Index,
+    output: Output,
+    endpoint: Annotated[
+        str,
+        typer.Option(
+            help="The root of an OpenAI-compatible API, as http://localhost:8000/v1.", show_default=False
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="Its name there.", show_default=False)],
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="The file that keeps what was answered.", show_default="OUTPUT.answers.jsonl"),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="The most conversations.", min=1)] = 1000,
+    similar: Annotated[int, typer.Option(help="How many other users' histories are shown.", min=0)] = 3,
+    key: Annotated[str, typer.Option(help="The variable that holds the API key.")] = "OPENAI_API_KEY",
+    concurrency: Annotated[int, typer.Option(help="Requests at once.", min=1)] = 8,
+    retries: Annotated[int, typer.Option(help="How often a failed request is made again.", min=0)] = 6,
+    timeout: Annotated[float, typer.Option(help="Seconds without a sign of an answer.")] = 300.0,
+    max_tokens: Annotated[int, typer.Option(help="The longest answer.", min=1)] = 512,
+    temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.7,
+    option: Set = None,
+    seed: Seed = 0,
+) -> None:
+    """Conversations whose thoughts an endpoint writes; interrupted, the same command goes on.
+
+    It is shown training histories alone, each with what came next and with like histories of other users.
+    """
+    from itemic.endpoint import Endpoint
+    from itemic.tasks.written import write_rationales
+
+    start_logging()
+    asked = Endpoint(endpoint, model, key, concurrency, retries, timeout, max_tokens, temperature)
+    options = settings(option)
+    data, names = load_dataset(dataset), load_names(index)
+    config = {"body": asked.body([]), "limit": limit, "similar": similar, "options": options}
+    kept = answers or output.with_name(f"{output.name}.answers.jsonl")
+    with artifact(output, "conversations", config, {"dataset": dataset, "index": index}, seed) as folder:
+        built = write_rationales(
+            data,
+            names,
+            asked,
+            answers=kept,
+            limit=limit,
+            similar=similar,
+            seed=seed,
+            output=folder,
+            **options,
+        )
     for source, count in built.counts.items():
         say(f"{source}: {count:,}")
 

@@ -12,8 +12,7 @@ from itemic.model.presets import PRESETS
 from itemic.recipe import schema as names
 from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
 from itemic.recipe.tasks import OF_CODES, TASK_OPTIONS
-from itemic.rl.rewards import REWARDS
-from itemic.rl.settings import RLStage
+from itemic.rl.settings import REWARD_NAMES, RLStage
 from itemic.settings import KeyPath, meant
 from itemic.trackers import TRACKERS
 from itemic.training.language.stage import Stage
@@ -235,8 +234,8 @@ def _rl_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
             yield from _one_of(("rl", i, "asks", "tasks", place), name, TASK_OPTIONS)
         for name in stage.rewards:
             path = ("rl", i, "rewards", name)
-            if ":" not in name and name not in REWARDS:
-                yield path, f"unknown reward {name!r}" + meant(name, REWARDS)
+            if ":" not in name and name not in REWARD_NAMES:
+                yield path, f"unknown reward {name!r}" + meant(name, REWARD_NAMES)
             if name in ("teacher", "blend") and stage.asks_teacher and sections.get("teacher") is None:
                 yield path, "asks the sequential teacher, and the recipe has none; add teacher: true"
             if name == "prefix" and titles:

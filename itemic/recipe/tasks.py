@@ -4,12 +4,25 @@ compares)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from itemic.schema import SYSTEM
-from itemic.settings import Amount, Count, KeyPath, Positive, Text, faults_of
+from itemic.settings import Amount, Count, KeyPath, Positive, Text, faults_of, wrong
+
+Kind = TypeVar("Kind")
+
+
+def _once(kinds: list[Kind]) -> list[Kind]:
+    if len(set(kinds)) < len(kinds):
+        raise wrong("names one twice", kinds)
+    return kinds
+
+
+Kinds = (
+    Annotated[list[Kind], Field(min_length=1), AfterValidator(_once)] | None
+)  # of conversation, None for all
 
 
 class TaskOptions(BaseModel):
@@ -32,6 +45,20 @@ class TaskOptions(BaseModel):
     seed: Amount | None = None
     templates: Count | None = None
     system: Text | None = SYSTEM
+
+
+class SidToText(TaskOptions):
+    """Task A."""
+
+    kinds: Kinds[Literal["title", "description", "category", "context"]] = None
+
+
+class TextToSid(TaskOptions):
+    """Task B."""
+
+    kinds: Kinds[
+        Literal["title", "title part", "title and category", "description", "category", "context"]
+    ] = None
 
 
 class Windowed(TaskOptions):
@@ -59,6 +86,21 @@ class NextTitle(Windowed):
     split_points: Literal["every", "last"] = "every"
 
 
+class Rationale(Windowed):
+    """Task rationale."""
+
+    templates: Count | None = 1
+    window: Literal["sliding", "blocks"] = "sliding"
+    history_text: Literal["sid", "sid+title", "title"] = "sid"
+    split_points: Literal["every", "last"] = "every"
+    latest: Count = 5
+    says: Annotated[
+        list[Literal["category", "brand", "word", "follows", "next"]],
+        Field(min_length=1),
+        AfterValidator(_once),
+    ] = ["category", "brand", "word", "follows", "next"]
+
+
 class ItemSequence(Windowed):
     """Task sequence."""
 
@@ -79,12 +121,13 @@ class Transitions(TaskOptions):
 
 
 TASK_OPTIONS: dict[str, type[TaskOptions]] = {
-    "A": TaskOptions,
-    "B": TaskOptions,
+    "A": SidToText,
+    "B": TextToSid,
     "C": Sequential,
     "D": Semantic,
     "E": Transitions,
     "F": NextTitle,
+    "rationale": Rationale,
     "sequence": ItemSequence,
 }
 

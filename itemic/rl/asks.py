@@ -22,14 +22,43 @@ from itemic.tasks.task import Task
 Int64 = npt.NDArray[np.int64]
 
 
-def training_requests(dataset: Dataset, history: int | None = None, per_user: int | None = None) -> Requests:
-    """Every place of the training split that has something before it, as a request with its target.
+def training_requests(
+    dataset: Dataset, history: int | None = None, per_user: int | None = None, places: str = "known"
+) -> Requests:
+    """Places of the training split that have something before them, as requests.
 
     Args:
         dataset: of which only the training split is looked at.
         history: the latest items before a place; None for as many as the split's rule says.
         per_user: the latest places of each user; None for all.
+        places: as :class:`itemic.rl.settings.Asks` says. At the end of a history the target is -1: unknown.
     """
+    known = _known_places(dataset, history, per_user)
+    if places == "known":
+        return known
+    ends = _ends(dataset, history)
+    if places == "ends":
+        return ends
+    return Requests(
+        np.concatenate([known.users, ends.users]),
+        np.concatenate([known.offsets, known.offsets[-1] + ends.offsets[1:]]),
+        np.concatenate([known.items, ends.items]),
+        np.concatenate([known.targets, ends.targets]),
+        known.catalogue,
+    )
+
+
+def _ends(dataset: Dataset, history: int | None) -> Requests:
+    train, most = dataset.train, history or dataset.rule.history or len(dataset.train.items)
+    user = np.flatnonzero(np.diff(train.offsets) > 0)
+    seen = np.minimum(np.diff(train.offsets)[user], most)
+    offsets = np.concatenate([[0], np.cumsum(seen)]).astype(np.int64)
+    at = np.arange(offsets[-1]) + np.repeat(train.offsets[1:][user] - seen - offsets[:-1], seen)
+    nobody = np.full(len(user), -1, np.int32)
+    return Requests(train.users[user], offsets, train.items[at], nobody, dataset.catalogue)
+
+
+def _known_places(dataset: Dataset, history: int | None, per_user: int | None) -> Requests:
     train, most = dataset.train, history or dataset.rule.history or len(dataset.train.items)
     lengths = np.diff(train.offsets)
     user = np.repeat(np.arange(len(train)), lengths)
@@ -81,13 +110,18 @@ class Book:
         self, model: Model, dataset: Dataset, settings: Asks, seed: int, thinking: str | None = None
     ) -> None:
         self.seed = seed
-        self.requests = training_requests(dataset, settings.history, settings.per_user)
+        self.requests = training_requests(dataset, settings.history, settings.per_user, settings.places)
         if not len(self.requests):
             raise ConfigError(
                 "nothing to ask about: no user has two items in training",
                 "Split the data otherwise, or filter less.",
             )
         tasks = [_task(model, given) for given in settings.tasks or (None,)]
+        if settings.places != "known" and not all(task.recommends for task, _ in tasks):
+            raise ConfigError(
+                f"places {settings.places!r} have no item to ask about, and a task asks which item a text means",
+                "Ask known places, or tasks that recommend alone.",
+            )
         self.askers = [Asker(model, task, thinking, dataset) for task, _ in tasks]
         shares = np.array([share for _, share in tasks], np.float64)
         if not (shares >= 0).all() or shares.sum() <= 0:

@@ -54,6 +54,21 @@ Name = Literal[
     "dpo",
     "s-dpo",
 ]
+# The keys of :data:`itemic.rl.rewards.REWARDS`, which a recipe that is checked in an instant can't import.
+REWARD_NAMES = (
+    "hit",
+    "ranking",
+    "prefix",
+    "semantic",
+    "teacher",
+    "memory",
+    "blend",
+    "category",
+    "diversity",
+    "long-tail",
+    "format",
+    "length",
+)
 # what an objective takes for advantages where nobody says otherwise
 OWN_ADVANTAGES: Mapping[str, str] = {
     "dr-grpo": "centred",
@@ -64,9 +79,12 @@ OWN_ADVANTAGES: Mapping[str, str] = {
 
 @settings(frozen=True, repr=False)
 class Asks:
-    """What the model is asked: places of the training split, whose next item is known.
+    """What the model is asked: places of the training split.
 
     Attributes:
+        places: ``known`` for those whose next item is in the training split; ``ends`` for the end of each training
+            history, whose next item nobody is told, for rewards that ask no target (a teacher's, the counts'); or
+            ``both``.
         tasks: whose prompts are asked, and how often each is: ``[sequence]``, ``[{task: C, share: .5}, …]`` with the
             options that the model was trained with. Tasks that recommend ask about a history; those from text to an
             item ask about the item's text alone. None for the one that the recipe's evaluation asks.
@@ -75,6 +93,7 @@ class Asks:
         history: the latest items of a history that are asked about; None for as many as the dataset's split has.
     """
 
+    places: Literal["known", "ends", "both"] = "known"
     tasks: Annotated[tuple[Text | dict[str, Any], ...], Listed] = ()
     requests: Count | None = None
     per_user: Count | None = None

@@ -6,6 +6,7 @@ from itemic.tasks.preview import preview
 from itemic.tasks.table import TASKS, make_task, prompt_words, task_of, task_options
 from itemic.tasks.task import Prompt, Task
 from itemic.tasks.validate import validate
+from itemic.tasks.written import write_rationales
 
 __all__ = [
     "TASKS",
@@ -20,4 +21,5 @@ __all__ = [
     "task_of",
     "task_options",
     "validate",
+    "write_rationales",
 ]

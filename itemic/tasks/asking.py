@@ -52,7 +52,7 @@ def task_to_ask(model: Model, task: str | Mapping[str, Any] | Task | None) -> Ta
 def remember_asked(model: Model, task: Task) -> None:
     """Record in a model's folder how it is asked for the next item: the task, and the text around a history."""
     mark = "\ue000history\ue001"  # no template strips or splits it
-    lead = task.said(model.index)[0] + mark
+    lead = task.asked_lead(model.index) + mark
     turns = [("system", task.opening(model.index)), ("user", lead)]
     said = [{"role": role, "content": content} for role, content in turns if content is not None]
     head, _, tail = model.chat.prompt_text(lead if task.plain else said).partition(mark)

@@ -149,7 +149,7 @@ def build_conversations(
             rows = [frame for _, source in frames for frame in source]
             table = pl.concat(rows) if rows else pl.DataFrame(schema=SCHEMA)
             return Built(table, summary, taught, None)
-        return _write(frames, summary, taught, Path(output), rows_per_part)
+        return write_built(frames, summary, taught, Path(output), rows_per_part)
 
 
 def read_entries(
@@ -240,7 +240,7 @@ def _rendered(
         done(len(part))
 
 
-def _write(
+def write_built(
     frames: list[tuple[str, Iterator[pl.DataFrame]]],
     counts: dict[str, int],
     taught: Taught,

@@ -58,7 +58,7 @@ class Catalogue:
             ConfigError: there is no item table.
         """
         texts = self._table.select(
-            self._clean(pl.col(name).fill_null("")) for name in (c.TITLE, c.DESCRIPTION, c.BRAND)
+            self.clean(pl.col(name).fill_null("")) for name in (c.TITLE, c.DESCRIPTION, c.BRAND)
         )
         path, tags = pl.col("names").list.join(" > "), pl.col("tags").list.join(", ")
         alone = pl.col("names").list.len() == 0
@@ -77,7 +77,7 @@ class Catalogue:
         tags = pl.col(c.TAGS) if c.TAGS in self._table.columns else pl.lit(None, pl.List(pl.String))
         filled = pl.element().filter(pl.element() != "")
         lists = self._table.select(names=pl.col(c.CATEGORIES), tags=tags).with_columns(pl.all().fill_null([]))
-        cleaned = lists.with_columns(pl.all().list.eval(self._clean(pl.element())))
+        cleaned = lists.with_columns(pl.all().list.eval(self.clean(pl.element())))
         return cleaned.with_columns(pl.all().list.eval(filled))
 
     @property
@@ -86,7 +86,8 @@ class Catalogue:
             raise ConfigError("this prompt shows item texts, and none are at hand", "Pass the dataset along.")
         return self._items
 
-    def _clean(self, text: pl.Expr) -> pl.Expr:
+    def clean(self, text: pl.Expr) -> pl.Expr:
+        """Text in which nothing looks like a token of the index or a chat marker, blanks made one."""
         for _ in range(2):  # taking a marker out may make another one from what stood around it
             text = text.str.replace_all(f"{self.index.patterns.token}|{CONTROL}", " ")
         return text.str.replace_all(r"[\s\p{Cc}]+", " ").str.strip_chars()
@@ -130,7 +131,7 @@ class Catalogue:
         if kind == "sid":
             return self.sids, ""
         table = pl.DataFrame({"name": self.names, "id": self.ids})
-        shown = table.select(_first(pl.col("name"), self._clean(pl.col("id")), pl.lit("(untitled)")))
+        shown = table.select(_first(pl.col("name"), self.clean(pl.col("id")), pl.lit("(untitled)")))
         short = shown.select(clip(pl.col("text"), HISTORY_TITLE))["text"]
         return (short if kind == "title" else self.sids + " " + short), "\n"
 

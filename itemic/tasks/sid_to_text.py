@@ -17,11 +17,11 @@ import polars as pl
 
 from itemic.data.sequences import Sequences
 from itemic.tasks.catalogue import Catalogue
-from itemic.tasks.task import Task, last_items
+from itemic.tasks.task import OfKinds, last_items
 
 
 @dataclass(frozen=True)
-class SidToText(Task):
+class SidToText(OfKinds):
     """What does the catalogue say of this item?"""
 
     name: ClassVar[str] = "A"
@@ -59,7 +59,7 @@ class SidToText(Task):
         said = np.stack([(text != "").to_numpy() for text in answers], axis=1)
         if catalogue.index.kind == "title":
             said[:, list(self.leads).index("title")] = False  # that would be the question itself
-        item, kind = np.nonzero(said)
+        item, kind = np.nonzero(self.only(said))
         return pl.DataFrame(
             {"kind": kind.astype(np.int32), "item": item.astype(np.int32), "group": kind * n + item}
         )

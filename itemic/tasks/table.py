@@ -9,6 +9,7 @@ from typing import Any
 from itemic.errors import ConfigError
 from itemic.schema import SYSTEM
 from itemic.tasks.next_title import NextTitle
+from itemic.tasks.rationale import Rationale
 from itemic.tasks.semantic import Semantics
 from itemic.tasks.sequence import ItemSequence
 from itemic.tasks.sequential import Sequential
@@ -24,6 +25,7 @@ TASKS: dict[str, Task] = {
     "D": Semantics(),
     "E": Transitions(),
     "F": NextTitle(),
+    "rationale": Rationale(),
     "sequence": ItemSequence(),
 }
 
@@ -72,8 +74,8 @@ def prompt_words(system: str | None = SYSTEM, times: int = 20) -> list[str]:
     doesn't spell the constant part of every prompt in single letters.
 
     Tasks that came later (F) stay out of it: with their words, every model from scratch would have other tokens than
-    before.
+    before. The words of rationale are those of C.
     """
-    known = [task for name, task in TASKS.items() if name != "F"]
+    known = [task for name, task in TASKS.items() if name not in ("F", "rationale")]
     leads = [lead for task in known for wordings in task.leads.values() for lead in wordings]
     return [*([] if system is None else [system]), *leads] * times

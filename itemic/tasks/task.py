@@ -61,6 +61,11 @@ class Task(ABC):
     least_items: ClassVar[int] = 0  # that a history must have for evaluation to ask about it
     codes: ClassVar[str | None] = None  # why it makes no sense where items go by titles
 
+    @property
+    def asked_kind(self) -> str:
+        """The kind of conversation that evaluation asks."""
+        return next(iter(self.leads))
+
     def __post_init__(self) -> None:
         most = max((len(wordings) for wordings in self.leads.values()), default=1)
         if self.templates is not None and not 1 <= self.templates <= most:
@@ -113,7 +118,7 @@ class Task(ABC):
     # ------------------------------------------------------------- evaluation
 
     def prompts(self, index: ItemNames, requests: Requests, dataset: Dataset | None = None) -> list[Prompt]:
-        """The prompts of many requests, each under the first wording of the task's first kind.
+        """The prompts of many requests, each under the first wording of :attr:`asked_kind`.
 
         Args:
             index: names the items.
@@ -131,7 +136,7 @@ class Task(ABC):
         values = self.ask(
             Catalogue(index, None if dataset is None else dataset.items), requests.offsets, requests.items
         )
-        lead = self.said(index)[0]
+        lead = self.asked_lead(index)
         if self.plain:
             return [Prompt(text=lead + value) for value in values]
         system = self.opening(index)
@@ -169,6 +174,10 @@ class Task(ABC):
     def said(self, names: ItemNames) -> list[str]:
         """The same as they speak of these names."""
         return [spoken_of(lead, names) for lead in self.wordings]
+
+    def asked_lead(self, names: ItemNames) -> str:
+        """The wording that evaluation uses."""
+        return spoken_of(self.leads[self.asked_kind][0], names)
 
     def opening(self, names: ItemNames) -> str | None:
         """The system line; our own one speaks of these names."""
@@ -293,6 +302,41 @@ class Task(ABC):
         """All of the task's conversations, columns ``schema.CONVERSATION_COLUMNS``."""
         frames = list(self.frames(dataset, index, seed=seed, limit=limit, source=source))
         return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
+
+
+@dataclass(frozen=True)
+class OfKinds(Task):
+    """A task whose kinds of conversation can be had one by one.
+
+    Attributes:
+        kinds: those that are made; None for all. Evaluation asks the first one named.
+    """
+
+    kinds: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kinds is None:
+            return
+        object.__setattr__(self, "kinds", tuple(self.kinds))
+        unknown = [kind for kind in self.kinds if kind not in self.leads]
+        if unknown or not self.kinds or len(set(self.kinds)) < len(self.kinds):
+            told = f"unknown kind {unknown[0]!r}" if unknown else f"kinds is {list(self.kinds)}"
+            raise ConfigError(
+                f"task {self.name}: {told}",
+                f"Name some of {', '.join(self.leads)}, each once, or none for all.",
+            )
+
+    @property
+    def asked_kind(self) -> str:
+        return self.kinds[0] if self.kinds is not None else super().asked_kind
+
+    def only(self, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which conversations are made, of those that could be: bool ``[n, kinds]``, in the order of ``leads``."""
+        if self.kinds is None:
+            return wanted
+        named: npt.NDArray[np.bool_] = wanted & np.array([kind in self.kinds for kind in self.leads])
+        return named
 
 
 def spoken_of(text: str, names: ItemNames) -> str:

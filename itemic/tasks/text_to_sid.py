@@ -18,14 +18,15 @@ import polars as pl
 from itemic import schema as c
 from itemic.data.sequences import Sequences
 from itemic.tasks.catalogue import Catalogue, clip
-from itemic.tasks.task import Task, last_items
+from itemic.tasks.task import OfKinds, last_items
 
 SNIPPET = 160
 MIN_WORDS = 4  # a shorter title is asked for as a whole only
+MIDDLE = 128  # which part of a title evaluation shows, where it is asked for parts
 
 
 @dataclass(frozen=True)
-class TextToSid(Task):
+class TextToSid(OfKinds):
     """Which item is this?"""
 
     name: ClassVar[str] = "B"
@@ -70,7 +71,8 @@ class TextToSid(Task):
         n = len(catalogue)
         share = np.stack([np.floor(rng.random(n) * 256), np.floor(rng.random(n) * 256)]).astype(np.uint8)
         table = _questions(catalogue, share[0], share[1])
-        item, kind = np.nonzero(np.stack([usable.to_numpy() for _, usable in table.values()], axis=1))
+        usable = np.stack([usable.to_numpy() for _, usable in table.values()], axis=1)
+        item, kind = np.nonzero(self.only(usable))
         group = kind.astype(np.int64) * n + item
         any_of = kind == list(table).index("category")
         group[any_of] = 6 * n + catalogue.fields["path"].rank("dense").to_numpy()[item[any_of]]
@@ -80,21 +82,9 @@ class TextToSid(Task):
     def render(self, plan: pl.DataFrame, catalogue: Catalogue, train: Sequences) -> pl.DataFrame:
         kinds = pl.Series(list(self.leads)).gather(plan["kind"])
         item = plan["item"]
-        names = catalogue.names.gather(item)
-        value = pl.DataFrame(
-            {
-                "kind": kinds,
-                "title": names,
-                "title part": title_parts(names, plan["from"], plan["words"]),
-                "title and category": _titled(names, catalogue.fields["path"].gather(item)),
-                "description": _snippets(catalogue).gather(item),
-                "category": catalogue.fields["path"].gather(item),
-                "context": catalogue.contexts.gather(item),
-            }
-        ).select(
-            pl.coalesce(pl.when(pl.col("kind") == kind).then(pl.col(kind)) for kind in self.leads).alias(
-                "value"
-            )
+        texts = {kind: _texts(kind, catalogue, item, plan["from"], plan["words"]) for kind in self.leads}
+        value = pl.DataFrame({"kind": kinds, **texts}).select(
+            value=pl.coalesce(pl.when(pl.col("kind") == kind).then(pl.col(kind)) for kind in self.leads)
         )
         any_of = pl.when(pl.col("kind") == "category").then(pl.format("category:{}", "path"))
         own = pl.format("item:{}:{}", "id", "kind")
@@ -113,7 +103,23 @@ class TextToSid(Task):
     def ask(
         self, catalogue: Catalogue, offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32]
     ) -> pl.Series:
-        return catalogue.names.gather(last_items(offsets, items))
+        item = pl.Series(last_items(offsets, items))
+        middle = pl.Series([MIDDLE]).new_from_index(0, len(item))
+        return _texts(self.asked_kind, catalogue, item, middle, middle)
+
+
+def _texts(kind: str, catalogue: Catalogue, item: pl.Series, start: pl.Series, words: pl.Series) -> pl.Series:
+    """What a kind shows of some items; ``start`` and ``words`` choose the part of a title, see :func:`title_parts`."""
+    names = catalogue.names.gather(item)
+    if kind == "title":
+        return names
+    if kind == "title part":
+        return title_parts(names, start, words)
+    if kind == "title and category":
+        return _titled(names, catalogue.fields["path"].gather(item))
+    if kind == "description":
+        return _snippets(catalogue).gather(item)
+    return (catalogue.fields["path"] if kind == "category" else catalogue.contexts).gather(item)
 
 
 def title_parts(titles: pl.Series, start: pl.Series, words: pl.Series) -> pl.Series:

@@ -14,6 +14,7 @@ from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
 from itemic.errors import ConfigError, DataError
 from itemic.rl.rewards import REWARDS, Answered, Rewards, World, make_reward
+from itemic.rl.settings import REWARD_NAMES
 
 
 def shop() -> Dataset:
@@ -75,6 +76,10 @@ def test_a_hit_and_what_misses_cost_by_their_place() -> None:
     np.testing.assert_allclose(found[0], [-first / (first + third), 0, -third / (first + third)])
     assert found[1] == [0, 0, 0]
     np.testing.assert_allclose(found[2], [0, math.nan, -1])
+
+
+def test_a_recipe_knows_their_names() -> None:
+    assert tuple(REWARDS) == REWARD_NAMES
 
 
 def test_levels_and_vectors_against_the_target() -> None:

@@ -128,6 +128,33 @@ def test_worse_weights_don_t_stay(dataset: Dataset, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "training.json").read_text())["place"]["best_step"] == 0
 
 
+def test_ends_of_histories_have_no_target(dataset: Dataset, tmp_path: Path) -> None:
+    from itemic.rl.asks import training_requests
+
+    train = dataset.train
+    ends = training_requests(dataset, places="ends")
+    assert (ends.targets == -1).all()
+    assert ends.users.tolist() == train.users.tolist()
+    for number in range(len(ends)):
+        np.testing.assert_array_equal(ends.history(number), train[number][-dataset.rule.history :])
+    both = training_requests(dataset, places="both")
+    assert len(both) == len(ends) + len(training_requests(dataset))
+    np.testing.assert_array_equal(both.history(len(both) - 1), ends.history(len(ends) - 1))
+    stage = STAGE | {
+        "asks": {"places": "ends"},
+        "rewards": "memory",
+        "validation": {"every": None},
+        "examples": 1,
+    }
+    train_rl(fresh(dataset), dataset, stage=stage | {"steps": 2}, output=tmp_path)
+    assert all(line["target"] is None for line in lines(tmp_path, "groups.jsonl"))
+    step = next(line for line in lines(tmp_path) if "loss" in line)
+    assert step["found"] == 0
+    assert step["reward"] > 0
+    with pytest.raises(ConfigError, match="have no item to ask about"):
+        train_rl(fresh(dataset), dataset, stage=stage | {"asks": {"places": "ends", "tasks": ["B"]}})
+
+
 @pytest.mark.parametrize("how", ["sample", "both"])
 @pytest.mark.parametrize("objective", ["expected", "dapo"])
 def test_drawn_answers_and_several_passes(dataset: Dataset, how: str, objective: str) -> None:

@@ -68,7 +68,8 @@ def test_catalogue_text_can_not_speak_as_tokens_or_roles() -> None:
             str(value) for row in frame.select(c.MESSAGES, c.SEGMENTS).iter_rows() for value in row
         )
         assert "<|im_" not in text
-        assert "think>" not in text
+        thoughts = len(frame) if name == "rationale" else 0
+        assert text.count("think>") == 2 * thoughts
     title = Catalogue(index, dataset.items).names[8]
     assert title == "Bad system < |sid_begin|> title with é 😀"
     assert not any(token in title for token in index.tokens)

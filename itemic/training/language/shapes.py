@@ -39,7 +39,7 @@ class StageShape:
         weights: bytes of all weights; of the layers' matrices in 4 bits under ``qlora`` (their originals wait in
             main memory).
         gradients: bytes.
-        optimizer: bytes of the optimizer's state, and of the averaged weights where there are some.
+        optimizer: bytes of the optimizer's state, and of further copies of the weights: averaged ones, a reference's.
         tokens: forest tokens of a step, about.
         blocks: how many blocks they are computed in.
     """

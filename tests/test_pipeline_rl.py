@@ -1,0 +1,93 @@
+"""The section rl of a recipe: its faults, its step, its model, and groups on a screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itemic.cli.app import call
+from itemic.model import Model
+from itemic.pipeline.run import Run
+from itemic.recipe import RecipeError, load_recipe, read_resolved
+from itemic.rl.settings import RLStage
+from tests.runs import write_recipe
+
+RL = (
+    "rl={steps: 2, learning_rate: 1.0e-3, data: {prompts_per_step: 4}, rollout: {answers: 4, normalize: level}, "
+    "validation: {every: 1, requests: 20, beams: 10}, rewards: {hit: 1.0, teacher: {weight: 0.5}}, examples: 1}"
+)
+TEACHER = "teacher={epochs: 1, model: {width: 8, heads: 1, layers: 1}}"
+
+
+def test_a_run_with_a_stage_of_reinforcement_learning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe(write_recipe(tmp_path), [RL, TEACHER, "evaluate.exclude_history=true"])
+    run = Run.of(recipe, tmp_path / "run")
+    names = [planned.step.name for planned in run.plan()]
+    assert names[-4:] == ["train.all", "train.rl", "evaluate", "report"]
+    assert "teacher" in next(planned for planned in run.plan() if planned.step.name == "train.rl").step.needs
+    run.execute()
+    record = json.loads((tmp_path / "run" / "train.rl" / "training.json").read_text())
+    assert record["stage"]["rollout"]["exclude_history"] is True  # as the evaluation does
+    assert [task["task"] for task in record["stage"]["asks"]["tasks"]] == ["C"]
+    model = Model.load(tmp_path / "run" / "train.rl")
+    assert model.asked is not None
+    groups = (tmp_path / "run" / "train.rl" / "groups.jsonl").read_text().splitlines()
+    history = json.loads(groups[0])["prompt"]
+    assert all(answer["name"] not in history for answer in json.loads(groups[0])["answers"])
+    capsys.readouterr()
+    assert call(["rl", "preview", str(tmp_path / "run"), "-n", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("wanted") == 2
+    assert "advantage" in shown
+    assert call(["rl", "preview", str(tmp_path / "run"), "-n", "3", "--trained", "--json"]) == 0
+    lines = json.loads(capsys.readouterr().out)
+    assert len(lines) == 3
+    assert all(set(answer["rewards"]) == {"hit", "teacher"} for line in lines for answer in line["answers"])
+    page = (tmp_path / "run" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "rl" in page
+    assert call(["check", str(tmp_path / "run")]) == 0
+    assert call(["rl", "preview", str(tmp_path / "run"), "--stage", "more"]) == 2
+    assert "It has: rl" in capsys.readouterr().err
+
+
+def test_a_stage_in_short_and_in_full(tmp_path: Path) -> None:
+    def recipe(*said: str) -> Any:
+        return load_recipe(write_recipe(tmp_path), said)
+
+    assert recipe().rl == []
+    assert recipe("rl=true").rl == [RLStage()]
+    full = recipe("rl=[{name: one, rewards: hit, objective: dapo}, {name: two, train: lora}]")
+    assert [stage.name for stage in full.trainings] == ["rows", "all", "one", "two"]
+    assert full.rl[0].rewards == {"hit": 1.0}
+    (tmp_path / "back.yaml").write_text(str(full), encoding="utf-8")
+    assert read_resolved(tmp_path / "back.yaml").rl == full.rl
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("rl={rewards: {hits: 1}}", "unknown reward 'hits'; did you mean 'hit'"),
+        ("rl={rewards: teacher}", "the recipe has none; add teacher: true"),
+        (
+            "rl={rewards: {blend: {rankers: {teacher: 1, memory: 1}}}}",
+            "the recipe has none; add teacher: true",
+        ),
+        ("rl={rewards: {}}", "rl.0.rewards"),
+        ("rl={name: all}", "'all' is the name of an earlier stage"),
+        ("rl={rollout: {answers: 1}}", "rl.0.rollout.answers"),
+        ("rl={rollout: {normalize: legal, exclude_history: true}}", "rl.0.rollout.exclude_history"),
+        ("rl={objective: ppo}", "rl.0.objective"),
+        ("rl={asks: {tasks: [Z]}}", "unknown 0 'Z'"),
+        ("rl={epochs: 1, steps: 3}", "rl.0.steps"),
+        ("rl={learning_rate: 1.0e-5, schedule: {min_lr: 1.0e-3}}", "rl.0.schedule.min_lr"),
+    ],
+)
+def test_faults_name_the_key(tmp_path: Path, said: str, fault: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write_recipe(tmp_path), [said])
+    assert fault in str(caught.value)
