@@ -4,7 +4,7 @@ Real prompts of Amazon Industrial & Scientific, 16 answers to each, a Qwen3 of 7
 was trained a little on task C, so that its answers are likely ones. Prompts of C are a chat of 84 tokens on average;
 those of the task sequence are the history alone, so there is less to share.
 
-**Scoring.** Groups are the model's own rollouts; both sides compute GRPO's cost of all answers from given groups on, and
+**Scoring.** Groups are the model's own rollouts; both sides compute GRPO's cost of all answers from given groups on and
 its gradient. Ours builds forests and scores them; the peer is plain transformers, a row for each prompt and answer, in
 batches of the size that is fastest, rows of like length together, the head applied to answers alone. No time is printed
 unless the gradients agree. *One prompt at a time* is ours with a forest for each group, as if prompts shared nothing

@@ -6,9 +6,10 @@ reference, fused AdamW. A step's seconds are counted from the end of the step be
 printed unless the answers of the first step are the same and its gradients point the same way (TRL divides rewards by
 the sample's deviation, ours by the group's, which makes all of them longer alike).
 
-TRL draws samples by itself, and has no way to keep them to a catalogue or to make them differ; so its rollouts come from
-a ``rollout_func`` around transformers' ``generate``: beams, and a logits processor that walks the trie with arrays. See
-``rl_trl.py``.
+TRL draws samples by itself, and has no way to keep them to a catalogue or to make them differ; so its rollouts come
+from a ``rollout_func`` around transformers' ``generate``: beams, and a logits processor that walks the trie with
+arrays, see ``rl_trl.py``. *With help* each prompt is read once for all of its beams, which ``generate`` doesn't do,
+and updates apply the head to answers alone, which TRL does only where it has Triton.
 
 Two rewards. ``even``: whether an item's number is even, so that nearly every group teaches something and both sides
 compute all answers. ``hit``: whether it is the right item; most groups have none of it and all advantages of theirs are
