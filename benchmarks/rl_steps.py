@@ -11,9 +11,9 @@ from a ``rollout_func`` around transformers' ``generate``: beams, and a logits p
 arrays, see ``rl_trl.py``. *With help* each prompt is read once for all of its beams, which ``generate`` doesn't do,
 and updates apply the head to answers alone, which TRL does only where it has Triton.
 
-Two rewards. ``even``: whether an item's number is even, so that nearly every group teaches something and both sides
-compute all answers. ``hit``: whether it is the right item; most groups have none of it and all advantages of theirs are
-0. Ours leaves such groups out, as their gradient is 0; TRL computes them.
+Two rewards. ``even``: whether an item's number is even, so that nearly every group teaches something. ``hit``: whether
+it is the right item, which takes the place of the last answer where it isn't among them, on both sides; ours scores
+such groups once more for it, TRL needn't.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from itemic.training.steps import Step
 
 ANSWERS = 16
 AGREE = 1e-3  # of the largest gradient
+TARGET = 8.0  # times faster than TRL
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def stage_of(task: dict[str, Any], reward: str, prompts: int, steps: int) -> RLS
     return RLStage(
         steps=steps,
         asks=Asks(tasks=(task,)),
-        rollout=RolloutSettings(how="beams", answers=ANSWERS),
+        rollout=RolloutSettings(how="beams", answers=ANSWERS, add_target=reward == "hit"),
         rewards={REWARDS[reward]: 1.0},
         objective=GroupSettings("grpo"),
         data=GroupData(prompts_per_step=prompts),
@@ -186,12 +187,12 @@ def measure(case: Any, quick: bool) -> list[Row]:
     prompts, steps = (4, 2) if quick else (8, 3)
     found: list[Row] = []
     settings: tuple[Any, ...] = ()
+    off = 0.0
     for reward in case.rewards:
         ours = Ours(case.model, case.dataset, stage_of(case.task, reward, prompts, steps))
         theirs = rl_trl.Theirs(ours, reward)
-        if not settings:
-            settings = theirs.fastest(quick)
-            off = checked(case.name, ours, theirs, settings)
+        settings = settings or theirs.fastest(quick)
+        off = max(off, checked(case.name, ours, theirs, settings))
         found += compare(case, ours, theirs, settings, reward, 1 if quick else 2)
     text = f"{case.name}: gradients of a step, each over its largest, largest difference"
     return [*found, Row(text, off, None, "", None, f"≤ {AGREE:g}", True)]
@@ -234,7 +235,7 @@ def compare(
         return Row(f"{name}, against {text}", medians[None], medians[setting], "CPU s", ratio, goal, holds)
 
     return [
-        line(f"TRL ({plain})", plain, case.step),
+        line(f"TRL ({plain})", plain, TARGET),
         line(f"TRL with help ({helped})", helped),
         Row(f"{name}: groups that teach", ours.teaching(), None, "of 1", None, None, None),
     ]

@@ -172,6 +172,9 @@ class Theirs:
         self.items = Items(ours.legal.trie, self.lm.get_output_embeddings().weight.shape[0])
         asked = ours.asked()
         self.targets = asked.requests.targets.tolist()
+        lead = len(self.items.lead)
+        tokens = [ours.model.item_rows[target].tolist() for target in self.targets]
+        self.rights = [row[lead : lead + self.items.steps] for row in tokens]
         self.prompts = [asked.prompts[row].tolist() + self.items.lead for row in range(len(asked.prompts))]
 
     def seconds(self, setting: Setting) -> list[float]:
@@ -181,16 +184,15 @@ class Theirs:
     def first(self, setting: Setting) -> tuple[list[list[list[int]]], dict[str, Tensor]]:
         """Answers to each prompt of the first step, and its gradient."""
         step = self.stage.data.prompts_per_step
-        found = beams(self.lm, self.prompts[:step], self.items, self.count, setting.help)
-        answers = found.view(step, self.count, -1).tolist()
-        return answers, self._train(setting, 1).gradient
+        found = self._answers(self.lm, list(range(step)), setting)
+        return found.view(step, self.count, -1).tolist(), self._train(setting, 1).gradient
 
     def fastest(self, quick: bool) -> tuple[Setting, Setting]:
         """The settings that take the fewest seconds for a step, without help and with it."""
         found = []
         most = self.stage.data.prompts_per_step * self.count
         for helped in (False, True):
-            tried = [Setting(rows, helped) for rows in ((16,) if quick else (16, 32, 64)) if rows <= most]
+            tried = [Setting(rows, helped) for rows in ((16,) if quick else (8, 16, 32, 64)) if rows <= most]
             taken = {}
             for each in tried:
                 started = time.process_time()
@@ -198,13 +200,23 @@ class Theirs:
             found.append(min(taken, key=lambda each: taken[each]))
         return found[0], found[1]
 
+    def _answers(self, lm: PreTrainedModel, asked: list[int], setting: Setting) -> Tensor:
+        """Those to some prompts, one prompt after the other; under ``hit`` the right one is among them."""
+        prompts = [self.prompts[number] for number in asked]
+        found = beams(lm, prompts, self.items, self.count, setting.help)
+        if self.reward == "hit":
+            right = torch.tensor([self.rights[number] for number in asked])
+            groups = found.view(len(asked), self.count, -1)
+            missed = ~(groups == right[:, None]).all(2).any(1)
+            groups[missed, -1] = right[missed]
+        return found
+
     def _rollouts(self, setting: Setting) -> Any:
         def roll(prompts: list[str], trainer: Any) -> dict[str, Any]:
-            asked = [self.prompts[int(number)] for number in prompts[:: self.count]]
-            lm = trainer.accelerator.unwrap_model(trainer.model)
-            answers = beams(lm, asked, self.items, self.count, setting.help)
+            asked = [int(number) for number in prompts[:: self.count]]
+            answers = self._answers(trainer.accelerator.unwrap_model(trainer.model), asked, setting)
             return {
-                "prompt_ids": [prompt for prompt in asked for _ in range(self.count)],
+                "prompt_ids": [self.prompts[int(number)] for number in prompts],
                 "completion_ids": answers.tolist(),
                 "logprobs": None,
                 "item": self.items.of(answers.numpy()).tolist(),
