@@ -1,7 +1,7 @@
 """How much main memory a rank takes under FSDP2 on CPUs: a model in float32 on two ranks over gloo, from its folder to
-two trained steps and back to the weights that are saved.
+two trained steps.
 
-*Ours* is a rank without weights of its own, which gets its shards from rank 0; *peer* the same rank with the whole
+*Ours* is a rank without weights of its own, which reads its shards from the folder; *peer* the same rank with the whole
 model loaded beside its shards. What a process takes that has only imported everything is told as well.
 
     python benchmarks/train_ranks.py [--quick] [--json FILE]
@@ -47,7 +47,7 @@ SMALL = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4}
 
 
 def child(folder: str, without: bool) -> None:
-    """One rank; rank 1 prints its peaks in bytes: imported, shared out, trained, and gathered."""
+    """One rank; rank 1 prints its peaks in bytes: imported, shared out, and trained."""
     torch.set_num_threads(1)
     peaks = [peak_rss()]
     with joined() as ranks:
@@ -104,7 +104,7 @@ def measure(quick: bool) -> list[Row]:
     return [
         row("everything imported", 0),
         row("the model shared out", 1),
-        row("two steps trained, weights gathered", 2),
+        row("two steps trained", 2),
     ]
 
 

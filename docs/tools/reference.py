@@ -22,7 +22,7 @@ from meanings import Setting, introduction, meanings, options_of, settings_of, s
 from itemic.data.readers import READERS, read
 from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
 from itemic.evaluate.baselines import BASELINES
-from itemic.evaluate.settings import BlendSettings, MemorySettings
+from itemic.evaluate.settings import BlendSettings, MemorySettings, ThinkingSettings
 from itemic.model.presets import PRESETS, Preset
 from itemic.recipe import schema
 from itemic.recipe.tasks import TaskOptions
@@ -118,6 +118,7 @@ SECTIONS: Mapping[
     "evaluate": (schema.EvaluatePart, None, ""),
     "evaluate.memory": (MemorySettings, None, "Or `true`, for all of it chosen; so is what isn't given."),
     "evaluate.blend": (BlendSettings, None, "Or `true`, for what is usual."),
+    "evaluate.thoughts": (ThinkingSettings, None, "Or `true`, for what is usual."),
     "evaluate.published": (schema.PublishedPart, None, "A list."),
     "distribution": (Distribution, None, ""),
 }
@@ -160,6 +161,7 @@ NAMED = {  # keys whose values are names of parts that this page lists
         "baselines": "list of [baselines](#baselines)",
         "memory": "`true`, a [section](#evaluatememory) or none",
         "blend": "`true`, a [section](#evaluateblend) or none",
+        "thoughts": "`true`, a [section](#evaluatethoughts) or none",
         "published": "[list](#evaluatepublished)",
     },
     "Recipe": {

@@ -10,7 +10,7 @@ import typer
 
 from itemic.cli import data, evaluate, init, model, recipe, rl, run, sid_report, state, tasks, train
 from itemic.cli.common import say
-from itemic.cli.help import Group, add_examples
+from itemic.cli.help import Command, Group, add_examples
 from itemic.errors import ItemicError
 from itemic.interrupt import handling, stop
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 RUNS, ROOMS = "A run of a recipe", "Room by room"
 for command in (init.init, run.run, run.check, run.recommend, run.report):
-    app.command(command.__name__, rich_help_panel=RUNS)(command)
+    app.command(command.__name__, rich_help_panel=RUNS, cls=Command)(command)
 app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
 app.add_typer(recipe.app, name="recipe", cls=Group, rich_help_panel=RUNS)
 app.add_typer(data.app, name="data", cls=Group, rich_help_panel=ROOMS)

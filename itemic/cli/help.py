@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "init": ("itemic init my-shop -o my-shop.yaml", "itemic init clicks.csv -o clicks.yaml --yes"),
@@ -23,6 +23,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "recommend": (
         "itemic recommend runs/quickstart --user u1 -k 10",
         "itemic recommend runs/quickstart/train.all --history i1,i2",
+        "itemic recommend runs/beauty-think --user A1 --think 8",
     ),
     "train": (
         "itemic train models/new --conversations talks -o models/trained -s epochs=3 -s learning_rate=2e-3",
@@ -64,6 +65,19 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 _CLAUSE = re.compile(r"[,;:] |\. | \(")
+
+
+class Command(TyperCommand):
+    """A command whose options with the metavar ``[N]`` may stand without a number, which is 0 then."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        bare = {
+            word for param in self.params if getattr(param, "metavar", None) == "[N]" for word in param.opts
+        }
+        told = []
+        for word, after in zip(args, [*args, ""][1:], strict=True):
+            told.append(f"{word}=0" if word in bare and not after.lstrip("-").isdecimal() else word)
+        return super().parse_args(ctx, told)
 
 
 class Group(TyperGroup):

@@ -199,6 +199,15 @@ def recommend(
     dataset: Annotated[
         Path | None, typer.Option("--dataset", help="For a model's folder: the dataset that knows the user.")
     ] = None,
+    think: Annotated[
+        int | None,
+        typer.Option(
+            "--think",
+            metavar="[N]",
+            help="Let the model think first, and show its thoughts: N of them, else as the recipe has it, or 4.",
+            min=0,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank the catalogue for one user of a finished run, or for a list of items."""
@@ -213,6 +222,7 @@ def recommend(
         beams=beams,
         exclude_history=exclude_history,
         dataset=dataset,
+        think=think,
     )
     if as_json:
         print_json(answer.to_json())

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from itemic.decode.layout import Group, group_leaves
+from itemic.decode.layout import Group, Seats, group_leaves
 from itemic.forest.attention import attend_part, fused, merge
 from itemic.forest.layout import STRIP, Part
 from itemic.forest.scores import Scores
@@ -115,10 +115,8 @@ class PromptPass:
         lengths = np.ones(sum(group.requests for group in self.groups), np.int64)
         near = query.new_zeros(len(query), 0, self.keys[layer][0].key.shape[0], 1)
         near = near.expand(-1, -1, -1, query.shape[1] // near.shape[2])
-        outs = [
-            _read(group, self, place, layer, query, near, scores)
-            for place, group in enumerate(group_leaves(lengths, self.groups, query.device))
-        ]
+        seats, _ = group_leaves(lengths, self.groups, query.device)
+        outs = [_read(each, self, layer, query, near, scores) for each in seats]
         return _joined([out for out, _ in outs]).reshape(query.shape)
 
     def sight(self, place: int, behind: int, window: int) -> Sight:
@@ -144,15 +142,15 @@ class LeafPass:
 
     Args:
         prompts: the pass that holds the prompts' keys.
-        leaves: for each layer keys and values ``[n, H_kv, d]`` of all leaves so far; this pass adds its own.
-        groups: the new tokens, grouped as the prompts are.
+        leaves: for each layer keys and values ``[n, H_kv, d]`` of all leaves so far, in pieces; this pass adds its own.
+        seats: where the new tokens are.
         ancestors: int64 ``[T, A]``, which leaves each token sees, itself the last of them.
     """
 
     def __init__(
-        self, prompts: PromptPass, leaves: list[KeyValue], groups: list[Group], ancestors: Tensor
+        self, prompts: PromptPass, leaves: list[list[KeyValue]], seats: list[Seats], ancestors: Tensor
     ) -> None:
-        self.prompts, self.leaves, self.groups, self.ancestors = prompts, leaves, groups, ancestors
+        self.prompts, self.leaves, self.seats, self.ancestors = prompts, leaves, seats, ancestors
         self.wanted: Tensor | None = None
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
@@ -163,11 +161,7 @@ class LeafPass:
         split = query.view(tokens, 1, key.shape[1], -1, width)
         near = scores.capped_((split * above.key).sum(-1).mul_(scores.scale))  # [T, A, H_kv, g]
         behind = self.ancestors.shape[1]
-        outs = [
-            _read(group, self.prompts, place, layer, query, near, scores, behind)
-            for place, group in enumerate(self.groups)
-            if group.width
-        ]
+        outs = [_read(each, self.prompts, layer, query, near, scores, behind) for each in self.seats]
         out, weights = (_joined(list(x)) for x in zip(*outs, strict=True))
         for ancestor in range(near.shape[1]):
             out.addcmul_(weights[:, ancestor, :, :, None].to(out.dtype), above.value[:, ancestor])
@@ -176,31 +170,32 @@ class LeafPass:
     def _above(self, layer: int, key: Tensor, value: Tensor) -> KeyValue:
         """Keys and values ``[T, A, H_kv, 1, d]`` of each token's ancestors, itself included."""
         if layer == len(self.leaves):
-            self.leaves.append(KeyValue(key.contiguous(), value.contiguous()))
-        else:
-            old = self.leaves[layer]
-            self.leaves[layer] = KeyValue(torch.cat([old.key, key]), torch.cat([old.value, value]))
+            self.leaves.append([])
+        # pieces are put together where something below reads them; another list, as the old one may be shared
+        pieces = self.leaves[layer] = [*self.leaves[layer], KeyValue(key.contiguous(), value.contiguous())]
         at, (tokens, count) = self.ancestors.flatten(), self.ancestors.shape
-        found = (x.index_select(0, at).view(tokens, count, x.shape[1], 1, -1) for x in self.leaves[layer])
+        if count == 1:
+            return KeyValue(*(x[:, None, :, None] for x in pieces[-1]))
+        if len(pieces) > 1:
+            pieces[:] = [KeyValue(*(torch.cat(x) for x in zip(*pieces, strict=True)))]
+        found = (x.index_select(0, at).view(tokens, count, x.shape[1], 1, -1) for x in pieces[0])
         return KeyValue(*found)
 
 
 def _read(
-    group: Group,
+    seats: Seats,
     prompts: PromptPass,
-    place: int,
     layer: int,
     query: Tensor,
     near: Tensor,
     scores: Scores,
     behind: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """What a group of leaves reads from template and prompts.
+    """What leaves read from template and prompts.
 
     Args:
-        group: the leaves' places.
+        seats: of the leaves.
         prompts: holds template and prompts.
-        place: which of the prompts' groups these leaves are of.
         layer: of the model.
         query: ``[T, H, d]`` of all leaves.
         near: ``[T, A, H_kv, g]``, the scores of the leaves' ancestors, which take part in the softmax.
@@ -210,9 +205,10 @@ def _read(
     Returns:
         outputs ``[n, H_kv, g, d]``, and how much each ancestor counts beside them, ``[n, A, H_kv, g]``.
     """
-    padded, own = prompts.groups[place], prompts.keys[layer][place]
+    place, rows, group = seats.place, seats.rows, seats.group
+    own = prompts.keys[layer][place]
     template = prompts.template[layer] if prompts.template else None
-    own_bias, far_bias = padded.bias, None
+    own_bias, far_bias = prompts.groups[place].bias, None
     window = prompts.window(scores, behind)
     if window is not None:
         sight = prompts.sight(place, behind, window)
@@ -220,6 +216,9 @@ def _read(
         if template is not None:
             template, far_bias = KeyValue(*(x[:, sight.template :] for x in template)), sight.template_bias
             template = template if template.key.shape[1] else None  # no leaf sees any of it
+    if rows is not None:
+        own = KeyValue(*(x.index_select(1, rows) for x in own))
+        own_bias, far_bias = (None if x is None else x.index_select(0, rows) for x in (own_bias, far_bias))
     kv_heads, requests, length, width = own.key.shape
     # the query heads that share a key head are more rows of one matrix for each key head and request
     q = group.pad(query)

@@ -204,7 +204,7 @@ class BeamSearch:
             own = without(prompts, skip, self.forced.lead)
             for rows in batches(own.lengths, 1, self.max_batch_tokens):
                 wanted = [np.asarray(items[row], np.int64) for row in rows.tolist()]
-                floors = [np.full(len(some), -np.inf) for some in wanted]
+                floors = np.full(sum(map(len, wanted)), -np.inf)
                 begun = self._open(own.take(rows), keys, skip, None)
                 for row, scores in zip(
                     rows.tolist(), score_included(self, begun, wanted, floors), strict=True
@@ -318,7 +318,7 @@ class BeamSearch:
             np.zeros((count, 0), np.int64),
             hidden,
         )
-        return Searched(prompts, skip, banned, step, [], 0, [beams], [])
+        return Searched(prompts, skip, banned, step, [], 0, [beams], [], [])
 
     def _search(
         self, prompts: TokenRows, template: list[KeyValue], skip: int, banned: Excluded | None
@@ -329,12 +329,13 @@ class BeamSearch:
         done, depth = state.done, int(self.trie.depth[self.forced.root])
         while True:
             leaf, node, score = self.candidates(beams, depth, banned)
+            request = beams.request[leaf]
+            state.scored.append((request, node, score))
             ends = self.trie.terminal[node] | self.resolved[node]
             if banned is not None:
-                ends &= self.resolved[node] | banned.ends(beams.request[leaf], node)
-            done.append((beams.request[leaf[ends]], node[ends], score[ends]))
+                ends &= self.resolved[node] | banned.ends(request, node)
+            done.append((request[ends], node[ends], score[ends]))
             lives = ~(self.trie.leaf[node] | self.resolved[node])
-            request = beams.request[leaf]
             worth = score >= self._worst_kept(done, count)[request] if len(done) > 1 or ends.any() else lives
             chosen = _best(request, score, self.beams, lives & worth)
             if not len(chosen):
@@ -347,23 +348,25 @@ class BeamSearch:
         self, state: Searched, paths: Int64, leaf: Int64, request: Int64, node: Int64, score: Float32
     ) -> Beams:
         """Beams with one token more, the one that leads to ``node``; ``paths[leaf]`` are the leaves above it."""
-        path = np.concatenate([paths[leaf], state.used + np.arange(len(node))[:, None]], axis=1)
+        counts = np.bincount(request, minlength=len(state.prompts))
+        seats, order = group_leaves(counts, state.step.groups, self.lm.device)
+        place = np.arange(len(node)) if order is None else np.argsort(order)  # of each leaf in the pass
+        path = np.concatenate([paths[leaf], state.used + place[:, None]], axis=1)
         state.used += len(node)
-        grown = self._leaf_pass(state.step, state.leaves, request, path, len(state.prompts))
-        at = state.skip + state.prompts.lengths[request] + path.shape[1] - 1
-        return Beams(request, node, score, path, self._forward(self.trie.token[node], at, grown))
+        token, at = self.trie.token[node], state.skip + state.prompts.lengths[request] + path.shape[1] - 1
+        seen = path
+        if order is not None:
+            token, at, seen = token[order], at[order], path[order]
+        step = LeafPass(state.step, state.leaves, seats, torch.from_numpy(seen).to(self.lm.device))
+        hidden = self._forward(token, at, step)
+        if order is not None:
+            hidden = hidden.index_select(0, torch.from_numpy(place).to(hidden.device))
+        return Beams(request, node, score, path, hidden)
 
     @cached_property
     def goals(self) -> Int64:
         """int64 ``[items]``: the node at which a search is done with each item."""
         return goals(self.trie, self.resolved, self.forced.root)
-
-    def _leaf_pass(
-        self, prompts: PromptPass, leaves: list[KeyValue], request: Int64, path: Int64, count: int
-    ) -> LeafPass:
-        device = self.lm.device
-        groups = group_leaves(np.bincount(request, minlength=count), prompts.groups, device)
-        return LeafPass(prompts, leaves, groups, torch.from_numpy(path).to(device))
 
     def candidates(self, beams: Beams, depth: int, banned: Excluded | None) -> tuple[Int64, Int64, Float32]:
         """All legal continuations: which beam each is of (rising), its node, its score."""
@@ -406,7 +409,7 @@ class BeamSearch:
     ) -> None:
         """The scores of the included items of a batch, the prompts of which have the numbers ``asked``."""
         rows = [np.asarray(include.items[row], np.int64) for row in asked.tolist()]
-        floors = [include.below(row, items[row], scores[row]) for row in asked.tolist()]
+        floors = include.below(asked, items[asked], scores[asked])
         for row, found in zip(asked.tolist(), score_included(self, searched, rows, floors), strict=True):
             included[row][:] = found
 

@@ -1,8 +1,9 @@
 """Attention of samples that are being written: their prompts' keys, shared, and a store of each one's own.
 
 A *place* is a sample that is being written. It sees its request's prompt, whose keys are kept once for all samples of
-the request, and what it has written itself, whose keys lie one after the other in the place's row of the store. Both
-parts are merged through their log-sum-exp, so no key is copied for a step. A finished sample's row is given to another.
+the request, and what it has written itself, whose keys lie one after the other in the place's row of the store. Its own
+keys and the prompt, which counts as one more key by its log-sum-exp, share a softmax, so no key is copied for a step. A
+finished sample's row is given to another.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from torch import Tensor
 
 from itemic.decode.attention import KeyValue, PromptPass
 from itemic.decode.layout import Group
-from itemic.forest.attention import fused, merge
+from itemic.forest.attention import fused
 from itemic.forest.scores import Scores
 
 Bool = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 
-_FIRST_WIDTH = 32  # tokens of a place that the store begins with
+_ROOM = 8  # tokens of a place that the store grows by at least, and by an eighth
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Block:
         """From a pass over the prompts of ``requests`` and the last hidden state of each: one for each group."""
         blocks, begin = [], 0
         for place, group in enumerate(step.groups):
-            keys = [KeyValue(*(x.transpose(0, 1) for x in layer[place])) for layer in step.keys]
+            keys = [KeyValue(*(x.transpose(0, 1).contiguous() for x in layer[place])) for layer in step.keys]
             own = slice(begin, begin + group.requests)
             blocks.append(cls(requests[own], group.lengths, keys, hidden[own]))
             begin = own.stop
@@ -85,7 +86,7 @@ class Store:
         """Keep ``[n, H_kv, d]`` of the first ``n`` places, at token ``at`` of each.
 
         Returns:
-            ``[n, H_kv, t, d]``, all up to the furthest of them.
+            ``[n, H_kv, L, d]``, the store's whole width: reading on costs less than leaving gaps between places.
         """
         count, longest = len(key), int(at.max()) + 1
         if layer == len(self.layers):
@@ -99,14 +100,14 @@ class Store:
                 store[:count, :, longest - 1] = new
             else:
                 store[places, :, token] = new
-        return KeyValue(*(x[:count, :, :longest] for x in kept))
+        return KeyValue(*(x[:count] for x in kept))
 
     def _wide_enough(self, store: Tensor, longest: int) -> Tensor:
         places, heads, width, size = store.shape
         if places >= self.places and width >= longest:
             return store
-        # zeros: what lies behind a shorter place's tokens is multiplied by a weight of zero, and must be finite
-        wide = width if width >= longest else min(max(2 * width, _FIRST_WIDTH), self.limit)
+        # zeros: what lies behind a place's tokens is multiplied by a weight of zero, and must be finite
+        wide = width if width >= longest else min(longest - 1 + max(_ROOM, width // 8), self.limit)
         grown = store.new_zeros(max(places, self.places), heads, max(wide, longest), size)
         grown[:places, :, :width] = store
         return grown
@@ -161,19 +162,29 @@ class GrowPass:
     def __init__(self, seating: Seating, store: Store, at: Int64) -> None:
         self.seating, self.store, self.at = seating, store, at
         self.wanted: Tensor | None = None
-        self._own: dict[int | None, tuple[int, Tensor | None]] = {}
+        self._own: dict[int | None, tuple[int, Tensor]] = {}
         self._prompts: dict[tuple[int, int | None], tuple[int, Tensor | None, Tensor | None]] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """Keep the new keys; queries ``[n, H, d]``, key and value ``[n, H_kv, d]`` to outputs ``[n, H, d]``."""
         written = self.store.write(layer, key, value, self.at)
-        first, mask = self._sight_of_own(scores.window)
-        split = query.view(len(query), key.shape[1], -1, query.shape[-1])
-        written = KeyValue(*(x[:, :, first:] for x in written))
-        out, norm = (x.flatten(1, 2) for x in _attend(split, written, mask, scores))
-        far, far_norm = self._over_prompts(layer, split, scores)
-        out, norm = merge(far, far_norm, out, norm)
-        return scores.with_sinks(out, norm)[0]
+        first, mask = self._sight_of_own(scores.window, written.key.shape[2])
+        own = KeyValue(*(x[:, :, first:].flatten(0, 1) for x in written))
+        count, heads, size = query.shape
+        split = query.view(count, key.shape[1], -1, size)
+        shape = split.shape[:3]
+        near = scores.capped_(
+            torch.bmm(split.flatten(0, 1), own.key.transpose(1, 2)).mul_(scores.scale)
+        ).view(*shape, -1)
+        near.masked_fill_(mask, -torch.inf)
+        far, norm = self._over_prompts(layer, split, scores)
+        columns = [near, norm.view(*shape, 1)]
+        if scores.sinks is not None:
+            columns.append(scores.sinks.to(norm.dtype).view(1, *shape[1:], 1).expand(*shape, 1))
+        weights = torch.cat(columns, -1).softmax(-1, dtype=torch.float32).to(query.dtype)
+        seen = near.shape[-1]
+        out = torch.bmm(weights[..., :seen].flatten(0, 1), own.value).view(count, heads, -1)
+        return out.addcmul_(far, weights[..., seen].reshape(count, heads, 1))
 
     def _over_prompts(self, layer: int, query: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
         """Queries ``[n, H_kv, g, d]`` to outputs ``[n, H, d]`` and log-sum-exps ``[n, H]``, -inf for nothing seen."""
@@ -204,15 +215,15 @@ class GrowPass:
             return out, norm
         return out.index_select(0, seating.back), norm.index_select(0, seating.back)
 
-    def _sight_of_own(self, window: int | None) -> tuple[int, Tensor | None]:
-        """The first of the store's tokens that any place sees, and a mask ``[n, 1, 1, t]`` where not all see all."""
+    def _sight_of_own(self, window: int | None, width: int) -> tuple[int, Tensor]:
+        """The first of the store's tokens that any place sees, and bool ``[n or 1, 1, 1, t]``, which of those from
+        there to its end a place doesn't see."""
         if window not in self._own:
-            last, first = int(self.at.max()), 0
-            if window is not None:
-                first = max(0, int(self.at.min()) - window + 1)
-            back = self.at[:, None] - np.arange(first, last + 1)
-            sees = (back >= 0) & (True if window is None else back < window)
-            self._own[window] = first, self._mask(sees[:, None, None])
+            at = self.at[:1] if (self.at == self.at[0]).all() else self.at
+            first = 0 if window is None else max(0, int(at.min()) - window + 1)
+            back = at[:, None] - np.arange(first, width)
+            hidden = (back < 0) | (False if window is None else back >= window)
+            self._own[window] = first, torch.from_numpy(hidden[:, None, None]).to(self.seating.device)
         return self._own[window]
 
     def _sight_of_prompts(self, place: int, window: int | None) -> tuple[int, Tensor | None, Tensor | None]:

@@ -34,22 +34,27 @@ class Include:
         floors: is told a prompt's number, its best items int32 ``[k]`` and their scores float32 ``[k]``, and gives
             for each of the prompt's own items the least score that would matter, ``[m]``. An item is given up where
             the score of a prefix, which only falls, is below that already. None: every score matters.
+        together: the same for ``Q`` prompts at once, which is faster: is told int64 ``[Q]``, int32 and float32
+            ``[Q, k]``, and gives the floors of one prompt after the other, ``[M]``. Instead of ``floors``.
     """
 
     items: Sequence[npt.NDArray[np.integer]]
     floors: Callable[[int, Int32, Float32], npt.NDArray[np.floating]] | None = None
+    together: Callable[[Int64, Int32, Float32], npt.NDArray[np.floating]] | None = None
 
     def check(self, prompts: int, trie: Trie) -> None:
         """Make sure that there are items for each prompt, and all of them in the trie.
 
         Raises:
-            ConfigError: there are more or fewer lists than prompts.
+            ConfigError: there are more or fewer lists than prompts, or floors of both kinds.
             ConstraintError: an item isn't in the catalogue; the prompt is named.
         """
         if len(self.items) != prompts:
             raise ConfigError(
                 f"{len(self.items)} lists of included items for {prompts} prompts", "Give one for each."
             )
+        if self.floors is not None and self.together is not None:
+            raise ConfigError("floors both one by one and together", "Give one of the two.")
         size = len(trie.items)
         for prompt, rows in enumerate(self.items):
             wrong = rows[(rows < 0) | (rows >= size)]
@@ -59,17 +64,29 @@ class Include:
                     "Include rows of the same index.",
                 )
 
-    def below(self, prompt: int, items: Int32, scores: Float32) -> Float64:
-        """The floors of a prompt's items, ``[m]``."""
-        count = len(self.items[prompt])
+    def below(self, prompts: Int64, items: Int32, scores: Float32) -> Float64:
+        """The floors of the prompts' items, one prompt after the other, ``[M]``.
+
+        Raises:
+            ConfigError: there isn't a floor for each item.
+        """
+        counts = [len(self.items[prompt]) for prompt in prompts.tolist()]
+        if self.together is not None:
+            return _checked(self.together(prompts, items, scores), sum(counts))
         if self.floors is None:
-            return np.full(count, -np.inf)
-        floors = np.asarray(self.floors(prompt, items, scores), np.float64)
-        if floors.shape != (count,):
-            raise ConfigError(
-                f"floors of shape {floors.shape} for {count} included items", "Give one for each item."
-            )
-        return floors
+            return np.full(sum(counts), -np.inf)
+        told = zip(prompts.tolist(), items, scores, counts, strict=True)
+        found = [_checked(self.floors(prompt, *beams), count) for prompt, *beams, count in told]
+        return np.concatenate([*found, np.zeros(0)])
+
+
+def _checked(floors: npt.NDArray[np.floating], count: int) -> Float64:
+    found = np.asarray(floors, np.float64)
+    if found.shape != (count,):
+        raise ConfigError(
+            f"floors of shape {found.shape} for {count} included items", "Give one for each item."
+        )
+    return found
 
 
 class Search(Protocol):
@@ -114,20 +131,18 @@ class Wanted:
         return Wanted(self.request[rows], self.goal[rows], self.floor[rows], self.at[rows])
 
 
-def score_included(
-    search: Search, searched: Searched, rows: list[Int64], floors: list[Float64]
-) -> list[Float32]:
+def score_included(search: Search, searched: Searched, rows: list[Int64], floors: Float64) -> list[Float32]:
     """Scores of the included items of a batch, float32 ``[m]`` for each prompt; -inf where excluded or given up.
 
     Args:
         search: who has searched.
         searched: what that left behind.
         rows: for each prompt the rows of its items.
-        floors: for each prompt what the scores of its items must reach to matter.
+        floors: what the scores of these items must reach to matter, one prompt after the other, ``[M]``.
     """
     item, nodes = np.concatenate(rows), len(search.trie)
     request = np.repeat(np.arange(len(rows)), [len(some) for some in rows])
-    wanted = Wanted(request, search.goals[item], np.concatenate(floors), np.arange(len(item)))
+    wanted = Wanted(request, search.goals[item], floors, np.arange(len(item)))
     if searched.banned is not None:
         wanted = wanted.take(~searched.banned.excluded(request, item))
     result = np.full(len(item), -np.inf, np.float32)
@@ -153,36 +168,42 @@ def _follow(search: Search, searched: Searched, wanted: Wanted, result: Float32)
     for step, depth in enumerate(range(int(trie.depth[search.forced.root]), path.shape[1] - 1)):
         known = Beams.joined([*searched.trail[step : step + 1], *beside])
         key, child = wanted.request * nodes, path[:, depth + 1]
-        at = places(known.request * nodes + known.node, key + path[:, depth])
+        above = places(known.request * nodes + known.node, key + path[:, depth])
         score = np.full(len(wanted), -np.inf, np.float32)
-        open_ = np.ones(len(wanted), bool)
-        for beams in searched.trail[step + 1 : step + 2]:
-            found = places(beams.request * nodes + beams.node, key + child)
-            open_ = found < 0
-            score[~open_] = beams.score[found[~open_]]
-        beside = []
-        if open_.any():
-            left = np.flatnonzero(open_)
-            beams, which = _parents(known, at[left])
+        left = np.arange(len(wanted))
+        for request, node, scores in searched.scored[step : step + 1]:
+            found = places(request * nodes + node, key + child)
+            score[found >= 0] = scores[found[found >= 0]]
+            left = np.flatnonzero(found < 0)
+        if len(left):
+            beams, which = _parents(known, above[left])
             leaf, node, scores = search.candidates(beams, depth, searched.banned)
-            place = places(leaf * nodes + node, which * nodes + child[left])
-            score[left] = np.where(place >= 0, scores[place], -np.inf)
-            ends = left[child[left] == wanted.goal[left]]
-            result[wanted.at[ends]] = score[ends]
-            score[ends] = -np.inf  # they need nothing more
-            grown = np.unique(place[_stays(score[left], wanted.floor[left])])
-            if len(grown) > search.max_batch_tokens:
-                rest = wanted.take(_stays(score, wanted.floor))
-                for half in np.array_split(np.arange(len(rest)), 2):
-                    _follow(search, before, rest.take(half), result)
-                return
-            if len(grown):
-                leaf, node, scores = leaf[grown], node[grown], scores[grown]
-                beside = [search.grow(searched, beams.path, leaf, beams.request[leaf], node, scores)]
-        stays = _stays(score, wanted.floor)
-        wanted, path = wanted.take(stays), path[stays]
+            found = places(leaf * nodes + node, which * nodes + child[left])
+            score[left[found >= 0]] = scores[found[found >= 0]]
+        ends = child == wanted.goal
+        result[wanted.at[ends]] = score[ends]
+        score[ends] = -np.inf  # they need nothing more
+        stays = np.flatnonzero(_stays(score, wanted.floor))
+        wanted, path, child, above, score = (
+            wanted.take(stays),
+            path[stays],
+            child[stays],
+            above[stays],
+            score[stays],
+        )
         if not len(wanted):
             return
+        key, first = np.unique(wanted.request * nodes + child, return_index=True)
+        for beams in searched.trail[step + 1 : step + 2]:
+            first = first[places(beams.request * nodes + beams.node, key) < 0]
+        if len(first) > search.max_batch_tokens:
+            for half in np.array_split(np.arange(len(wanted)), 2):
+                _follow(search, before, wanted.take(half), result)
+            return
+        beside = []
+        if len(first):
+            request = wanted.request[first]
+            beside = [search.grow(searched, known.path, above[first], request, child[first], score[first])]
 
 
 def _stays(score: Float32, floor: Float64) -> Bool:

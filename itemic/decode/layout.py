@@ -13,6 +13,8 @@ Int64 = npt.NDArray[np.int64]
 
 _WASTE = 1.25  # how much longer than its shortest prompt a group's longest may be
 _SCORES = 1 << 24  # attention scores of a group's leaves in one layer
+_UNEVEN = 1.5  # how many places a leaf may take before a group's requests are dealt out
+_SPARED = 128  # places that attention of their own must spare some requests
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,68 @@ def group_prompts(lengths: Int64, device: torch.device, template: int = 0, leave
     return groups
 
 
-def group_leaves(counts: Int64, prompts: list[Group], device: torch.device) -> list[Group]:
-    """New tokens, ``counts`` for each request, in the groups of their prompts."""
-    groups, begin, start = [], 0, 0
-    for prompt in prompts:
-        groups.append(Group.of(start, counts[begin : begin + prompt.requests], device))
-        start, begin = groups[-1].stop, begin + prompt.requests
-    return groups
+@dataclass(frozen=True)
+class Seats:
+    """Leaves that attention sees padded to one width, and whose prompts they are below.
+
+    Attributes:
+        place: which of the prompts' groups.
+        rows: int64 ``[R]``, which requests of that group; None for all of them.
+        group: of the leaves, in the order of the pass.
+    """
+
+    place: int
+    rows: Tensor | None
+    group: Group
+
+
+def group_leaves(
+    counts: Int64, prompts: list[Group], device: torch.device
+) -> tuple[list[Seats], Int64 | None]:
+    """New tokens, ``counts`` for each request, in the groups of their prompts.
+
+    Where padding would be most of a group, its requests are dealt out by how many leaves they have.
+
+    Returns:
+        the seats, and int64 ``[T]``, the order in which tokens that stand request by request have to go into the pass
+        (None for as they are).
+    """
+    seats: list[Seats] = []
+    dealt: list[Int64] = []  # requests in the order of the pass
+    begin, start = 0, 0
+    for place, prompt in enumerate(prompts):
+        own = counts[begin : begin + prompt.requests]
+        parts = _alike(own) if int(own.max()) * len(own) > _UNEVEN * int(own.sum()) else [np.arange(len(own))]
+        for rows in parts:
+            group = Group.of(start, own[rows], device)
+            start = group.stop
+            whole = len(rows) == len(own)
+            if group.width:
+                seats.append(Seats(place, None if whole else torch.from_numpy(rows).to(device), group))
+            dealt.append(begin + rows)
+        begin += prompt.requests
+    if len(dealt) == len(prompts):
+        return seats, None
+    request = np.concatenate(dealt)
+    first = np.cumsum(counts) - counts
+    return seats, _ranges(first[request], counts[request])
+
+
+def _alike(counts: Int64) -> list[Int64]:
+    """Which requests have about as many leaves, the most first; those without any are left out."""
+    order = np.argsort(-counts, kind="stable")[: int((counts > 0).sum())]
+    parts: list[Int64] = []
+    while len(order):
+        own = counts[order]
+        many = int((2 * own > own[0]).sum())
+        if many < len(order) and (len(order) - many) * (own[0] - own[many]) < _SPARED:
+            many = len(order)
+        parts.append(np.sort(order[:many]))
+        order = order[many:]
+    return parts
+
+
+def _ranges(first: Int64, lengths: Int64) -> Int64:
+    """``first[i] … first[i] + lengths[i] - 1``, one after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(int(ends[-1])) + np.repeat(first - ends + lengths, lengths)

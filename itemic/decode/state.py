@@ -59,19 +59,21 @@ class Searched:
         skip: tokens of the template.
         banned: what is excluded.
         step: holds the keys of the prompts.
-        leaves: for each layer, the keys of all leaves.
+        leaves: for each layer, the keys of all leaves, in pieces.
         used: how many leaves there are.
         trail: the beams that went on, from the root down.
-        done: request, node and score of every end that was reached, in pieces.
+        scored: request, node and score of all continuations of each of these.
+        done: the same of every end that was reached, in pieces.
     """
 
     prompts: TokenRows
     skip: int
     banned: Excluded | None
     step: PromptPass
-    leaves: list[KeyValue]
+    leaves: list[list[KeyValue]]
     used: int
     trail: list[Beams]
+    scored: list[tuple[Int64, Int64, Float32]]
     done: list[tuple[Int64, Int64, Float32]]
 
     @property

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from itemic.evaluate.ranking import Ranking, RankingArrays, RankingWriter
     from itemic.evaluate.recommend import ModelRanker, recommend
     from itemic.evaluate.report import Measure, Report, Slice, score
-    from itemic.evaluate.settings import MemorySettings
+    from itemic.evaluate.settings import MemorySettings, ThinkingSettings
     from itemic.evaluate.stream import Ranker, Watch, rank_all
     from itemic.evaluate.tables import report_table, slice_table
+    from itemic.evaluate.thinking import ThinkingRanker
 
 _HOMES = {
     "Blend": "itemic.evaluate.blend",
@@ -40,6 +41,8 @@ _HOMES = {
     "RankingWriter": "itemic.evaluate.ranking",
     "Report": "itemic.evaluate.report",
     "Slice": "itemic.evaluate.report",
+    "ThinkingRanker": "itemic.evaluate.thinking",
+    "ThinkingSettings": "itemic.evaluate.settings",
     "Transitions": "itemic.evaluate.baselines",
     "Watch": "itemic.evaluate.stream",
     "choose_blend": "itemic.evaluate.blend_choice",
@@ -71,6 +74,8 @@ __all__ = [
     "RankingWriter",
     "Report",
     "Slice",
+    "ThinkingRanker",
+    "ThinkingSettings",
     "Transitions",
     "Watch",
     "choose_blend",

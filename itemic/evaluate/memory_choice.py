@@ -21,15 +21,15 @@ from itemic.evaluate.baselines import Transitions
 from itemic.evaluate.blend import Blend
 from itemic.evaluate.memory import mixture_of, parts_of
 from itemic.evaluate.mixture import (
+    AT_ONCE,
     Candidates,
     Evidence,
     Float32,
     Float64,
     Int32,
+    Int64,
     Mixtures,
     Prior,
-    floors_of,
-    lowest_of_top,
 )
 from itemic.evaluate.sample import known_requests
 from itemic.evaluate.settings import MemorySettings
@@ -164,23 +164,27 @@ def _ranks(
     )
     share, targets = engine.sharers, requests.targets.astype(np.int64)
 
-    def floors(request: int, items: Int32, scores: Float32) -> Float64:
-        known = evidence.candidates(request, items, scores, share)
-        target = np.flatnonzero(known.items == targets[request])
-        if not len(target):
-            return np.full(len(known.own), np.inf)  # a miss under every setting
-        values = evidence.values(request, known)
-        enters = lowest_of_top(values, K)
+    def floors(asked: Int64, items: Int32, scores: Float32) -> Float64:
+        known = evidence.candidates(asked, items, scores, share)
+        target = known.items == targets[asked][known.row]
+        own, row = target[: len(known.own)], known.row[: len(known.own)]
+        values = evidence.values(known)
+        enters = known.lowest_of_top(values, K)
+        reached = np.full((len(mixtures), len(asked)), np.inf)  # no candidate: a miss under every setting
+        reached[:, known.row[target]] = values[:, target]
         # of the others only those matter that could stand before the target
-        least = np.repeat(np.maximum(enters, values[:, target[0]])[:, None], len(known.own), axis=1)
-        least[:, known.own == targets[request]] = enters[:, None]
-        return floors_of(evidence.part(request), evidence.weight[:, request], least, share[known.own])
+        least = np.where(own, enters[:, row], np.maximum(enters, reached)[:, row])
+        return evidence.floors(known, least, share)
 
-    items, scores, included = engine.search(requests, Include(evidence.items, floors), exclude_history)
+    items, scores, included = engine.search(
+        requests, Include(evidence.items, together=floors), exclude_history
+    )
     ranks = np.zeros((len(mixtures), len(requests)), np.int64)
-    for row in range(len(requests)):
-        known = evidence.candidates(row, items[row], scores[row], share, included[row])
-        ranks[:, row] = _rank_of(known, evidence.values(row, known), int(targets[row]))
+    for start in range(0, len(requests), AT_ONCE):
+        asked = np.arange(start, min(start + AT_ONCE, len(requests)))
+        part = np.concatenate(included[start : start + AT_ONCE])
+        known = evidence.candidates(asked, items[asked], scores[asked], share, part)
+        ranks[:, asked] = _ranks_of(known, evidence.values(known), targets[asked])
     if isinstance(prior, Blend):
         return ranks[:-1], ranks[-1]
     return ranks[:-1], ranks_of(
@@ -188,11 +192,15 @@ def _ranks(
     )  # items of one semantic ID stand as the search has them
 
 
-def _rank_of(known: Candidates, values: Float64, target: int) -> npt.NDArray[np.int64]:
-    """The target's place in each row of values, from 1; 0 where it is no candidate. Ties go to the lower row."""
-    place = np.flatnonzero(known.items == target)
-    if not len(place):
-        return np.zeros(len(values), np.int64)
-    own = values[:, place]
-    before = (values > own) | ((values == own) & (known.items < target))
-    return np.where(own[:, 0] > 0, before.sum(axis=1) + 1, 0)
+def _ranks_of(known: Candidates, values: Float64, targets: Int64) -> npt.NDArray[np.int64]:
+    """The targets' places by each row of values, int64 ``[S, Q]``, from 1; 0 where it is no candidate, or impossible.
+    Ties go to the lower row."""
+    at = np.flatnonzero(known.items == targets[known.row])
+    own = np.zeros((len(values), len(targets)))
+    own[:, known.row[at]] = values[:, at]
+    ranks = np.zeros(own.shape, np.int64)
+    for rank, each, target in zip(ranks, values, own, strict=True):
+        level = target[known.row]
+        before = (each > level) | ((each == level) & (known.items < targets[known.row]))
+        rank[:] = np.bincount(known.row[before], minlength=len(targets)) + 1
+    return np.where(own > 0, ranks, 0)

@@ -30,6 +30,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 MARGIN = 1e-4  # of a floor, in nats: scores are float32
+AT_ONCE = 64  # requests whose candidates are put together
 CELLS = 8_000_000  # of the whole catalogue's probabilities that are held at once
 
 
@@ -88,30 +89,44 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The items that counts, rankers or beams know for a request, and what the language model gives them.
+    """The items that counts, rankers or beams know for some requests, and what the language model gives them.
+
+    First come those that are known without it, request by request, then what the beams found besides.
 
     Attributes:
-        own: int64 ``[m]``, those that are known without it.
-        items: int64 ``[m + b]``: these, then what the beams found besides.
+        asked: int64 ``[Q]``, the requests by their numbers in the evidence.
+        own: int64 ``[m]``, where the evidence has those that are known without it.
+        row: int64 ``[m + b]``, which of the asked requests each is of.
+        items: int64 ``[m + b]``.
         chance: float64 ``[m + b]``, the language model's probability; 0 where it isn't known.
         found: bool ``[m]``, those known without it that the beams found as well.
     """
 
+    asked: Int64
     own: Int64
+    row: Int64
     items: Int64
     chance: Float64
     found: Bool
 
-    def values(self, part: Float64, weight: Float64, beside: Float64) -> Float64:
-        """The mixtures' probabilities ``[S, m + b]``, by what is known of ``own`` ``[S, m]``, the language model's
-        weights ``[S]`` and what is known of the other items ``[S, b]``. Where the language model's probability isn't
-        known, that is the least it can be; 0 where a mixture knows nothing of an item and no beam found it."""
-        values = weight[:, None] * self.chance
-        own = values[:, : len(self.own)]
-        own += part
-        own[(part == 0) & ~self.found] = 0.0
-        values[:, len(self.own) :] += beside
-        return values
+    def lowest_of_top(self, values: Float64, k: int) -> Float64:
+        """float64 ``[S, Q]``: the ``k``-th highest value of each request, of ``[S, m + b]``; -inf where there are
+        fewer."""
+        count, own = len(self.asked), len(self.own)
+        sizes = np.bincount(self.row, minlength=count)
+        least = np.full((len(values), count), -np.inf)
+        if int(sizes.max(initial=0)) < k:
+            return least
+        known = np.bincount(self.row[:own], minlength=count)
+        beside = self.row[own:]
+        place = np.arange(len(self.row))  # of each among its request's
+        place[:own] -= (np.cumsum(known) - known)[self.row[:own]]
+        place[own:] = known[beside] + np.arange(len(beside)) - np.searchsorted(beside, beside)
+        for lowest, each in zip(least, values, strict=True):
+            padded = np.full((count, int(sizes.max())), -np.inf)
+            padded[self.row, place] = each
+            lowest[:] = np.partition(padded, -k, axis=1)[:, -k]
+        return least
 
 
 @dataclass(frozen=True)
@@ -120,8 +135,9 @@ class Evidence:
 
     Attributes:
         offsets: int64 ``[R + 1]``.
-        items: for each request the rows of the items that are looked at whatever the beams find, rising.
-        share: float64 ``[S, E]``, what they get, one request after the other.
+        item: int64 ``[E]``, the rows of the items that are looked at whatever the beams find, one request after the
+            other, rising within each.
+        share: float64 ``[S, E]``, what they get.
         backoff: float64 ``[S, R]``, ``β``.
         weight: float64 ``[S, R]``, what the language model's probability is multiplied with: ``β v_0``.
         known: float32 ``[U, R, n]``, ``Σ_m v_m P_m`` for each set of weights that mixtures have.
@@ -129,7 +145,7 @@ class Evidence:
     """
 
     offsets: Int64
-    items: list[Int64]
+    item: Int64
     share: Float64
     backoff: Float64
     weight: Float64
@@ -161,60 +177,99 @@ class Evidence:
         history = history_keys(requests, items) if exclude_history else np.zeros(0, np.int64)
         known, which = _known(mixtures, scorers, requests, items, history)
         shortlists = [_shortlist(each, history, shortlist) for each in known]
-        asked = [widest] if widest is not None else [each.counts for each in mixtures]
-        counted = [_keys(each.evidence(requests)[0], items) for each in asked if each is not None]
-        keys = np.unique(np.concatenate([*shortlists, *counted, np.zeros(0, np.int64)]))
-        keys = keys[~np.isin(keys, history)]
+        counts = {id(each.counts): each.counts for each in mixtures if each.counts is not None}
+        counted = {key: each.evidence(requests) for key, each in counts.items()}
+        asked = [found for found, _ in counted.values()] if widest is None else [widest.evidence(requests)[0]]
+        keys = _united([*shortlists, *(_keys(each, items) for each in asked)])
+        keys = keys[~among(np.sort(history), keys)]
         row, item = keys // items, keys % items
         share, backoff = np.zeros((len(mixtures), len(keys))), np.ones((len(mixtures), len(requests)))
         for place, mixture in enumerate(mixtures):
             if mixture.counts is not None:
-                found, backoff[place] = mixture.counts.evidence(requests)
+                found, backoff[place] = counted[id(mixture.counts)]
                 own = _keys(found, items)
-                at = np.searchsorted(keys, own)
-                there = (
-                    (at < len(keys)) & (keys[np.minimum(at, len(keys) - 1)] == own) if len(keys) else at < 0
-                )
-                share[place, at[there]] = found.data[there]
+                there = among(keys, own)
+                share[place, np.searchsorted(keys, own[there])] = found.data[there]
             if which[place] >= 0:
                 share[place] += backoff[place, row] * known[which[place], row, item]
         weight = backoff * np.array([[mixture.model] for mixture in mixtures])
         offsets = np.searchsorted(keys, np.arange(len(requests) + 1) * items).astype(np.int64)
-        return cls(offsets, np.split(item, offsets[1:-1]), share, backoff, weight, known, which)
+        return cls(offsets, item, share, backoff, weight, known, which)
 
-    def part(self, request: int) -> Float64:
-        """float64 ``[S, m]``: what the mixtures know of ``items[request]``."""
-        return self.share[:, self.offsets[request] : self.offsets[request + 1]]
-
-    def beside(self, request: int, items: Int64) -> Float64:
-        """float64 ``[S, b]``: what they know of other items, which nobody counted."""
-        found = np.zeros((len(self.which), len(items)))
-        mixed = self.which >= 0
-        if mixed.any():
-            found[mixed] = self.known[self.which[mixed], request][:, items]
-        return found * self.backoff[:, request, None]
+    @property
+    def items(self) -> list[Int64]:
+        """For each request its part of ``item``."""
+        return np.split(self.item, self.offsets[1:-1])
 
     def candidates(
-        self, request: int, found: Int32, scores: Float32, sharers: Float64, included: Float32 | None = None
+        self, asked: Int64, found: Int32, scores: Float32, sharers: Float64, included: Float32 | None = None
     ) -> Candidates:
-        """The items that are looked at and those that the beams found, with log-probabilities ``scores`` and
-        ``included``."""
-        own, real = self.items[request], found >= 0
-        beams = found[real].astype(np.int64)
-        chance = np.exp(scores[real].astype(np.float64)) / sharers[beams]
-        place = np.minimum(np.searchsorted(own, beams), max(len(own) - 1, 0))
-        both = own[place] == beams if len(own) else np.zeros(len(beams), bool)
+        """The items that are looked at and those that the beams found.
+
+        Args:
+            asked: int64 ``[Q]``, some of the requests.
+            found: int32 ``[Q, B]``, the beams' items; -1 for none.
+            scores: float32 ``[Q, B]``, their log-probabilities.
+            sharers: float64 ``[n]``, how many items share each item's semantic ID.
+            included: float32 ``[m]``, log-probabilities of the items that are looked at, one request after the other.
+        """
+        sizes = self.offsets[asked + 1] - self.offsets[asked]
+        own_row = np.repeat(np.arange(len(asked)), sizes)
+        own = np.arange(len(own_row)) + (self.offsets[asked] - np.cumsum(sizes) + sizes)[own_row]
+        row, beam = np.nonzero(found >= 0)
+        item, beams = self.item[own], found[row, beam].astype(np.int64)
+        chance = np.exp(scores[row, beam].astype(np.float64)) / sharers[beams]
         known, by_beams = np.zeros(len(own)), np.zeros(len(own), bool)
         if included is not None:
-            known = np.exp(included.astype(np.float64)) / sharers[own]
-        known[place[both]], by_beams[place[both]] = chance[both], True
-        items = np.concatenate([own, beams[~both]])
-        return Candidates(own, items, np.concatenate([known, chance[~both]]), by_beams)
+            known = np.exp(included.astype(np.float64)) / sharers[item]
+        keys, wanted = own_row * len(sharers) + item, row * len(sharers) + beams
+        both = among(keys, wanted)
+        place = np.searchsorted(keys, wanted[both])
+        known[place], by_beams[place] = chance[both], True
+        return Candidates(
+            asked,
+            own,
+            np.concatenate([own_row, row[~both]]),
+            np.concatenate([item, beams[~both]]),
+            np.concatenate([known, chance[~both]]),
+            by_beams,
+        )
 
-    def values(self, request: int, known: Candidates) -> Float64:
-        """float64 ``[S, C]``: the mixtures' probabilities of the candidates."""
-        beside = self.beside(request, known.items[len(known.own) :])
-        return known.values(self.part(request), self.weight[:, request], beside)
+    def values(self, known: Candidates) -> Float64:
+        """float64 ``[S, m + b]``: the mixtures' probabilities of the candidates. Where the language model's isn't
+        known, that is the least it can be; 0 where a mixture knows nothing of an item and no beam found it."""
+        request, count = known.asked[known.row], len(known.own)
+        values = self.weight[:, request] * known.chance
+        for place, each in enumerate(values):
+            part, own, beside = self.share[place][known.own], each[:count], each[count:]
+            own += part
+            own[(part == 0) & ~known.found] = 0.0
+            if self.which[place] >= 0:
+                others = self.known[self.which[place]][request[count:], known.items[count:]]
+                beside += others * self.backoff[place][request[count:]]
+        return values
+
+    def floors(self, known: Candidates, least: Float64, sharers: Float64) -> Float64:
+        """The log-probability that the semantic ID of each item that is known without the language model must have, so
+        that the item reaches ``least`` in any of the mixtures, float64 ``[m]``; a mixture that knows nothing of an item
+        has no use for it.
+
+        Args:
+            known: the candidates.
+            least: ``[S, m]``, the values to reach.
+            sharers: float64 ``[n]``, how many items share each item's semantic ID.
+        """
+        count = len(known.own)
+        request, needed = known.asked[known.row[:count]], np.full(count, np.inf)
+        for place, each in enumerate(least):
+            part, weight = self.share[place][known.own], self.weight[place][request]
+            asks = (part > 0) & (weight > 0)
+            asked = (each - part) / np.where(weight > 0, weight, 1.0)
+            np.minimum(needed, asked, out=needed, where=asks)
+        needed *= sharers[known.items[:count]]
+        floors = np.full(count, -np.inf)
+        np.log(needed, out=floors, where=needed > 0)
+        return floors - MARGIN
 
 
 class Mixtures:
@@ -264,23 +319,25 @@ class Mixtures:
         shortlist = max(k, self.beams)
         evidence = Evidence.of(self.mixtures, self.scorers, requests, exclude_history, shortlist, self.size)
 
-        def floors(request: int, items: Int32, scores: Float32) -> Float64:
-            known = evidence.candidates(request, items, scores, self.sharers)
-            least = lowest_of_top(evidence.values(request, known), k)
-            return floors_of(
-                evidence.part(request), evidence.weight[:, request], least, self.sharers[known.own]
-            )
+        def floors(asked: Int64, items: Int32, scores: Float32) -> Float64:
+            known = evidence.candidates(asked, items, scores, self.sharers)
+            least = known.lowest_of_top(evidence.values(known), k)
+            return evidence.floors(known, least[:, known.row[: len(known.own)]], self.sharers)
 
-        items, scores, included = self.search(requests, Include(evidence.items, floors), exclude_history)
-        request, item, value = [], [], []
-        for row in range(len(requests)):
-            known = evidence.candidates(row, items[row], scores[row], self.sharers, included[row])
-            item.append(known.items)
-            value.append(evidence.values(row, known))
-            request.append(np.full(len(known.items), row))
-        rows, places = np.concatenate(request), np.concatenate(item)
-        values = np.concatenate(value, axis=1)
-        return (items, scores), [top_of_groups(rows, places, each, len(requests), k) for each in values]
+        wanted = Include(evidence.items, together=floors)
+        items, scores, included = self.search(requests, wanted, exclude_history)
+        best = [(np.zeros((len(requests), k), np.int32), np.zeros((len(requests), k))) for _ in self.mixtures]
+        for start in range(0, len(requests), AT_ONCE):
+            asked = np.arange(start, min(start + AT_ONCE, len(requests)))
+            part = np.concatenate(included[start : start + AT_ONCE])
+            known = evidence.candidates(asked, items[asked], scores[asked], self.sharers, part)
+            values = evidence.values(known)
+            enough = values >= known.lowest_of_top(values, k)[:, known.row]
+            for (rows, shares), each, kept in zip(best, values, enough, strict=True):
+                rows[asked], shares[asked] = top_of_groups(
+                    known.row[kept], known.items[kept], each[kept], len(asked), k
+                )
+        return (items, scores), best
 
     @property
     def beams(self) -> int:
@@ -337,7 +394,8 @@ def _known(
 
 
 def _shortlist(known: Float32, history: Int64, count: int) -> Int64:
-    """Keys of the ``count`` highest items of each row ``[R, n]`` that aren't of the history and aren't impossible."""
+    """Keys of the ``count`` highest items of each row ``[R, n]`` that aren't of the history and aren't impossible,
+    rising."""
     items = known.shape[1]
     known = known.copy()
     known.reshape(-1)[history] = 0.0
@@ -352,36 +410,23 @@ def _shortlist(known: Float32, history: Int64, count: int) -> Int64:
     order = np.lexsort((item, -value, row))
     place = np.arange(len(order)) - np.searchsorted(row[order], row[order])
     kept = order[(place < count) & (value[order] > 0)]
-    return np.asarray(keys[kept])
+    return np.sort(keys[kept])
+
+
+def _united(parts: Sequence[Int64]) -> Int64:
+    """Every key of the parts once, rising; what is a part alone rises already."""
+    filled = [part for part in parts if len(part)]
+    return filled[0] if len(filled) == 1 else np.unique(np.concatenate([*filled, np.zeros(0, np.int64)]))
+
+
+def among(keys: Int64, wanted: Int64) -> Bool:
+    """Which of the wanted numbers are among the rising ``keys``."""
+    if not len(keys):
+        return np.zeros(len(wanted), bool)
+    return np.asarray(keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted)
 
 
 def _keys(found: sparse.csr_array, items: int) -> Int64:
     """``request · items + item`` of each entry."""
     row = np.repeat(np.arange(found.shape[0], dtype=np.int64), np.diff(found.indptr))
     return np.asarray(row * items + found.indices)
-
-
-def lowest_of_top(values: Float64, k: int) -> Float64:
-    """float64 ``[S]``: the ``k``-th highest of each row ``[S, C]``; -inf where there are fewer."""
-    if values.shape[1] < k:
-        return np.full(len(values), -np.inf)
-    return np.asarray(np.partition(values, -k, axis=1)[:, -k])
-
-
-def floors_of(part: Float64, weight: Float64, least: Float64, sharers: Float64) -> Float64:
-    """The log-probability that each item's semantic ID must have so that the item reaches ``least`` in any of the
-    mixtures, float64 ``[m]``; a mixture that knows nothing of it has no use for it.
-
-    Args:
-        part: ``[S, m]``, what is known without the language model.
-        weight: ``[S]``, of the language model.
-        least: ``[S]`` or ``[S, m]``, the value to reach.
-        sharers: ``[m]``, items that share the semantic ID.
-    """
-    least = least[:, None] if least.ndim == 1 else least
-    asks = (part > 0) & (weight[:, None] > 0)
-    needed = np.where(asks, (least - part) / np.where(weight > 0, weight, 1.0)[:, None], np.inf).min(axis=0)
-    needed = needed * sharers
-    floors = np.full(len(needed), -np.inf)
-    np.log(needed, out=floors, where=needed > 0)
-    return floors - MARGIN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ class ModelRanker:
         if thinking == "think":
             raise ConfigError(
                 "a ranking can't be asked with thinking `think`: thoughts would come before the items",
-                "Ask with thinking `empty`, or `no_think`.",
+                "Ask with thinking `empty` or `no_think`, or rank behind thoughts: evaluate.thoughts, ThinkingRanker.",
             )
         check_thinking(thinking)
         self.name = name
@@ -147,7 +147,7 @@ class ModelRanker:
         self.thinking = thinking
         self.task = task_to_ask(model, task)
         self.beams, self.normalize, self.batch_size = beams, normalize, batch_size
-        self._asker = Asker(model, self.task, thinking, dataset)
+        self.asker = Asker(model, self.task, thinking, dataset)
         self._asked: tuple[Requests, Asked] | None = None
         self.tf32 = tf32
         self.trie = Trie.build(model.item_rows)
@@ -159,7 +159,8 @@ class ModelRanker:
 
     @property
     def config(self) -> dict[str, object]:
-        """What the ranking depends on, for resuming: task, search, index and weights."""
+        """What the ranking depends on, for resuming: task, search, index, weights, and who sees the same histories."""
+        alike = {"alike": self.asker.alike} if self.asker.alike else {}
         return {
             "task": repr(self.task),
             "beams": self.beams,
@@ -168,7 +169,27 @@ class ModelRanker:
             "index": self.model.index.digest,
             "weights": fingerprint(self.model),
             "thinking": [self.thinking, self.model.think_pattern],
+            **alike,
         }
+
+    @property
+    def way(self) -> str:
+        """How its prompts end, whoever said so: ``no_think`` or ``empty``."""
+        return way_of([self.thinking, self.model.think_pattern])
+
+    def asking(self, thinking: str, name: str) -> ModelRanker:
+        """The same model, asked in another way."""
+        return ModelRanker(
+            self.model,
+            task=self.task,
+            beams=self.beams,
+            normalize=self.normalize,
+            thinking=thinking,
+            batch_size=self.batch_size,
+            tf32=self.tf32,
+            dataset=self.asker.dataset,
+            name=name,
+        )
 
     def rank(
         self, requests: Requests, k: int, exclude_history: bool = False
@@ -211,10 +232,11 @@ class ModelRanker:
         if len(asked.rows):
             rows = [int(row) for row in asked.rows]
             exclude = [requests.history(row) for row in rows] if exclude_history else None
-            floors = include.floors
+            floors, together = include.floors, include.together
             wanted = Include(
                 [include.items[row] for row in rows],
                 None if floors is None else lambda prompt, *beams: floors(rows[prompt], *beams),
+                None if together is None else lambda prompts, *beams: together(asked.rows[prompts], *beams),
             )
             with tf32(self.tf32, self.model.lm.device):
                 search = self._search_for(asked.prompts)
@@ -240,7 +262,7 @@ class ModelRanker:
         """The prompts of requests; those of the last call are kept."""
         if self._asked is None or self._asked[0] is not requests:
             self.model.index.check_requests(requests)
-            self._asked = (requests, self._asker.ask(requests))
+            self._asked = (requests, self.asker.ask(requests))
         return self._asked[1]
 
     def _search_for(self, prompts: TokenRows) -> BeamSearch:
@@ -257,6 +279,13 @@ class ModelRanker:
                 max_batch_tokens=self.batch_size * max(PROMPT_TOKENS, self.beams),
             )
         return self._search
+
+
+def way_of(thinking: Sequence[Any]) -> str:
+    """``no_think`` or ``empty``, by what the config of a ranking records under ``thinking``: what was asked for, and
+    whether the model speaks in the think pattern."""
+    asked, pattern = thinking
+    return str(asked or ("empty" if pattern else "no_think"))
 
 
 def common_prefix(prompts: TokenRows, first: list[int] | None = None) -> list[int]:

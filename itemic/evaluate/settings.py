@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -74,3 +74,32 @@ class BlendSettings:
         if self.weights is not None:
             return tuple(self.weights)
         return ("model", *(["teacher"] if teacher else []), "ridge")
+
+
+@settings(frozen=True, repr=False)
+class ThinkingSettings:
+    """Thoughts that the model writes before it recommends, see :class:`itemic.evaluate.thinking.ThinkingRanker`.
+
+    Attributes:
+        count: thoughts of each request.
+        max_tokens: of a thought. One that hasn't ended by then is cut off, closed and counted.
+        temperature: of their drawing.
+        top_p: of their drawing: the smallest set of tokens with this probability.
+        merge: what an item's score is over the thoughts: the logarithm of its mean probability (``mass``), or the
+            highest (``best``).
+    """
+
+    count: Count = 4
+    max_tokens: Count = 64
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
+    merge: Literal["mass", "best"] = "mass"
+
+    __repr__ = settings_repr
+
+    @property
+    def words(self) -> str:
+        many = f"{self.count} thoughts" if self.count > 1 else "1 thought"
+        drawn = f"temperature {self.temperature:g}, top-p {self.top_p:g}"
+        merged = f", merged by {self.merge}" if self.count > 1 else ""
+        return f"{many} of up to {self.max_tokens} tokens a request ({drawn}){merged}"

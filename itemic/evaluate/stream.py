@@ -59,12 +59,14 @@ class Kept:
         output: the folder; None for one that lives as long as the ranking.
         config: how the ranker is asked, kept in the ranking and compared on resuming.
         watch: who else is told.
+        beside: writes what else is kept of a part, by the part's number, before the part itself is there.
     """
 
     name: str
     output: str | Path | None = None
     config: dict[str, Any] | None = None
     watch: Watch | None = None
+    beside: Callable[[int], None] | None = None
 
 
 Answered = tuple[Items, Scores, npt.NDArray[np.bool_]]  # items, scores, and who was shortened
@@ -82,6 +84,7 @@ def rank_all(
     part_size: int | None = None,
     config: dict[str, Any] | None = None,
     watch: Watch | None = None,
+    beside: Callable[[int], None] | None = None,
 ) -> Ranking:
     """Rank all requests into a folder; parts that are there already are kept as they are.
 
@@ -100,6 +103,7 @@ def rank_all(
         part_size: requests a part.
         config: how the ranker is asked, kept in the ranking and compared on resuming.
         watch: who else is told.
+        beside: as of :class:`Kept`.
 
     Raises:
         ConfigError: k is below 1, or these are no requests.
@@ -111,7 +115,7 @@ def rank_all(
     def answer(asked: Requests) -> list[Answered]:
         return [(*ranker.rank(asked, k, exclude_history), ranker.shortened(asked))]
 
-    kept = Kept(ranker.name, output, config, watch)
+    kept = Kept(ranker.name, output, config, watch, beside)
     return rank_together(
         answer,
         [kept],
@@ -182,6 +186,8 @@ def rank_together(
             for place, (writer, each) in enumerate(zip(writers, told, strict=True)):
                 if part in missing[place]:
                     items, scores, shortened = answers[place]
+                    if each.kept.beside is not None:
+                        each.kept.beside(part)
                     writer.write(part, items, scores, shortened)
                     each.answered(asked, items, scores)
                 else:

@@ -17,12 +17,15 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as hf_logging
 
 from itemic.errors import ModelError
+from itemic.model.stored import remember_stored, stored_dtype
 from itemic.sid.encoders.huggingface import TOKENIZERS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -146,14 +149,21 @@ def _takes_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def load_lm(root: Path, device: torch.device | str, dtype: torch.dtype | str | None) -> PreTrainedModel:
-    """The weights of a model folder, in eval mode; on the device ``meta`` none are read.
+    """The weights of a model folder, in eval mode; on the device ``meta`` none are read, but
+    :func:`itemic.model.stored.stored_of` knows where they are.
 
     Raises:
         ModelError: weights are missing, broken or of other shapes.
     """
     wanted = "auto" if dtype is None else as_dtype(dtype)
     if torch.device(device).type == "meta":
-        return _empty_lm(read_config(root), None if dtype is None else as_dtype(dtype))
+        config = read_config(root)
+        kept = stored_dtype(root) if config.dtype is None else config.dtype
+        empty = _empty_lm(config, kept if dtype is None else as_dtype(dtype))
+        if (root / GENERATION_CONFIG_NAME).is_file():
+            empty.generation_config = GenerationConfig.from_pretrained(root, local_files_only=True)
+        remember_stored(empty, root)
+        return empty
     again = "Copy the folder again, or save the model again."
     try:
         with quiet():
@@ -174,10 +184,10 @@ def load_lm(root: Path, device: torch.device | str, dtype: torch.dtype | str | N
     return cast(PreTrainedModel, lm.to(device).eval())
 
 
-def _empty_lm(config: Any, dtype: torch.dtype | None) -> PreTrainedModel:
+def _empty_lm(config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """A model without storage."""
     with torch.device("meta"):
-        lm: Any = AutoModelForCausalLM.from_config(config, dtype=dtype or config.dtype)  # type: ignore[no-untyped-call]
+        lm: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     return cast(PreTrainedModel, lm.eval())
 
 

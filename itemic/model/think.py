@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic.errors import ConfigError
+from itemic.forest.rows import TokenRows
 from itemic.model.template import EMPTY_THINK
 from itemic.schema import THINK_END, THINK_START
 
@@ -79,6 +80,19 @@ class ThoughtTokens:
     begin: npt.NDArray[np.int32]
     end: int
     behind: npt.NDArray[np.int32]
+
+    @property
+    def count(self) -> int:
+        """How many tokens stand around a thought."""
+        return len(self.begin) + 1 + len(self.behind)
+
+    def opened(self, prompts: TokenRows) -> TokenRows:
+        """Prompts that ask for thoughts, up to where a thought begins; some templates open it themselves."""
+        ended = [np.array_equal(prompts[row][-len(self.begin) :], self.begin) for row in range(len(prompts))]
+        return TokenRows.of(
+            np.concatenate([prompts[row], self.begin[: 0 if there else None]]).tolist()
+            for row, there in enumerate(ended)
+        )
 
 
 def thought_tokens(model: Model) -> ThoughtTokens:

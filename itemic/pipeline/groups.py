@@ -34,9 +34,10 @@ def preview_groups(
     from itemic.data.names import names_of
     from itemic.pipeline.work import knows_of, load_dataset, load_model
     from itemic.rl.asks import Book
+    from itemic.rl.objective import GroupObjective
     from itemic.rl.preview import lines_of, shown
     from itemic.rl.rewards import Rewards
-    from itemic.rl.rollout import Roller
+    from itemic.rl.rollout import Policy, Roller
     from itemic.rl.run import world_of
     from itemic.rl.scoring import Legal
     from itemic.sid.trie import Trie
@@ -58,7 +59,8 @@ def preview_groups(
     legal = Legal(Trie.build(model.item_rows), told.rollout.normalize)
     place, task = book.order(0)
     asked = book.ask(place[:n], task[:n])
-    rolled = Roller(model, told.rollout, told.objective, rewards, legal).roll(
+    policy = Policy(model, GroupObjective(model.lm, legal))
+    rolled = Roller(policy, told.rollout, told.objective, rewards, legal).roll(
         asked, [seed * 1_000_003 + int(row) for row in np.arange(len(asked.prompts))]
     )
     lines = list(lines_of(rolled, model, 0, n))

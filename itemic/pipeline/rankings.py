@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import write_json
 from itemic.pipeline.step import Job
-from itemic.pipeline.variants import BLENDED, CHOICES, NAMES, REMEMBERED, variants_of
+from itemic.pipeline.variants import (
+    BLENDED,
+    CHOICES,
+    NAMES,
+    OWN,
+    REMEMBERED,
+    THINKING_NAMES,
+    thinking_of,
+    variants_of,
+)
 from itemic.pipeline.watch import watching
 from itemic.pipeline.work import TAUGHT, TRAINED, load_dataset, load_model
 from itemic.progress import log
@@ -26,19 +35,35 @@ if TYPE_CHECKING:
     from itemic.evaluate.recommend import ModelRanker
     from itemic.evaluate.settings import MemorySettings
     from itemic.evaluate.stream import Answered, Watch
+    from itemic.evaluate.thinking import ThinkingRanker
     from itemic.teacher.teacher import Teacher
 
 
 def rank(step: str, task: dict[str, Any], job: Job) -> None:
     """Rank every request of the split by the trained model and its variants, by the teacher and by the baselines."""
     from itemic.evaluate.stream import rank_all
+    from itemic.evaluate.thinking import ThinkingRanker
 
     part, dataset = job.recipe.evaluate, load_dataset(job)
     requests, rankers = dataset.split(part.split), Rankers(step, task, job, dataset)
+    thinking = _thinking(rankers, job)  # before anything is ranked: what can't be asked ends the step at once
     variants = _variants(rankers, job)
     with watching(job, dataset, requests) as watched:
         ranking = _rank_model(rankers.model, variants, requests, job, watched.watch)
         watched.samples(ranking)
+    for name, each in thinking.items():
+        index, folder = rankers.model.model.index, job.output / name
+        rank_all(
+            each,
+            requests,
+            index.item_ids,
+            k=max(part.k),
+            exclude_history=part.exclude_history,
+            sids=index.texts,
+            output=folder,
+            config=each.config,
+            beside=each.keeping(folder) if isinstance(each, ThinkingRanker) else None,
+        )
     names = [*([TAUGHT] if job.recipe.teacher is not None else []), *part.baselines]
     for name in names:
         ranker = rankers.other(name)
@@ -51,6 +76,25 @@ def rank(step: str, task: dict[str, Any], job: Job) -> None:
             output=job.output / name,
             config=ranker.config if name == TAUGHT else None,
         )
+
+
+def _thinking(rankers: Rankers, job: Job) -> dict[str, ModelRanker | ThinkingRanker]:
+    """The model asked in the other way without thoughts, and with thoughts of its own. In its own row, and in these, it
+    reads the same histories."""
+    from itemic.evaluate.thinking import ThinkingRanker
+    from itemic.tasks.asking import ask_alike
+
+    model, told = rankers.model, job.recipe.evaluate.thoughts
+    if told is None:
+        return {}
+    other, own = thinking_of(job.recipe.evaluate, model.way)
+    name = THINKING_NAMES[OWN]
+    found: dict[str, ModelRanker | ThinkingRanker] = {
+        other: model.asking("empty" if model.way == "no_think" else "no_think", THINKING_NAMES[other]),
+        own: ThinkingRanker(model, told, seed=job.recipe.seed, name=name),
+    }
+    ask_alike([model.asker, *(each.asker for each in found.values())])
+    return found
 
 
 class Rankers:

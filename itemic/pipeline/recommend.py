@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from itemic.data.dataset import Dataset
+    from itemic.data.sequences import Requests
+    from itemic.evaluate.recommend import ModelRanker
+    from itemic.evaluate.settings import ThinkingSettings
     from itemic.model import Model
     from itemic.screen import Table
     from itemic.sid.names import ItemNames
@@ -39,11 +42,24 @@ class Item:
 @dataclass(frozen=True)
 class Ranked(Item):
     """A recommended item: its place from 1 on, its log-probability, and what the model calls it (``sid``): its
-    semantic ID, or its title between marks."""
+    semantic ID, or its title between marks. ``thought`` is the number of what the model thought before; None where it
+    wasn't asked to think."""
 
     rank: int
     score: float
     sid: str
+    thought: int | None = None
+
+
+@dataclass(frozen=True)
+class Idea:
+    """What the model thought before it recommended some items: its number from 1 on, its text, how many tokens it has,
+    and whether it was cut off."""
+
+    number: int
+    text: str
+    tokens: int
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -55,12 +71,15 @@ class Answer:
         history: what the model was shown, oldest first.
         items: best first.
         notes: what a reader has to know.
+        thoughts: those that the items go back to, each once, by the best of its items; None where the model wasn't
+            asked to think.
     """
 
     user: str | None
     history: list[Item]
     items: list[Ranked]
     notes: list[str]
+    thoughts: list[Idea] | None = None
 
     def __repr__(self) -> str:
         who = "a history" if self.user is None else f"user {self.user!r}"
@@ -72,10 +91,15 @@ class Answer:
         return rendered(*self.tables())
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        if self.thoughts is None:
+            del found["thoughts"]
+            for item in found["items"]:
+                del item["thought"]
+        return found
 
     def tables(self) -> list[Table]:
-        """The history and the ranking for the console."""
+        """The history, the thoughts where there are any, and the ranking for the console."""
         from itemic.screen import Table
 
         who = f"user {self.user}" if self.user is not None else "this history"
@@ -88,11 +112,26 @@ class Answer:
             past.add_row(item.item_id, item.title)
         caption = "\n".join(self.notes) or None
         ranked = Table(title=f"Recommended for {who}", title_justify="left", caption=caption)
-        for name in ("", "item", "title", "score", "name"):
-            ranked.add_column(name, justify="right" if name in ("", "score") else "left")
+        thinks = self.thoughts is not None
+        for name in ("", "item", "title", "score", "name", *(["thought"] if thinks else [])):
+            ranked.add_column(name, justify="right" if name in ("", "score", "thought") else "left")
         for place in self.items:
-            ranked.add_row(str(place.rank), place.item_id, place.title, f"{place.score:.3f}", place.sid)
-        return [past, ranked]
+            thought = [str(place.thought)] if thinks else []
+            ranked.add_row(
+                str(place.rank), place.item_id, place.title, f"{place.score:.3f}", place.sid, *thought
+            )
+        return [past, *([_thoughts_table(self.thoughts)] if self.thoughts else []), ranked]
+
+
+def _thoughts_table(thoughts: Sequence[Idea]) -> Table:
+    from itemic.screen import Table
+
+    table = Table(title="What the model thought", title_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("thought")
+    for idea in thoughts:
+        table.add_row(str(idea.number), f"{idea.text} …" if idea.cut else idea.text)
+    return table
 
 
 def recommend_one(
@@ -104,6 +143,7 @@ def recommend_one(
     beams: int | None = None,
     exclude_history: bool | None = None,
     dataset: str | Path | None = None,
+    think: int | None = None,
 ) -> Answer:
     """Ask the last model of a run, or a model's own folder.
 
@@ -118,9 +158,11 @@ def recommend_one(
         beams: width of the search, at least ``k``; None for the recipe's, or 50.
         exclude_history: leave out items of the history; None for what the recipe says, or not to.
         dataset: of a model's folder: who its users are; without one it is asked with ``items``.
+        think: let the model think first: how many thoughts, drawn as the recipe's ``evaluate.thoughts`` says, or as
+            usual; 0 for as many as that says; None for none.
 
     Raises:
-        ConfigError: neither or both of ``user`` and ``items``.
+        ConfigError: neither or both of ``user`` and ``items``, or the model can't be asked to think.
         ArtifactError: the folder is neither, or the run has no trained model yet.
         DataError: an unknown user or item.
         IndexMismatchError: the dataset is of another catalogue than the model.
@@ -146,20 +188,66 @@ def recommend_one(
         thinking=asked.thinking,
         dataset=asked.texts,
     )
-    request = Requests(*_alone(rows), index.catalogue)
+    request = Requests(*_alone(rows, user), index.catalogue)
     known = asked.exclude_history if exclude_history is None else exclude_history
-    best, scores = ranker.rank(request, k, known)
+    said = (
+        _ask(ranker, request, k, known) if think is None else _think(ranker, asked, request, k, known, think)
+    )
     ids, sids, titles = index.item_ids, index.texts, asked.titles
-    found = [(int(row), float(score)) for row, score in zip(best[0], scores[0], strict=True) if row >= 0]
-    notes = [] if found else ["Nothing was left to recommend: this history has all items."]
-    if ranker.shortened(request)[0]:
+    notes = [] if said.found else ["Nothing was left to recommend: this history has all items."]
+    if said.shortened:
         notes.append("The history is longer than the model can read; its oldest items were left out.")
+    if cut := sum(idea.cut for idea in said.thoughts or []):
+        notes.append(f"{cut} of these thoughts didn't end in time and were closed.")
     return Answer(
         user,
         [Item(ids[row], titles[row]) for row in rows.tolist()],
-        [Ranked(ids[row], titles[row], i, score, sids[row]) for i, (row, score) in enumerate(found, 1)],
+        [
+            Ranked(ids[row], titles[row], i, score, sids[row], thought)
+            for i, (row, score, thought) in enumerate(said.found, 1)
+        ],
         notes,
+        said.thoughts,
     )
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Rows of items, best first, with scores and numbers of thoughts; whether the history was shortened; and the
+    thoughts."""
+
+    found: Sequence[tuple[int, float, int | None]]
+    shortened: bool
+    thoughts: list[Idea] | None = None
+
+
+def _ask(ranker: ModelRanker, request: Requests, k: int, exclude_history: bool) -> _Said:
+    best, scores = ranker.rank(request, k, exclude_history)
+    found = [
+        (int(row), float(score), None) for row, score in zip(best[0], scores[0], strict=True) if row >= 0
+    ]
+    return _Said(found, bool(ranker.shortened(request)[0]))
+
+
+def _think(
+    ranker: ModelRanker, asked: _Asked, request: Requests, k: int, exclude_history: bool, count: int
+) -> _Said:
+    """The same behind thoughts, which are numbered by the best item that goes back to each."""
+    from itemic.evaluate.settings import ThinkingSettings
+    from itemic.evaluate.thinking import ThinkingRanker
+
+    told = asked.thoughts or ThinkingSettings()
+    thinker = ThinkingRanker(ranker, replace(told, count=count or told.count), seed=asked.seed)
+    said = thinker.consider(request, k, exclude_history)
+    there = said.items[0] >= 0
+    texts = [said.thoughts[0][number] for number in said.behind[0][there].tolist()]
+    number = {thought: place for place, thought in enumerate(dict.fromkeys(texts), 1)}  # equal ones are one
+    found = [
+        (int(row), float(score), number[thought])
+        for row, score, thought in zip(said.items[0][there], said.scores[0][there], texts, strict=True)
+    ]
+    ideas = [Idea(place, thought.text, thought.tokens, thought.cut) for thought, place in number.items()]
+    return _Said(found, bool(thinker.shortened(request)[0]), ideas)
 
 
 @dataclass(frozen=True)
@@ -175,6 +263,8 @@ class _Asked:
     thinking: str | None = None
     exclude_history: bool = False
     history: int | None = None
+    thoughts: ThinkingSettings | None = None
+    seed: int = 0
 
     @property
     def titles(self) -> list[str]:
@@ -218,6 +308,8 @@ def _of_run(folder: str | Path) -> _Asked:
         part.thinking,
         part.exclude_history,
         dataset.rule.history,
+        part.thoughts,
+        job.recipe.seed,
     )
 
 
@@ -281,10 +373,10 @@ def open_run(folder: str | Path) -> Job:
     return Job(recipe, root, root, Manifest("question", {}, {}))
 
 
-def _alone(rows: npt.NDArray[np.int32]) -> tuple[Any, Any, Any, Any]:
+def _alone(rows: npt.NDArray[np.int32], user: str | None) -> tuple[Any, Any, Any, Any]:
     import numpy as np
 
-    return np.array([""], object), np.array([0, len(rows)]), rows, np.array([-1], np.int32)
+    return np.array([user or ""], object), np.array([0, len(rows)]), rows, np.array([-1], np.int32)
 
 
 def _rows_of_user(dataset: Dataset, user: str) -> npt.NDArray[np.int32]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.artifact import merge_notes, write_json, write_text
 from itemic.pipeline.step import Job
-from itemic.pipeline.variants import about, variants_of
+from itemic.pipeline.variants import OWN, about, thinking_of, variants_of, worth_of_thoughts
 from itemic.pipeline.watch import publish
 from itemic.progress import log
 
@@ -250,7 +250,7 @@ def train_rl_stage(stage: RLStage, before: str, asked: dict[str, Any] | None, jo
     from itemic.tasks.table import task_of
 
     recipe, dataset = job.recipe, load_dataset(job)
-    model = load_model(job, before)
+    model = load_model(job, before, recipe.distribution.strategy)
     if asked is not None:
         remember_asked(model, task_of(asked))
     train_rl(
@@ -281,11 +281,14 @@ def report(job: Job) -> None:
     """Score all rankings, put them side by side, and write the page of the run."""
     from itemic.evaluate.compare import Published, compare
     from itemic.evaluate.ranking import Ranking
+    from itemic.evaluate.recommend import way_of
     from itemic.evaluate.report import score
     from itemic.pipeline.page import run_page
 
     dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
-    variants = variants_of(part)
+    first = Ranking.load(job.made("evaluate") / TRAINED)
+    thinking = thinking_of(part, way_of(first.head.config["thinking"]))
+    variants = [*thinking, *variants_of(part)]
     others = [*([TAUGHT] if job.recipe.teacher is not None else []), *part.baselines]
     ranked = (TRAINED, *variants, *others)
     rankings = {name: Ranking.load(job.made("evaluate") / name) for name in ranked}
@@ -310,6 +313,9 @@ def report(job: Job) -> None:
             [reports[each] for each in beside], rankings=[rankings[each] for each in beside], seed=seed
         )
         notes = [*([own.rival.words] if own.rival else []), *notes]
+    if thinking:
+        unthinking = [name for name in thinking if name != OWN]
+        notes = [*worth_of_thoughts([OWN, TRAINED, *unthinking], rankings, reports, seed), *notes]
     table = replace(table, notes=notes)
     table.save(job.output / COMPARISON)
     write_text(job.output / "comparison.md", table.markdown())

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from itemic.model.presets import PRESETS
 from itemic.recipe import schema as names
 from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
-from itemic.recipe.tasks import OF_CODES, TASK_OPTIONS
+from itemic.recipe.tasks import OF_CODES, PLAIN, TASK_OPTIONS
 from itemic.rl.settings import REWARD_NAMES, RLStage
 from itemic.settings import KeyPath, meant
 from itemic.trackers import TRACKERS
@@ -191,6 +191,11 @@ def _task_faults(tasks: list[TaskPart]) -> Iterator[tuple[KeyPath, str]]:
 def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:
     if part.beams < max(part.k):
         yield ("evaluate", "beams"), f"{part.beams} beams can't rank k = {max(part.k)} items"
+    if part.thoughts is not None and part.task in PLAIN:
+        yield (
+            ("evaluate", "thoughts"),
+            f"task {part.task!r} asks in plain texts, which have no turns and so no thoughts; ask another, such as C",
+        )
     for i, name in enumerate(part.baselines):
         yield from (
             (("evaluate", "baselines", i), text) for _, text in _one_of(("baseline",), name, names.BASELINES)

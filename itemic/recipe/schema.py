@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
-from itemic.evaluate.settings import BlendSettings, MemorySettings
+from itemic.evaluate.settings import BlendSettings, MemorySettings, ThinkingSettings
 from itemic.model.presets import Preset
 from itemic.rl.settings import RLStage
 from itemic.schema import SYSTEM, TITLE
@@ -222,6 +222,9 @@ class EvaluatePart(Part):
             NDCG@10 of at most 2,000 requests of the validation split.
         blend: rank once more by several rankers, mixed by their probabilities: ``true`` or a section. With ``memory``
             there is one more row, with the blend as the prior of the counts.
+        thoughts: rank twice more, so that it is seen what thinking is worth: the model without thoughts in the other
+            way than its own row (before an empty think block, or behind one), and with thoughts that it writes itself:
+            ``true`` or a section. All three read the very same histories.
         published: rows of others for the table.
         trackers: who is told the numbers, the table and some predictions; None for those of the last stage.
         samples: how many predictions trackers are shown, with titles.
@@ -242,6 +245,7 @@ class EvaluatePart(Part):
     baselines: list[Text] = ["popularity", "last-item", "transitions", "item-knn"]
     memory: Annotated[dict[str, Any] | None, some_of(MemorySettings), BeforeValidator(_switched)] = None
     blend: Annotated[BlendSettings | None, BeforeValidator(_switched)] = None
+    thoughts: Annotated[ThinkingSettings | None, BeforeValidator(_switched)] = None
     published: list[PublishedPart] = []
     trackers: list[Text] | None = None
     samples: Amount = 10

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from itemic.forest.context import forest_attention
 from itemic.forest.rows import TokenRows
-from itemic.rl.groups import ANYTHING, GroupBlock, Groups
+from itemic.rl.groups import ANYTHING, GroupBlock, Groups, blocks_of
 from itemic.rl.losses import ANSWERS, LOSSES, TOKENS, Answers, Settings, divergence, shares_apart
 from itemic.rl.scoring import Legal, choice_log_probs
 from itemic.rl.settings import GroupSettings
@@ -104,6 +104,11 @@ class GroupObjective(LanguageObjective):
         scores = np.zeros(len(groups.choice), np.float32)
         scores[groups.choice] = found.float().cpu().numpy()
         return scores
+
+    def score_all(self, groups: Groups, max_tokens: int) -> np.ndarray:
+        """The same, in blocks of about so many tokens."""
+        parts = [self.score(part) for part in blocks_of(groups, max_tokens)]
+        return np.concatenate([np.zeros(0, np.float32), *parts])
 
     def _answers(self, block: GroupBlock, scored: Tensor) -> Answers:
         groups, device = block.groups, scored.device

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from itemic.rl.groups import Float32, Groups, blocks_of
+from itemic.rl.groups import Float32, Groups
 from itemic.rl.objective import GroupObjective
 
 
@@ -36,14 +38,22 @@ class Reference:
                 self.kept[name].copy_(weight)
             self.since = step
 
-    def score(self, groups: Groups, max_tokens: int) -> Float32:
-        """The log-probability of each token of some groups, float32 ``[T]``; 0 where it is no choice."""
+    def score(
+        self, groups: Groups, max_tokens: int, meet: Callable[[Callable[[], Any]], Any] = lambda work: work()
+    ) -> Float32:
+        """The log-probability of each token of some groups, float32 ``[T]``; 0 where it is no choice.
+
+        Args:
+            groups: what was answered.
+            max_tokens: of a block, about.
+            meet: computes, where ranks have to do so at the same time.
+        """
         self._swap()
         try:
-            parts = [self.objective.score(part) for part in blocks_of(groups, max_tokens)]
+            found: Float32 = meet(lambda: self.objective.score_all(groups, max_tokens))
         finally:
             self._swap()
-        return np.concatenate(parts)
+        return found
 
     @torch.no_grad()
     def _swap(self) -> None:

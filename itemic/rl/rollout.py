@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from itemic.decode import BeamSearch, FreeText, ItemWalk, Sampler
+from itemic.data.sequences import Requests
+from itemic.decode import BeamSearch, FreeText, ItemWalk, Sampler, Samples
 from itemic.decode.paths import Paths, best_paths, drawn_paths
 from itemic.decode.plan import ancestors
 from itemic.errors import ConfigError
@@ -19,6 +21,7 @@ from itemic.model.think import ThoughtTokens, thought_tokens
 from itemic.rl.advantages import ADVANTAGES, over_step, signal
 from itemic.rl.asks import Asked
 from itemic.rl.groups import ANYTHING, Groups
+from itemic.rl.objective import GroupObjective
 from itemic.rl.rewards import Answered, Rewards
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import GroupSettings, RolloutSettings, ThoughtSettings
@@ -30,7 +33,23 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+Meet = Callable[[Callable[[], Any]], Any]
 RANKS = ((1, 1), (2, 4), (5, 10), (11, 10**9))  # places whose rewards are told together
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who answers.
+
+    Attributes:
+        model: with the weights of the moment.
+        objective: of the same weights.
+        meet: does what computes with them, where several ranks have to do it at the same time.
+    """
+
+    model: Model
+    objective: GroupObjective
+    meet: Meet = lambda work: work()
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,7 @@ class Answers:
         apart: each reward by itself.
         advantages: float64 ``[R, K]``.
         added: bool ``[R]``, whether the target was put in.
+        suggested: int64 ``[R]``, how many answers others suggested.
     """
 
     paths: Paths
@@ -52,6 +72,7 @@ class Answers:
     apart: Mapping[str, Float64]
     advantages: Float64
     added: Bool
+    suggested: Int64
 
 
 @dataclass(frozen=True)
@@ -96,7 +117,7 @@ class Roller:
     """Makes rollouts with a model as it is at the moment.
 
     Args:
-        model: the policy.
+        policy: who answers.
         settings: how answers are drawn.
         objective: whose advantages are computed.
         rewards: what answers are worth.
@@ -109,14 +130,15 @@ class Roller:
 
     def __init__(
         self,
-        model: Model,
+        policy: Policy,
         settings: RolloutSettings,
         objective: GroupSettings,
         rewards: Rewards,
         legal: Legal,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.model, self.settings, self.objective, self.rewards = model, settings, objective, rewards
+        self.policy, self.settings, self.objective, self.rewards = policy, settings, objective, rewards
+        model = self.model = policy.model
         self.legal, self.trie, self.ranks = legal, legal.trie, ranks
         ends = int(self.trie.terminal.sum())
         if settings.answers > ends:
@@ -126,8 +148,10 @@ class Roller:
             )
         self.exclude = bool(settings.exclude_history)
         width = settings.answers if settings.how == "beams" else settings.answers + settings.answers // 2
-        self.search = BeamSearch(
-            model.lm, self.trie, beams=min(width, ends), normalize=settings.normalize, skip_forced=True
+        self.search: BeamSearch = policy.meet(
+            lambda: BeamSearch(
+                model.lm, self.trie, beams=min(width, ends), normalize=settings.normalize, skip_forced=True
+            )
         )
         self.ends = np.full(len(self.trie.items), -1, np.int64)  # node where each item ends
         counts = np.diff(self.trie.item_first)
@@ -162,15 +186,19 @@ class Roller:
         self, asked: Asked, seeds: Sequence[int], told: ThoughtSettings, marks: ThoughtTokens
     ) -> Rolled:
         count = len(asked.prompts)
-        prompts = _behind(asked.prompts, [marks.begin] * count)
-        sampler = Sampler(
-            self.model.lm,
-            max_new_tokens=told.max_tokens,
-            temperature=told.temperature,
-            top_p=None if told.top_p == 1 else told.top_p,
-            grammar=FreeText(marks.end),
-        )
-        samples = sampler.sample(prompts, told.count, seeds=list(seeds))
+        prompts = marks.opened(asked.prompts)
+
+        def draw() -> Samples:
+            sampler = Sampler(
+                self.model.lm,
+                max_new_tokens=told.max_tokens,
+                temperature=told.temperature,
+                top_p=None if told.top_p == 1 else told.top_p,
+                grammar=FreeText(marks.end),
+            )
+            return sampler.sample(prompts, told.count, seeds=list(seeds))
+
+        samples: Samples = self.policy.meet(draw)
         ended = samples.tokens.tokens[samples.tokens.offsets[1:] - 1] == marks.end
         each = np.repeat(np.arange(count), told.count)
         done = np.flatnonzero(ended).tolist()
@@ -212,7 +240,8 @@ class Roller:
                 requests.history(row) if asked.of_history[row] else np.zeros(0, np.int32)
                 for row in range(len(requests))
             ]
-        paths = self._paths(prompts, seeds, exclude)
+        paths: Paths = self.policy.meet(lambda: self._paths(prompts, seeds, exclude))
+        suggested = self._suggest(paths, requests, exclude)
         goal = np.where(requests.targets >= 0, self.ends[requests.targets], -2)
         found = paths.ends == goal[:, None]
         items = np.where(found, requests.targets[:, None], paths.items).astype(np.int32)
@@ -237,7 +266,41 @@ class Roller:
         )
         total, apart = self.rewards(answered)
         total = np.where(there, total, np.nan)
-        return Answers(paths, answered, total, apart, self._advantages(total), added)
+        return Answers(paths, answered, total, apart, self._advantages(total), added, suggested)
+
+    def _suggest(self, paths: Paths, requests: Requests, exclude: list[Int32] | None) -> Int64:
+        """Put others' best items in place of the last answers; returns how many each prompt got."""
+        count = np.zeros(len(requests), np.int64)
+        if not self.settings.suggest or not len(requests):
+            return count
+        items = self._suggestions(requests, exclude)
+        for row, wanted in enumerate(items):
+            ends = np.unique(self.ends[wanted])
+            fresh = ends[~np.isin(ends, paths.ends[row])]
+            known = paths.ends[row][paths.ends[row] >= 0]
+            keeps = min(len(known), paths.ends.shape[1] - len(fresh))
+            place = slice(keeps, keeps + len(fresh))
+            paths.ends[row, keeps:] = -1
+            paths.ends[row, place] = fresh
+            paths.items[row, place] = self.trie.items[self.trie.item_first[fresh]]
+            paths.log_probs[row, place] = np.nan  # scored when the groups are there
+            count[row] = len(fresh)
+        return count
+
+    def _suggestions(self, requests: Requests, exclude: list[Int32] | None) -> list[Int64]:
+        """Item rows for each request, those of all rankers together."""
+        found: list[list[Int64]] = [[] for _ in range(len(requests))]
+        for name, best in self.settings.suggest.items():
+            if name not in self.rewards.world.scores:
+                known = ", ".join(self.rewards.world.scores)
+                raise ConfigError(f"rollout.suggest asks the ranker {name!r}", f"There are: {known}.")
+            scores = np.array(self.rewards.world.scores[name](requests), np.float32)
+            for row, own in enumerate(exclude or ()):
+                scores[row, own] = -np.inf
+            top = np.argpartition(-scores, min(best, scores.shape[1] - 1), axis=1)[:, :best]
+            for row, items in enumerate(top):
+                found[row].append(items[np.isfinite(scores[row, items])])
+        return [np.concatenate(parts).astype(np.int64) for parts in found]
 
     def _advantages(self, total: Float64) -> Float64:
         """``[G, K]``; NaN where a group has no such answer."""
@@ -369,6 +432,7 @@ class Roller:
             numbers["without_signal"] = float((~signal(total[groups])).sum()), float(groups.sum())
         numbers["found"] = float(answers.answered.hits.any(axis=1).sum()), float(len(there))
         numbers["targets_added"] = float(answers.added.sum()), float(len(there))
+        numbers["suggested"] = float(answers.suggested.sum()), count
         numbers["entropy"] = _entropy(answers.answered), float(len(there))
         return numbers
 
@@ -389,7 +453,7 @@ def told_names(settings: RolloutSettings, rewards: Sequence[str]) -> tuple[str, 
     ranks = (f"reward_at/{label}" for label, _, _ in rank_names(settings.answers))
     own = (f"reward/{name}" for name in rewards)
     quantiles = (f"kl_of_answers/p{share}" for share in QUANTILES)
-    others = ("without_signal", "found", "targets_added", "entropy", "tried", "rollout_seconds")
+    others = ("without_signal", "found", "targets_added", "suggested", "entropy", "tried", "rollout_seconds")
     return ("reward", *own, *ranks, *others, *thoughts, *quantiles)
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import torch
 
 from itemic.artifact import digest_of, locked, versions, write_json
 from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.errors import ConfigError
-from itemic.evaluate.baselines import Transitions
+from itemic.evaluate.baselines import BASELINES
 from itemic.evaluate.mixture import Scorer
 from itemic.model import Model
 from itemic.progress import log
@@ -25,7 +27,7 @@ from itemic.rl.asks import Book
 from itemic.rl.objective import GroupObjective
 from itemic.rl.reference import Reference
 from itemic.rl.rewards import Rewards, World
-from itemic.rl.rollout import Roller, told_names
+from itemic.rl.rollout import Policy, told_names
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import RLStage
 from itemic.rl.source import GroupSteps
@@ -34,10 +36,18 @@ from itemic.sid.trie import Trie
 from itemic.trackers import check_trackers
 from itemic.training.distribution import Distribution
 from itemic.training.language.learning import ADAPTER, Learning, learning
-from itemic.training.language.run import float32_weights, keeps_half, save_model, weights_digest
+from itemic.training.language.run import (
+    Answers,
+    Together,
+    float32_weights,
+    keeps_half,
+    weights_digest,
+)
+from itemic.training.language.saving import save, with_weights_of
 from itemic.training.language.validation import Validation
 from itemic.training.loop import Trainer
 from itemic.training.memory import keep_buffers
+from itemic.training.parallel import Strategy
 from itemic.training.place import Place
 from itemic.training.precision import compute_dtype
 from itemic.training.ranks import Ranks, joined
@@ -45,6 +55,7 @@ from itemic.training.record import RECORD, compare_threads, finished
 
 EXAMPLES = "groups.jsonl"  # groups to be read, see :mod:`itemic.rl.preview`
 Vectors = npt.NDArray[np.floating]
+Measure = Callable[[Model, Together], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -109,11 +120,6 @@ def train_rl(
             log.info("%s", line)
     keep_buffers()
     with joined() as ranks:
-        if ranks.size > 1 and shared.strategy != "ddp":
-            raise ConfigError(
-                f"stage {told.name!r} under strategy {shared.strategy}: rollouts need whole weights on every rank",
-                "Use strategy ddp, or lora to save memory.",
-            )
         return _Run(model, dataset, told, output, seed, knows or Knows(), validate, ranks, shared).train()
 
 
@@ -164,9 +170,10 @@ class _Run:
             learns = stack.enter_context(
                 learning(model.lm, stage, range(*model.new_token_range), adapter=adapter)
             )
-            place = self._learn(learns, identity)
+            place, strategy = self._learn(learns, identity)
+        if folder is not None:
+            save(model, folder, strategy, learns, ranks)
         if folder is not None and ranks.main:
-            save_model(model, folder)
             self._record(identity, place)
             self._tell(place)
             if stage.checkpoints.keep is None:
@@ -174,9 +181,8 @@ class _Run:
         ranks.wait()
         return model
 
-    def _learn(self, learns: Learning, identity: dict[str, Any]) -> Place:
+    def _learn(self, learns: Learning, identity: dict[str, Any]) -> tuple[Place, Strategy]:
         model, stage, ranks = self.model, self.stage, self.ranks
-        roller = Roller(model, stage.rollout, stage.objective, self.rewards, self.legal, ranks)
         objective = GroupObjective(
             model.lm,
             self.legal,
@@ -186,22 +192,9 @@ class _Run:
             max_tokens=_longest(stage, self.legal),
             told=told_names(stage.rollout, list(self.rewards.parts)),
         )
-        start = {name: weight.detach().clone() for name, weight in objective.learning().items()}
-        reference = None
-        if stage.objective.compares:
-            moves = stage.objective.sync_every if stage.objective.reference == "synced" else None
-            reference = Reference(objective, moves)
-        source = GroupSteps(
-            self.book,
-            roller,
-            objective,
-            stage,
-            self.seed,
-            ranks,
-            reference,
-            None if self.folder is None else self.folder / EXAMPLES,
-        )
-        measure = self._measure(stage)
+        examples = None if self.folder is None else self.folder / EXAMPLES
+        source = GroupSteps(self.book, stage, self.rewards, self.legal, self.seed, ranks, examples)
+        measure, samples = self._measure(stage), self._samples()
         trainer = Trainer(
             objective,
             source,
@@ -209,34 +202,48 @@ class _Run:
             seed=self.seed,
             folder=self.folder,
             identity=digest_of(identity),
-            validate=None if measure is None else (lambda: measure(model)),
-            samples=self._samples(),
+            validate=None if measure is None else (lambda: measure(seen, strategy.together)),
+            samples=None if samples is None else (lambda: samples(seen, strategy.together)),
             ranks=ranks,
             distribution=self.distribution,
         )
+        strategy = trainer.strategy
+        if strategy.module is not objective and not strategy.apart:
+            raise ConfigError(
+                f"stage {stage.name!r} under strategy {self.distribution.strategy}: rollouts need the weights",
+                "Use strategy ddp, or fsdp with a model that all ranks have loaded on the device meta from a folder.",
+            )
+        seen = with_weights_of(model, strategy.evaluated)
+        assert isinstance(strategy.evaluated, GroupObjective)
+        reference = None
+        if stage.objective.compares:
+            moves = stage.objective.sync_every if stage.objective.reference == "synced" else None
+            reference = Reference(strategy.evaluated, moves)
+        start = {name: weight.detach().clone() for name, weight in strategy.named.items()}
+        source.begin(Policy(seen, strategy.evaluated, lambda work: _meeting(strategy, work)), reference)
         torch.manual_seed(self.seed + ranks.rank)
         place = trainer.run()
-        self._compare(objective, start, place)
-        return place
+        self._compare(strategy, seen, start, place)
+        return place, strategy
 
     # ------------------------------------------------------------------------------- validation
 
-    def _measure(self, stage: RLStage) -> Callable[[Model], dict[str, float]] | None:
+    def _measure(self, stage: RLStage) -> Measure | None:
         if stage.validation.every is None:
             return None
         if self.validate is not None:
             own, main = self.validate, self.ranks.main
-            return lambda each: own(each) if main else {}
+            return lambda each, together: together(lambda: own(each) if main else {})
         return Validation(self.model, self.dataset, stage, self.seed, self.ranks)
 
-    def _samples(self) -> Callable[[], list[dict[str, str]]] | None:
+    def _samples(self) -> Answers | None:
         if not self.stage.validation.samples:
             return None
-        built = Validation(self.model, self.dataset, self.stage, self.seed, self.ranks)
-        return lambda: built.answers(self.model)
+        built, main = Validation(self.model, self.dataset, self.stage, self.seed, self.ranks), self.ranks.main
+        return lambda each, together: together(lambda: built.answers(each) if main else [])
 
     @torch.no_grad()
-    def _compare(self, objective: GroupObjective, start: dict[str, torch.Tensor], place: Place) -> None:
+    def _compare(self, strategy: Strategy, seen: Model, start: dict[str, torch.Tensor], place: Place) -> None:
         """Ask the whole validation split of the best weights and of those at the start; the better ones stay."""
         told = self.stage.validation
         if not told.full or told.every is None or self.validate is not None or place.best_step == 0:
@@ -244,16 +251,17 @@ class _Run:
         count = len(self.dataset.split("valid"))
         stage = replace(self.stage, validation=replace(told, requests=count))
         whole = Validation(self.model, self.dataset, stage, self.seed, self.ranks)
-        best = whole(self.model)
-        named = objective.learning()
-        kept = {name: weight.detach().clone() for name, weight in named.items()}
-        _put(named, start)
-        objective.settle()
-        before = whole(self.model)
+
+        def asked() -> dict[str, float]:
+            return strategy.evaluate(lambda: whole(seen, strategy.together))
+
+        best = asked()
+        kept = {name: weight.detach().clone() for name, weight in strategy.named.items()}
+        _put(strategy, start)
+        before = asked()
         goes_back = before[told.metric] > best[told.metric]
         if not goes_back:
-            _put(named, kept)
-            objective.settle()
+            _put(strategy, kept)
         self.full = {"start": before, "best": best, "kept": "start" if goes_back else "best"}
         if goes_back:
             log.warning(
@@ -287,16 +295,17 @@ class _Run:
     def _record(self, identity: dict[str, Any], place: Place | None = None) -> None:
         assert self.folder is not None
         stage, lm = self.stage, self.model.lm
+        device = self.ranks.device if lm.device.type == "meta" else lm.device
         record = {
             "finished": place is not None,
             "identity": identity,
             "stage": stage.to_json(),
             "rows": {"asked": len(self.book)},
-            "device": str(lm.device),
+            "device": str(device),
             "threads": torch.get_num_threads(),
             "ranks": self.ranks.size,
             "distribution": self.distribution.to_json() if self.ranks.size > 1 else None,
-            "precision": str(compute_dtype(stage.engine.precision, lm.device)).removeprefix("torch."),
+            "precision": str(compute_dtype(stage.engine.precision, device)).removeprefix("torch."),
             "versions": versions("torch", "transformers"),
             "place": None if place is None else asdict(place),
             "full_validation": self.full,
@@ -310,13 +319,20 @@ class _Run:
 
 
 def world_of(model: Model, dataset: Dataset, knows: Knows) -> World:
-    """What rewards may ask: the counts of training are always there."""
-    scores: dict[str, Any] = {name: ranker.scores for name, ranker in knows.rankers.items()}
+    """What rewards and rollouts may ask: the baselines are always there, ``memory`` being the transitions."""
+    scores: dict[str, Any] = {name: _when_asked(made, dataset) for name, made in BASELINES.items()}
+    scores["memory"] = scores["transitions"]
+    scores |= {name: ranker.scores for name, ranker in knows.rankers.items()}
     if knows.teacher is not None:
         scores["teacher"] = knows.teacher.scores
-    scores["memory"] = Transitions(dataset).scores
     codes = model.index.codes if isinstance(model.index, ItemIndex) else None
     return World(dataset, codes, None if knows.vectors is None else np.asarray(knows.vectors), scores)
+
+
+def _when_asked(made: Callable[[Dataset], Scorer], dataset: Dataset) -> Callable[[Requests], Any]:
+    """A baseline's scores; it is counted or solved when it is first asked."""
+    ranker = cache(lambda: made(dataset))
+    return lambda requests: ranker().scores(requests)
 
 
 def _longest(stage: RLStage, legal: Legal) -> int:
@@ -325,6 +341,13 @@ def _longest(stage: RLStage, legal: Legal) -> int:
     return int(legal.trie.depth.max()) if thoughts is None else thoughts.max_tokens
 
 
-def _put(named: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> None:
-    for name, weight in named.items():
-        weight.copy_(values[name])
+def _put(strategy: Strategy, values: Mapping[str, torch.Tensor]) -> None:
+    """Replace the weights that learn, wherever they are."""
+    strategy.put(dict(values))
+    strategy.whole()
+    strategy.evaluated.settle()
+
+
+def _meeting(strategy: Strategy, work: Callable[[], Any]) -> Any:
+    """Compute with the weights of the moment; where they are shared out, all ranks at the same time."""
+    return strategy.evaluate(lambda: strategy.together(work))

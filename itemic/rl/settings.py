@@ -150,6 +150,8 @@ class RolloutSettings:
         exclude_history: leave out the items of the prompt's own history; None for what the recipe's evaluation does,
             else not.
         add_target: put the target in place of the last answer where it isn't among them.
+        suggest: rankers (``teacher``, ``memory``, or a baseline such as ``ridge``), and how many of the best items of
+            each take the place of the last answers, where they aren't among them.
         oversample: how many times as many prompts may be tried until a step has all its groups with a signal; 1 takes
             groups as they come.
         steps_per_rollout: steps that one rollout serves, each with as many of its groups.
@@ -165,12 +167,21 @@ class RolloutSettings:
     normalize: Literal["vocab", "level", "legal"] = "vocab"
     exclude_history: Annotated[Switch | None, Field(validate_default=True)] = None
     add_target: Switch = False
+    suggest: Annotated[dict[Text, Count], Field(validate_default=True)] = field(default_factory=dict)
     oversample: Count = 1
     steps_per_rollout: Count = 1
     epochs: Count = 1
     thoughts: ThoughtSettings | None = None
 
     __repr__ = settings_repr
+
+    @field_validator("suggest")
+    @classmethod
+    def _room(cls, suggest: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        answers = info.data.get("answers")
+        if answers is not None and sum(suggest.values()) >= answers:
+            raise wrong(f"takes the place of all {answers} answers; leave the model some", suggest)
+        return suggest
 
     @field_validator("exclude_history")
     @classmethod
@@ -365,11 +376,16 @@ class RLStage(TrainingTable):
         return None
 
     @property
-    def asks_teacher(self) -> bool:
-        """Whether a reward asks the sequential teacher."""
+    def rankers(self) -> set[str]:
+        """Rankers that rewards weigh, or that suggest answers."""
         blend = self.rewards.get("blend")
         weighed = blend.get("rankers", {}) if isinstance(blend, dict) else {}
-        return "teacher" in self.rewards or "teacher" in weighed
+        return {*weighed, *self.rollout.suggest}
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether a reward asks the sequential teacher."""
+        return "teacher" in self.rewards or "teacher" in self.rankers
 
     @property
     def copies(self) -> int:

@@ -14,10 +14,12 @@ from itemic.errors import ConfigError
 from itemic.progress import log
 from itemic.rl.asks import Asked, Book
 from itemic.rl.groups import GroupBlock, Groups, blocks_of
-from itemic.rl.objective import GroupObjective, weight_of
+from itemic.rl.objective import weight_of
 from itemic.rl.preview import lines_of
 from itemic.rl.reference import Reference
-from itemic.rl.rollout import QUANTILES, Rolled, Roller
+from itemic.rl.rewards import Rewards
+from itemic.rl.rollout import QUANTILES, Policy, Rolled, Roller
+from itemic.rl.scoring import Legal
 from itemic.rl.settings import RLStage
 from itemic.training.ranks import ALONE, Ranks
 from itemic.training.steps import Ahead, Sizes, Step
@@ -37,28 +39,27 @@ class GroupSteps:
 
     Args:
         book: what is asked.
-        roller: who answers.
-        objective: for what is kept of groups, and for the reference.
         stage: how.
+        rewards: what answers are worth.
+        legal: over what probabilities are normalised.
         seed: of what is drawn.
         ranks: who takes part.
-        reference: whose log-probabilities answers are compared with; None for nobody's.
         examples: a file that groups are written to now and then, to be read; None for none.
     """
 
     def __init__(
         self,
         book: Book,
-        roller: Roller,
-        objective: GroupObjective,
         stage: RLStage,
+        rewards: Rewards,
+        legal: Legal,
         seed: int = 0,
         ranks: Ranks = ALONE,
-        reference: Reference | None = None,
         examples: Path | None = None,
     ) -> None:
-        self.book, self.roller, self.objective, self.stage = book, roller, objective, stage
-        self.seed, self.ranks, self.reference, self.examples = seed, ranks, reference, examples
+        self.book, self.stage, self.rewards, self.legal = book, stage, rewards, legal
+        self.seed, self.ranks, self.examples = seed, ranks, examples
+        self.reference: Reference | None = None
         self.per_rollout = stage.data.prompts_per_step * stage.rollout.steps_per_rollout
         if self.per_rollout > len(book):
             raise ConfigError(
@@ -66,6 +67,17 @@ class GroupSteps:
                 "Lower data.prompts_per_step or rollout.steps_per_rollout, or ask more (asks.requests).",
             )
         self.steps_of_rollout = stage.rollout.steps_per_rollout * stage.rollout.epochs
+
+    def begin(self, policy: Policy, reference: Reference | None = None) -> None:
+        """Say who answers, before the first step is asked for.
+
+        Args:
+            policy: who.
+            reference: whose log-probabilities answers are compared with; None for nobody's.
+        """
+        stage = self.stage
+        self.policy, self.reference = policy, reference
+        self.roller = Roller(policy, stage.rollout, stage.objective, self.rewards, self.legal, self.ranks)
 
     @property
     def rollouts_per_epoch(self) -> int:
@@ -161,16 +173,17 @@ class GroupSteps:
             moved.append(part.moved(shift))
             shift += int(part.request.max(initial=-1)) + 1
         groups = Groups.joined(moved)
-        if self.reference is not None and len(groups):
-            groups = groups.with_reference(self.reference.score(groups, self.stage.data.block_tokens))
+        if self.reference is not None:
+            scores = self.reference.score(groups, self.stage.data.block_tokens, self.policy.meet)
+            groups = groups.with_reference(scores)
             _add(numbers, _distances(groups))
         return groups, numbers, epoch, at
 
     def _roll(self, asked: Asked, place: Int64, number: int, epoch: int) -> Rolled:
         seeds = [hash_of(self.seed, epoch, int(each)) for each in place[asked.rows]]
         rolled = self.roller.roll(asked, seeds)
-        if rolled.answers.added.any():
-            rolled = _with_scores(rolled, self.objective, self.stage.data.block_tokens)
+        if self.stage.rollout.add_target or self.stage.rollout.suggest:
+            rolled = _with_scores(rolled, self.policy, self.stage.data.block_tokens)
         every = self.stage.examples
         if self.examples is not None and every and number % every == 0 and self.ranks.main:
             with self.examples.open("a", encoding="utf-8") as file:
@@ -220,7 +233,7 @@ class GroupSteps:
             alive = groups.take(np.flatnonzero(groups.differ))
         silent = whole - weight_of(alive, self.stage.objective)
         parts = blocks_of(alive, self.stage.data.block_tokens)
-        blocks = [GroupBlock.of(part) for part in parts] or [self.objective.nothing()]
+        blocks = [GroupBlock.of(part) for part in parts] or [self.policy.objective.nothing()]
         first = blocks[0]
         blocks[0] = GroupBlock(first.groups, first.forest, first.place, first.answer, numbers, silent)
         return blocks
@@ -271,13 +284,11 @@ def _distances(groups: Groups) -> Numbers:
     return {f"kl_of_answers/p{share}": (float(np.percentile(found, share)), 1.0) for share in QUANTILES}
 
 
-def _with_scores(rolled: Rolled, objective: GroupObjective, max_tokens: int) -> Rolled:
-    """The rollout with log-probabilities of the targets that were put in."""
+def _with_scores(rolled: Rolled, policy: Policy, max_tokens: int) -> Rolled:
+    """The rollout with log-probabilities of the answers that were put in."""
     from dataclasses import replace
 
     groups = rolled.groups
-    if not np.isnan(groups.log_probs).any():
-        return rolled
-    scores = np.concatenate([objective.score(part) for part in blocks_of(groups, max_tokens)])
+    scores = policy.meet(lambda: policy.objective.score_all(groups, max_tokens))
     known = np.where(np.isnan(groups.log_probs), scores, groups.log_probs).astype(np.float32)
     return replace(rolled, groups=replace(groups, log_probs=known))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,32 +75,57 @@ class Asker:
         task: whose prompts.
         thinking: how they end, see :meth:`ChatRenderer.prompt`.
         dataset: for prompts that show item texts.
+        reserve: tokens that are written between prompt and answer, at most.
     """
 
     def __init__(
-        self, model: Model, task: Task, thinking: str | None = None, dataset: Dataset | None = None
+        self,
+        model: Model,
+        task: Task,
+        thinking: str | None = None,
+        dataset: Dataset | None = None,
+        reserve: int = 0,
     ) -> None:
         self.model, self.task, self.thinking, self.dataset = model, task, thinking, dataset
+        self.reserve = reserve
         positions = most_positions(model.lm)
         answer = int(model.item_rows.lengths.max(initial=0))
-        self.room = None if positions is None else positions - answer
+        self.room = None if positions is None else positions - answer - reserve
+        self._alike: Sequence[Asker] = ()
+        self._read: tuple[Requests, _Read] | None = None
+
+    @property
+    def alike(self) -> list[list[Any]]:
+        """Of those that see the same histories how each asks, for records; none where this one sees its own."""
+        return [[other.thinking, other.reserve] for other in self._alike]
 
     def ask(self, requests: Requests) -> Asked:
-        """The prompts, each with as many of the latest items as fit together with the answer."""
-        rows = np.flatnonzero(np.diff(requests.offsets) >= self.task.least_items)
-        prompts = self._prompts(_latest(requests, rows, np.diff(requests.offsets)[rows]))
+        """The prompts, each with as many of the latest items as fit together with the answer; where
+        :func:`ask_alike` said so, as many as fit for all."""
+        own = self._reading(requests)
+        whole = np.diff(requests.offsets)[own.rows]
+        shown = np.min([own.shown, *(other._reading(requests).shown for other in self._alike)], axis=0)
         shortened = np.zeros(len(requests), bool)
-        if self.room is None or not (prompts.lengths > self.room).any():
-            return Asked(rows, prompts, shortened)
-        shown = self._fitting(requests, rows, prompts)
-        shortened[rows] = shown < np.diff(requests.offsets)[rows]
-        rows, shown = rows[shown > 0], shown[shown > 0]
+        shortened[own.rows] = shown < whole
+        fits = self.room is None or bool((own.prompts.lengths <= self.room).all())
+        if fits and not shortened.any():
+            return Asked(own.rows, own.prompts, shortened)
+        rows, shown = own.rows[shown > 0], shown[shown > 0]
         return Asked(rows, self._prompts(_latest(requests, rows, shown)), shortened)
+
+    def _reading(self, requests: Requests) -> _Read:
+        """What this one could read by itself; that of the last call is kept, for those that see the same ask again."""
+        if self._read is None or self._read[0] is not requests:
+            rows = np.flatnonzero(np.diff(requests.offsets) >= self.task.least_items)
+            prompts = self._prompts(_latest(requests, rows, np.diff(requests.offsets)[rows]))
+            self._read = requests, _Read(rows, prompts, self._fitting(requests, rows, prompts))
+        return self._read[1]
 
     def _fitting(self, requests: Requests, rows: Int64, prompts: TokenRows) -> Int64:
         """How many items of each history fit: int64 ``[P]``, by halving what is open, all requests side by side."""
-        assert self.room is not None
         most = np.diff(requests.offsets)[rows].astype(np.int64)
+        if self.room is None:
+            return most
         fits = np.where(prompts.lengths <= self.room, most, 0)
         fails = np.where(prompts.lengths <= self.room, most + 1, most)
         while (open_ := np.flatnonzero(fails - fits > 1)).size:
@@ -114,6 +139,25 @@ class Asker:
         asked = self.task.prompts(self.model.index, requests, self.dataset)
         texts = [prompt.messages if prompt.messages is not None else str(prompt.text) for prompt in asked]
         return self.model.chat.prompt_batch(texts, self.thinking)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Requests that can be asked, their whole prompts, and how many of the latest items fit, int64 ``[P]``."""
+
+    rows: Int64
+    prompts: TokenRows
+    shown: Int64
+
+
+def ask_alike(askers: Sequence[Asker]) -> None:
+    """From now on all of these see the same histories: what one of them can't read none is shown.
+
+    Args:
+        askers: of one task and one index; their prompts end otherwise, or leave more or less room.
+    """
+    for asker in askers:
+        asker._alike = tuple(askers)
 
 
 def _latest(requests: Requests, rows: Int64, shown: Int64) -> Requests:

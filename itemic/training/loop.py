@@ -61,9 +61,9 @@ class Trainer:
             seed: what the data were ordered by, for the record.
             folder: where checkpoints and logs go; None keeps everything in memory.
             identity: what a checkpoint must have been made by to be gone on from.
-            validate: measures the weights that would be saved; the objective is in evaluation mode. Every rank calls
-                it, so that they may share the work; rank 0's numbers count.
-            samples: answers prompts with them, on rank 0.
+            validate: measures the weights that would be saved, by the strategy's ``evaluated`` objective, which is in
+                evaluation mode. Every rank calls it, so that they may share the work; rank 0's numbers count.
+            samples: answers prompts with them, likewise.
             ranks: the processes that train it together; each calls this with the same arguments.
             distribution: how they share the work.
         """
@@ -251,8 +251,8 @@ class Trainer:
             return False
         metric, started = self.stage.validation.metric, time.perf_counter()
         with self._as_saved():
-            numbers = self.ranks.share(self.validate())
-            answers = {"samples": self.samples()} if self.samples and self.ranks.main else {}
+            numbers = self.ranks.share(self.strategy.evaluate(self.validate))
+            answers = self._answers()
             if metric not in numbers:
                 raise ConfigError(
                     f"the validation has no metric {metric!r}",
@@ -270,6 +270,12 @@ class Trainer:
             log.info("%s stops: no better %s for %d validations", self.stage.name, metric, self.place.worse)
         return best
 
+    def _answers(self) -> dict[str, Any]:
+        """Rank 0's samples, for the log."""
+        if self.samples is None:
+            return {}
+        return {"samples": self.strategy.evaluate(self.samples)}
+
     @contextmanager
     def _as_saved(self) -> Iterator[None]:
         """The weights that would be saved, in evaluation mode; random numbers drawn inside don't count."""
@@ -277,7 +283,7 @@ class Trainer:
             self.average.swap()
         self.strategy.whole()
         self.objective.settle()
-        self.objective.train(False)
+        self.strategy.evaluated.train(False)
         try:
             with torch.random.fork_rng(enabled=True):
                 yield
@@ -337,8 +343,9 @@ class Trainer:
         self.strategy.whole()
         self.objective.settle()
         self.objective.train(False)
-        if self.validate is None and self.samples is not None and self.ranks.main:
-            book.write(self.place.step, self.place.progress, {"samples": self.samples()})
+        self.strategy.evaluated.train(False)
+        if self.validate is None and self.samples is not None:
+            book.write(self.place.step, self.place.progress, self._answers())
 
     def _read_best(self, checkpoints: Checkpoints, best: int) -> None:
         part = "average" if self.average else "weights"

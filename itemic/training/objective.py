@@ -76,6 +76,18 @@ class Objective(nn.Module):
         """Weights that :meth:`forward` reads outside of the modules they belong to."""
         return ()
 
+    def readable(self) -> bool:
+        """Whether the values of weights on the meta device can be read, by :meth:`read`."""
+        return False
+
+    def read(self, name: str, begin: int, stop: int) -> Tensor:
+        """Rows ``begin … stop`` of a weight on the meta device."""
+        raise NotImplementedError
+
+    def prove(self) -> None:
+        """Make sure that the model can be computed, by a small pass, where nobody could before its weights were shared
+        out."""
+
     def agree(self, ranks: Ranks) -> None:
         """Tell ranks whose model is on the meta device what only rank 0's weights could tell them."""
 

@@ -1,4 +1,5 @@
-"""Who computes a step and holds the weights: one process, DDP, or FSDP2. DeepSpeed is in ``deepspeed.py``.
+"""Who computes a step and holds the weights: one process, or DDP. FSDP2 is in ``sharded.py``, DeepSpeed in
+``deepspeed.py``.
 
 All of them are used alike: :meth:`Strategy.cost` and :meth:`Strategy.backward` for each block, :meth:`Strategy.step`
 when the step's gradients are there. Losses of a step are divided by its weight over all ranks and gradients are summed
@@ -8,12 +9,12 @@ over the ranks, so that a step is the same however many there are.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from itemic.errors import ConfigError
@@ -21,16 +22,17 @@ from itemic.training.checkpoint import Shapes, Tensors
 from itemic.training.distribution import Distribution
 from itemic.training.objective import Cost, Objective
 from itemic.training.optimizer import Optimizer
-from itemic.training.precision import compute_dtype
 from itemic.training.ranks import Ranks
 from itemic.training.settings import TrainingSettings
+
+T = TypeVar("T")
 
 
 class Strategy:
     """One process: the objective computes as it is. The others differ in what they override.
 
     Args:
-        objective: with its model, whole, as it is validated and saved.
+        objective: with its model, whole, or on the meta device where a strategy can do so.
         stage: how it learns.
         ranks: who takes part.
         options: how they share the work.
@@ -39,13 +41,17 @@ class Strategy:
         module: what computes.
         named: the weights that learn as the optimizer holds them, by name: whole, or this rank's shards.
         optimizer: over them.
+        evaluated: what is validated: the objective, or what computes, inside :meth:`evaluate` alone.
+        apart: whether no rank has the whole model.
     """
+
+    apart = False
 
     def __init__(
         self, objective: Objective, stage: TrainingSettings, ranks: Ranks, options: Distribution
     ) -> None:
         self.plain, self.stage, self.ranks, self.options = objective.learning(), stage, ranks, options
-        self.module = objective
+        self.module = self.evaluated = objective
         self._wrapped: Any = objective
         self._prepare()
         self.named = self.module.learning()
@@ -105,7 +111,22 @@ class Strategy:
             weight.copy_(weights[name])
 
     def whole(self) -> None:
-        """Bring the weights back into the objective, on every rank."""
+        """Bring the weights back into the objective, on every rank, where it has any of its own."""
+
+    def gather(self, name: str) -> Tensor:
+        """One whole weight or buffer of :attr:`module`, by its name; every rank asks for it."""
+        owner, _, last = name.rpartition(".")
+        found: Tensor = getattr(self.module.get_submodule(owner), last)
+        return found.detach()
+
+    def evaluate(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives, which computes with :attr:`evaluated`; every rank calls this. The ranks may do other
+        passes than each other inside :meth:`together` alone."""
+        return work()
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives, on each rank its own: ranks that are done before others keep these company."""
+        return work()
 
 
 class DataParallel(Strategy):
@@ -126,113 +147,9 @@ class DataParallel(Strategy):
         return nullcontext() if last else self._wrapped.no_sync()
 
 
-class Sharded(Strategy):
-    """Weights, gradients and optimizer state are shared out over the ranks, layer by layer (FSDP2; Zhao et al. 2023,
-    "PyTorch FSDP").
-
-    Rank 0's objective stays whole beside them, to be validated and saved; those of the others may be on the meta device
-    and stay there. Each part is filled, from the rank's own weights or by rank 0, and shared out before the next one,
-    so that a rank without weights never holds more than its shards and a part.
-
-    Raises:
-        ConfigError: 4-bit weights, an optimizer that needs whole matrices, or rank 0 has no weights.
-    """
-
-    def _prepare(self) -> None:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
-        whole = self.module
-        refuse_whole_matrices(whole, self.stage, "fsdp")
-        without = self.ranks.gather(is_empty(whole))
-        if without[0]:
-            raise ConfigError(
-                "rank 0 has a model without weights", "Load it on rank 0; others may do without."
-            )
-        shapes = self.ranks.gather([(name, tuple(weight.shape)) for name, weight in whole.named_parameters()])
-        if (other := next((rank for rank, each in enumerate(shapes) if each != shapes[0]), 0)) != 0:
-            raise ConfigError(
-                f"rank {other} has another model than rank 0: {len(shapes[other])} weights, not {len(shapes[0])}, or "
-                "of other shapes",
-                "Load the same folder on all ranks; a model that was moved to the meta device is no longer tied.",
-            )
-        whole.agree(self.ranks)
-        device = whole.device if not any(without) else self.ranks.device
-        low = compute_dtype(self.stage.engine.precision, device)
-        policy = MixedPrecisionPolicy(
-            param_dtype=None if low == torch.float32 else low, reduce_dtype=torch.float32
-        )
-        mesh = init_device_mesh(device.type, (self.ranks.size,))
-        self.module = whole.empty()
-        # the root, last, holds what is in no part, such as a head, which the backward pass begins with: it stays whole
-        parts = (*self.module.shards(), self.module)
-        for part, names in zip(parts, _names_of(parts), strict=True):
-            _fill(self.module, names, whole, device, any(without))
-            fully_shard(
-                part,
-                mesh=mesh,
-                mp_policy=policy,
-                reshard_after_forward=self.options.reshard_after_forward and part is not self.module,
-            )
-        self._wrapped = self.module
-
-    def accumulating(self, last: bool) -> AbstractContextManager[Any]:
-        self._wrapped.set_requires_gradient_sync(last)
-        return nullcontext()
-
-    @torch.no_grad()
-    def whole(self) -> None:
-        for name, weight in self.named.items():
-            assert isinstance(weight, DTensor)
-            full, plain = weight.full_tensor(), self.plain[name]
-            if plain.device.type != "meta":
-                plain.copy_(full)
-
-
 def is_empty(objective: Objective) -> bool:
     """Whether an objective's weights are on the meta device: there are none."""
     return any(weight.device.type == "meta" for weight in objective.parameters())
-
-
-def _names_of(parts: Sequence[nn.Module]) -> list[list[str]]:
-    """Names of the tensors of each part, in the last one, which holds them all; each in the first part that has it."""
-    left = dict([*parts[-1].named_parameters(), *parts[-1].named_buffers()])
-    found = []
-    for part in parts:
-        inside = {id(tensor) for tensor in (*part.parameters(), *part.buffers())}
-        found.append([name for name, tensor in left.items() if id(tensor) in inside])
-        left = {name: tensor for name, tensor in left.items() if id(tensor) not in inside}
-    return found
-
-
-@torch.no_grad()
-def _fill(
-    module: nn.Module, names: Sequence[str], whole: nn.Module, device: torch.device, told: bool
-) -> None:
-    """Give tensors of an empty copy their values.
-
-    Args:
-        module: the copy.
-        names: of its tensors.
-        whole: what it is a copy of.
-        device: where the values go.
-        told: whether rank 0 gives them to all; else each rank has them itself.
-    """
-    for name in names:
-        tensor, source = _tensor(module, name), _tensor(whole, name)
-        values = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
-        filled = nn.Parameter(values, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
-        torch.utils.swap_tensors(tensor, filled)  # type: ignore[no-untyped-call]  # all who hold it have it
-        if source.device.type != "meta":
-            tensor.copy_(source)
-        if told:
-            torch.distributed.broadcast(tensor.detach(), src=0)
-
-
-def _tensor(module: nn.Module, name: str) -> Tensor:
-    owner, _, last = name.rpartition(".")
-    found: Tensor = getattr(module.get_submodule(owner), last)
-    return found
 
 
 def refuse_whole_matrices(objective: Objective, stage: TrainingSettings, strategy: str) -> None:

@@ -57,11 +57,11 @@ class Ranks:
         return torch.device("cuda", self.local) if torch.cuda.is_available() else torch.device("cpu")
 
     def device_for(self, strategy: str) -> torch.device:
-        """Where this process loads a model that a strategy will train: under ``fsdp`` rank 0 alone reads weights, and
-        the others get their shards from it."""
+        """Where this process loads a model that a strategy will train: under ``fsdp`` nowhere, for each of several
+        ranks reads its shards alone."""
         import torch
 
-        without = strategy == "fsdp" and not self.main
+        without = strategy == "fsdp" and self.size > 1
         return torch.device("meta") if without else self.device
 
     def total(self, numbers: Sequence[float]) -> list[float]:

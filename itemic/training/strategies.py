@@ -6,9 +6,10 @@ from itemic.errors import ConfigError
 from itemic.training.deepspeed import DeepSpeed
 from itemic.training.distribution import Distribution
 from itemic.training.objective import Objective
-from itemic.training.parallel import DataParallel, Sharded, Strategy, is_empty
+from itemic.training.parallel import DataParallel, Strategy, is_empty
 from itemic.training.ranks import Ranks
 from itemic.training.settings import TrainingSettings
+from itemic.training.sharded import Sharded
 
 
 def make_strategy(

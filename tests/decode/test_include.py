@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itemic.decode import BeamSearch, Include
+from itemic.decode import BeamSearch, Include, beam, layout
 from itemic.errors import ConfigError, ConstraintError
 from itemic.forest.rows import TokenRows
 from itemic.sid.trie import Trie
@@ -115,6 +115,22 @@ def test_prefixes_beside_the_beams_see_what_beams_see(name: str) -> None:
         np.testing.assert_allclose(scores, score_all(lm, prompt, rows, "vocab", True), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["mistral", "mixed windows", "sinks"])
+def test_requests_with_many_and_with_few_leaves(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(layout, "_SPARED", 1)  # deal them out, few as they are
+    lm, rows, prompts = special(name).eval(), catalogue(40), some_prompts((3, 14, 12, 13))
+    asked = [np.arange(2), np.arange(len(rows)), np.zeros(0, np.int64), np.arange(3)]
+    orders: list[object] = []
+    group = layout.group_leaves
+    monkeypatch.setattr(beam, "group_leaves", lambda *a: (orders.append(group(*a)[1]), group(*a))[1])
+    search = BeamSearch(lm, Trie.build(TokenRows.of(rows)), beams=1, template=[1, 2, 3])
+    *_, found = search.rank_including(TokenRows.of(prompts), Include(asked), k=1)
+    assert any(order is not None for order in orders)
+    for prompt, items, scores in zip(prompts, asked, found, strict=True):
+        truth = score_all(lm, prompt, rows, "vocab", True)
+        np.testing.assert_allclose(scores, np.asarray(truth)[items], atol=1e-4)
+
+
 def test_only_what_matters_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     lm, rows = tiny("qwen3").eval(), catalogue()
     search, prompts = (
@@ -173,5 +189,10 @@ def test_faults() -> None:
         search.rank_including(prompts, Include([np.array([1])]), k=4)
     with pytest.raises(ConstraintError, match="prompt 1 includes item row 99"):
         search.rank_including(prompts, Include([np.array([1]), np.array([99])]), k=4)
+    both = Include([np.array([1])] * 2, lambda *_: np.zeros(1), lambda *_: np.zeros(2))
+    with pytest.raises(ConfigError, match="floors both one by one and together"):
+        search.rank_including(prompts, both, k=4)
+    with pytest.raises(ConfigError, match=r"floors of shape \(3,\) for 2 included"):
+        search.rank_including(prompts, Include([np.array([1])] * 2, together=lambda *_: np.zeros(3)), k=4)
     with pytest.raises(ConfigError, match=r"floors of shape \(3,\) for 1 included"):
         search.rank_including(prompts, Include([np.array([1])] * 2, lambda *_: np.zeros(3)), k=4)

@@ -69,6 +69,7 @@ def test_a_model_trained_in_the_think_pattern_is_asked_in_it(dataset: Dataset, m
             for way, ranker in asked.items()
         }
         configs = [ranker.config for ranker in asked.values()]
+        assert [ranker.way for ranker in asked.values()] == ["empty", "no_think", "empty"]
     finally:
         model.think_pattern = False
     assert texts[None] == texts["empty"] == [text + EMPTY_THINK for text in texts["no_think"]]

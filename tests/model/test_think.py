@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itemic.errors import ConfigError
+from itemic.forest.rows import TokenRows
 from itemic.model.chat import ChatRenderer
 from itemic.model.template import EMPTY_THINK
-from itemic.model.think import think_pattern
+from itemic.model.think import ThoughtTokens, think_pattern
 from tests.model.test_chat import KINDS, chat, clean, content, conversations, renderer
 
 THOUGHTS = "<think>\nthey like oils\n</think>\n\n"
@@ -81,6 +83,14 @@ def test_what_the_prompts_end_with(kind: str) -> None:
     assert "rose oil/no_think" in said["no_think"]
     assert said["empty"] == said["no_think"] + EMPTY_THINK
     assert "think>" not in said["no_think"]
+
+
+def test_a_thought_is_opened_once() -> None:
+    """A template that opens the thought by itself has done it already."""
+    marks = ThoughtTokens(np.array([7, 8], np.int32), 9, np.array([3], np.int32))
+    opened = marks.opened(TokenRows.of([[1, 2], [1, 7, 8], [7, 8, 1], [8]]))
+    assert [opened[row].tolist() for row in range(4)] == [[1, 2, 7, 8], [1, 7, 8], [7, 8, 1, 7, 8], [8, 7, 8]]
+    assert marks.count == 4
 
 
 def test_another_way_to_think_is_refused() -> None:

@@ -14,11 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from itemic.errors import ConfigError
 from itemic.model import Model
 from itemic.rl.rollout import Roller
 from itemic.rl.run import train_rl
 from itemic.training import checkpoint
-from tests.rl.test_run import STAGE, fresh, shop
+from itemic.training.ranks import joined
+from tests.rl.test_run import STAGE, fresh, lines, shop
 from tests.training import processes
 
 WEIGHTS = "model.safetensors"
@@ -89,16 +91,36 @@ def test_killed_at_ten_moments(context: Any, tmp_path: Path) -> None:
     assert any(not torch.equal(whole[name], began[name]) for name in whole)
 
 
-def share(model: str, folder: str) -> None:
-    stage = STAGE | {"steps": 3, "learning_rate": 1e-3, "validation": {"every": None}}
+def learn(model: str, folder: str, strategy: str, what: str) -> None:
+    stage = STAGE | {"steps": 3, "learning_rate": 1e-3, "train": what}
+    stage["validation"] = {"every": 2, "requests": 21, "beams": 10}
     stage["objective"] = {"name": "reinforce++", "kl": 0.05}  # whose advantages look at all of a step
-    train_rl(Model.load(model), shop(), stage=stage, output=folder)
+    stage["rollout"] = STAGE["rollout"] | {"suggest": {"transitions": 2}}
+    with joined() as ranks:
+        begun = Model.load(model, device=ranks.device_for(strategy))
+        train_rl(begun, shop(), stage=stage, output=folder, distribution={"strategy": strategy})
 
 
-def test_two_ranks_learn_what_one_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("strategy", "what"), [("ddp", "all"), ("fsdp", "all"), ("fsdp", "lora")])
+def test_two_ranks_learn_what_one_does(strategy: str, what: str, tmp_path: Path) -> None:
     fresh(shop()).save(tmp_path / "begin")
     for size in (1, 2):
-        processes.run(share, size, str(tmp_path / "begin"), str(tmp_path / str(size)), folder=tmp_path)
+        arguments = (str(tmp_path / "begin"), str(tmp_path / str(size)), strategy, what)
+        processes.run(learn, size, *arguments, folder=tmp_path)
     one, two = (load_file(tmp_path / name / WEIGHTS) for name in "12")
     for name, weight in one.items():
         torch.testing.assert_close(weight, two[name], atol=2e-4, rtol=1e-3, msg=name)
+    logs = [[line for line in lines(tmp_path / name) if "valid/hr@10" in line] for name in "12"]
+    for mine, theirs in zip(*logs, strict=True):
+        assert mine["step"] == theirs["step"]
+        assert mine["valid/ndcg@10"] == pytest.approx(theirs["valid/ndcg@10"], abs=1e-3)
+
+
+def test_weights_that_nobody_shares_out_while_rolling_are_refused(tmp_path: Path) -> None:
+    fresh(shop()).save(tmp_path / "begin")
+    processes.run(refused, 2, str(tmp_path / "begin"), folder=tmp_path)
+
+
+def refused(model: str) -> None:
+    with pytest.raises(ConfigError, match="rollouts need the weights"):
+        train_rl(Model.load(model), shop(), stage=STAGE, distribution={"strategy": "fsdp"})

@@ -12,7 +12,9 @@ import torch
 
 import itemic
 from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
 from itemic.errors import ArtifactError, ConfigError, DataError, IndexMismatchError
+from itemic.evaluate.linear import Ridge
 from itemic.model import Model
 from itemic.rl.rewards import Answered, World
 from itemic.rl.run import Knows, train_rl
@@ -185,6 +187,32 @@ def test_the_target_is_put_in_and_counted(dataset: Dataset, tmp_path: Path) -> N
     assert step["ratio"] < 1e-4  # its log-probability is that of the moment, too
     for group in lines(tmp_path, "groups.jsonl"):
         assert group["target"] in {answer["item"] for answer in group["answers"]}
+
+
+def test_others_suggest_answers(dataset: Dataset, tmp_path: Path) -> None:
+    stage = STAGE | {"validation": {"every": None}, "steps": 1, "examples": 1, "asks": {"places": "ends"}}
+    stage |= {"rewards": {"blend": {"rankers": {"ridge": 1.0}, "log": True}}, "objective": "expected"}
+    stage["rollout"] = STAGE["rollout"] | {"suggest": {"ridge": 4}, "exclude_history": True}
+    train_rl(fresh(dataset), dataset, stage=stage, output=tmp_path)
+    step = next(line for line in lines(tmp_path) if "loss" in line)
+    assert step["ratio"] < 1e-4  # their log-probabilities are those of the moment, too
+    assert step["suggested"] > 0
+    ridge = Ridge(dataset)
+    for group in lines(tmp_path, "groups.jsonl"):
+        user = dataset.train.users.tolist().index(group["user"])
+        history = dataset.train[user][-dataset.rule.history :]
+        request = Requests(
+            np.array([group["user"]], object), np.array([0, len(history)]), history, np.array([-1], np.int32)
+        )
+        best, _ = ridge.rank(request, 4, True)
+        items = [answer["item"] for answer in group["answers"]]
+        assert {dataset.item_ids[row] for row in best[0].tolist()} <= set(items)
+        assert len(items) == len(set(items)) == 6
+        assert not set(items) & {dataset.item_ids[row] for row in history.tolist()}
+    with pytest.raises(ConfigError, match=r"rollout\.suggest asks the ranker 'nobody'"):
+        train_rl(fresh(dataset), dataset, stage=stage | {"rollout": {"answers": 6, "suggest": {"nobody": 1}}})
+    with pytest.raises(ConfigError, match="takes the place of all 6 answers"):
+        RLStage.of({"rollout": {"answers": 6, "suggest": {"ridge": 6}}})
 
 
 class Broken:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from transformers.pytorch_utils import Conv1D
 from itemic.errors import ConfigError, missing_extra
 from itemic.forest.run import NewRows
 from itemic.model.layers import layers_of, matrices_of_layers
+from itemic.model.stored import stored_of
 from itemic.progress import log
 from itemic.training.language.new_rows import frozen, learning_rows
 from itemic.training.language.stage import LanguageStage
 from itemic.training.optimizer import Named, decayed, trainable_parameters
 
+End = Callable[[Tensor], Tensor]
 ADAPTER = "adapter"  # the folder of the adapters alone, in PEFT's form
 
 
@@ -33,11 +36,14 @@ class Learning:
         named: the parameters by name.
         decay: names of those that decay.
         new_rows: of the embeddings only these rows learn; None where all do, or none because no token is new.
+        ends: what becomes of a weight at the end, by its name in the model; for one on the meta device, whose weights
+            can't be changed in place.
     """
 
     named: Named
     decay: set[str]
     new_rows: NewRows | None = None
+    ends: Mapping[str, End] = field(default_factory=dict)
 
     @classmethod
     def all_of(cls, lm: PreTrainedModel) -> Learning:
@@ -79,14 +85,28 @@ def learning(
         return
     with ExitStack() as stack:
         rows = _rows_to_learn(lm, stage, tokens, stack)
+        ends = {} if rows is None else _rows_at_the_end(lm, rows)
         if stage.train.what == "embeddings":
-            yield Learning.rows_of(rows)
+            found = Learning.rows_of(rows)
         elif stage.train.what == "last-layers":
             more = _last_layers(lm, stage.train.layers)
-            yield Learning.rows_of(rows, more, decayed(lm, more))
+            found = Learning.rows_of(rows, more, decayed(lm, more))
         else:
-            more = stack.enter_context(_adapters(lm, stage, rows, adapter))
-            yield Learning.rows_of(rows, more, set(more))
+            more, deltas = stack.enter_context(_adapters(lm, stage, rows, adapter))
+            found, ends = Learning.rows_of(rows, more, set(more)), ends | deltas
+        yield replace(found, ends=ends)
+
+
+def _rows_at_the_end(lm: PreTrainedModel, rows: NewRows) -> dict[str, End]:
+    """The embeddings, and the head where it is another matrix, with the rows that have learned."""
+
+    def put(own: Tensor, matrix: Tensor) -> Tensor:
+        matrix[rows.start : rows.start + len(own)] = own.detach()
+        return matrix
+
+    head: nn.Module = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
+    parts = ((lm.get_input_embeddings(), rows.input), (head, rows.output))
+    return {f"{_place(lm, module)}.weight": partial(put, own) for module, own in parts if own is not None}
 
 
 def _rows_to_learn(
@@ -129,7 +149,8 @@ def _last_layers(lm: PreTrainedModel, count: int) -> Named:
 @contextmanager
 def _adapters(
     lm: PreTrainedModel, stage: LanguageStage, rows: NewRows | None, folder: Path | None
-) -> Iterator[Named]:
+) -> Iterator[tuple[Named, dict[str, End]]]:
+    """The adapters, and what becomes of their matrices."""
     try:
         from peft import PeftModel
     except ImportError as error:
@@ -143,12 +164,14 @@ def _adapters(
         if stage.train.what == "qlora":
             _tell_of_whole_weights(lm, own)
             _quantize(lm, own)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _present(own.values() if stored_of(lm) is not None else ()):
             warnings.simplefilter("ignore")  # of matrices that are stored the other way round
             tuned = PeftModel(lm, _config(lm, stage, targets))
         adapters = {name: weight for name, weight in lm.named_parameters() if "lora_" in name}
-        yield adapters
-        found = {name: _delta(lm.get_submodule(name)) for name in targets}
+        layers = {name: lm.get_submodule(name) for name in targets}
+        yield adapters, {f"{name}.weight": partial(_added, layer) for name, layer in layers.items()}
+        # a model on the meta device has no matrices to add them to
+        found = {name: _delta(layer) for name, layer in layers.items() if lm.device.type != "meta"}
         if folder is not None:
             _export(
                 tuned, rows, adapters, folder, turned=any(isinstance(own[name], Conv1D) for name in targets)
@@ -166,6 +189,20 @@ def _adapters(
             turned = stage.train.what == "qlora" and isinstance(own[name], Conv1D)
             whole = weight.data.float() + (delta.T if turned else delta).to(weight.device)
             weight.data.copy_(whole)  # rounded once where the matrix is in half precision
+
+
+@contextmanager
+def _present(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside the block the matrices of modules on the meta device look as if they were in main memory, without taking
+    any room: PEFT puts adapters where the matrices are, and would lose their first values with these."""
+    kept = {module: module.get_parameter("weight") for module in modules}
+    for module, weight in kept.items():
+        module.weight = nn.Parameter(torch.zeros((), dtype=weight.dtype).expand(weight.shape), False)
+    try:
+        yield
+    finally:
+        for module, weight in kept.items():
+            module.weight = weight
 
 
 def _targets(lm: PreTrainedModel, stage: LanguageStage, linear: list[str]) -> list[str]:
@@ -229,6 +266,11 @@ def _delta(layer: Any) -> Tensor:
     return delta.detach().clone()
 
 
+def _added(layer: Any, weight: Tensor) -> Tensor:
+    """A matrix with what its adapter adds to it."""
+    return weight.float() + _delta(layer).to(weight.device)
+
+
 def _tell_of_whole_weights(lm: PreTrainedModel, modules: dict[str, nn.Module]) -> None:
     """Say so where 4 bits would save little: bitsandbytes has no place for experts in one tensor."""
     whole = sum(weight.numel() for weight in layers_of(lm)[1].parameters())
@@ -288,9 +330,7 @@ def _export(tuned: Any, rows: NewRows | None, adapters: Named, folder: Path, tur
         # whole: over rows of a head PEFT forgets the bias
         config.modules_to_save = [places["output"].rpartition(".")[2]]
         for name, weight in head.named_parameters():
-            tensors[f"base_model.model.{places['output']}.{name}"] = (
-                weight.detach().cpu().contiguous().clone()
-            )
+            tensors[f"base_model.model.{places['output']}.{name}"] = _of_head(lm, name, weight, rows)
     elif rows is not None and rows.output is not None:
         own[places["output"]] = rows.output
     for place, weight in own.items():
@@ -304,6 +344,18 @@ def _export(tuned: Any, rows: NewRows | None, adapters: Named, folder: Path, tur
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config.save_pretrained(str(folder))
+
+
+def _of_head(lm: PreTrainedModel, name: str, weight: nn.Parameter, rows: NewRows) -> Tensor:
+    """A weight of a head, with the rows that have learned."""
+    stored = stored_of(lm)
+    if stored is None:
+        return weight.detach().cpu().contiguous().clone()
+    head: nn.Module = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
+    found = stored.read(f"{_place(lm, head)}.{name}").to(weight.dtype)
+    if name == "weight" and rows.output is not None:
+        found[rows.start : rows.start + len(rows.output)] = rows.output.detach()
+    return found
 
 
 def _place(lm: PreTrainedModel, module: nn.Module) -> str:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from itemic.errors import ModelError
 from itemic.forest.run import NewRows
+from itemic.model.stored import stored_of
 
 
 @contextmanager
@@ -21,7 +22,8 @@ def learning_rows(lm: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[New
     The parameters handed out share their storage with the matrices, so an optimizer's update lands in the
     model while nothing else of it has a gradient, an optimizer state, a share of the clipped norm or a decay. Those
     of a model in half precision are float32 and have a storage of their own; :func:`settle` rounds them into the
-    matrices, which is done at the end as well. What required a gradient before does so again afterwards.
+    matrices, which is done at the end as well. Those of a model on the meta device are read from its folder, where it
+    has one. What required a gradient before does so again afterwards.
 
     Args:
         lm: the model.
@@ -46,11 +48,20 @@ def learning_rows(lm: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[New
         )
     _check_embedding(lm, start)
     with frozen(lm):
-        first = torch.nn.Parameter(inputs.data[start:stop].float())  # no copy of what is float32
-        second = None if head is inputs else torch.nn.Parameter(head.data[start:stop].float())
+        first = torch.nn.Parameter(_rows(lm, inputs, start, stop))
+        second = None if head is inputs else torch.nn.Parameter(_rows(lm, head, start, stop))
         rows = NewRows(start, first, second)
         yield rows
         settle(lm, rows)
+
+
+def _rows(lm: PreTrainedModel, matrix: Tensor, start: int, stop: int) -> Tensor:
+    """Rows of a matrix in float32: no copy of what is float32."""
+    stored = stored_of(lm)
+    if stored is None:
+        return matrix.data[start:stop].float()
+    name = next(name for name, weight in lm.named_parameters() if weight is matrix)
+    return stored.read(name, start, stop).float()
 
 
 @contextmanager

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from itemic.forest.context import forest_attention
 from itemic.forest.run import NewRows
-from itemic.forest.support import agree_on, check_copy
+from itemic.forest.support import agree_on, check_copy, check_supported
 from itemic.model.layers import layers_of
+from itemic.model.stored import stored_of
 from itemic.training.language.dropout import residual_dropout, without_own_dropout
 from itemic.training.language.engine import compiled, lean_memory
 from itemic.training.language.flops import ModelFlops
@@ -73,6 +74,18 @@ class LanguageObjective(Objective):
         used = [lm.get_input_embeddings().weight, *lm.get_output_embeddings().parameters()]
         return list({id(weight): weight for weight in used}.values())
 
+    def readable(self) -> bool:
+        return stored_of(self.lm) is not None
+
+    def read(self, name: str, begin: int, stop: int) -> Tensor:
+        """From the model's folder; adapters, and rows that learn, are never on the meta device with it."""
+        stored = stored_of(self.lm)
+        assert stored is not None
+        return stored.read(name.removeprefix("lm.").replace(".base_layer.", "."), begin, stop)
+
+    def prove(self) -> None:
+        check_supported(self.lm)
+
     def agree(self, ranks: Ranks) -> None:
         """How the model is reached by a forest, which a small forward pass tells."""
         agree_on(self.lm, ranks.share)
@@ -88,7 +101,8 @@ class LanguageObjective(Objective):
 
     def empty(self) -> Self:
         found = super().empty()
-        check_copy(found.lm, self.lm)
+        if not self.readable():  # else it is proved with its shards
+            check_copy(found.lm, self.lm)
         return found
 
     def settle(self) -> None:

@@ -18,10 +18,11 @@ from transformers import PreTrainedModel
 
 from itemic.artifact import digest_of, locked, versions, write_json
 from itemic.data.dataset import Dataset
-from itemic.errors import ArtifactError, ConfigError, IndexMismatchError
+from itemic.errors import ConfigError, IndexMismatchError
 from itemic.model import Model
 from itemic.model.model import embeddings
 from itemic.model.positions import most_positions
+from itemic.model.stored import stored_of
 from itemic.progress import log
 from itemic.tasks.asking import remember_asked
 from itemic.tasks.build import taught_by
@@ -33,6 +34,7 @@ from itemic.training.language.counts import lost_rows
 from itemic.training.language.learning import ADAPTER, learning
 from itemic.training.language.next_token import NextToken
 from itemic.training.language.rows import Source, training_rows
+from itemic.training.language.saving import save, with_weights_of
 from itemic.training.language.stage import LanguageStage, Stage
 from itemic.training.language.stream import ConversationSteps, KeptRows
 from itemic.training.loop import Trainer
@@ -41,6 +43,9 @@ from itemic.training.place import Place
 from itemic.training.precision import compute_dtype
 from itemic.training.ranks import Ranks, joined
 from itemic.training.record import RECORD, compare_threads, finished
+
+Together = Callable[[Callable[[], Any]], Any]  # as Strategy.together
+Answers = Callable[[Model, Together], list[dict[str, str]]]
 
 
 def train(
@@ -63,7 +68,9 @@ def train(
     ``tensorboard/``; its ``checkpoints/`` go when the model is there, unless ``stage.checkpoints.keep`` says so.
 
     Under ``torchrun`` or ``deepspeed`` every process calls this with the same arguments and an ``output`` that all of
-    them see; each hands back the same trained model, and a run goes on on another number of processes.
+    them see; each hands back the same trained model, and a run goes on on another number of processes. Under ``fsdp``
+    a model that all of them have loaded on the device ``meta`` is read, trained, validated and written in shards, and
+    stays without weights.
 
     Args:
         model: float16 and bfloat16 weights are trained as float32 and rounded back at the end. Under ``lora``, in one
@@ -74,7 +81,8 @@ def train(
         dataset: whose validation split is asked where ``stage.validation.every`` is set and ``validate`` isn't.
         output: the folder; None keeps nothing.
         seed: decides the order of the data, the dropout and the validation sample.
-        validate: measures the model, on rank 0; must give ``stage.validation.metric``.
+        validate: measures the model, on rank 0; must give ``stage.validation.metric``. Where the weights are shared
+            out it must ask the model by forward passes, for there are no others.
         distribution: how several processes share the work.
         asked: the task whose prompt the model will be asked, with its options, for its folder to say; None for the
             first one among the conversations that recommends.
@@ -143,6 +151,7 @@ def _train(
     ranks: Ranks,
     distribution: Distribution,
 ) -> Model:
+    _check_strategy(model, stage, output, ranks, distribution)
     data = ranks.first(lambda: _source(model, conversations, stage, seed))
     measure, samples = _validation(model, stage, dataset, seed, validate, ranks)
     with ExitStack() as stack:
@@ -164,10 +173,11 @@ def _train(
         torch.manual_seed(seed)  # the same for all: adapters begin alike
         tokens = range(*model.new_token_range)
         adapter = folder / ADAPTER if folder is not None and ranks.main else None
+        learns = stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter))
         objective = NextToken.of(
             model.lm,
             stage,
-            stack.enter_context(learning(model.lm, stage, tokens, adapter=adapter)),
+            learns,
             kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
             sources=data.names,
         )
@@ -178,15 +188,17 @@ def _train(
             seed=seed,
             folder=folder,
             identity=digest_of(identity),
-            validate=(lambda: measure(model)) if measure is not None else None,
-            samples=samples,
+            validate=(lambda: measure(seen, trainer.strategy.together)) if measure is not None else None,
+            samples=(lambda: samples(seen, trainer.strategy.together)) if samples is not None else None,
             ranks=ranks,
             distribution=distribution,
         )
+        seen = with_weights_of(model, trainer.strategy.evaluated)
         torch.manual_seed(seed + ranks.rank)  # dropout differs from rank to rank
         place = trainer.run()
+    if folder is not None:
+        save(model, folder, trainer.strategy, learns, ranks)
     if folder is not None and ranks.main:
-        save_model(model, folder)
         _record(folder, identity, data, model.lm, stage, ranks, distribution, asdict(place))
         _tell(stage, data, place)
         if stage.checkpoints.keep is None:
@@ -218,14 +230,21 @@ def _tell(stage: Stage, data: ConversationSteps, place: Place) -> None:
     log.info("%s: %d steps%s%s", stage.name, place.step, best, f"; {lost}" if lost else "")
 
 
-def save_model(model: Model, folder: Path) -> None:
-    try:
-        model.save(folder)
-    except OSError as error:
-        raise ArtifactError(
-            f"can't write the model to {folder}: {error}",
-            "Free some space and start the same command again: it goes on from the last checkpoint.",
-        ) from error
+def _check_strategy(
+    model: Model, stage: Stage, output: str | Path | None, ranks: Ranks, distribution: Distribution
+) -> None:
+    """What can't be on several ranks, before anything is quantized: a model on the meta device has nothing that could
+    be."""
+    if output is None and ranks.share(model.lm.device.type == "meta"):
+        raise ConfigError(
+            "a model without weights of its own is trained and would be lost",
+            "Give train() an output folder.",
+        )
+    if stage.train.what == "qlora" and ranks.size > 1 and distribution.strategy != "ddp":
+        raise ConfigError(
+            f"strategy {distribution.strategy} can't share out weights in 4 bits",
+            "Use ddp for qlora, or train lora.",
+        )
 
 
 def _validation(
@@ -235,7 +254,7 @@ def _validation(
     seed: int,
     validate: Callable[[Model], dict[str, float]] | None,
     ranks: Ranks,
-) -> tuple[Callable[[Model], dict[str, float]] | None, Callable[[], list[dict[str, str]]] | None]:
+) -> tuple[Callable[[Model, Together], dict[str, float]] | None, Answers | None]:
     """What measures the model, and what answers sample prompts with it; None where the stage asks for
     neither."""
     built, asked = None, stage.validation
@@ -254,12 +273,15 @@ def _validation(
         raise ConfigError(
             f"stage {stage.name!r} wants samples but has no prompts", "Give train() the dataset."
         )
-    samples = (lambda: built.answers(model)) if asked.samples and built is not None else None
+    samples: Answers | None = None
+    if asked.samples and built is not None:
+        answers = built.answers
+        samples = lambda each, together: together(lambda: answers(each) if ranks.main else [])  # noqa: E731
     if asked.every is None:
         return None, samples
     if validate is None:
         return built, samples
-    return lambda each: validate(each) if ranks.main else {}, samples
+    return lambda each, together: together(lambda: validate(each) if ranks.main else {}), samples
 
 
 def _identity(
@@ -277,10 +299,11 @@ def _identity(
 
 def weights_digest(lm: PreTrainedModel) -> str:
     """16 hex digits of the SHA-256 of all weights, names and types included."""
-    total = hashlib.sha256()
+    total, stored = hashlib.sha256(), stored_of(lm)
     for name, weight in lm.named_parameters():
         total.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
-        total.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        value = weight if stored is None else stored.read(name).to(weight.dtype)
+        total.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]
 
 
@@ -294,16 +317,17 @@ def _record(
     distribution: Distribution,
     place: dict[str, Any] | None = None,
 ) -> None:
+    device = ranks.device if lm.device.type == "meta" else lm.device
     record = {
         "finished": place is not None,
         "identity": identity,
         "stage": stage.to_json(),
         "rows": data.notes,
-        "device": str(lm.device),
+        "device": str(device),
         "threads": torch.get_num_threads(),
         "ranks": ranks.size,
         "distribution": distribution.to_json() if ranks.size > 1 else None,
-        "precision": str(compute_dtype(stage.engine.precision, lm.device)).removeprefix("torch."),
+        "precision": str(compute_dtype(stage.engine.precision, device)).removeprefix("torch."),
         "versions": versions("torch", "transformers"),
         "place": place,
     }

@@ -3,6 +3,7 @@ catalogue."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Validation:
         dataset: its validation split is asked.
         stage: its ``validation``.
         seed: chooses the sample.
-        ranks: those who ask together: each calls this, and asks its share if its model has weights.
+        ranks: those who ask together: each calls this, and asks its share if its model has weights or shards of them.
 
     Raises:
         ConfigError: there is no such task, or it has no such option.
@@ -56,13 +57,21 @@ class Validation:
         self.names = names_of(dataset.items)
         self.ranks = ranks
 
-    def __call__(self, model: Model) -> dict[str, float]:
-        """``hr@10``, ``ndcg@10`` and ``requests``, how many were asked by all ranks; the same on each."""
+    def __call__(
+        self, model: Model, together: Callable[[Callable[[], Int64]], Int64] = lambda ask: ask()
+    ) -> dict[str, float]:
+        """``hr@10``, ``ndcg@10`` and ``requests``, how many were asked by all ranks; the same on each.
+
+        Args:
+            model: its weights.
+            together: asks for each rank, where the ranks have to do it at the same time.
+        """
         own = self._share(model)
-        told = self.ranks.gather((own, self._ask(model, own)))
+        found = together(lambda: self._ask(model, own))
+        told = self.ranks.gather((own, found))
         ranks = np.zeros(len(self.targets), np.int64)
-        for part, found in told:
-            ranks[part] = found
+        for part, places in told:
+            ranks[part] = places
         return {
             f"hr@{K}": float(hit_rate(ranks, K).mean()),
             f"ndcg@{K}": float(ndcg(ranks, K).mean()),
@@ -100,6 +109,7 @@ class Validation:
                 prompt,
                 attention_mask=torch.ones_like(prompt),
                 do_sample=False,
+                synced_gpus=False,  # where ranks have to meet, whoever calls this sees to it
                 max_new_tokens=max(1, min(ANSWER_TOKENS, room)),
             )
             target = int(self.targets[request])
