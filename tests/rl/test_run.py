@@ -16,9 +16,12 @@ from itemic.data.sequences import Requests
 from itemic.errors import ArtifactError, ConfigError, DataError, IndexMismatchError
 from itemic.evaluate.linear import Ridge
 from itemic.model import Model
-from itemic.rl.rewards import Answered, World
-from itemic.rl.run import Knows, train_rl
-from itemic.rl.settings import RLStage
+from itemic.rl.asks import Book, training_requests
+from itemic.rl.objective import GroupObjective
+from itemic.rl.rewards import Answered, Rewards, World
+from itemic.rl.rollout import Policy, Roller
+from itemic.rl.run import Knows, train_rl, world_of
+from itemic.rl.settings import Asks, RLStage
 from itemic.tasks.asking import remember_asked
 from itemic.tasks.table import task_of
 from tests.training.helpers import copy_of
@@ -97,9 +100,6 @@ def test_a_stage_leaves_a_model_its_numbers_and_groups_to_read(dataset: Dataset,
 
 def test_targets_are_those_of_the_same_place(dataset: Dataset) -> None:
     """Of a user's places with equal histories each keeps its own target, and none is of another split."""
-    from itemic.rl.asks import Book, training_requests
-    from itemic.rl.settings import Asks
-
     requests, train = training_requests(dataset), dataset.train
     number = 0
     for user in range(len(train)):
@@ -131,8 +131,6 @@ def test_worse_weights_don_t_stay(dataset: Dataset, tmp_path: Path) -> None:
 
 
 def test_ends_of_histories_have_no_target(dataset: Dataset, tmp_path: Path) -> None:
-    from itemic.rl.asks import training_requests
-
     train = dataset.train
     ends = training_requests(dataset, places="ends")
     assert (ends.targets == -1).all()
@@ -213,6 +211,67 @@ def test_others_suggest_answers(dataset: Dataset, tmp_path: Path) -> None:
         train_rl(fresh(dataset), dataset, stage=stage | {"rollout": {"answers": 6, "suggest": {"nobody": 1}}})
     with pytest.raises(ConfigError, match="takes the place of all 6 answers"):
         RLStage.of({"rollout": {"answers": 6, "suggest": {"ridge": 6}}})
+
+
+def test_thoughts_are_a_group_and_so_are_the_answers_behind_each(dataset: Dataset, tmp_path: Path) -> None:
+    model = fresh(dataset)
+    remember_asked(model, task_of("C"))
+    stage = STAGE | {"validation": {"every": None}, "steps": 2, "examples": 1}
+    stage["rollout"] = {
+        "answers": 4,
+        "normalize": "level",
+        "thoughts": {"count": 3, "max_tokens": 150},
+    }
+    train_rl(model, dataset, stage=stage, output=tmp_path)
+    step = next(line for line in lines(tmp_path) if "loss" in line)
+    # at random a thought of 150 tokens of 300 ends, or doesn't
+    assert 0 < step["thoughts_cut"] < 1
+    assert 1 < step["thought_tokens"] <= 150
+    assert step["ratio"] < 1e-4  # the sampler's log-probabilities are the update's
+    thoughts = [thought for group in lines(tmp_path, "groups.jsonl") for thought in group["thoughts"]]
+    assert {thought["ended"] for thought in thoughts} == {True, False}
+    legal = Legal(Trie.build(model.item_rows), "level")
+    roller = Roller(
+        Policy(model, GroupObjective(model.lm, legal)),
+        RLStage.of(stage).rollout,
+        RLStage.of(stage).objective,
+        Rewards(STAGE["rewards"], world_of(model, dataset, Knows())),
+        legal,
+    )
+    book = Book(model, dataset, Asks(), 0, "think")
+    place, task = book.order(0)
+    rolled = roller.roll(book.ask(place[:5], task[:5]), range(5))
+    assert rolled.thought is not None
+    ended = rolled.thought.ended
+    groups = rolled.groups
+    assert len(groups) == 5 + ended.sum()
+    # a prompt's thoughts, and behind it the answers of each that ended
+    for request in range(5):
+        own = np.flatnonzero(groups.request == request)
+        counts = [int((groups.group == group).sum()) for group in own]
+        assert counts == [3, *[4] * int(ended[3 * request : 3 * request + 3].sum())]
+        for group in own[1:]:
+            behind = groups.prompts[int(group)].tolist()
+            assert behind[: groups.prompts.lengths[own[0]]] == groups.prompts[int(own[0])].tolist()
+    for thought in thoughts:
+        assert bool(thought["answers"]) == thought["ended"]
+        best = max((answer["reward"] for answer in thought["answers"]), default=0.0)
+        assert thought["worth"] == pytest.approx(best, abs=1e-3)  # one that was cut off is worth 0
+        assert thought["text"].endswith("</think>") == thought["ended"]
+        advantages = [answer["advantage"] for answer in thought["answers"]]
+        assert sum(advantages) == pytest.approx(0, abs=1e-3)
+
+
+def test_thoughts_that_never_end_are_worth_nothing(dataset: Dataset, tmp_path: Path) -> None:
+    model = fresh(dataset)
+    remember_asked(model, task_of("C"))
+    stage = STAGE | {"validation": {"every": None}, "steps": 2}
+    stage["rollout"] = {"answers": 4, "thoughts": {"count": 2, "max_tokens": 1}}
+    before = copy_of(model.lm)
+    train_rl(model, dataset, stage=stage, output=tmp_path)
+    step = next(line for line in lines(tmp_path) if "loss" in line)
+    assert step["thoughts_cut"] == 1
+    assert all(torch.equal(before[name], weight) for name, weight in copy_of(model.lm).items())
 
 
 class Broken:
