@@ -34,7 +34,7 @@ from itemic.rl.asks import Asked, Book
 from itemic.rl.groups import Groups
 from itemic.rl.objective import GroupObjective
 from itemic.rl.rewards import Answered, Rewards, World
-from itemic.rl.rollout import Roller, told_names
+from itemic.rl.rollout import Policy, told_names
 from itemic.rl.run import Knows, world_of
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import Asks, GroupData, GroupSettings, RLStage, RLValidation, RolloutSettings
@@ -109,8 +109,9 @@ class Ours:
             engine=stage.engine,
             told=told_names(stage.rollout, names),
         )
-        roller = Roller(self.model, stage.rollout, stage.objective, self.rewards, self.legal)
-        return objective, Timed(self.book, roller, objective, stage)
+        source = Timed(self.book, stage, self.rewards, self.legal)
+        source.begin(Policy(self.model, objective))
+        return objective, source
 
     def seconds(self) -> list[float]:
         """CPU seconds of each step but the first."""
