@@ -13,6 +13,7 @@ from itemic.model import Model
 from itemic.pipeline.run import Run
 from itemic.recipe import RecipeError, load_recipe, read_resolved
 from itemic.rl.settings import RLStage
+from itemic.training.curves import read_logs
 from tests.runs import write_recipe
 
 RL = (
@@ -50,6 +51,10 @@ def test_a_run_with_a_stage_of_reinforcement_learning(
     assert all(set(answer["rewards"]) == {"hit", "teacher"} for line in lines for answer in line["answers"])
     page = (tmp_path / "run" / "report" / "report.html").read_text(encoding="utf-8")
     assert "rl" in page
+    logs = read_logs(tmp_path / "run")
+    assert [log.name for log in logs] == ["rows", "all", "rl"]
+    assert all("loss" not in line for line in logs[-1].lines)  # a group's cost is no token's loss
+    assert any("loss" in line for line in logs[1].lines)
     assert call(["check", str(tmp_path / "run")]) == 0
     assert call(["rl", "preview", str(tmp_path / "run"), "--stage", "more"]) == 2
     assert "It has: rl" in capsys.readouterr().err

@@ -64,8 +64,10 @@ def _order(folder: Path, names: Sequence[str]) -> list[str]:
     import yaml
 
     try:
-        stages = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))["stages"]
-        wanted = [f"train.{stage.get('name', 'train')}" for stage in stages]
+        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+        stages = [(stage, "train") for stage in recipe["stages"]]
+        stages += [(stage, "rl") for stage in recipe.get("rl") or []]
+        wanted = [f"train.{stage.get('name', usual)}" for stage, usual in stages]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         wanted = []
     return sorted(names, key=lambda name: (wanted.index(name) if name in wanted else len(wanted), name))
@@ -75,9 +77,12 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     found = []
     for text in file.read_text(encoding="utf-8").splitlines():
         try:
-            found.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:  # the last line of a run that is being written
             continue
+        if "reward" in line:  # what answers cost isn't what a token does
+            line["cost"] = line.pop("loss", None)
+        found.append(line)
     return found
 
 
