@@ -1,0 +1,3 @@
+"""Why a recommender fails: patterns of bad cases, told from coincidences."""
+
+from __future__ import annotations
