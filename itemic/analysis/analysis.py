@@ -11,7 +11,7 @@ from itemic.artifact import write_json
 from itemic.errors import DataError
 from itemic.evaluate.report import Measure
 
-Verdict = Literal["cause", "spared", "no difference", "too few"]
+Verdict = Literal["cause", "coincidence", "spared", "no difference", "too few", "kind"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,16 @@ class Cause:
         bad, good: how many of them do, among the bad cases and among the good ones.
         share_bad, share_good: the same as shares.
         lift: ``share_bad / share_good`` with its interval: above 1 where the pattern goes with failure.
-        verdict: ``cause`` where the lift's interval lies above 1, ``spared`` where it lies below, ``no difference``
-            where it holds 1, ``too few`` where fewer than ten requests show the pattern or don't.
+        odds: by how much the pattern multiplies the odds of failure where all others are held equal (logistic
+            regression on the patterns that are properties of requests); None for those of answers.
+        verdict: ``cause`` where lift and odds lie above 1 with their intervals, ``coincidence`` where the lift does and
+            the odds don't: other patterns explain it; ``spared`` where the lift lies below 1, ``no difference`` where
+            its interval holds 1, ``too few`` where fewer than ten requests show the pattern, or lack it; ``kind`` where
+            only bad cases can show it: it sorts them, and explains nothing.
         hr, ndcg: of the requests that show it, at k.
         hr_rest, ndcg_rest: of those that don't.
-        at_stake: hits that were missed in comparison: requests that show it times what they are behind the others.
+        at_stake: hits that were missed in comparison: requests that show it times what they are behind the others; of a
+            ``kind`` how many they are.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Cause:
     share_bad: float
     share_good: float
     lift: Measure
+    odds: Measure | None
     verdict: Verdict
     hr: Measure
     ndcg: Measure
@@ -173,7 +179,7 @@ class Analysis:
             value = json.loads(Path(file).read_text(encoding="utf-8"))
             parts = {
                 "metrics": {name: Measure(**one) for name, one in value["metrics"].items()},
-                "causes": [Cause(**_measured(one, "lift", "hr", "ndcg")) for one in value["causes"]],
+                "causes": [Cause(**_measured(one, "lift", "odds", "hr", "ndcg")) for one in value["causes"]],
                 "pairs": [Pair(**one) for one in value["pairs"]],
                 "levels": [Level(**one) for one in value["levels"]],
                 "slices": {
@@ -187,4 +193,4 @@ class Analysis:
 
 
 def _measured(value: dict[str, Any], *names: str) -> dict[str, Any]:
-    return value | {name: Measure(**value[name]) for name in names}
+    return value | {name: Measure(**value[name]) for name in names if value[name] is not None}

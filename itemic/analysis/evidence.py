@@ -39,6 +39,8 @@ class Evidence:
         k: how many places a person sees. A case is *bad* where the target is not among them.
         codes: int32 ``[n, L]``, the items' semantic IDs; None without an index.
         excluded: whether items of the history were left out of the lists.
+        forced: float32 ``[R]``, the model's score of the target where it was asked for it, else NaN; None where the
+            model wasn't asked at all.
     """
 
     dataset: Dataset
@@ -52,6 +54,7 @@ class Evidence:
     k: int
     codes: Int32 | None = None
     excluded: bool = False
+    forced: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.requests)
