@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from itemic.errors import ConfigError, DataError, IndexMismatchError
 from itemic.evaluate.ranking import Ranking, digest_requests
 from itemic.metrics import ranks_of, sid_numbers
 
+T = TypeVar("T")
 Bools = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -58,6 +61,13 @@ class Evidence:
 
     def __len__(self) -> int:
         return len(self.requests)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What several detectors compute from the same settings (``key``), computed once."""
+        kept: dict[Hashable, T] = self.__dict__.setdefault("_once", {})
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]
 
     def __repr__(self) -> str:
         return f"<Evidence on {self.name!r}: {len(self):,} requests, {int(self.bad.sum()):,} bad at {self.k}>"
