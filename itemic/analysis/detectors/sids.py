@@ -15,14 +15,14 @@ DEEPEST = 4  # levels that have a detector of their own; the last one also stand
 
 def collision(evidence: Evidence, told: Thresholds) -> Found:
     """Other items have the target's semantic ID."""
-    sids = _known(evidence.sids)
+    sids = _known(evidence.sid_numbers)
     others = (np.bincount(sids)[sids] - 1)[evidence.requests.targets]
     return Found(others > 0, {"others": others})
 
 
 def found_namesake(evidence: Evidence, told: Thresholds) -> Found:
     """The list holds the target's semantic ID, by another item."""
-    sids = _known(evidence.sids)
+    sids = _known(evidence.sid_numbers)
     top = evidence.top
     theirs = np.where(top >= 0, sids[top], -1)
     place = _first(theirs == sids[evidence.requests.targets][:, None])
