@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from itemic.analysis.analysis import Analysis, Cause, Level, Pair, Part
-from itemic.analysis.analyze import analyze
-from itemic.analysis.beyond import beyond
 from itemic.analysis.cases import Case, Cases, Item, choose_cases
+from itemic.analysis.causes import analyze
 from itemic.analysis.detector import Detector, Found, Thresholds
 from itemic.analysis.detectors import DETECTORS
 from itemic.analysis.evidence import Evidence, gather
@@ -26,7 +25,6 @@ __all__ = [
     "Part",
     "Thresholds",
     "analyze",
-    "beyond",
     "choose_cases",
     "gather",
     "write_analysis",

@@ -14,7 +14,6 @@ from itemic.analysis.cases import MOST, choose_cases
 from itemic.analysis.charts import draw
 from itemic.analysis.detector import Found
 from itemic.analysis.evidence import Evidence
-from itemic.analysis.page import write_page
 from itemic.analysis.summary import summary
 from itemic.artifact import whole_file, write_text
 from itemic.progress import progress_bar
@@ -45,6 +44,8 @@ def write_analysis(
         the files: ``report.html`` to read and search, ``badcase_report.json`` (:meth:`Analysis.load` reads it),
         ``eval_results.jsonl`` with one request a line, ``summary_report.txt``, and plots in ``visualizations/``.
     """
+    from itemic.analysis.page import write_page  # needs the extra `analysis`
+
     folder.mkdir(parents=True, exist_ok=True)
     analysis.save(folder / REPORT)
     write_text(folder / SUMMARY, summary(analysis))
@@ -63,16 +64,16 @@ def write_results(file: Path, evidence: Evidence, found: Mapping[str, Found]) ->
             bar.advance(min(CHUNK, len(evidence) - start))
 
 
-def _lines(
-    evidence: Evidence, found: Mapping[str, Found], start: int, stop: int
-) -> Iterator[dict[str, Any]]:
+def _lines(evidence: Evidence, found: Mapping[str, Found], start: int, stop: int) -> Iterator[dict[str, Any]]:
     part, ids = evidence.requests[start:stop], evidence.dataset.item_ids
     names = list(found)
     flags = np.stack([found[name].flags[start:stop] for name in names], axis=1) if names else None
     targets, offsets, items = part.targets.tolist(), part.offsets.tolist(), part.items.tolist()
     top, scores = evidence.top[start:stop].tolist(), evidence.scores[start:stop, : evidence.k].tolist()
     for at in range(stop - start):
-        listed = [(ids[row], round(score, 4)) for row, score in zip(top[at], scores[at], strict=True) if row >= 0]
+        listed = [
+            (ids[row], round(score, 4)) for row, score in zip(top[at], scores[at], strict=True) if row >= 0
+        ]
         yield {
             "request": int(evidence.numbers[start + at]),
             "user": str(part.users[at]),

@@ -89,6 +89,16 @@ def slices_table(analysis: Analysis, most: int = 8) -> Table:
     return table
 
 
+def beyond_table(analysis: Analysis) -> Table:
+    """Figures beyond accuracy."""
+    table = Table(title="Beyond accuracy", title_justify="left")
+    table.add_column("")
+    table.add_column("", justify="right")
+    for name, value in analysis.beyond.items():
+        table.add_row(name, short(value))
+    return table
+
+
 def pairs_table(analysis: Analysis) -> Table:
     """Patterns that go together."""
     titles = {one.name: one.title for one in analysis.causes}
@@ -107,12 +117,16 @@ def tables(analysis: Analysis) -> list[Table]:
         found.append(levels_table(analysis))
     if analysis.pairs:
         found.append(pairs_table(analysis))
+    if analysis.beyond:
+        found.append(beyond_table(analysis))
     return [*found, slices_table(analysis)]
 
 
 def summary(analysis: Analysis) -> str:
     """The whole of it as plain text, with what each pattern means."""
-    lines = [f"Why {analysis.name} fails: {analysis.bad:,} of {analysis.requests:,} requests lack their target "]
+    lines = [
+        f"Why {analysis.name} fails: {analysis.bad:,} of {analysis.requests:,} requests lack their target "
+    ]
     lines[0] += f"among the first {analysis.k} items."
     lines += [_said(one) for one in analysis.causes if one.verdict == "cause"]
     meant = [f"{one.title} ({one.name}): {one.definition}" for one in analysis.causes if one.requests]

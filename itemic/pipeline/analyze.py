@@ -71,11 +71,15 @@ def source_of(
     if (root / EVALUATE).is_dir():
         rankers = sorted(each.parent.name for each in (root / EVALUATE).glob(f"*/{HEAD}"))
         if ranker not in rankers:
-            raise DataError(f"{root} has no ranking {ranker!r}", f"It has {', '.join(rankers) or 'none yet'}.")
+            raise DataError(
+                f"{root} has no ranking {ranker!r}", f"It has {', '.join(rankers) or 'none yet'}."
+            )
         data = Dataset.load(root / "data")
         return Source(Ranking.load(root / EVALUATE / ranker), data, load_names(root / "index"), root)
     if dataset is None:
-        raise ConfigError(f"{root} is not the folder of a run", "Give --dataset with whose requests it answers.")
+        raise ConfigError(
+            f"{root} is not the folder of a run", "Give --dataset with whose requests it answers."
+        )
     data = Dataset.load(_inside(Path(dataset), "data"))
     if root.is_dir():
         ranking = Ranking.load(root)
@@ -83,7 +87,9 @@ def source_of(
         from itemic.evaluate.foreign import read_recommendations
 
         ranking = read_recommendations(root, data, split)
-    return Source(ranking, data, None if index is None else load_names(_inside(Path(index), "index", "sid")), None)
+    return Source(
+        ranking, data, None if index is None else load_names(_inside(Path(index), "index", "sid")), None
+    )
 
 
 def analyze_source(
@@ -102,20 +108,23 @@ def analyze_source(
     Args:
         source: what to look at.
         k: how many places count as shown.
-        thresholds, detectors, own, seed, level: as :func:`itemic.analysis.analyze` has them.
+        thresholds: where patterns begin.
+        detectors: names of those to ask; None for all.
+        own: tables to slice by.
+        seed: of samples and intervals.
+        level: of the intervals.
         ask_model: for how many bad cases the model is asked what it thinks of the target itself; 0 for none.
 
     Raises:
         ConfigError: the model is to be asked, and the ranking isn't that of a run's model.
     """
-    from itemic.analysis import analyze, beyond, gather
+    from itemic.analysis import analyze, gather
+    from itemic.analysis.beyond import beyond
 
     evidence = gather(source.ranking, source.dataset, k=k, codes=_codes(source), excluded=_excluded(source))
     if ask_model:
         evidence = _with_model(source, evidence, ask_model, seed)
-    analysis, found = analyze(
-        evidence, thresholds, detectors=detectors, own=own, seed=seed, level=level
-    )
+    analysis, found = analyze(evidence, thresholds, detectors=detectors, own=own, seed=seed, level=level)
     return evidence, replace(analysis, beyond=beyond(evidence)), found
 
 
