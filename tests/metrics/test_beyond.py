@@ -157,7 +157,9 @@ def test_agreement_equals_slow_loops(pairs: list[tuple[list[int], list[int]]], p
     same = [len({*a[:3]} & {*b[:3]}) / max(len(a[:3]), len(b[:3])) if a or b else np.nan for a, b in pairs]
     np.testing.assert_allclose(overlap(first, second, 3), same)
     alone = rbo(first, first, p)
-    assert all(np.isnan(x) if not a else x == pytest.approx(1) for x, (a, _) in zip(alone, pairs, strict=True))
+    assert all(
+        np.isnan(x) if not a else x == pytest.approx(1) for x, (a, _) in zip(alone, pairs, strict=True)
+    )
 
 
 tables = st.integers(0, 2**32 - 1)
