@@ -1,0 +1,239 @@
+"""Charts of an analysis by Bokeh, as the documents that its JavaScript draws; tables beside them say the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from itemic.analysis.analysis import Analysis, Cause, Part
+from itemic.analysis.page.libraries import need
+from itemic.evaluate.report import Measure
+from itemic.text import shown
+
+if TYPE_CHECKING:
+    from bokeh.plotting import figure as Figure
+
+# Bokeh wants a colour before the page knows whether it is light or dark: the page's script puts its own in these places
+COLOURS = {f"--{name}": f"#{number:02x}a5c3" for number, name in enumerate(
+    ("ink", "quiet", "rule", "grid", "c1", "c2", "c3", "c4", "c5", "c8"), start=16
+)}  # fmt: skip
+VERDICTS = {
+    "cause": "--c5",
+    "coincidence": "--c2",
+    "kind": "--c4",
+    "spared": "--c3",
+    "no difference": "--c8",
+    "too few": "--c8",
+}
+MOST_PARTS = 20  # of a slice
+LONGEST = 34  # characters of a label
+FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+SAYS = '<div style="max-width: 20rem; white-space: pre-line; font-size: .85rem; line-height: 1.4">@says</div>'
+
+
+def charts(analysis: Analysis) -> dict[str, Any]:
+    """By its place in the page, each chart as Bokeh's JSON.
+
+    Raises:
+        ConfigError: Bokeh is missing.
+    """
+    need("bokeh")
+    from bokeh.embed import json_item
+
+    drawn = {}
+    if analysis.curve:
+        drawn["curve"] = _curve(analysis)
+    if analysis.levels:
+        drawn["levels"], drawn["wrong"] = _levels(analysis), _wrong(analysis)
+    measured = [cause for cause in analysis.causes if 0 < cause.lift.value < math.inf]
+    if measured:
+        drawn["lift"] = _lifts(measured)
+    for number, parts in enumerate(analysis.slices.values()):
+        drawn[f"slice-{number}"] = _slice(parts, analysis.k)
+    return {name: json_item(chart) for name, chart in drawn.items()}
+
+
+def _curve(analysis: Analysis) -> Figure:
+    chart = _frame("places that are looked at", share="y")
+    places = list(range(1, len(analysis.curve) + 1))
+    says = [f"first {place}: {value:.1%}" for place, value in zip(places, analysis.curve, strict=True)]
+    _line_at(chart, analysis.k, "height")
+    chart.line(places, analysis.curve, color=COLOURS["--c1"], width=2.4)
+    points = _points(chart, places, analysis.curve, says, ["--c1"] * len(places))
+    points.glyph.size = 4
+    for name, one in analysis.metrics.items():
+        metric, _, cut = name.partition("@")
+        if metric == "hr" and int(cut) <= len(places):
+            _bars(chart, [int(cut)], [one], "y")
+            text = f"first {cut}: {one.value:.1%}\n{one.low:.1%} to {one.high:.1%}"
+            _points(chart, [int(cut)], [one.value], [text], ["--c1"])
+    chart.y_range.start = 0
+    return chart
+
+
+def _levels(analysis: Analysis) -> Figure:
+    chart = _frame("level", share="y")
+    numbers = [one.level for one in analysis.levels]
+    right = [one.right / one.reached if one.reached else math.nan for one in analysis.levels]
+    says = [
+        f"level {one.level}: {share:.1%} right\nof {one.reached:,} requests that were right so far"
+        for one, share in zip(analysis.levels, right, strict=True)
+    ]
+    _columns(chart, numbers, right, says, "--c1")
+    chance = [one.chance for one in analysis.levels]
+    left, end = [number - 0.36 for number in numbers], [number + 0.36 for number in numbers]
+    guess = chart.segment(x0=left, x1=end, y0=chance, y1=chance, color=COLOURS["--c2"], width=2.5)
+    guess.data_source.data["says"] = [f"the most frequent code: {share:.1%}" for share in chance]
+    _hover(chart, guess)
+    return chart
+
+
+def _wrong(analysis: Analysis) -> Figure:
+    chart = _frame("level", share="y")
+    bad = max(analysis.bad, 1)
+    shares = [one.first_wrong / bad for one in analysis.levels]
+    says = [
+        f"{one.first_wrong:,} bad cases go wrong at level {one.level}: {share:.1%}"
+        for one, share in zip(analysis.levels, shares, strict=True)
+    ]
+    _columns(chart, [one.level for one in analysis.levels], shares, says, "--c5")
+    return chart
+
+
+def _lifts(causes: Sequence[Cause]) -> Figure:
+    chart = _rows([cause.title for cause in causes], "share among bad cases, against good ones", log=True)
+    rows = list(range(len(causes)))[::-1]
+    _line_at(chart, 1, "height")
+    _bars(chart, rows, [cause.lift for cause in causes], "x")
+    says = [
+        f"{shown(one.title)}: {one.lift.value:.2f} ×\n{one.lift.low:.2f} to {one.lift.high:.2f}\n{one.verdict}"
+        for one in causes
+    ]
+    _points(chart, [one.lift.value for one in causes], rows, says, [VERDICTS[one.verdict] for one in causes])
+    return chart
+
+
+def _slice(parts: Sequence[Part], k: int) -> Figure:
+    first = parts[:MOST_PARTS]
+    chart = _rows([part.value or "(none)" for part in first], f"hit rate at {k}")
+    rows = list(range(len(first)))[::-1]
+    _bars(chart, rows, [part.hr for part in first], "x")
+    says = [
+        f"{shown(part.value)}\n{part.hr.value:.1%}, {part.hr.low:.1%} to {part.hr.high:.1%}\n"
+        f"{part.requests:,} requests, {part.bad:,} bad"
+        for part in first
+    ]
+    _points(chart, [part.hr.value for part in first], rows, says, ["--c1"] * len(first))
+    chart.x_range.start = 0
+    return chart
+
+
+def _frame(label: str, *, share: str = "", height: int = 250, log: bool = False) -> Figure:
+    """Axes without any tool but what is said under a pointer, so that a finger on it scrolls the page."""
+    from bokeh.models import NumeralTickFormatter
+    from bokeh.plotting import figure
+
+    chart = figure(
+        height=height,
+        sizing_mode="stretch_width",
+        toolbar_location=None,
+        tools="",
+        output_backend="svg",
+        x_axis_type="log" if log else "linear",
+        background_fill_alpha=0,
+        border_fill_alpha=0,
+        outline_line_alpha=0,
+        min_border_right=12,
+        x_axis_label=label,
+    )
+    for axis in chart.axis:
+        axis.update(
+            axis_line_color=COLOURS["--rule"],
+            major_tick_line_color=None,
+            minor_tick_line_color=None,
+            major_label_text_color=COLOURS["--quiet"],
+            major_label_text_font=FONT,
+            major_label_text_font_size="12px",
+            axis_label_text_color=COLOURS["--quiet"],
+            axis_label_text_font=FONT,
+            axis_label_text_font_size="12px",
+            axis_label_text_font_style="normal",
+        )
+    for grid in chart.grid:
+        grid.grid_line_color = COLOURS["--grid"]
+    for axis in {"x": chart.xaxis, "y": chart.yaxis}.get(share, []):
+        axis.formatter = NumeralTickFormatter(format="0.[0]%")
+    return chart
+
+
+def _rows(labels: Sequence[str], label: str, *, log: bool = False) -> Figure:
+    """A row for each label, the first on top."""
+    from bokeh.models import FixedTicker, PlainText
+
+    chart = _frame(label, share="" if log else "x", height=64 + 26 * len(labels), log=log)
+    last = len(labels) - 1
+    chart.y_range.start, chart.y_range.end = -0.7, last + 0.7
+    axis = chart.yaxis[0]
+    axis.ticker = FixedTicker(ticks=list(range(len(labels))))
+    # plain, since Bokeh would read what stands between dollars as a formula
+    axis.major_label_overrides = {last - i: PlainText(text=_clipped(text)) for i, text in enumerate(labels)}
+    axis.axis_line_alpha = 0
+    chart.ygrid.grid_line_alpha = 0
+    return chart
+
+
+def _columns(
+    chart: Figure, at: Sequence[int], heights: Sequence[float], says: Sequence[str], colour: str
+) -> None:
+    from bokeh.models import FixedTicker
+
+    drawn = chart.vbar(x=list(at), top=list(heights), width=0.55, color=COLOURS[colour])
+    drawn.data_source.data["says"] = list(says)
+    _hover(chart, drawn)
+    chart.xaxis[0].ticker = FixedTicker(ticks=list(at))
+    chart.xgrid.grid_line_alpha = 0
+    chart.x_range.start, chart.x_range.end = min(at) - 0.7, max(at) + 0.7
+    chart.y_range.start = 0
+
+
+def _points(
+    chart: Figure, x: Sequence[float], y: Sequence[float], says: Sequence[str], colours: Sequence[str]
+) -> Any:
+    drawn = chart.scatter(list(x), list(y), size=9, color=[COLOURS[colour] for colour in colours])
+    drawn.data_source.data["says"] = list(says)
+    _hover(chart, drawn)
+    return drawn
+
+
+def _bars(chart: Figure, at: Sequence[float], measures: Sequence[Measure], along: str) -> None:
+    """Intervals, for those that have ends."""
+    held = [
+        (place, one.low, one.high)
+        for place, one in zip(at, measures, strict=True)
+        if math.isfinite(one.low) and math.isfinite(one.high)
+    ]
+    places, low, high = ([one[i] for one in held] for i in range(3))
+    ends = {"x0": low, "x1": high, "y0": places, "y1": places} if along == "x" else {
+        "x0": places, "x1": places, "y0": low, "y1": high
+    }  # fmt: skip
+    chart.segment(**ends, color=COLOURS["--quiet"], width=1.5)
+
+
+def _line_at(chart: Figure, at: float, along: str) -> None:
+    from bokeh.models import Span
+
+    chart.add_layout(
+        Span(location=at, dimension=along, line_color=COLOURS["--quiet"], line_dash="dotted", line_width=1.3)
+    )
+
+
+def _hover(chart: Figure, drawn: Any) -> None:
+    from bokeh.models import HoverTool
+
+    chart.add_tools(HoverTool(renderers=[drawn], tooltips=SAYS, attachment="vertical"))
+
+
+def _clipped(text: str) -> str:
+    plain = shown(text)
+    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
