@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from itemic.analysis.analysis import Analysis, Cause, Part
@@ -21,7 +22,6 @@ COLOURS = {f"--{name}": f"#{number:02x}a5c3" for number, name in enumerate(
 VERDICTS = {
     "cause": "--c5",
     "coincidence": "--c2",
-    "kind": "--c4",
     "spared": "--c3",
     "no difference": "--c8",
     "too few": "--c8",
@@ -32,8 +32,16 @@ FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', 
 SAYS = '<div style="max-width: 20rem; white-space: pre-line; font-size: .85rem; line-height: 1.4">@says</div>'
 
 
-def charts(analysis: Analysis) -> dict[str, Any]:
-    """By its place in the page, each chart as Bokeh's JSON.
+@dataclass(frozen=True)
+class Chart:
+    """One chart: its height in pixels, so that its place can be kept free, and Bokeh's JSON of it."""
+
+    height: int
+    json: Any
+
+
+def charts(analysis: Analysis) -> dict[str, Chart]:
+    """By its place in the page, each chart.
 
     Raises:
         ConfigError: Bokeh is missing.
@@ -46,12 +54,15 @@ def charts(analysis: Analysis) -> dict[str, Any]:
         drawn["curve"] = _curve(analysis)
     if analysis.levels:
         drawn["levels"], drawn["wrong"] = _levels(analysis), _wrong(analysis)
-    measured = [cause for cause in analysis.causes if 0 < cause.lift.value < math.inf]
-    if measured:
-        drawn["lift"] = _lifts(measured)
+    lifts = [(one, one.lift) for one in analysis.causes if one.lift is not None and 0 < one.lift.value < math.inf]
+    if lifts:
+        drawn["lift"] = _lifts(lifts)
+    kinds = [one for one in analysis.causes if one.about == "kind" and one.bad]
+    if kinds:
+        drawn["kinds"] = _kinds(kinds, analysis.bad)
     for number, parts in enumerate(analysis.slices.values()):
         drawn[f"slice-{number}"] = _slice(parts, analysis.k)
-    return {name: json_item(chart) for name, chart in drawn.items()}
+    return {name: Chart(chart.height, json_item(chart)) for name, chart in drawn.items()}
 
 
 def _curve(analysis: Analysis) -> Figure:
@@ -101,16 +112,40 @@ def _wrong(analysis: Analysis) -> Figure:
     return chart
 
 
-def _lifts(causes: Sequence[Cause]) -> Figure:
-    chart = _rows([cause.title for cause in causes], "share among bad cases, against good ones", log=True)
+def _lifts(causes: Sequence[tuple[Cause, Measure]]) -> Figure:
+    from bokeh.models import FixedTicker
+
+    chart = _rows([cause.title for cause, _ in causes], "share among bad cases, against good ones", log=True)
     rows = list(range(len(causes)))[::-1]
+    ends = [end for _, one in causes for end in (one.value, one.low, one.high) if 0 < end < math.inf]
+    low, high = min([*ends, 0.8]) / 1.08, max([*ends, 1.25]) * 1.08
+    chart.x_range.start, chart.x_range.end = low, high
+    near = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if high / low < 6 else (1, 2, 5)
+    ticks = [step * 10.0**power for power in range(-4, 5) for step in near]
+    chart.xaxis[0].ticker = chart.xgrid[0].ticker = FixedTicker(ticks=ticks)
+    chart.xaxis[0].major_label_overrides = {tick: f"{tick:g}" for tick in ticks}
     _line_at(chart, 1, "height")
-    _bars(chart, rows, [cause.lift for cause in causes], "x")
+    _bars(chart, rows, [one for _, one in causes], "x")
     says = [
-        f"{shown(one.title)}: {one.lift.value:.2f} ×\n{one.lift.low:.2f} to {one.lift.high:.2f}\n{one.verdict}"
-        for one in causes
+        f"{shown(cause.title)}: {one.value:.2f} ×\n{one.low:.2f} to {one.high:.2f}\n{cause.verdict}"
+        for cause, one in causes
     ]
-    _points(chart, [one.lift.value for one in causes], rows, says, [VERDICTS[one.verdict] for one in causes])
+    colours = [VERDICTS[cause.verdict] for cause, _ in causes]
+    _points(chart, [one.value for _, one in causes], rows, says, colours)
+    return chart
+
+
+def _kinds(causes: Sequence[Cause], bad: int) -> Figure:
+    chart = _rows([cause.title for cause in causes], "share of the bad cases")
+    rows = list(range(len(causes)))[::-1]
+    shares = [cause.bad / max(bad, 1) for cause in causes]
+    drawn = chart.hbar(y=rows, right=shares, height=0.55, color=COLOURS["--c4"])
+    drawn.data_source.data["says"] = [
+        f"{shown(cause.title)}: {share:.1%}\n{cause.bad:,} bad cases"
+        for cause, share in zip(causes, shares, strict=True)
+    ]
+    _hover(chart, drawn)
+    chart.x_range.start = 0
     return chart
 
 

@@ -17,6 +17,7 @@ from itemic.analysis.page.parts import (
     VERDICTS,
     beyond_table,
     cause_rows,
+    kind_rows,
     levels_table,
     metrics_table,
     pairs_table,
@@ -44,7 +45,7 @@ def write_page(file: Path, analysis: Analysis, cases: Cases) -> None:
     Raises:
         ConfigError: the extra ``analysis`` is missing.
     """
-    grid, drawn = data_grid(), plots()
+    grid, bokeh, drawn = data_grid(), plots(), charts(analysis)
     own = embedded("\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS))
     page = render(
         HERE / "analysis.html",
@@ -55,15 +56,17 @@ def write_page(file: Path, analysis: Analysis, cases: Cases) -> None:
         metrics=metrics_table(analysis),
         levels=levels_table(analysis),
         causes=cause_rows(analysis),
+        kinds=kind_rows(analysis),
         verdicts=VERDICTS,
+        heights={name: one.height for name, one in drawn.items()},
         pairs=pairs_table(analysis),
         slices=slice_parts(analysis),
         beyond=beyond_table(analysis),
-        libraries=[grid, drawn],
-        policy=_policy(grid.script, drawn.script, own),
-        charts_data=Markup(block({"colours": COLOURS, "charts": charts(analysis)})),
+        libraries=[grid, bokeh],
+        policy=_policy(grid.script, bokeh.script, own),
+        charts_data=Markup(block({"colours": COLOURS, "charts": {name: one.json for name, one in drawn.items()}})),
         cases_data=Markup(block(packed(analysis, cases))),
-        plots_script=Markup(drawn.script),
+        plots_script=Markup(bokeh.script),
         grid_script=Markup(grid.script),
         own_script=Markup(own),
     )

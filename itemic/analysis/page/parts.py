@@ -16,7 +16,6 @@ NAMES = {"hr": "Hit rate", "ndcg": "NDCG", "mrr": "MRR"}
 VERDICTS = {
     "cause": "goes with failure, and no other pattern explains it",
     "coincidence": "goes with failure only because it goes with other patterns",
-    "kind": "only failures can show it: it sorts them, and explains nothing",
     "spared": "goes with success",
     "no difference": "no difference shown",
     "too few": "too few requests to tell",
@@ -95,6 +94,7 @@ def levels_table(analysis: Analysis) -> Grid:
 
 
 def cause_rows(analysis: Analysis) -> list[CauseRow]:
+    """Patterns that bad and good cases may show; those that none shows are left out."""
     return [
         CauseRow(
             cause,
@@ -102,12 +102,23 @@ def cause_rows(analysis: Analysis) -> list[CauseRow]:
             percent(cause.share_good),
             _spread(cause.lift),
             "" if cause.odds is None else _spread(cause.odds),
-            (figure(cause.hr.value), figure(cause.hr_rest)),
-            (figure(cause.ndcg.value), figure(cause.ndcg_rest)),
+            (_value(cause.hr), figure(cause.hr_rest)),
+            (_value(cause.ndcg), figure(cause.ndcg_rest)),
             f"{cause.at_stake:,.0f}" if math.isfinite(cause.at_stake) else "–",
-            VERDICTS[cause.verdict],
+            VERDICTS.get(cause.verdict, ""),
         )
         for cause in analysis.causes
+        if cause.about != "kind" and cause.requests
+    ]
+
+
+def kind_rows(analysis: Analysis) -> list[tuple[Cause, str, str]]:
+    """Kinds of bad cases: each with its share of all bad cases, and of those that could be of the kind."""
+    bad = max(analysis.bad, 1)
+    return [
+        (cause, percent(cause.bad / bad), percent(cause.share_bad))
+        for cause in analysis.causes
+        if cause.about == "kind" and cause.bad
     ]
 
 
@@ -120,7 +131,7 @@ def pairs_table(analysis: Analysis) -> Grid:
             [
                 Cell(titles.get(pair.second, pair.second)),
                 Cell(f"{pair.both:,}"),
-                Cell(f"{pair.lift:.2f} ×" if math.isfinite(pair.lift) else "–"),
+                Cell(times(pair.lift)),
             ],
         )
         for pair in analysis.pairs[:MOST_PAIRS]
@@ -145,7 +156,7 @@ def slice_table(parts: list[Part], k: int) -> Grid:
                 Cell(f"{part.bad:,}"),
                 _measured(part.hr),
                 _measured(part.ndcg),
-                Cell(f"{part.lift:.2f} ×" if math.isfinite(part.lift) else "–"),
+                Cell(times(part.lift)),
             ],
         )
         for part in parts
@@ -158,9 +169,13 @@ def beyond_table(analysis: Analysis) -> Grid:
     return Grid(["Measure", "Value"], rows)
 
 
-def figure(value: float) -> str:
+def figure(value: float | None) -> str:
     """``.0652``, or a dash for what isn't a number."""
-    return short(value) if math.isfinite(value) else "–"
+    return short(value) if value is not None and math.isfinite(value) else "–"
+
+
+def times(value: float | None) -> str:
+    return f"{value:.2f} ×" if value is not None and math.isfinite(value) else "–"
 
 
 def percent(share: float) -> str:
@@ -176,8 +191,13 @@ def _measured(measure: Measure | None) -> Cell:
     return Cell(value, around.strip("[]").replace(", ", "–"))
 
 
-def _spread(measure: Measure) -> str:
-    if not math.isfinite(measure.value):
-        return "only among bad" if measure.value == math.inf else "–"
+def _value(measure: Measure | None) -> str:
+    return "–" if measure is None else figure(measure.value)
+
+
+def _spread(measure: Measure | None) -> str:
+    """A ratio with its interval: ``1.31 [1.20, 1.44]``."""
+    if measure is None or not math.isfinite(measure.value):
+        return "–"
     high = f"{measure.high:.2f}" if math.isfinite(measure.high) else "∞"
     return f"{measure.value:.2f} [{measure.low:.2f}, {high}]"

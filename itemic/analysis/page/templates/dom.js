@@ -3,6 +3,8 @@ const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const $ = (id) => document.getElementById(id);
 const many = (count, one, more) => `${count.toLocaleString("en")} ${count === 1 ? one : more}`;
 
+const once = (make) => { let made; return () => (made ??= make()); };
+
 // element("p", {class: "note", onclick: f}, "text", otherElement, null)
 function element(tag, about, ...inside) {
   const made = document.createElement(tag);
@@ -21,10 +23,11 @@ const titleOf = (item) => items.title[item] || items.id[item];
 const categoryOf = (item) => data.categories[items.category[item]];
 const popularity = (item) => items.count[item];
 
-// the tokens of a semantic ID, level by level, without those that open and close it
+// the semantic ID level by level: as tokens, where its text falls into as many of them as it has codes
 function levelsOf(item) {
-  const found = items.sid[item].match(/<[^<>]+>/g) ?? [];
-  return found.filter((token) => !/_(begin|end)\|>$/.test(token));
+  const codes = items.codes[item];
+  const tokens = (items.sid[item].match(/<[^<>]+>/g) ?? []).filter((token) => !/_(begin|end)\|>$/.test(token));
+  return tokens.length === codes.length ? tokens : codes.map(String);
 }
 
 // how many levels two items have in common, from the first one on

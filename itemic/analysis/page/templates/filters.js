@@ -1,10 +1,9 @@
 // What of the cases is looked at: a form of plain controls, and one mark for each case.
 const form = $("filters");
 const kept = new Uint8Array(count).fill(1);
-const shows = cases.causes.map((found) => new Set(found.map(([cause]) => cause)));
-const lowerTitles = items.title.map((title, item) => `${title}\n${items.id[item]}`.toLowerCase());
-const lowerCategories = data.categories.map((category) => category.toLowerCase());
-const lowerUsers = cases.user.map((user) => user.toLowerCase());
+const lowerTitles = once(() => items.title.map((title, item) => `${title}\n${items.id[item]}`.toLowerCase()));
+const lowerUsers = once(() => cases.user.map((user) => user.toLowerCase()));
+const showsAll = (found, causes) => causes.every((cause) => found.some((one) => one[0] === cause));
 
 const SEARCHED = {
   anywhere: (i, hit) => hit.has(cases.target[i]) || cases.listed[i].some((x) => hit.has(x)) || cases.history[i].some((x) => hit.has(x)),
@@ -32,9 +31,9 @@ function choose() {
   const ask = asked();
   const within = (x, [low, high]) => x >= low && x <= high;
   const hit = new Set();
-  if (ask.words) lowerTitles.forEach((title, item) => title.includes(ask.words) && hit.add(item));
+  if (ask.words) lowerTitles().forEach((title, item) => title.includes(ask.words) && hit.add(item));
   const categories = new Set();
-  if (ask.category) lowerCategories.forEach((name, i) => name.includes(ask.category) && categories.add(i));
+  if (ask.category) data.categories.forEach((name, i) => name.toLowerCase().includes(ask.category) && categories.add(i));
   const byUser = ask.where === "anywhere" || ask.where === "user";
   const byItem = SEARCHED[ask.where] ?? (() => false);
   const byCause = new Uint32Array(data.causes.length);
@@ -44,12 +43,12 @@ function choose() {
     kept[i] = (ask.status === "all" || (ask.status === "bad") === Boolean(cases.bad[i]))
       && (!ask.category || categories.has(items.category[target]))
       && within(popularity(target), ask.popular) && within(cases.length[i], ask.length)
-      && ask.causes.every((cause) => shows[i].has(cause))
-      && (!ask.words || (byUser && lowerUsers[i].includes(ask.words)) || byItem(i, hit)) ? 1 : 0;
+      && showsAll(cases.causes[i], ask.causes)
+      && (!ask.words || (byUser && lowerUsers()[i].includes(ask.words)) || byItem(i, hit)) ? 1 : 0;
     if (!kept[i]) continue;
     all++;
     bad += cases.bad[i];
-    for (const cause of shows[i]) byCause[cause]++;
+    for (const [cause] of cases.causes[i]) byCause[cause]++;
   }
   return { all, bad, byCause };
 }
@@ -67,7 +66,7 @@ function tell({ all, bad, byCause }) {
 // fills in what the form offers: causes by how many cases show them, categories, and how far the ranges go
 function furnish() {
   const often = new Uint32Array(data.causes.length);
-  for (const found of shows) for (const cause of found) often[cause]++;
+  for (const found of cases.causes) for (const [cause] of found) often[cause]++;
   const order = data.causes.map((_, cause) => cause).filter((cause) => often[cause]).sort((a, b) => often[b] - often[a]);
   $("chips").append(...order.map((cause) => element("label", { class: "chip", title: data.causes[cause].title },
     element("input", { type: "checkbox", name: "cause", value: cause }), element("span", null, data.causes[cause].title), element("small"))));

@@ -1,68 +1,77 @@
-// The list of cases: DataTables sorts and pages it, and is given numbers and elements only, never text of others.
+// The list of cases. DataTables has its head, pages and rows, and asks for one page at a time, as it would ask a server:
+// so it opens at once however many cases there are, and is given numbers and elements only, never text of others.
 let grid;
+let order = [];  // all cases that are asked for, sorted
 
-const short = (found) => found.map(([cause]) => data.causes[cause].title);
-const titleOrder = (() => {
-  const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
-  let places;
-  return (item) => {
-    if (!places) {  // asked for by the first sorting alone
-      places = new Uint32Array(items.title.length);
-      items.title.map((_, one) => one).sort((a, b) => collator.compare(titleOf(a), titleOf(b))).forEach((one, place) => { places[one] = place; });
-    }
-    return places[item];
-  };
-})();
-const userOrder = (() => {
-  let places;
-  return (i) => {
-    if (!places) {
-      const collator = new Intl.Collator("en", { numeric: true });
-      places = new Uint32Array(count);
-      cases.user.map((_, one) => one).sort((a, b) => collator.compare(cases.user[a], cases.user[b])).forEach((one, place) => { places[one] = place; });
-    }
-    return places[i];
-  };
-})();
+const collator = once(() => new Intl.Collator("en", { numeric: true, sensitivity: "base" }));
+
+// the place of each text among all, found when it is first sorted by
+function placesOf(texts) {
+  const places = new Uint32Array(texts.length);
+  texts.map((_, one) => one).sort((a, b) => collator().compare(texts[a], texts[b])).forEach((one, place) => { places[one] = place; });
+  return places;
+}
+const titlePlaces = once(() => placesOf(items.title.map((_, item) => titleOf(item))));
+const userPlaces = once(() => placesOf(cases.user));
+const LAST = Number.MAX_SAFE_INTEGER;
 
 // what a column sorts by, and what it shows
 const COLUMNS = {
   request: [(i) => cases.request[i], (i) => element("button", { type: "button", class: "open", tabindex: -1,
     "aria-label": `Open case ${cases.request[i]}, ${cases.bad[i] ? "bad" : "good"}` }, cases.request[i].toLocaleString("en"))],
-  target: [(i) => titleOrder(cases.target[i]), (i) => element("div", null, element("span", { class: "title" }, titleOf(cases.target[i])),
+  target: [(i) => titlePlaces()[cases.target[i]], (i) => element("div", null, element("span", { class: "title" }, titleOf(cases.target[i])),
     categoryOf(cases.target[i]) ? element("span", { class: "about" }, categoryOf(cases.target[i])) : null)],
   popularity: [(i) => popularity(cases.target[i]), (i) => element("span", null, popularity(cases.target[i]).toLocaleString("en"))],
   length: [(i) => cases.length[i], (i) => element("span", null, cases.length[i].toLocaleString("en"))],
-  rank: [(i) => cases.rank[i] || 1e9, (i) => mark(cases.rank[i] ? cases.rank[i].toLocaleString("en") : "–", cases.bad[i] ? "bad" : "good")],
-  level: [(i) => cases.level[i] || 1e9, (i) => element("span", null, cases.level[i] ? String(cases.level[i]) : "–")],
-  causes: [(i) => cases.causes[i].length, (i) => element("span", { class: "shows" }, ...short(cases.causes[i]).map((title) => mark(title)))],
-  user: [userOrder, (i) => element("span", { class: "id" }, cases.user[i])],
+  rank: [(i) => cases.rank[i] || LAST, (i) => mark(cases.rank[i] ? cases.rank[i].toLocaleString("en") : "–", cases.bad[i] ? "bad" : "good")],
+  level: [(i) => cases.level[i] || LAST, (i) => element("span", null, cases.level[i] ? String(cases.level[i]) : "–")],
+  causes: [(i) => cases.causes[i].length, (i) => element("span", { class: "shows" }, ...cases.causes[i].map(([cause]) => mark(data.causes[cause].title)))],
+  user: [(i) => userPlaces()[i], (i) => element("span", { class: "id" }, cases.user[i])],
 };
 
-function makeList() {
-  const heads = [...document.querySelectorAll("#list thead th")];
-  const columns = heads.map((head) => {
-    const [value, shows] = COLUMNS[head.dataset.column];
-    return { data: null, type: "num", searchable: false, className: head.className, createdCell: (cell) => { cell.dataset.label = head.textContent.trim(); },
-      render: (_, type, row) => (type === "display" ? shows(row.i) : value(row.i)) };
+function arrange(keys) {
+  order = [];
+  for (let i = 0; i < count; i++) if (kept[i]) order.push(i);
+  order.sort((a, b) => {
+    for (const [key, sign] of keys) {
+      const by = key(a) - key(b);
+      if (by) return sign * by;
+    }
+    return a - b;
   });
+}
+
+function makeList() {
+  const columns = [...document.querySelectorAll("#list thead th")].map((head) => ({ name: head.dataset.column, className: head.className,
+    data: null, render: (_, __, row) => COLUMNS[head.dataset.column][1](row.i) }));
+  let sorted = "";
   grid = new DataTable("#list", {
-    data: Array.from({ length: count }, (_, i) => ({ i })),
-    columns, autoWidth: false, deferRender: true, order: [[0, "asc"]], orderClasses: false, pageLength: 25,
-    lengthMenu: [10, 25, 50, 100],
+    serverSide: true, columns, autoWidth: false, order: [[0, "asc"]], orderClasses: false, pageLength: 25, lengthMenu: [10, 25, 50, 100],
+    ajax: (ask, answer) => {
+      const now = JSON.stringify([filtered, ask.order]);
+      if (now !== sorted) arrange(ask.order.map(({ column, dir }) => [COLUMNS[columns[column].name][0], dir === "desc" ? -1 : 1]));
+      sorted = now;
+      const rows = order.slice(ask.start, ask.length < 0 ? undefined : ask.start + ask.length).map((i) => ({ i }));
+      answer({ draw: ask.draw, recordsTotal: count, recordsFiltered: order.length, data: rows });
+    },
+    createdRow: (row, { i }) => { row.dataset.i = i; },
     layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: ["pageLength", "paging"] },
     language: { info: "_START_ to _END_ of _TOTAL_", infoEmpty: "", infoFiltered: "", emptyTable: "There are no cases", zeroRecords: "No case is like that",
       lengthMenu: "_MENU_ a page", paginate: { first: "«", last: "»", next: "›", previous: "‹" } },
-    drawCallback: () => rove(),
+    drawCallback: () => { rove(); markOpened(); },
   });
-  grid.search.fixed("asked", (_, row) => kept[row.i] === 1);
 }
 
+let filtered = 0;  // how often the form has been asked
 function refilter() {
   tell(choose());
+  filtered++;
   grid.draw();
   step();
 }
+
+const rowOf = (i) => document.querySelector(`#list tr[data-i="${i}"]`);
+const caseOf = (node) => Number(node.closest("tr").dataset.i);
 
 // of a page's cases one can be reached by Tab; arrows go from there
 const buttons = () => [...document.querySelectorAll("#list button.open")];
@@ -72,40 +81,38 @@ function rove(to) {
   for (const one of all) one.tabIndex = one === here ? 0 : -1;
   return here;
 }
-const caseOf = (node) => grid.row(node.closest("tr")).data().i;
-
-// cases in the order that the list shows, over all its pages
-const inOrder = () => grid.rows({ search: "applied", order: "applied" }).indexes().toArray();
 
 function turnTo(i) {
-  const place = inOrder().indexOf(i);
-  if (place < 0) return null;
+  const place = order.indexOf(i);
+  if (place < 0) return;
   const { length, page } = grid.page.info();
   if (Math.floor(place / length) !== page) grid.page(Math.floor(place / length)).draw("page");
-  return grid.row(i).node();
 }
 
 function focusCase(i) {
-  const row = i < 0 ? null : turnTo(i);
-  const button = row?.querySelector("button.open") ?? $("found");
-  if (row) rove(button);
-  button.focus();
+  turnTo(i);
+  const button = rowOf(i)?.querySelector("button.open");
+  if (button) rove(button);
+  (button ?? $("found")).focus();
+}
+
+function markOpened() {
+  for (const row of document.querySelectorAll("#list tbody tr")) row.classList.toggle("opened", Number(row.dataset.i) === opened);
 }
 
 // whether there is a case before and after the open one
 function step() {
-  for (const row of document.querySelectorAll("#list tr.opened")) row.classList.remove("opened");
+  markOpened();
   if (opened < 0) return;
-  grid.row(opened).node()?.classList.add("opened");
-  const order = inOrder(), place = order.indexOf(opened);
+  const place = order.indexOf(opened);
   $("case-place").textContent = place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")}`;
   $("before").disabled = place <= 0;
   $("after").disabled = place < 0 || place === order.length - 1;
 }
 
 function go(by) {
-  const order = inOrder(), next = order[order.indexOf(opened) + by];
-  if (next === undefined || order.indexOf(opened) < 0) return;
+  const place = order.indexOf(opened), next = order[place + by];
+  if (place < 0 || next === undefined) return;
   turnTo(next);
   openCase(next);
 }
