@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,10 @@ VERDICTS = {
     "coincidence": "--c2",
     "spared": "--c3",
     "no difference": "--c8",
-    "too few": "--c8",
 }
 MOST_PARTS = 20  # of a slice
-LONGEST = 34  # characters of a label
+FAR = (1 / 30, 30)  # ends of intervals of lifts beyond these run out of the chart
+LINE = 22  # characters of a line of a label
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 SAYS = '<div style="max-width: 20rem; white-space: pre-line; font-size: .85rem; line-height: 1.4">@says</div>'
 
@@ -54,7 +55,11 @@ def charts(analysis: Analysis) -> dict[str, Chart]:
         drawn["curve"] = _curve(analysis)
     if analysis.levels:
         drawn["levels"], drawn["wrong"] = _levels(analysis), _wrong(analysis)
-    lifts = [(one, one.lift) for one in analysis.causes if one.lift is not None and 0 < one.lift.value < math.inf]
+    lifts = [
+        (one, one.lift)
+        for one in analysis.causes
+        if one.lift is not None and one.verdict != "too few" and 0 < one.lift.value < math.inf
+    ]
     if lifts:
         drawn["lift"] = _lifts(lifts)
     kinds = [one for one in analysis.causes if one.about == "kind" and one.bad]
@@ -115,12 +120,13 @@ def _wrong(analysis: Analysis) -> Figure:
 def _lifts(causes: Sequence[tuple[Cause, Measure]]) -> Figure:
     from bokeh.models import FixedTicker
 
-    chart = _rows([cause.title for cause, _ in causes], "share among bad cases, against good ones", log=True)
+    chart = _rows([cause.title for cause, _ in causes], "times as often", log=True)
     rows = list(range(len(causes)))[::-1]
-    ends = [end for _, one in causes for end in (one.value, one.low, one.high) if 0 < end < math.inf]
-    low, high = min([*ends, 0.8]) / 1.08, max([*ends, 1.25]) * 1.08
+    ends = [end for _, one in causes for end in (one.low, one.high) if FAR[0] < end < FAR[1]]
+    middles = [one.value for _, one in causes]
+    low, high = min([*ends, *middles, 0.8]) / 1.1, max([*ends, *middles, 1.25]) * 1.1
     chart.x_range.start, chart.x_range.end = low, high
-    near = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if high / low < 6 else (1, 2, 5)
+    near = (1, 1.25, 1.5, 2, 3, 5) if high / low < 6 else (1, 2, 5) if high / low < 60 else (1, 3)
     ticks = [step * 10.0**power for power in range(-4, 5) for step in near]
     chart.xaxis[0].ticker = chart.xgrid[0].ticker = FixedTicker(ticks=ticks)
     chart.xaxis[0].major_label_overrides = {tick: f"{tick:g}" for tick in ticks}
@@ -206,13 +212,14 @@ def _rows(labels: Sequence[str], label: str, *, log: bool = False) -> Figure:
     """A row for each label, the first on top."""
     from bokeh.models import FixedTicker, PlainText
 
-    chart = _frame(label, share="" if log else "x", height=64 + 26 * len(labels), log=log)
+    wrapped = [_wrapped(text) for text in labels]
+    chart = _frame(label, share="" if log else "x", height=64 + (32 if any("\n" in text for text in wrapped) else 26) * len(labels), log=log)
     last = len(labels) - 1
     chart.y_range.start, chart.y_range.end = -0.7, last + 0.7
     axis = chart.yaxis[0]
     axis.ticker = FixedTicker(ticks=list(range(len(labels))))
     # plain, since Bokeh would read what stands between dollars as a formula
-    axis.major_label_overrides = {last - i: PlainText(text=_clipped(text)) for i, text in enumerate(labels)}
+    axis.major_label_overrides = {last - i: PlainText(text=text) for i, text in enumerate(wrapped)}
     axis.axis_line_alpha = 0
     chart.ygrid.grid_line_alpha = 0
     return chart
@@ -269,6 +276,7 @@ def _hover(chart: Figure, drawn: Any) -> None:
     chart.add_tools(HoverTool(renderers=[drawn], tooltips=SAYS, attachment="vertical"))
 
 
-def _clipped(text: str) -> str:
-    plain = shown(text)
-    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
+def _wrapped(text: str) -> str:
+    """A label of two lines at most."""
+    lines = textwrap.wrap(shown(text), LINE, max_lines=2, placeholder="…", break_on_hyphens=False)
+    return "\n".join(lines)

@@ -30,26 +30,56 @@ function draw(name) {
   here.replaceChildren();
   Bokeh.embed.embed_item(inColour(charts[name]), here.id);
 }
-const drawAll = () => Object.keys(charts).forEach(draw);
 const redraw = () => near.forEach(draw);
 
-// those that come into view are drawn, one at a time, so that the page answers in between
+// those that come into view are drawn, one at a time, so that the page answers in between; then what is printed
 function startCharts() {
   const waiting = [];
+  let busy = false;
   const next = () => {
     const name = waiting.shift();
-    if (name) setTimeout(() => { draw(name); next(); });
+    busy = name !== undefined;
+    if (busy) setTimeout(() => { draw(name); next(); });
     else document.documentElement.dataset.drawn ??= String(Math.round(performance.now()));
   };
+  const want = (name) => {
+    if (near.has(name)) return;
+    near.add(name);
+    waiting.push(name);
+  };
   const watch = new IntersectionObserver((seen) => {
-    const idle = !waiting.length;
-    for (const { target, isIntersecting } of seen) {
-      if (!isIntersecting) continue;
-      if (!near.has(target.dataset.chart)) waiting.push(target.dataset.chart);
-      near.add(target.dataset.chart);
-      watch.unobserve(target);
-    }
-    if (idle) setTimeout(next);
+    seen.filter((one) => one.isIntersecting).forEach(({ target }) => { want(target.dataset.chart); watch.unobserve(target); });
+    if (!busy) next();
   }, { rootMargin: "300px" });
   for (const name of Object.keys(charts)) watch.observe(place(name));
+  setTimeout(() => {
+    Object.keys(charts).filter((name) => place(name).closest("#overview, #causes")).forEach(want);
+    if (!busy) next();
+  }, 1500);
 }
+
+// Paper is light, and of another width: for it each chart is copied as one picture that scales, in the page's own colours
+function copyForPaper() {
+  const style = getComputedStyle(document.documentElement);
+  const names = new Map(Object.keys(colours).map((name) => [style.getPropertyValue(name).trim().toLowerCase(), name]));
+  for (const name of near) {
+    const layers = [];
+    const search = (root) => root.querySelectorAll("*").forEach((one) => {
+      if (one.localName === "svg") layers.push(one.cloneNode(true));
+      if (one.shadowRoot) search(one.shadowRoot);
+    });
+    search(place(name));
+    const [copy, ...more] = layers;
+    if (!copy) continue;
+    for (const layer of more) copy.append(...layer.children);
+    copy.setAttribute("viewBox", `0 0 ${copy.getAttribute("width")} ${copy.getAttribute("height")}`);
+    for (const part of copy.querySelectorAll("*")) {
+      for (const paint of ["fill", "stroke"]) {
+        const known = names.get(part.getAttribute(paint)?.toLowerCase());
+        if (known) part.style[paint] = `var(${known})`;
+      }
+    }
+    place(name).after(element("div", { class: "paper", "aria-hidden": "true" }, copy));
+  }
+}
+const clearPaper = () => document.querySelectorAll(".paper").forEach((one) => one.remove());

@@ -51,7 +51,8 @@ for (const choice of document.querySelectorAll("input[name=slice]")) choice.addE
 showSlice();
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-addEventListener("beforeprint", drawAll);
+addEventListener("beforeprint", () => { clearPaper(); copyForPaper(); });
+addEventListener("afterprint", clearPaper);
 
 function follow() {
   const named = /^#case-(\d+)$/.exec(location.hash);
