@@ -155,5 +155,7 @@ def test_what_is_needed_grows_with_what_is_corrected_for() -> None:
     assert ten.visible > one.visible
     assert ten.requests is not None
     assert ten.requests > one.requests  # type: ignore[operator]
-    assert needed(Gain(0.001, 0, 0, 0.3, 0.001, 0.001, 1000)).requests is None  # the seeds differ more than that
+    assert (
+        needed(Gain(0.001, 0, 0, 0.3, 0.001, 0.001, 1000)).requests is None
+    )  # the seeds differ more than that
     assert needed(Gain(0.0, 0, 0, 1, 0.001, 0, 1000)).requests is None

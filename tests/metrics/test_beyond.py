@@ -37,7 +37,7 @@ K = 4
 def theirs() -> dict[str, Any]:
     """RecTools' small lists as our arrays, with its figures; ``rectools_figures.py`` made them."""
     items = np.array([one + [-1] * (K - len(one)) for one in RECTOOLS["lists"]], np.int32)
-    seen = np.bincount(sum(RECTOOLS["seen"], []), minlength=9)
+    seen = np.bincount(np.concatenate(RECTOOLS["seen"]), minlength=9)
     targets = np.array(RECTOOLS["targets"], np.int32)
     figures = {name: np.array(value) for name, value in RECTOOLS.items() if name not in ("lists", "seen")}
     return figures | {"items": items, "counts": seen, "targets": targets, "total": len(RECTOOLS["seen"])}
@@ -157,7 +157,9 @@ def test_agreement_equals_slow_loops(pairs: list[tuple[list[int], list[int]]], p
     same = [len({*a[:3]} & {*b[:3]}) / max(len(a[:3]), len(b[:3])) if a or b else np.nan for a, b in pairs]
     np.testing.assert_allclose(overlap(first, second, 3), same)
     alone = rbo(first, first, p)
-    assert all(np.isnan(x) if not a else x == pytest.approx(1) for x, (a, _) in zip(alone, pairs, strict=True))
+    assert all(
+        np.isnan(x) if not a else x == pytest.approx(1) for x, (a, _) in zip(alone, pairs, strict=True)
+    )
 
 
 tables = st.integers(0, 2**32 - 1)
