@@ -117,6 +117,7 @@ class Semantic(TaskOptions):
 class Transitions(TaskOptions):
     """Task E."""
 
+    kinds: Kinds[Literal["next", "before", "next of category", "together"]] = None
     per_item: Count = 30
 
 

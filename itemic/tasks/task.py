@@ -314,6 +314,8 @@ class OfKinds(Task):
 
     kinds: tuple[str, ...] | None = None
 
+    beside: ClassVar[tuple[str, ...]] = ()  # kinds that are made where they are named, and not for None
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kinds is None:
@@ -333,10 +335,15 @@ class OfKinds(Task):
 
     def only(self, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Which conversations are made, of those that could be: bool ``[n, kinds]``, in the order of ``leads``."""
-        if self.kinds is None:
+        if self.kinds is None and not self.beside:
             return wanted
-        named: npt.NDArray[np.bool_] = wanted & np.array([kind in self.kinds for kind in self.leads])
+        named: npt.NDArray[np.bool_] = wanted & np.array([kind in self.made_kinds for kind in self.leads])
         return named
+
+    @property
+    def made_kinds(self) -> tuple[str, ...]:
+        """The kinds that are made, by name."""
+        return self.kinds or tuple(kind for kind in self.leads if kind not in self.beside)
 
 
 def spoken_of(text: str, names: ItemNames) -> str:
