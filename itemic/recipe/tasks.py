@@ -106,6 +106,7 @@ class ItemSequence(Windowed):
 
     overlap: Amount = 0
     cuts: Amount = 0
+    beginnings: Amount = 0
 
 
 class Semantic(TaskOptions):
