@@ -95,6 +95,9 @@ class Rationale(Task):
         thoughts = told.with_columns(thought=self.thoughts(plan, catalogue, train))
         return thoughts.with_columns(answer=block).drop("thought")
 
+    def times(self, plan: pl.DataFrame, train: Sequences) -> pl.Series | None:
+        return self._histories().times(plan, train)
+
     def thoughts(self, plan: pl.DataFrame, catalogue: Catalogue, train: Sequences) -> pl.Series:
         """The thought of each line of the plan, without its block."""
         place = plan["target"].to_numpy()

@@ -13,7 +13,7 @@ from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
 from itemic.tasks.catalogue import Catalogue, join_rows
 from itemic.tasks.task import Task
-from itemic.tasks.windows import Int64, check_window, distinct_windows, gather_windows
+from itemic.tasks.windows import Int64, check_window, distinct_windows, gather_windows, times_of
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,7 @@ class ItemSequence(Task):
         shown = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
         start = train.offsets[user]
         columns = {"group": user, "user": user, "start": start, "context": start + shown}
-        return pl.DataFrame(
-            {"kind": np.zeros(len(user), np.int32), **columns, "stop": start + shown + 1},
-        )
+        return pl.DataFrame({"kind": np.zeros(len(user), np.int32), **columns, "stop": start + shown + 1})
 
     def _even_segments(self, lengths: Int64) -> tuple[Int64, Int64, Int64]:
         """Which history a segment is of, and the items of it, from ``start`` to ``stop``."""
@@ -133,6 +131,9 @@ class ItemSequence(Task):
                 "target": pl.Series([None], dtype=pl.List(pl.Int32)).new_from_index(0, len(plan)),
             }
         )
+
+    def times(self, plan: pl.DataFrame, train: Sequences) -> pl.Series | None:
+        return times_of(train, plan["context"].to_numpy(), plan["stop"].to_numpy())
 
     def ask(
         self, catalogue: Catalogue, offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32]

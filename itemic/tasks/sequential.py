@@ -15,7 +15,7 @@ from itemic.errors import ConfigError
 from itemic.sid.names import ItemNames
 from itemic.tasks.catalogue import Catalogue, join_rows
 from itemic.tasks.task import Task
-from itemic.tasks.windows import check_window, distinct_windows, gather_windows, window_starts
+from itemic.tasks.windows import check_window, distinct_windows, gather_windows, times_of, window_starts
 
 HISTORY_TEXTS = ("sid", "sid+title", "title")
 THOUGHTS = ("none", "categories")
@@ -132,6 +132,10 @@ class Sequential(Task):
                 "target": target.to_frame().select(pl.concat_list("t"))["t"],
             }
         )
+
+    def times(self, plan: pl.DataFrame, train: Sequences) -> pl.Series | None:
+        place = plan["target"].to_numpy()
+        return times_of(train, place, place + 1)
 
     def ask(
         self, catalogue: Catalogue, offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32]

@@ -115,6 +115,11 @@ class Task(ABC):
     ) -> pl.Series:
         """The values that evaluation asks about the histories ``items[offsets[r]:offsets[r + 1]]``."""
 
+    def times(self, plan: pl.DataFrame, train: Sequences) -> pl.Series | None:
+        """When the items that lines of the plan teach were taken, in the order in which they are said: List(Int64),
+        milliseconds since 1970. None for a task whose answers aren't interactions, and where nobody knows."""
+        return None
+
     # ------------------------------------------------------------- evaluation
 
     def prompts(self, index: ItemNames, requests: Requests, dataset: Dataset | None = None) -> list[Prompt]:
@@ -214,8 +219,10 @@ class Task(ABC):
         source: str,
         seed: int,
         start: int = 0,
+        times: bool = False,
     ) -> pl.DataFrame:
-        """Some lines of a plan as conversations; ``start`` is the number of the first of them."""
+        """Some lines of a plan as conversations; ``start`` is the number of the first of them, and with ``times`` their
+        metadata say when the items were taken."""
         texts = self.render(plan, catalogue, train)
         leads = pl.Series(self.said(catalogue.index)).gather(plan["lead"])
         kinds = pl.Series(list(self.leads)).gather(plan["kind"])
@@ -227,7 +234,9 @@ class Task(ABC):
                 if self.plain
                 else self._messages(self.opening(catalogue.index), leads + texts["value"], texts["answer"]),
                 c.SEGMENTS: _segments(leads, texts) if self.plain else None,
-                c.METADATA: self._metadata(kinds, texts, catalogue),
+                c.METADATA: self._metadata(
+                    kinds, texts, catalogue, self.times(plan, train) if times else None
+                ),
             },
             schema=SCHEMA,
         )
@@ -239,7 +248,9 @@ class Task(ABC):
         fixed = f'[{head}{{"role":"user","content":'
         return fixed + json_strings(asked) + '},{"role":"assistant","content":' + json_strings(answers) + "}]"
 
-    def _metadata(self, kinds: pl.Series, texts: pl.DataFrame, catalogue: Catalogue) -> pl.Series:
+    def _metadata(
+        self, kinds: pl.Series, texts: pl.DataFrame, catalogue: Catalogue, times: pl.Series | None
+    ) -> pl.Series:
         target = texts["target"]
         counts = target.list.len().fill_null(0).to_numpy().astype(np.int64)
         rows = target.drop_nulls().explode(empty_as_null=False).to_numpy()
@@ -253,14 +264,17 @@ class Task(ABC):
                 "group": json_strings(texts["group"]),
                 "target": listed,
                 "counts": counts,
+                "times": "" if times is None else times.cast(pl.List(pl.String)).list.join(","),
             }
         )
-        parts = (
+        taken = [] if times is None else [pl.lit(',"time":['), pl.col("times"), pl.lit("]")]
+        parts: tuple[str | pl.Expr, ...] = (
             pl.lit(f'{{"task":{json.dumps(self.name)},"kind":'),
             "kind",
             pl.lit(',"group":'),
             "group",
             named.otherwise(pl.lit("")),
+            *taken,
             pl.lit(f',"split":"{c.TRAIN}"}}'),
         )
         return table.select(pl.concat_str(*parts).alias("metadata"))["metadata"]
