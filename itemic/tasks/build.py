@@ -134,7 +134,7 @@ def build_conversations(
     entries = read_entries(tasks, seed)
     _check_names(entries, index)
     index.check_dataset(dataset)
-    catalogue, train = Catalogue(index, dataset.items), dataset.train
+    catalogue, train = Catalogue(index, dataset.items, dataset.users), dataset.train
     if times and train.timestamps is None:
         raise DataError(
             f"{dataset.name} doesn't say when interactions were",

@@ -115,6 +115,10 @@ class Task(ABC):
     ) -> pl.Series:
         """The values that evaluation asks about the histories ``items[offsets[r]:offsets[r + 1]]``."""
 
+    def about_users(self, catalogue: Catalogue, users: pl.Series) -> pl.Series | None:
+        """What stands before the history of each of these users; None for a task that never says anything of them."""
+        return None
+
     def times(self, plan: pl.DataFrame, train: Sequences) -> pl.Series | None:
         """When the items that lines of the plan teach were taken, in the order in which they are said: List(Int64),
         milliseconds since 1970. None for a task whose answers aren't interactions, and where nobody knows."""
@@ -138,9 +142,11 @@ class Task(ABC):
         index.check_requests(requests)
         if dataset is not None:
             index.check_dataset(dataset)
-        values = self.ask(
-            Catalogue(index, None if dataset is None else dataset.items), requests.offsets, requests.items
-        )
+        items, users = (None, None) if dataset is None else (dataset.items, dataset.users)
+        catalogue = Catalogue(index, items, users)
+        values = self.ask(catalogue, requests.offsets, requests.items)
+        about = self.about_users(catalogue, pl.Series(requests.users, dtype=pl.String))
+        values = values if about is None else about + values
         lead = self.asked_lead(index)
         if self.plain:
             return [Prompt(text=lead + value) for value in values]
@@ -296,7 +302,7 @@ class Task(ABC):
         """
         self.check_names(index)
         index.check_dataset(dataset)
-        catalogue = Catalogue(index, dataset.items)
+        catalogue = Catalogue(index, dataset.items, dataset.users)
         plan = self.planned(catalogue, dataset.train, seed, limit)
         for start in range(0, len(plan), rows):
             part = plan.slice(start, rows)
@@ -316,6 +322,50 @@ class Task(ABC):
         """All of the task's conversations, columns ``schema.CONVERSATION_COLUMNS``."""
         frames = list(self.frames(dataset, index, seed=seed, limit=limit, source=source))
         return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
+
+
+@dataclass(frozen=True)
+class OfUsers(Task):
+    """A task that shows the history of a user, and may say what is known of them.
+
+    Attributes:
+        user_text: say before the history what the data know of the user: ``true`` for all columns of the users' table,
+            or the columns by name. Of a user of whom nothing is known nothing is said.
+    """
+
+    user_text: bool | tuple[str, ...] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.user_text, bool):
+            return
+        named = self.user_text if isinstance(self.user_text, list | tuple) else (None,)
+        if not all(isinstance(name, str) for name in named):
+            raise ConfigError(
+                f"task {self.name}: user_text is {self.user_text!r}",
+                "Give true, false, or a list of columns.",
+            )
+        object.__setattr__(self, "user_text", tuple(named))
+        if not named:
+            raise ConfigError(f"task {self.name}: user_text is empty", "Name columns, or give true for all.")
+
+    def about_users(self, catalogue: Catalogue, users: pl.Series) -> pl.Series | None:
+        if self.user_text is False:
+            return None
+        return catalogue.user_texts(users, None if self.user_text is True else tuple(self.user_text))
+
+    def users_known(self, catalogue: Catalogue) -> None:
+        """Refuse data that know nothing of users, where the task is to say it.
+
+        Raises:
+            ConfigError: they don't.
+        """
+        if self.user_text is not False and catalogue.users is None:
+            raise ConfigError(
+                f"task {self.name}: user_text is set, and the data know nothing of users",
+                "Read data with a table of users (MovieLens' users.dat, RecBole's .user, the option users of tables),"
+                " or leave user_text out.",
+            )
 
 
 @dataclass(frozen=True)

@@ -220,5 +220,5 @@ def test_writers_keep_users_or_say_so(form: str, tmp_path: Path) -> None:
     if WRITERS[form].users:
         again = read("auto", tmp_path / "made").users
         assert again is not None
-        escaped = users.with_columns(country=pl.Series(["&quot;New\" Zealand", None]))
+        escaped = users.with_columns(country=pl.Series(['&quot;New" Zealand', None]))
         assert again.sort(c.USER_ID).equals(escaped.sort(c.USER_ID))
