@@ -11,7 +11,7 @@ from itemic.artifact import write_json
 from itemic.errors import DataError
 from itemic.evaluate.report import Measure
 
-Verdict = Literal["cause", "spared", "no difference", "too few"]
+Verdict = Literal["cause", "coincidence", "spared", "no difference", "too few", "kind"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,18 @@ class Cause:
         able: requests that could show it.
         bad, good: how many of them do, among the bad cases and among the good ones.
         share_bad, share_good: the same as shares.
-        lift: ``share_bad / share_good`` with its interval: above 1 where the pattern goes with failure.
-        verdict: ``cause`` where the lift's interval lies above 1, ``spared`` where it lies below, ``no difference``
-            where it holds 1, ``too few`` where fewer than ten requests show the pattern or don't.
-        hr, ndcg: of the requests that show it, at k.
-        hr_rest, ndcg_rest: of those that don't.
-        at_stake: hits that were missed in comparison: requests that show it times what they are behind the others.
+        lift: ``share_bad / share_good`` with its interval: above 1 where the pattern goes with failure. None of a
+            ``kind``, and where all cases are bad, or none.
+        odds: by how much the pattern multiplies the odds of failure where all others are held equal (logistic
+            regression on the patterns that are properties of requests); None for those of answers.
+        verdict: ``cause`` where lift and odds lie above 1 with their intervals, ``coincidence`` where the lift does and
+            the odds don't: other patterns explain it; ``spared`` where the lift lies below 1, ``no difference`` where
+            its interval holds 1, ``too few`` where fewer than ten requests show the pattern, or lack it; ``kind`` where
+            only bad cases can show it: it sorts them, and explains nothing.
+        hr, ndcg: of the requests that show it, at k; None where none does.
+        hr_rest, ndcg_rest: of those that could and don't; None where all do.
+        at_stake: hits that were missed in comparison: requests that show it times what they are behind the others; of a
+            ``kind`` how many they are.
     """
 
     name: str
@@ -41,12 +47,13 @@ class Cause:
     good: int
     share_bad: float
     share_good: float
-    lift: Measure
+    lift: Measure | None
+    odds: Measure | None
     verdict: Verdict
-    hr: Measure
-    ndcg: Measure
-    hr_rest: float
-    ndcg_rest: float
+    hr: Measure | None
+    ndcg: Measure | None
+    hr_rest: float | None
+    ndcg_rest: float | None
     at_stake: float
 
     @property
@@ -91,7 +98,7 @@ class Part:
         value: what they have in common.
         requests, bad: how many.
         hr, ndcg: at k, with intervals.
-        lift: the share of bad cases here over that of the others.
+        lift: the share of bad cases here over that of the others; None where there are no others, or none of them bad.
     """
 
     value: str
@@ -99,7 +106,7 @@ class Part:
     bad: int
     hr: Measure
     ndcg: Measure
-    lift: float
+    lift: float | None
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,7 @@ class Analysis:
             value = json.loads(Path(file).read_text(encoding="utf-8"))
             parts = {
                 "metrics": {name: Measure(**one) for name, one in value["metrics"].items()},
-                "causes": [Cause(**_measured(one, "lift", "hr", "ndcg")) for one in value["causes"]],
+                "causes": [Cause(**_measured(one, "lift", "odds", "hr", "ndcg")) for one in value["causes"]],
                 "pairs": [Pair(**one) for one in value["pairs"]],
                 "levels": [Level(**one) for one in value["levels"]],
                 "slices": {
@@ -187,4 +194,4 @@ class Analysis:
 
 
 def _measured(value: dict[str, Any], *names: str) -> dict[str, Any]:
-    return value | {name: Measure(**value[name]) for name in names}
+    return value | {name: Measure(**value[name]) for name in names if value[name] is not None}

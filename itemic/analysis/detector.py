@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from itemic.analysis.evidence import Bools, Evidence
-from itemic.settings import Amount, Count, PartOfOne, Share, settings
+from itemic.settings import Amount, Count, PartOfOne, Positive, Share, settings
 
 Need = Literal["labels", "codes", "text", "model"]
 
@@ -27,8 +27,9 @@ class Thresholds:
         short: a history of at most so many items is short.
         recent: how many of the last items count as recent.
         mostly: the share of a list from which on it is mostly so.
+        hardly: the share of a list up to which it hardly is so.
         repeated: the share of a list from which on it mostly repeats the history.
-        crowded: a prefix is crowded if no more than this share of the items stands under one that is more crowded.
+        crowded: a prefix is crowded where it has this many times the items of the median item's prefix.
         window: how far apart two items may stand in training to count as a transition.
         words: an item whose title and description have fewer words lacks text.
     """
@@ -36,11 +37,12 @@ class Thresholds:
     cold: Amount = 1
     tail: Share = 0.2
     head: Share = 0.5
-    short: Count = 3
+    short: Count = 5
     recent: Count = 1
     mostly: Annotated[PartOfOne, Field(gt=0)] = 0.8
+    hardly: PartOfOne = 0.1
     repeated: Annotated[PartOfOne, Field(gt=0)] = 0.3
-    crowded: Share = 0.1
+    crowded: Annotated[Positive, Field(ge=1)] = 2.0
     window: Count = 3
     words: Count = 1
 
@@ -70,7 +72,8 @@ class Detector:
         definition: when a request shows it, with the thresholds' names in braces.
         says: a sentence on one case, with the names of ``Found.values`` in braces.
         source: who described it; empty where it is ours.
-        about: whether it is a property of the request (known before any list is made) or of the ``answer``.
+        about: whether it is a property of the ``request`` (known before any list is made), of the ``answer``, or a
+            ``kind`` of bad case that no good one can be.
         needs: what must be at hand; without it the detector is left out, and the report says so.
         find: the function.
     """
@@ -79,7 +82,7 @@ class Detector:
     title: str
     definition: str
     says: str
-    about: Literal["request", "answer"]
+    about: Literal["request", "answer", "kind"]
     find: Callable[[Evidence, Thresholds], Found]
     source: str = ""
     needs: tuple[Need, ...] = ()

@@ -131,8 +131,10 @@ def _base(base: str, files: dict[str, str]) -> dict[str, str]:
 
 def _conversations(recipe: Recipe) -> Step:
     entries = task_entries(recipe)
-    job = partial(work.make_conversations, entries)
-    return Step("conversations", {"tasks": entries}, ("data", "index"), job, packages=("polars",))
+    times = any(stage.asks_times for stage in recipe.stages)
+    config = {"tasks": entries} | ({"times": True} if times else {})
+    job = partial(work.make_conversations, entries, times)
+    return Step("conversations", config, ("data", "index"), job, packages=("polars",))
 
 
 def _model(recipe: Recipe) -> Step:

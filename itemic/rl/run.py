@@ -145,6 +145,7 @@ class _Run:
         self.folder = None if output is None else Path(output)
         self.ranks, self.distribution, self.validate = ranks, distribution, validate
         self.rewards = Rewards(stage.rewards, world_of(model, dataset, knows))
+        self.rewards.world.gather = ranks.gather
         self.legal = Legal(Trie.build(model.item_rows), stage.rollout.normalize)
         thinking = None if stage.rollout.thoughts is None else "think"
         self.book = Book(model, dataset, stage.asks, seed, thinking)

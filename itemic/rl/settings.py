@@ -66,6 +66,7 @@ REWARD_NAMES = (
     "category",
     "diversity",
     "long-tail",
+    "coverage",
     "format",
     "length",
 )

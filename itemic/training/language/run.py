@@ -37,6 +37,7 @@ from itemic.training.language.rows import Source, training_rows
 from itemic.training.language.saving import save, with_weights_of
 from itemic.training.language.stage import LanguageStage, Stage
 from itemic.training.language.stream import ConversationSteps, KeptRows
+from itemic.training.language.weighing import weighed
 from itemic.training.loop import Trainer
 from itemic.training.memory import keep_buffers
 from itemic.training.place import Place
@@ -214,9 +215,15 @@ def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> Con
     if not stage.data.stream:
         length, rule = stage.data.max_length, stage.data.overlong
         rows = training_rows(
-            conversations, encode, encoder=encoder, max_length=length, overlong=rule, marks=marks
+            conversations,
+            encode,
+            encoder=encoder,
+            max_length=length,
+            overlong=rule,
+            marks=marks,
+            times=stage.asks_times,
         )
-        return KeptRows.of(model.lm, rows, stage, seed)
+        return KeptRows.of(model.lm, weighed(rows, model, stage), stage, seed)
     from itemic.training.language.feed import Feed  # torchdata and pyarrow, for those who ask
 
     return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
