@@ -52,6 +52,7 @@ LONG = (
     ("model", "expand"),
     ("model", "curves"),
     ("evaluate",),
+    ("compare",),
     ("tasks", "rationales"),
 )
 

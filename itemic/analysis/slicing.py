@@ -47,7 +47,7 @@ def slices_of(evidence: Evidence, tables: Sequence[str | Path] = ()) -> Slices:
             (evidence.label_names[label], _at(wanted[:, [label]], len(targets))) for label in often.tolist()
         ]
     seen = follows(evidence)
-    found["target novelty"] = [("followed the last item in training", seen), ("never followed it", ~seen)]
+    found["target novelty"] = [("seen after the last item", seen), ("never seen after it", ~seen)]
     for table in tables:
         found |= _own(evidence, Path(table))
     kept = {

@@ -133,7 +133,8 @@ def side_by_side(
             raise ConfigError("slices of one's own need two rankings or more", ALONE)
         notes = table.notes if len(sides) == 1 else [*table.notes, ALONE]
         return replace(table, notes=notes), None
-    cuts = sorted(set().union(*(report.k for report in reports)))
+    every = [set(report.k) for report in reports]
+    cuts = sorted(set.intersection(*every) or set.union(*every))
     versus = contrast(
         sides, dataset=dataset, metrics=metrics, k=cuts, tables=tables, seed=seed, level=reports[0].level
     )
