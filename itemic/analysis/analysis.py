@@ -23,15 +23,16 @@ class Cause:
         able: requests that could show it.
         bad, good: how many of them do, among the bad cases and among the good ones.
         share_bad, share_good: the same as shares.
-        lift: ``share_bad / share_good`` with its interval: above 1 where the pattern goes with failure.
+        lift: ``share_bad / share_good`` with its interval: above 1 where the pattern goes with failure. None of a
+            ``kind``, and where all cases are bad, or none.
         odds: by how much the pattern multiplies the odds of failure where all others are held equal (logistic
             regression on the patterns that are properties of requests); None for those of answers.
         verdict: ``cause`` where lift and odds lie above 1 with their intervals, ``coincidence`` where the lift does and
             the odds don't: other patterns explain it; ``spared`` where the lift lies below 1, ``no difference`` where
             its interval holds 1, ``too few`` where fewer than ten requests show the pattern, or lack it; ``kind`` where
             only bad cases can show it: it sorts them, and explains nothing.
-        hr, ndcg: of the requests that show it, at k.
-        hr_rest, ndcg_rest: of those that don't.
+        hr, ndcg: of the requests that show it, at k; None where none does.
+        hr_rest, ndcg_rest: of those that could and don't; None where all do.
         at_stake: hits that were missed in comparison: requests that show it times what they are behind the others; of a
             ``kind`` how many they are.
     """
@@ -46,13 +47,13 @@ class Cause:
     good: int
     share_bad: float
     share_good: float
-    lift: Measure
+    lift: Measure | None
     odds: Measure | None
     verdict: Verdict
-    hr: Measure
-    ndcg: Measure
-    hr_rest: float
-    ndcg_rest: float
+    hr: Measure | None
+    ndcg: Measure | None
+    hr_rest: float | None
+    ndcg_rest: float | None
     at_stake: float
 
     @property
@@ -97,7 +98,7 @@ class Part:
         value: what they have in common.
         requests, bad: how many.
         hr, ndcg: at k, with intervals.
-        lift: the share of bad cases here over that of the others.
+        lift: the share of bad cases here over that of the others; None where there are no others, or none of them bad.
     """
 
     value: str
@@ -105,7 +106,7 @@ class Part:
     bad: int
     hr: Measure
     ndcg: Measure
-    lift: float
+    lift: float | None
 
 
 @dataclass(frozen=True)

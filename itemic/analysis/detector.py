@@ -37,7 +37,7 @@ class Thresholds:
     cold: Amount = 1
     tail: Share = 0.2
     head: Share = 0.5
-    short: Count = 3
+    short: Count = 5
     recent: Count = 1
     mostly: Annotated[PartOfOne, Field(gt=0)] = 0.8
     hardly: PartOfOne = 0.1

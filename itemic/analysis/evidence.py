@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from itemic.errors import ConfigError, DataError, IndexMismatchError
 from itemic.evaluate.ranking import Ranking, digest_requests
 from itemic.metrics import ranks_of, sid_numbers
 
+T = TypeVar("T")
 Bools = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -38,6 +41,7 @@ class Evidence:
         shortened: bool ``[R]``, the ranker couldn't read the whole history.
         k: how many places a person sees. A case is *bad* where the target is not among them.
         codes: int32 ``[n, L]``, the items' semantic IDs; None without an index.
+        sids: the same as texts, ``n``, or other names of the items; None without.
         excluded: whether items of the history were left out of the lists.
         forced: float32 ``[R]``, the model's score of the target where it was asked for it, else NaN; None where the
             model wasn't asked at all.
@@ -53,11 +57,19 @@ class Evidence:
     shortened: Bools
     k: int
     codes: Int32 | None = None
+    sids: list[str] | None = None
     excluded: bool = False
     forced: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.requests)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What several detectors compute from the same settings (``key``), computed once."""
+        kept: dict[Hashable, T] = self.__dict__.setdefault("_once", {})
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]
 
     def __repr__(self) -> str:
         return f"<Evidence on {self.name!r}: {len(self):,} requests, {int(self.bad.sum()):,} bad at {self.k}>"
@@ -109,7 +121,7 @@ class Evidence:
         return found
 
     @cached_property
-    def sids(self) -> Int32 | None:
+    def sid_numbers(self) -> Int32 | None:
         """A number for each distinct semantic ID: int32 ``[n]``; None without an index."""
         return None if self.codes is None else sid_numbers(self.codes)
 
@@ -153,6 +165,7 @@ def gather(
             "Give the index that was made for this dataset.",
         )
     split, requests = _asked(ranking, dataset)
+    texts = ranking.catalogue[c.RANKED_SIDS]
     parts = list(ranking.arrays())
     known = requests.targets >= 0
     if not known.any():
@@ -174,6 +187,7 @@ def gather(
         np.concatenate([part.shortened for part in parts])[known],
         k,
         codes,
+        None if texts.null_count() else texts.to_list(),
         bool(ranking.head.config.get("exclude_history", False)) if excluded is None else excluded,
     )
     if excluded is None and "exclude_history" not in ranking.head.config:

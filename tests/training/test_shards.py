@@ -29,6 +29,7 @@ from itemic.training.steps import Step
 from tests.stages import stage_of
 from tests.training import processes
 from tests.training.test_validation import INDEX, ITEMS, faithful
+from tests.stages import stage_of
 
 KEYS: dict[str, Any] = {
     "steps": 4,
@@ -195,7 +196,7 @@ def measure(folder: str, source: str, whole: bool) -> None:
         train(
             Model.load(source, device="cpu" if whole else ranks.device_for("fsdp")),
             TASKS["sequence"].build(faithful(), INDEX),
-            stage=stage,
+            stage=stage_of(stage),
             dataset=faithful(),
             output=f"{folder}/run",
             distribution=FSDP,
@@ -226,7 +227,7 @@ def refused(folder: str, source: str, keys: dict[str, Any]) -> None:
         model, stage = Model.load(source, device=ranks.device_for("fsdp")), stage_of(keys)
         conversations = TASKS["sequence"].build(faithful(), INDEX)
         with pytest.raises(ConfigError) as caught:
-            train(model, conversations, stage=stage, output=folder, distribution=FSDP)
+            train(model, conversations, stage=stage_of(stage), output=folder, distribution=FSDP)
         Path(folder, "told").write_text(caught.value.message)
 
 
