@@ -92,8 +92,11 @@ def consider(
     """As :func:`advice`, where somebody decides of each: what isn't taken isn't there for those after it.
 
     Args:
-        analysis, recipe, facts, strategies: as there.
+        analysis: as there.
+        recipe: as there.
         decide: hands back what is to be done of an advice to a recipe, or None to pass it over.
+        facts: as there.
+        strategies: as there.
     """
     known = facts or Facts()
     taken: list[Advice] = []
@@ -122,9 +125,7 @@ def _believed(values: dict[str, Any], before: Recipe) -> Recipe:
         return before
 
 
-def _advise(
-    rule: Rule, look: Look, values: dict[str, Any], settled: Iterable[KeyPath]
-) -> Advice | None:
+def _advise(rule: Rule, look: Look, values: dict[str, Any], settled: Iterable[KeyPath]) -> Advice | None:
     """What a rule proposes of what is possible; None where that is nothing."""
     wanted = [change for change in rule.find(look) if change.path not in settled]
     changes, impossible = possible(values, wanted)
@@ -148,7 +149,7 @@ def _in_order(
     if strategies is not None:
         return [RULES[name] for name in check_names(strategies)]
     look = Look(analysis, recipe, facts)
-    return sorted(RULES.values(), key=lambda rule: -max(look.stake(name) for name in rule.reads))
+    return sorted(RULES.values(), key=lambda rule: look.weight(*rule.reads), reverse=True)
 
 
 def check_names(strategies: Iterable[str]) -> list[str]:
@@ -160,7 +161,9 @@ def check_names(strategies: Iterable[str]) -> list[str]:
     names = list(dict.fromkeys(strategies))
     for name in names:
         if name not in RULES:
-            raise ConfigError(f"there is no strategy {name!r}{meant(name, RULES)}", f"Use {', '.join(RULES)}.")
+            raise ConfigError(
+                f"there is no strategy {name!r}{meant(name, RULES)}", f"Use {', '.join(RULES)}."
+            )
     return names
 
 
@@ -186,9 +189,9 @@ def evidence_of(rule: Rule, look: Look) -> list[str]:
 def _of_cause(cause: Cause, look: Look) -> str:
     analysis = look.analysis
     assert analysis is not None  # else there is no cause
-    at = f"HR@{analysis.k} {cause.hr.value:.3f} with it, {cause.hr_rest:.3f} without"
     shares = f"{cause.share_bad:.1%} of the bad cases"
-    if cause.verdict == "kind":
+    if cause.verdict == "kind" or cause.lift is None or cause.hr is None or cause.hr_rest is None:
         return f"{cause.title}: {shares}"
+    at = f"HR@{analysis.k} {cause.hr.value:.3f} with it, {cause.hr_rest:.3f} without"
     lift = f"lift {cause.lift.value:.2f} [{cause.lift.low:.2f}, {cause.lift.high:.2f}]"
     return f"{cause.title}: {shares}, {cause.share_good:.1%} of the good ones, {lift}: {cause.verdict}; {at}"

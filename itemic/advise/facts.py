@@ -65,7 +65,8 @@ def facts_of(root: str | Path, recipe: Recipe) -> Facts:
         train=about.get("split", {}).get("train"),
         text=max(known) if known else None,
         timed=bool(about.get("time")),
-        users=bool(about.get("further_columns", {}).get("users")) or (folder / "data/users.parquet").is_file(),
+        users=bool(about.get("further_columns", {}).get("users"))
+        or (folder / "data/users.parquet").is_file(),
         curves={name: curve for name, curve in curves.items() if curve is not None},
     )
 

@@ -47,6 +47,15 @@ class Look:
             return 0.0
         return max(found.at_stake, 0.0) / max(self.analysis.bad, 1)
 
+    def weight(self, *names: str) -> tuple[float, float]:
+        """What is at stake in causes among these patterns, and in others, by which strategies are ordered: a pattern
+        that only bad cases can show sorts them, and says little of what would help."""
+        causes, kinds = [0.0], [0.0]
+        for name in names:
+            found = self.cause(name)
+            (kinds if found is not None and found.verdict == "kind" else causes).append(self.stake(name))
+        return max(causes), max(kinds)
+
     def says(self, *names: str, least: float = LEAST) -> bool:
         """Whether the report finds one of these patterns, with enough at stake; or a person asked all the same."""
         return self.asked or any(self.stake(name) >= least for name in names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -96,7 +97,7 @@ def patched(values: Values, changes: Iterable[Change]) -> Values:
 
 def _assign(root: Any, path: KeyPath, value: Any) -> None:
     here = root
-    for key, after in zip(path, path[1:], strict=False):
+    for key, after in pairwise(path):
         if isinstance(here, dict):
             if here.get(key) is None:
                 here[key] = [] if after == APPEND else {}

@@ -1,7 +1,7 @@
 """What to change for what a report says: one rule a strategy, in a literal table.
 
-A rule is pure: it reads an analysis, the recipe as it stands and a few facts of the run, and proposes changes that would
-do something. What is so already it never proposes.
+A rule is pure: it reads an analysis, the recipe as it stands and a few facts of the run, and proposes changes that
+would do something. What is so already it never proposes.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def cold_start(look: Look) -> list[Change]:
             reason = "an item that nobody has had yet has no behaviour; its words tell where it belongs"
             found += look.change(("index", "encoder"), "lsa", reason)
         elif weight > 0.2:
-            reason = "a new item's semantic ID comes from its words alone; words count for more in all of them"
+            reason = (
+                "a new item's semantic ID comes from its words alone; words count for more in all of them"
+            )
             path = ("index", "encoder_options", "collaborative_weight")
             found += look.change(path, round(weight / 2, 3), reason)
     found += _begin_near(look)
@@ -189,9 +191,7 @@ def recency_bias(look: Look) -> list[Change]:
     found += _short_windows(look, (1, 2))
     at = ("stages", look.stage, "objective", "weights", "half_life")
     if look.facts.timed and look.now(*at) is None:
-        reason = (
-            f"what was taken long before the end of training counts less: half as much every {HALF_LIFE:g} days"
-        )
+        reason = f"what was taken long before the end of training counts less: half as much every {HALF_LIFE:g} days"
         found += look.change(at, HALF_LIFE, reason)
     if look.recipe.evaluate.memory is None:
         found += look.change(("evaluate", "memory"), {}, "counts of what followed the latest items take part")
@@ -212,9 +212,9 @@ def _longer(look: Look) -> list[Change]:
         if task.task == "sequence" and (task.arguments.get("max_items") or 50) <= 5
     ]
     for name in names:
-        path = ("stages", look.stage, "data", "sources", name)
-        share = look.now(*path)
-        found += look.change(path, round((1.0 if share is None else share) / 2, 4), reason)
+        of_source = ("stages", look.stage, "data", "sources", name)
+        share = look.now(*of_source)
+        found += look.change(of_source, round((1.0 if share is None else share) / 2, 4), reason)
     decay = look.now("evaluate", "memory", "decay")
     if decay is not None and decay < 0.9:
         path = ("evaluate", "memory", "decay")
@@ -229,23 +229,23 @@ def sid_quality(look: Look) -> list[Change]:
     index = look.recipe.index
     if not look.by_codes:
         return []
+    collide = look.says("collision", "found_namesake")
     if not look.built:
-        if look.says("collision") and index.collisions != "rank":
-            return look.change(
-                ("index", "collisions"), "rank", "items that share a semantic ID get one more code"
-            )
-        return []
+        reason = "items that share a semantic ID get one more code"
+        return look.change(("index", "collisions"), "rank", reason) if collide else []
     found: list[Change] = []
-    if look.says("collision"):
+    if collide:
         if index.duplicates == "share":
-            found += look.change(("index", "duplicates"), "apart", "items with the same text can be told apart")
+            found += look.change(
+                ("index", "duplicates"), "apart", "items with the same text can be told apart"
+            )
         if index.collisions == "keep":
             found += look.change(("index", "collisions"), "reassign", "no two items share a semantic ID")
         elif look.facts.items and prod(levels_of(look.recipe)) < CODES_AN_ITEM * look.facts.items:
             found += _more_codes(look, -1, "there are hardly more semantic IDs than items")
     later = tuple(range(2, look.depth + 1))
     first, rest = look.first_wrong(1) >= FIRST_WRONG, look.first_wrong(*later) >= FIRST_WRONG
-    if first or look.says("category_mismatch_target") or look.asked:
+    if first or look.says("category_mismatch_target", least=FIRST_WRONG) or look.asked:
         found += _by_behaviour(look)
     if look.says("crowded_prefix") and index.quantizer == "rqkmeans":
         reason = "codes of a level get equally many items, so that no prefix is crowded"
@@ -266,8 +266,10 @@ def _by_behaviour(look: Look) -> list[Change]:
     if weight < COLLABORATIVE:
         reason = "items that users have together get codes alike: the first one is easier to foresee"
         return look.change(path, COLLABORATIVE, reason)
-    if look.recipe.index.quantizer == "rqkmeans":
-        return look.change(("index", "quantizer"), "balanced", "another quantizer: the first codes are equally full")
+    if look.asked and look.recipe.index.quantizer == "rqkmeans":
+        return look.change(
+            ("index", "quantizer"), "balanced", "another quantizer, whose codes are equally full"
+        )
     return []
 
 
@@ -378,10 +380,16 @@ RULES: dict[str, Rule] = {
     "sid_quality": Rule(
         "sid_quality",
         "Semantic IDs that don't tell items apart, or not by what users do",
-        ("collision", "crowded_prefix", "category_mismatch_target", "the levels of the semantic ID"),
-        f"{STAKE}; or half of the bad cases first go wrong at the first level, or at later ones",
-        "A list is right only where every code of the target is; where a level goes wrong first says which codes to make "
-        "otherwise.",
+        (
+            "collision",
+            "found_namesake",
+            "crowded_prefix",
+            "category_mismatch_target",
+            "the levels of the semantic ID",
+        ),
+        f"{STAKE}; or half of the bad cases first go wrong at the first level or in the category, or at later levels",
+        "A list is right only where every code of the target is; where a level goes wrong first says which codes to "
+        "make otherwise.",
         "collisions, duplicates, levels, the quantizer, the share of behaviour, how codes begin",
         "The index and all after it are made again; larger codebooks have more rows to learn.",
         sid_quality,
@@ -430,8 +438,8 @@ RULES: dict[str, Rule] = {
         "hyperparameter",
         "How long and how hard it learns",
         ("the validations of the run",),
-        "the best validation is the last one, 1 % above the one before; or the best comes before 70 % of the way and the "
-        "end is 2 % behind it; or there are none",
+        "the best validation is the last one, 1 % above the one before; or the best comes before 70 % of the way and "
+        "the end is 2 % behind it; or there are none",
         "Validation tells a training that ends too early from one that learns by heart.",
         "epochs or steps, weight decay, dropout, label smoothing; with --trials whatever the search finds",
         "Longer training takes longer. A search trains once for each trial.",

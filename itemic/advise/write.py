@@ -64,11 +64,11 @@ def improved_text(recipe: Recipe, taken: Sequence[Advice], name: str | None = No
             line = places[_written(change, plain(recipe), lengths)]
             notes.setdefault(line, []).append(f"{one.strategy}: {_was(change)}{change.reason}")
     lines = [f"# {line}".rstrip() for line in head.splitlines()]
-    for number, line in enumerate(text.splitlines(), 1):
-        indent = line[: len(line) - len(line.lstrip())]
+    for number, written in enumerate(text.splitlines(), 1):
+        indent = written[: len(written) - len(written.lstrip())]
         for note in notes.get(number, []):
             lines += [f"{indent}# {part}" for part in textwrap.wrap(shown(note), WIDTH)]
-        lines.append(line)
+        lines.append(written)
     return "\n".join(lines) + "\n"
 
 
@@ -100,7 +100,12 @@ def _written(change: Change, values: Mapping[str, Any], lengths: dict[KeyPath, i
 
 
 def write_improved(
-    file: str | Path, recipe: Recipe, taken: Sequence[Advice], *, about: Mapping[str, Any], force: bool = False
+    file: str | Path,
+    recipe: Recipe,
+    taken: Sequence[Advice],
+    *,
+    about: Mapping[str, Any],
+    force: bool = False,
 ) -> Path:
     """Write the recipe, and its reasons as ``advice.json`` beside it.
 

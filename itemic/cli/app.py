@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import data, evaluate, init, model, recipe, rl, run, sid_report, state, tasks, train
+from itemic.cli import advise, data, evaluate, init, model, recipe, rl, run, sid_report, state, tasks, train
 from itemic.cli.common import say
 from itemic.cli.help import Command, Group, add_examples
 from itemic.errors import ItemicError
@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 RUNS, ROOMS = "A run of a recipe", "Room by room"
-for command in (init.init, run.run, run.check, run.recommend, run.report):
+for command in (init.init, run.run, run.check, run.recommend, run.report, advise.advise):
     app.command(command.__name__, rich_help_panel=RUNS, cls=Command)(command)
 app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
 app.add_typer(recipe.app, name="recipe", cls=Group, rich_help_panel=RUNS)

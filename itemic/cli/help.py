@@ -29,6 +29,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "itemic train models/new --conversations talks -o models/trained -s epochs=3 -s learning_rate=2e-3",
     ),
     "report": ("itemic report runs/quickstart -o quickstart.html",),
+    "advise": (
+        "itemic advise runs/quickstart --auto -o improved.yaml",
+        "itemic advise runs/quickstart --strategy long_tail,memory --dry-run",
+    ),
     "recipe show": ("itemic recipe show quickstart",),
     "recipe copy": ("itemic recipe copy quickstart",),
     "data import": (
