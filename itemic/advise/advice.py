@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,7 @@ def advice(
     *,
     facts: Facts | None = None,
     strategies: Sequence[str] | None = None,
+    without: Collection[str] = (),
 ) -> list[Advice]:
     """What to change in a recipe, most at stake first; each is made for the recipe as those before it leave it.
 
@@ -74,11 +75,20 @@ def advice(
         facts: of the run.
         strategies: names of :data:`itemic.advise.rules.RULES` that a person asks for, whatever the report says; None
             for what the report calls for.
+        without: names of strategies that are not to be asked.
 
     Raises:
         ConfigError: there is no such strategy.
     """
-    return consider(analysis, recipe, lambda each, _: each, facts=facts, strategies=strategies)
+    every = list(RULES) if strategies is None else check_names(strategies)
+    asked = [name for name in every if name not in without]
+    return consider(
+        analysis,
+        recipe,
+        lambda each, _: each if each.strategy in asked else None,
+        facts=facts,
+        strategies=None if strategies is None else asked,
+    )
 
 
 def consider(

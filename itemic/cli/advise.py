@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from itemic.cli.common import AsJson, print_json, say, start_logging
+from itemic.cli.common import AsJson, print_json, print_table, say, start_logging
 
 if TYPE_CHECKING:
     from itemic.advise.advice import Advice
@@ -130,3 +130,42 @@ def _write(
     count = sum(len(one.changes) for one in taken)
     say(f"wrote {output}, {count} keys changed, and the reasons to {reasons}", err=quiet)
     say(f"next: itemic run {output}", err=quiet)
+
+
+def improve(
+    run: RunFolder,
+    rounds: Annotated[int, typer.Option(help="How many at most.", min=1)] = 3,
+    strategy: Strategies = None,
+    one_by_one: Annotated[
+        bool,
+        typer.Option(
+            "--one-by-one", help="Follow one strategy a round, so that the comparison is about it alone."
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Of the rounds.", show_default="RUN-improve"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find what fails, change the recipe, run it, compare; again while validation shows a gain.
+
+    The test split is never looked at. What a change leaves as it was isn't computed again; a killed one goes on.
+    """
+    import shlex
+
+    from itemic.advise.rounds import improve
+    from itemic.cli import state
+
+    names = _named(strategy)
+    start_logging()
+    command = shlex.join(["itemic", *state.arguments])
+    found = improve(run, output, rounds=rounds, strategies=names, one_by_one=one_by_one, command=command)
+    if as_json:
+        print_json(found.to_json())
+        return
+    print_table(found.table())
+    if found.recipe is None:
+        say("the run's own recipe is the best of these")
+    else:
+        say(f"wrote {found.recipe}; next, with the test split: itemic run {found.recipe}")

@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 RUNS, ROOMS = "A run of a recipe", "Room by room"
-for command in (init.init, run.run, run.check, run.recommend, run.report, advise.advise):
+for command in (init.init, run.run, run.check, run.recommend, run.report, advise.advise, advise.improve):
     app.command(command.__name__, rich_help_panel=RUNS, cls=Command)(command)
 app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
 app.add_typer(recipe.app, name="recipe", cls=Group, rich_help_panel=RUNS)
@@ -131,7 +131,7 @@ def _of_the_disk(error: Exception) -> ItemicError:
 def _again(arguments: list[str]) -> None:
     import shlex
 
-    if arguments[:1] == ["run"]:
+    if arguments[:1] in (["run"], ["improve"]):
         line = shlex.join(["itemic", *arguments])
         typer.secho(f"interrupted; go on from where it stopped with: {line}", fg="yellow", err=True)
     else:

@@ -33,6 +33,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "itemic advise runs/quickstart --auto -o improved.yaml",
         "itemic advise runs/quickstart --strategy long_tail,memory --dry-run",
     ),
+    "improve": (
+        "itemic improve runs/quickstart",
+        "itemic improve runs/quickstart --rounds 5 --one-by-one",
+    ),
     "recipe show": ("itemic recipe show quickstart",),
     "recipe copy": ("itemic recipe copy quickstart",),
     "data import": (
