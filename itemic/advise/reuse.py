@@ -1,4 +1,4 @@
-"""Finished steps of one run for another: linked where they are what it would make, so that nothing is computed twice."""
+"""Finished steps of one run for another: linked where they are what it would make; nothing is computed twice."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Rounds of improvement: look for what fails, change the recipe, run it, compare; on validation, never on the test split.
+"""Rounds of improvement: look for what fails, change the recipe, run it, compare; on validation, never on the test.
 
-A folder holds ``round-0`` (the run as it was, ranked on validation), ``round-1`` and so on, each a run's folder like any
-other, and ``rounds.json``. Everything is made anew by the same call from what is there, so a killed one goes on.
+A folder holds ``round-0`` (the run as it was, ranked on validation), ``round-1`` and so on, each a run's folder like
+any other, and ``rounds.json``. The same call finds what is there and computes the rest, so a killed one goes on.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -93,7 +92,7 @@ def test_what_a_change_leaves_is_linked_and_not_computed(rounds: tuple[Path, Any
     assert [one.linked for one in found.rounds] == [MADE, MADE, MADE]
     for number in range(3):
         file = folder / f"round-{number}" / "train.all" / "model.safetensors"
-        assert os.path.samefile(file, finished / "run" / "train.all" / "model.safetensors")
+        assert file.samefile(finished / "run" / "train.all" / "model.safetensors")
         assert not damage(file.parent)
 
 
@@ -152,12 +151,12 @@ def test_a_run_that_was_not_ranked_is_told(
 ) -> None:
     assert call(["improve", str(tmp_path)]) == 2
     assert "has no recipe.yaml" in capfd.readouterr().err
+    without = copied / "run" / "recipe.yaml"
+    without.write_text(
+        "name: x\nindex: {levels: [4, 4]}\nmodel: {preset: qwen3-pico}\n"
+        "conversations: {files: x}\nstages: [{epochs: 1}]\n"
+    )
     with pytest.raises(ArtifactError, match="no data"):
-        without = copied / "run" / "recipe.yaml"
-        without.write_text(
-            "name: x\nindex: {levels: [4, 4]}\nmodel: {preset: qwen3-pico}\n"
-            "conversations: {files: x}\nstages: [{epochs: 1}]\n"
-        )
         improve(copied / "run", tmp_path / "y")
 
 
