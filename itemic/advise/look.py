@@ -41,10 +41,13 @@ class Look:
         return None if self.analysis is None else self.analysis.cause(name)
 
     def stake(self, name: str) -> float:
-        """What is at stake in a pattern that goes with failure, as a share of the bad cases; 0 where it doesn't."""
+        """What is at stake in a pattern that goes with failure, as a share of the bad cases (of those that could show
+        it, for one that only they can); 0 where it doesn't."""
         found = self.cause(name)
         if found is None or self.analysis is None or found.verdict not in SPEAKING:
             return 0.0
+        if found.verdict == "kind":
+            return found.share_bad
         return max(found.at_stake, 0.0) / max(self.analysis.bad, 1)
 
     def weight(self, *names: str) -> tuple[float, float]:

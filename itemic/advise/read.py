@@ -62,22 +62,22 @@ def find_analysis(root: Path, recipe: Recipe, file: Path | None = None) -> Analy
     return look_at(root, recipe)
 
 
-def look_at(root: Path, recipe: Recipe) -> Analysis:
+def look_at(root: Path, recipe: Recipe, ask_model: int = 0) -> Analysis:
     """Analyse the list that a run is for.
+
+    Args:
+        root: the run's folder.
+        recipe: what was run.
+        ask_model: for how many bad cases the model is asked about the target itself, where the list is its own.
 
     Raises:
         ArtifactError: nothing was ranked yet.
     """
-    from itemic.analysis.analyze import analyze
-    from itemic.analysis.evidence import gather
-    from itemic.data import Dataset
-    from itemic.sid.index import ItemIndex
-    from itemic.sid.kinds import load_names
+    from itemic.pipeline.analyze import analyze_source, source_of
 
-    ranking, names = ranking_of(root, recipe), load_names(root / "index")
-    codes = names.codes if isinstance(names, ItemIndex) else None
-    evidence = gather(ranking, Dataset.load(root / "data"), k=min(K, ranking.head.k), codes=codes)
-    return analyze(evidence, seed=recipe.seed)[0]
+    listed, k = list_of(recipe), min(K, ranking_of(root, recipe).head.k)
+    asked = ask_model if listed == TRAINED else 0
+    return analyze_source(source_of(root, ranker=listed), k=k, ask_model=asked, seed=recipe.seed)[1]
 
 
 def ranking_of(root: Path, recipe: Recipe) -> Ranking:

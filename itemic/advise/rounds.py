@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from itemic.evaluate.report import Measure
 
 ROUNDS, IMPROVED, ANALYSIS = "rounds.json", "improved.yaml", "analysis.json"
+ASKED = 500  # bad cases of which the model is asked whether the search lost the target
 CHOSEN = "; how its parts are weighed was chosen on these very requests, so the gain is flattered"
 NO_ADVICE, NO_GAIN = "no advice is left", "the last round shows no gain"
 
@@ -220,7 +221,7 @@ class _Work:
         return linked
 
     def _advice(self, best: _Standing, strategies: Sequence[str] | None, tried: set[str]) -> list[Advice]:
-        found = look_at(best.root, best.recipe)
+        found = look_at(best.root, best.recipe, ask_model=ASKED)
         if found.split != "valid":
             raise ArtifactError(
                 f"{best.root} was ranked on {found.split}", "Remove the folder and start again."

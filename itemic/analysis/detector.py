@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from itemic.analysis.evidence import Bools, Evidence
-from itemic.settings import Amount, Count, PartOfOne, Share, settings
+from itemic.settings import Amount, Count, PartOfOne, Positive, Share, settings
 
 Need = Literal["labels", "codes", "text", "model"]
 
@@ -29,7 +29,7 @@ class Thresholds:
         mostly: the share of a list from which on it is mostly so.
         hardly: the share of a list up to which it hardly is so.
         repeated: the share of a list from which on it mostly repeats the history.
-        crowded: a prefix is crowded if less than this share of the items stands under more crowded ones.
+        crowded: a prefix is crowded where it has this many times the items of the median item's prefix.
         window: how far apart two items may stand in training to count as a transition.
         words: an item whose title and description have fewer words lacks text.
     """
@@ -42,7 +42,7 @@ class Thresholds:
     mostly: Annotated[PartOfOne, Field(gt=0)] = 0.8
     hardly: PartOfOne = 0.1
     repeated: Annotated[PartOfOne, Field(gt=0)] = 0.3
-    crowded: Share = 0.1
+    crowded: Annotated[Positive, Field(ge=1)] = 2.0
     window: Count = 3
     words: Count = 1
 

@@ -116,7 +116,8 @@ class Evidence:
         requests = self.requests
         shape = (len(requests), len(self.dataset.item_ids))
         ones = np.ones(len(requests.items), np.int32)
-        found = sparse.csr_array((ones, requests.items, requests.offsets), shape=shape)
+        # copies: adding up sorts and shortens in place
+        found = sparse.csr_array((ones, requests.items, requests.offsets), shape=shape, copy=True)
         found.sum_duplicates()
         return found
 

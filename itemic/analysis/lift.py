@@ -77,8 +77,8 @@ def odds(
     keys = sum(column.astype(np.int64) << at for at, column in enumerate(columns))
     distinct, first, number = np.unique(keys, return_index=True, return_inverse=True)
     design = np.stack([column[first] for column in columns], axis=1).astype(np.float64)
-    asked = np.bincount(number, np.ones(len(bad)), minlength=len(distinct))
-    failed = np.bincount(number, bad.astype(np.float64), minlength=len(distinct))
+    asked = np.asarray(np.bincount(number, minlength=len(distinct)), np.float64)
+    failed = np.asarray(np.bincount(number, bad, minlength=len(distinct)), np.float64)
     weights = _fit(design, asked, failed)
     chance = _logistic(design @ weights)
     bread = np.linalg.inv(

@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import advise, data, evaluate, init, model, recipe, rl, run, sid_report, state, tasks, train
+from itemic.cli import (
+    advise,
+    analyze,
+    data,
+    evaluate,
+    init,
+    model,
+    recipe,
+    rl,
+    run,
+    sid_report,
+    state,
+    tasks,
+    train,
+)
 from itemic.cli.common import say
 from itemic.cli.help import Command, Group, add_examples
 from itemic.errors import ItemicError
@@ -24,7 +38,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 RUNS, ROOMS = "A run of a recipe", "Room by room"
-for command in (init.init, run.run, run.check, run.recommend, run.report, advise.advise, advise.improve):
+OF_RUNS = (
+    init.init,
+    run.run,
+    run.check,
+    run.recommend,
+    run.report,
+    analyze.analyze,
+    advise.advise,
+    advise.improve,
+)
+for command in OF_RUNS:
     app.command(command.__name__, rich_help_panel=RUNS, cls=Command)(command)
 app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
 app.add_typer(recipe.app, name="recipe", cls=Group, rich_help_panel=RUNS)

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ class _Walk:
                 f"{self.place + 1}/{len(plan)} {name}: {planned.reason}", self._choices(planned)
             )
             if answer == STOP:
-                return self._stop()
+                self._tell_how_to_go_on()
+                return None
             if answer == CHANGE:
                 self._change()
                 continue
@@ -88,7 +89,8 @@ class _Walk:
                 self.place += 1
                 continue
             if not self._make(name, again=self.held or not planned.run):
-                return self._stop()
+                self._tell_how_to_go_on()
+                return None
 
     def _planned(self) -> tuple[list[Planned], Planned] | None:
         """The plan, and the step that it is about now; None at the end."""
@@ -155,7 +157,7 @@ class _Walk:
         self.place = min(self.place, first)
         say(f"{answer}: the first step that is to be made is {plan[first].step.name}")
 
-    def _stop(self) -> None:
+    def _tell_how_to_go_on(self) -> None:
         words = ["itemic", "run", str(self.file), "-o", str(self.run.root)]
         for override in self.overrides:
             words += ["-s", override]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
+from itemic.artifact import whole_file
 from itemic.data.dataset import Dataset
 from itemic.data.sequences import Requests
 from itemic.evaluate.ranking import Ranking
@@ -119,7 +118,7 @@ def export_csv(ranking: Ranking, dataset: Dataset | None, file: Path) -> None:
         ArtifactError: the ranking isn't finished.
     """
     items = _items(ranking, dataset)
-    with _whole(file) as out:
+    with whole_file(file) as out:
         for number, table in enumerate(ranking.tables()):
             out.write(prediction_table(table, items).write_csv(include_header=not number))
 
@@ -131,7 +130,7 @@ def export_json(ranking: Ranking, report: Report, dataset: Dataset | None, file:
         ArtifactError: the ranking isn't finished.
     """
     items = _items(ranking, dataset)
-    with _whole(file) as out:
+    with whole_file(file) as out:
         out.write(f'{{"metrics": {json.dumps(asdict(report), ensure_ascii=False)},\n"predictions": [')
         comma = "\n"
         for table in ranking.tables():
@@ -153,7 +152,7 @@ def export_metrics(report: Report, file: Path) -> None:
         "low": pl.Float64,
         "high": pl.Float64,
     }
-    with _whole(file) as out:
+    with whole_file(file) as out:
         out.write(pl.DataFrame([*measures, *shown], columns, orient="row").write_csv())
 
 
@@ -174,15 +173,3 @@ def _items(ranking: Ranking, dataset: Dataset | None) -> pl.DataFrame:
     return items.join(
         dataset.items.select(c.ITEM_ID, c.TITLE), on=c.ITEM_ID, how="left", maintain_order="left"
     )
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[IO[str]]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8") as out:
-            yield out
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ def cause(name: str, share: float = 0.3, verdict: Verdict = "cause") -> Cause:
     half = Measure(0.1, 0.08, 0.12)
     shown = (int(0.5 * BAD), 0 if kind else 50)
     about = "kind" if kind else "request"
-    shares = (0.5, 0.0 if kind else 0.25)
+    shares = (share, 0.0) if kind else (0.5, 0.25)
     return Cause(
         name,
         f"The pattern {name}",

@@ -29,7 +29,6 @@ from itemic.training.steps import Step
 from tests.stages import stage_of
 from tests.training import processes
 from tests.training.test_validation import INDEX, ITEMS, faithful
-from tests.stages import stage_of
 
 KEYS: dict[str, Any] = {
     "steps": 4,

@@ -87,8 +87,8 @@ DETECTORS: dict[str, Detector] = {
         Detector(
             "crowded_prefix",
             "Target under a crowded prefix",
-            "The target's codes but the last one are shared by so many items that less than {crowded} of all items "
-            "stand under more crowded prefixes.",
+            "At least {crowded} times as many items share all of the target's codes but the last as share those of the "
+            "median item.",
             "{items} items share all of the target's codes but the last.",
             "request",
             crowded_prefix,

@@ -33,9 +33,7 @@ def crowded_prefix(evidence: Evidence, told: Thresholds) -> Found:
     """The target's code of the last level has to be told from those of many items."""
     prefix = sid_numbers(_codes(evidence)[:, :-1])
     size = np.bincount(prefix)[prefix]
-    distinct, holders = np.unique(size, return_counts=True)
-    above = (holders[::-1].cumsum()[::-1] - holders) / len(size)  # items under more crowded prefixes
-    crowded = (above < told.crowded)[np.searchsorted(distinct, size)] & (size > 1)
+    crowded = size >= told.crowded * np.median(size)
     targets = evidence.requests.targets
     return Found(crowded[targets], {"items": size[targets]})
 
