@@ -181,8 +181,16 @@ class _Run:
         ranks.wait()
         return model
 
+    def _without_weights(self) -> ConfigError:
+        return ConfigError(
+            f"stage {self.stage.name!r} under strategy {self.distribution.strategy}: rollouts need the weights",
+            "Use strategy ddp, or fsdp with a model that all ranks have loaded on the device meta from a folder.",
+        )
+
     def _learn(self, learns: Learning, identity: dict[str, Any]) -> tuple[Place, Strategy]:
         model, stage, ranks = self.model, self.stage, self.ranks
+        if self.distribution.strategy == "deepspeed" and ranks.size > 1:
+            raise self._without_weights()
         objective = GroupObjective(
             model.lm,
             self.legal,
@@ -209,10 +217,7 @@ class _Run:
         )
         strategy = trainer.strategy
         if strategy.module is not objective and not strategy.apart:
-            raise ConfigError(
-                f"stage {stage.name!r} under strategy {self.distribution.strategy}: rollouts need the weights",
-                "Use strategy ddp, or fsdp with a model that all ranks have loaded on the device meta from a folder.",
-            )
+            raise self._without_weights()
         seen = with_weights_of(model, strategy.evaluated)
         assert isinstance(strategy.evaluated, GroupObjective)
         reference = None

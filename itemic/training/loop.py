@@ -340,7 +340,7 @@ class Trainer:
                 self._read_best(self.checkpoints, best)
         elif self.average:
             self.average.swap()
-        self.strategy.whole()
+        self.strategy.finish()
         self.objective.settle()
         self.objective.train(False)
         self.strategy.evaluated.train(False)

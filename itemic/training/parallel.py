@@ -113,6 +113,10 @@ class Strategy:
     def whole(self) -> None:
         """Bring the weights back into the objective, on every rank, where it has any of its own."""
 
+    def finish(self) -> None:
+        """Leave the objective with the weights that the training ends with; nothing is trained after it."""
+        self.whole()
+
     def gather(self, name: str) -> Tensor:
         """One whole weight or buffer of :attr:`module`, by its name; every rank asks for it."""
         owner, _, last = name.rpartition(".")

@@ -19,6 +19,7 @@ from itemic.model import Model
 from itemic.rl.rollout import Roller
 from itemic.rl.run import train_rl
 from itemic.training import checkpoint
+from itemic.training.distribution import Distribution
 from itemic.training.ranks import joined
 from tests.rl.test_run import STAGE, fresh, lines, shop
 from tests.training import processes
@@ -97,7 +98,7 @@ def learn(model: str, folder: str, strategy: str, what: str) -> None:
     stage["objective"] = {"name": "reinforce++", "kl": 0.05}  # whose advantages look at all of a step
     stage["rollout"] = STAGE["rollout"] | {"suggest": {"transitions": 2}}
     with joined() as ranks:
-        begun = Model.load(model, device=ranks.device_for(strategy))
+        begun = Model.load(model, device=ranks.device_for(Distribution(strategy)))
         train_rl(begun, shop(), stage=stage, output=folder, distribution={"strategy": strategy})
 
 

@@ -60,7 +60,7 @@ def base(folder: Path, preset: str = "qwen3-pico", dtype: torch.dtype = torch.fl
 def work(folder: str, source: str, keys: dict[str, Any], whole: bool = False, die_at: int = 0) -> None:
     """One rank; ``whole`` loads the model on each of them."""
     with joined() as ranks:
-        model = Model.load(source, device="cpu" if whole else ranks.device_for("fsdp"))
+        model = Model.load(source, device="cpu" if whole else ranks.device_for(FSDP))
         assert (model.lm.device.type == "meta") == (ranks.size > 1 and not whole)
         plain = Trainer._advance
 
@@ -193,7 +193,7 @@ def measure(folder: str, source: str, whole: bool) -> None:
             KEYS | {"steps": 1, "train.what": "embeddings", "validation.requests": 2, "validation.samples": 0}
         )
         train(
-            Model.load(source, device="cpu" if whole else ranks.device_for("fsdp")),
+            Model.load(source, device="cpu" if whole else ranks.device_for(FSDP)),
             TASKS["sequence"].build(faithful(), INDEX),
             stage=stage,
             dataset=faithful(),
@@ -223,7 +223,7 @@ def test_no_rank_holds_the_model(tmp_path: Path) -> None:
 
 def refused(folder: str, source: str, keys: dict[str, Any]) -> None:
     with joined() as ranks:
-        model, stage = Model.load(source, device=ranks.device_for("fsdp")), stage_of(keys)
+        model, stage = Model.load(source, device=ranks.device_for(FSDP)), stage_of(keys)
         conversations = TASKS["sequence"].build(faithful(), INDEX)
         with pytest.raises(ConfigError) as caught:
             train(model, conversations, stage=stage, output=folder, distribution=FSDP)
