@@ -37,10 +37,10 @@ class DeepSpeed(Strategy):
 
     def _prepare(self) -> None:
         self._check()
-        if any(self.ranks.gather(is_empty(self.module))):
+        empty = [str(rank) for rank, each in enumerate(self.ranks.gather(is_empty(self.module))) if each]
+        if empty:
             raise ConfigError(
-                f"rank {self.ranks.rank} has a model without weights, or another rank has, and ZeRO shares them out in "
-                "stage 3 alone",
+                f"a model without weights on rank {', '.join(empty)}: ZeRO shares weights out in stage 3 alone",
                 "Load it on every rank, set zero_optimization.stage to 3, or use strategy fsdp.",
             )
         self.module.agree(self.ranks)
@@ -49,7 +49,9 @@ class DeepSpeed(Strategy):
         self._frozen = {
             weight: weight.detach().cpu().clone()
             for weight in self.module.parameters()
-            if self._low and not weight.requires_grad and not torch.equal(weight, weight.bfloat16().float())
+            if self._low
+            and not weight.requires_grad
+            and not torch.equal(weight, weight.to(self._low).float())
         }
 
     def _check(self) -> None:
@@ -62,19 +64,20 @@ class DeepSpeed(Strategy):
             )
         without = self.module.device.type == "meta"
         self._device = self.ranks.device if without else self.module.device
-        self._low = compute_dtype(self.stage.engine.precision, self._device) == torch.bfloat16
-        self._config = (
-            {
-                "train_micro_batch_size_per_gpu": 1,
-                "gradient_accumulation_steps": 1,
-                "zero_allow_untested_optimizer": True,
-                "zero_force_ds_cpu_optimizer": False,
-                "bf16": {"enabled": self._low},
-                "steps_per_print": 1_000_000_000,
-            }
-            | read_deepspeed(str(self.options.config))
-            | {"gradient_clipping": self.stage.optimizer.clip}
-        )
+        low = compute_dtype(self.stage.engine.precision, self._device) == torch.bfloat16
+        given: dict[str, Any] = {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            "bf16": {"enabled": low},
+            "steps_per_print": 1_000_000_000,
+        }
+        clip = {"gradient_clipping": self.stage.optimizer.clip}
+        self._config = given | read_deepspeed(str(self.options.config)) | clip
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        asked = (dtype for name, dtype in kinds.items() if self._config.get(name, {}).get("enabled"))
+        self._low = next(asked, None)  # what the engine rounds weights to
         self._mesh = init_device_mesh("cpu", (self.ranks.size,))
 
     def _set_up(self) -> None:

@@ -53,7 +53,7 @@ class Partitioned(DeepSpeed):
         zero.init_distributed(dist_init_required=False)
         own, convert = dict(self._given.named_parameters()), None
         for name, weight in self.module.named_parameters():
-            dtype = torch.bfloat16 if self._low else weight.dtype
+            dtype = self._low or weight.dtype
             values = torch.empty(weight.shape, dtype=dtype, device=self._device)
             if self.ranks.main:
                 values.copy_(self._read(name) if own[name].is_meta else own[name])

@@ -23,6 +23,7 @@ from itemic.model.stored import Stored
 from itemic.tasks import TASKS
 from itemic.training.distribution import Distribution
 from itemic.training.loop import Trainer
+from itemic.training.partitioned import Partitioned
 from itemic.training.ranks import joined
 from itemic.training.sharded import Sharded
 from itemic.training.steps import Step
@@ -57,10 +58,17 @@ def base(folder: Path, preset: str = "qwen3-pico", dtype: torch.dtype = torch.fl
     return folder
 
 
-def work(folder: str, source: str, keys: dict[str, Any], whole: bool = False, die_at: int = 0) -> None:
+def work(
+    folder: str,
+    source: str,
+    keys: dict[str, Any],
+    whole: bool = False,
+    die_at: int = 0,
+    options: Distribution = FSDP,
+) -> None:
     """One rank; ``whole`` loads the model on each of them."""
     with joined() as ranks:
-        model = Model.load(source, device="cpu" if whole else ranks.device_for(FSDP))
+        model = Model.load(source, device="cpu" if whole else ranks.device_for(options))
         assert (model.lm.device.type == "meta") == (ranks.size > 1 and not whole)
         plain = Trainer._advance
 
@@ -79,14 +87,14 @@ def work(folder: str, source: str, keys: dict[str, Any], whole: bool = False, di
             stage=stage_of(keys),
             dataset=dataset,
             output=folder,
-            distribution=FSDP,
+            distribution=options,
         )
         if not whole and ranks.size > 1:
             assert all(weight.is_meta for weight in trained.lm.parameters())
 
 
-def same_files(one: Path, other: Path) -> None:
-    """All of two models' folders but what tells of the runs."""
+def same_files(one: Path, other: Path, near: float = 0) -> None:
+    """All of two models' folders but what tells of the runs; weights may differ by a share of themselves."""
     told = {"training.json", "log.jsonl"}
     names = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()} - told
     assert (
@@ -95,7 +103,13 @@ def same_files(one: Path, other: Path) -> None:
     )
     assert {"config.json", "tokenizer.json", "README.md", "model.safetensors"} <= names
     for name in sorted(names):
-        assert filecmp.cmp(one / name, other / name, shallow=False), name
+        if near and name.endswith(".safetensors"):
+            ours, theirs = load_file(one / name), load_file(other / name)
+            assert ours.keys() == theirs.keys()
+            for key, weight in ours.items():
+                torch.testing.assert_close(weight, theirs[key], rtol=near, atol=1e-6, msg=key)
+        else:
+            assert filecmp.cmp(one / name, other / name, shallow=False), name
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -162,7 +176,7 @@ def alive() -> int:
     return sum(found.values())
 
 
-def measure(folder: str, source: str, whole: bool) -> None:
+def measure(folder: str, source: str, whole: bool, options: Distribution = FSDP) -> None:
     """One rank; leaves the most bytes of tensors that there were beside those at the beginning: whenever a layer in the
     middle computes for a validation, when a weight has been read, and when one has been gathered."""
     most = {"computing": 0, "reading": 0, "gathering": 0}
@@ -186,19 +200,20 @@ def measure(folder: str, source: str, whole: bool) -> None:
         return call
 
     Stored.read = looking("reading", Stored.read)  # type: ignore[method-assign]
-    Sharded.gather = looking("gathering", Sharded.gather)  # type: ignore[method-assign]
+    for strategy in (Sharded, Partitioned):
+        strategy.gather = looking("gathering", strategy.gather)  # type: ignore[method-assign]
     handle = torch.nn.modules.module.register_module_forward_pre_hook(computing)
     with joined() as ranks:
         stage = stage_of(
             KEYS | {"steps": 1, "train.what": "embeddings", "validation.requests": 2, "validation.samples": 0}
         )
         train(
-            Model.load(source, device="cpu" if whole else ranks.device_for(FSDP)),
+            Model.load(source, device="cpu" if whole else ranks.device_for(options)),
             TASKS["sequence"].build(faithful(), INDEX),
             stage=stage,
             dataset=faithful(),
             output=f"{folder}/run",
-            distribution=FSDP,
+            distribution=options,
         )
         Path(folder, f"{ranks.rank}.json").write_text(json.dumps(most))
     handle.remove()
