@@ -34,11 +34,12 @@ from itemic.rl.asks import Asked, Book
 from itemic.rl.groups import Groups
 from itemic.rl.objective import GroupObjective
 from itemic.rl.rewards import Answered, Rewards, World
-from itemic.rl.rollout import Policy, told_names
+from itemic.rl.rolled import Policy
 from itemic.rl.run import Knows, world_of
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import Asks, GroupData, GroupSettings, RLStage, RLValidation, RolloutSettings
 from itemic.rl.source import GroupSteps
+from itemic.rl.told import told_names
 from itemic.sid.trie import Trie
 from itemic.training.loop import Trainer
 from itemic.training.settings import CheckpointSettings, ScheduleSettings

@@ -20,6 +20,7 @@ ORDER = (
     "training",
     "evaluate",
     "teacher",
+    "rl",
     "recipe",
     "pipeline",
     "errors",

@@ -37,7 +37,8 @@ def preview_groups(
     from itemic.rl.objective import GroupObjective
     from itemic.rl.preview import lines_of, shown
     from itemic.rl.rewards import Rewards
-    from itemic.rl.rollout import Policy, Roller
+    from itemic.rl.rolled import Policy
+    from itemic.rl.rollout import Roller
     from itemic.rl.run import world_of
     from itemic.rl.scoring import Legal
     from itemic.sid.trie import Trie

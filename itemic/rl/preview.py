@@ -12,7 +12,7 @@ from itemic.screen import Table, plain
 
 if TYPE_CHECKING:
     from itemic.model.model import Model
-    from itemic.rl.rollout import Rolled
+    from itemic.rl.rolled import Rolled
 
 EXAMPLES = 2  # groups of a rollout that are written out
 WIDTH = 60  # of a title

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +15,15 @@ from itemic.decode.paths import Paths, best_paths, drawn_paths
 from itemic.decode.plan import ancestors
 from itemic.errors import ConfigError
 from itemic.forest.rows import TokenRows
-from itemic.model.model import Model
 from itemic.model.think import ThoughtTokens, thought_tokens
 from itemic.rl.advantages import ADVANTAGES, over_step, signal
 from itemic.rl.asks import Asked
 from itemic.rl.groups import ANYTHING, Groups
-from itemic.rl.objective import GroupObjective
 from itemic.rl.rewards import Answered, Rewards
+from itemic.rl.rolled import Answers, Policy, Rolled, Thought
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import GroupSettings, RolloutSettings, ThoughtSettings
+from itemic.rl.told import numbers_of
 from itemic.training.ranks import ALONE, Ranks
 
 Bool = npt.NDArray[np.bool_]
@@ -32,85 +31,6 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-
-Meet = Callable[[Callable[[], Any]], Any]
-RANKS = ((1, 1), (2, 4), (5, 10), (11, 10**9))  # places whose rewards are told together
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Who answers.
-
-    Attributes:
-        model: with the weights of the moment.
-        objective: of the same weights.
-        meet: does what computes with them, where several ranks have to do it at the same time.
-    """
-
-    model: Model
-    objective: GroupObjective
-    meet: Meet = lambda work: work()
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What was answered to ``R`` prompts, ``K`` items each at most.
-
-    Attributes:
-        paths: the answers; ``items`` are those that a reward sees.
-        answered: the same for rewards.
-        total: float64 ``[R, K]``, what each is worth; NaN where there is none.
-        apart: each reward by itself.
-        advantages: float64 ``[R, K]``.
-        added: bool ``[R]``, whether the target was put in.
-        suggested: int64 ``[R]``, how many answers others suggested.
-    """
-
-    paths: Paths
-    answered: Answered
-    total: Float64
-    apart: Mapping[str, Float64]
-    advantages: Float64
-    added: Bool
-    suggested: Int64
-
-
-@dataclass(frozen=True)
-class Thought:
-    """Thoughts of ``R`` prompts, ``N`` each, those of one prompt one after the other.
-
-    Attributes:
-        tokens: ``R · N`` rows, the end included where there is one.
-        log_probs: float32 ``[T]``.
-        ended: bool ``[R · N]``; the others were cut off.
-        worth: float64 ``[R, N]``.
-    """
-
-    tokens: TokenRows
-    log_probs: Float32
-    ended: Bool
-    worth: Float64
-
-
-@dataclass(frozen=True)
-class Rolled:
-    """A rollout.
-
-    Attributes:
-        groups: to learn from.
-        asked: what was asked.
-        answers: to each prompt, or behind each thought.
-        thought: the thoughts; None without any.
-        alive: bool ``[G]``, which groups have a signal.
-        numbers: what is told of it, sums and weights by name.
-    """
-
-    groups: Groups
-    asked: Asked
-    answers: Answers
-    thought: Thought | None
-    alive: Bool
-    numbers: dict[str, tuple[float, float]]
 
 
 class Roller:
@@ -180,7 +100,7 @@ class Roller:
         request = np.arange(len(asked.prompts))
         groups = self._item_groups(asked.prompts, answers, request)
         alive = signal(answers.total[groups.own])
-        return Rolled(groups.groups, asked, answers, None, alive, self._numbers(answers))
+        return Rolled(groups.groups, asked, answers, None, alive, numbers_of(answers))
 
     def _thinking(
         self, asked: Asked, seeds: Sequence[int], told: ThoughtSettings, marks: ThoughtTokens
@@ -221,7 +141,7 @@ class Roller:
         alive = np.concatenate(
             [signal(thought.worth), *(signal(answers.total[part.own]) for part in parts[1:])]
         )
-        numbers = self._numbers(answers)
+        numbers = numbers_of(answers)
         numbers["thought_tokens"] = float(samples.tokens.lengths.sum()), float(len(samples.tokens))
         numbers["thoughts_cut"] = float((~ended).sum()), float(len(ended))
         numbers["thought_reward"] = float(worth.sum()), float(len(worth))
@@ -415,50 +335,6 @@ class Roller:
         )
         return _Own(groups, np.arange(count))
 
-    # ------------------------------------------------------------------------------ what is told
-
-    def _numbers(self, answers: Answers) -> dict[str, tuple[float, float]]:
-        """Of a rollout's answers: mean rewards, signal, hits, reward by place, how the probability is spread."""
-        there, total = answers.answered.there, answers.total
-        count = float(there.sum())
-        numbers = {"reward": (float(np.nansum(total)), count)}
-        for name, values in answers.apart.items():
-            numbers[f"reward/{name}"] = float(np.nansum(values)), count
-        for label, first, last in rank_names(there.shape[1]):
-            part = total[:, first - 1 : last]
-            numbers[f"reward_at/{label}"] = float(np.nansum(part)), float((~np.isnan(part)).sum())
-        groups = there.sum(axis=1) >= 2
-        if groups.any():
-            numbers["without_signal"] = float((~signal(total[groups])).sum()), float(groups.sum())
-        numbers["found"] = float(answers.answered.hits.any(axis=1).sum()), float(len(there))
-        numbers["targets_added"] = float(answers.added.sum()), float(len(there))
-        numbers["suggested"] = float(answers.suggested.sum()), count
-        numbers["entropy"] = _entropy(answers.answered), float(len(there))
-        return numbers
-
-
-def rank_names(answers: int) -> list[tuple[str, int, int]]:
-    """Places whose rewards are told together: a name, the first and the last."""
-    found = []
-    for first, last in RANKS:
-        if first <= answers:
-            last = min(last, answers)
-            found.append((str(first) if first == last else f"{first}-{last}", first, last))
-    return found
-
-
-def told_names(settings: RolloutSettings, rewards: Sequence[str]) -> tuple[str, ...]:
-    """Names of all numbers that a rollout may tell."""
-    thoughts = ("thought_tokens", "thoughts_cut", "thought_reward") if settings.thoughts else ()
-    ranks = (f"reward_at/{label}" for label, _, _ in rank_names(settings.answers))
-    own = (f"reward/{name}" for name in rewards)
-    quantiles = (f"kl_of_answers/p{share}" for share in QUANTILES)
-    others = ("without_signal", "found", "targets_added", "suggested", "entropy", "tried", "rollout_seconds")
-    return ("reward", *own, *ranks, *others, *thoughts, *quantiles)
-
-
-QUANTILES = (50, 90, 99)
-
 
 @dataclass(frozen=True)
 class _Own:
@@ -486,13 +362,3 @@ def _mixed(best: Paths, drawn: Paths, count: int) -> Paths:
         np.concatenate([best.ends, ends], axis=1),
         np.concatenate([best.log_probs, drawn.log_probs[rows, order]], axis=1),
     )
-
-
-def _entropy(answered: Answered) -> float:
-    """The sum over groups of the entropy of their answers' probabilities among each other, in nats."""
-    scores = np.where(answered.there, answered.log_probs.astype(np.float64), -np.inf)
-    scores = np.where(np.isnan(scores), -np.inf, scores)
-    most = scores.max(axis=1, keepdims=True, initial=-np.inf)
-    chance = np.exp(scores - np.where(np.isfinite(most), most, 0))
-    chance /= np.maximum(chance.sum(axis=1, keepdims=True), 1e-300)
-    return float(-(chance * np.log(np.maximum(chance, 1e-300))).sum())

@@ -27,10 +27,11 @@ from itemic.rl.asks import Book
 from itemic.rl.objective import GroupObjective
 from itemic.rl.reference import Reference
 from itemic.rl.rewards import Rewards, World
-from itemic.rl.rollout import Policy, told_names
+from itemic.rl.rolled import Policy
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import RLStage
 from itemic.rl.source import GroupSteps
+from itemic.rl.told import told_names
 from itemic.sid.index import ItemIndex
 from itemic.sid.trie import Trie
 from itemic.trackers import check_trackers

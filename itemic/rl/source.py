@@ -18,9 +18,11 @@ from itemic.rl.objective import weight_of
 from itemic.rl.preview import lines_of
 from itemic.rl.reference import Reference
 from itemic.rl.rewards import Rewards
-from itemic.rl.rollout import QUANTILES, Policy, Rolled, Roller
+from itemic.rl.rolled import Policy, Rolled
+from itemic.rl.rollout import Roller
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import RLStage
+from itemic.rl.told import QUANTILES
 from itemic.training.ranks import ALONE, Ranks
 from itemic.training.steps import Ahead, Sizes, Step
 

@@ -19,7 +19,8 @@ from itemic.model import Model
 from itemic.rl.asks import Book, training_requests
 from itemic.rl.objective import GroupObjective
 from itemic.rl.rewards import Answered, Rewards, World
-from itemic.rl.rollout import Policy, Roller
+from itemic.rl.rolled import Policy
+from itemic.rl.rollout import Roller
 from itemic.rl.run import Knows, train_rl, world_of
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import Asks, RLStage
