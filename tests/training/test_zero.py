@@ -72,6 +72,7 @@ def test_the_folder_is_the_one_of_one_process(stage: int, keys: Any, made: Any, 
     ]
 
 
+@pytest.mark.slow
 def test_no_rank_holds_the_model(tmp_path: Path) -> None:
     source, options = base(tmp_path / "base", layers=LAYERS), zero(3, tmp_path)
     size = (source / "model.safetensors").stat().st_size
