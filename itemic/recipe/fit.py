@@ -245,6 +245,9 @@ def _rl_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
                 yield path, "asks the sequential teacher, and the recipe has none; add teacher: true"
             if name == "prefix" and titles:
                 yield path, "is about semantic IDs, and items go by their titles here"
+        if "teacher" in stage.rollout.suggest and sections.get("teacher") is None:
+            asked = "asks the sequential teacher, and the recipe has none; add teacher: true"
+            yield ("rl", i, "rollout", "suggest", "teacher"), asked
         if stage.train.what == "embeddings" and titles:
             yield ("rl", i, "train"), "'embeddings' teaches new tokens alone, and titles need none"
 

@@ -130,8 +130,11 @@ class Roller:
         answers = self._answers(deep, behind, own_seeds, samples.tokens.lengths[ended])
         worth = np.zeros(count * told.count)
         merge = np.nanmax if told.merge == "best" else np.nanmean
-        if ended.any():
-            worth[ended] = merge(answers.total, axis=1)
+        some = np.flatnonzero(
+            answers.answered.there.any(axis=1)
+        )  # nothing is left to recommend behind the others
+        if len(some):
+            worth[np.flatnonzero(ended)[some]] = merge(answers.total[some], axis=1)
         thought = Thought(samples.tokens, samples.model_log_probs, ended, worth.reshape(count, told.count))
         parts = [self._thought_groups(prompts, thought)]
         if told.items and ended.any():
@@ -142,6 +145,7 @@ class Roller:
             [signal(thought.worth), *(signal(answers.total[part.own]) for part in parts[1:])]
         )
         numbers = numbers_of(answers)
+        numbers["without_signal"] = float((~alive).sum()), float(len(alive))
         numbers["thought_tokens"] = float(samples.tokens.lengths.sum()), float(len(samples.tokens))
         numbers["thoughts_cut"] = float((~ended).sum()), float(len(ended))
         numbers["thought_reward"] = float(worth.sum()), float(len(worth))

@@ -175,6 +175,22 @@ class RolloutSettings:
 
     __repr__ = settings_repr
 
+    @field_validator("replacement")
+    @classmethod
+    def _drawn(cls, replacement: bool, info: ValidationInfo) -> bool:
+        if replacement and info.data.get("how", "sample") != "sample":
+            raise wrong("is true, and beams never repeat an item; set how to sample", replacement)
+        return replacement
+
+    @field_validator("normalize")
+    @classmethod
+    def _sampled(cls, normalize: str, info: ValidationInfo) -> str:
+        if normalize == "level" and info.data.get("replacement"):
+            raise wrong(
+                "is level, which drawing with replacement doesn't have; use vocab or legal", normalize
+            )
+        return normalize
+
     @field_validator("suggest")
     @classmethod
     def _room(cls, suggest: dict[str, int], info: ValidationInfo) -> dict[str, int]:
@@ -369,6 +385,18 @@ class RLStage(TrainingTable):
     examples: Amount = 50
 
     SILENT: ClassVar = ("name", "checkpoints.", "logs.", "validation.samples", "examples")
+
+    @field_validator("objective")
+    @classmethod
+    def _different(cls, objective: GroupSettings, info: ValidationInfo) -> GroupSettings:
+        rollout = info.data.get("rollout")
+        if objective.name == "expected" and rollout is not None and rollout.replacement:
+            raise wrong(
+                "is expected, which needs answers that all differ; leave rollout.replacement out",
+                None,
+                "name",
+            )
+        return objective
 
     @property
     def weights(self) -> str | None:

@@ -134,7 +134,7 @@ class GroupSteps:
             return None
         if len(parts) == size:
             return Groups.from_json(parts[rank])
-        whole = Groups.joined([Groups.from_json(part) for part in parts])
+        whole = _together([Groups.from_json(part) for part in parts])
         own = np.arange(len(whole))[rank::size]
         return whole.take(own)
 
@@ -169,12 +169,7 @@ class GroupSteps:
             if most == 1 or have >= wanted:
                 break
         numbers["tried"] = float(tried), float(wanted)
-        shift = 0
-        moved = []
-        for part in parts:
-            moved.append(part.moved(shift))
-            shift += int(part.request.max(initial=-1)) + 1
-        groups = Groups.joined(moved)
+        groups = _together(parts)
         if self.reference is not None:
             scores = self.reference.score(groups, self.stage.data.block_tokens, self.policy.meet)
             groups = groups.with_reference(scores)
@@ -265,6 +260,15 @@ class GroupSteps:
 def hash_of(*numbers: int) -> int:
     """A seed made of some numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _together(parts: Sequence[Groups]) -> Groups:
+    """The groups of parts whose requests are others."""
+    moved, shift = [], 0
+    for part in parts:
+        moved.append(part.moved(shift))
+        shift += int(part.request.max(initial=-1)) + 1
+    return Groups.joined(moved)
 
 
 def _of_requests(alive: npt.NDArray[np.bool_], request: Int64) -> npt.NDArray[np.bool_]:

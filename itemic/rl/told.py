@@ -55,9 +55,6 @@ def told_names(settings: RolloutSettings, rewards: Sequence[str]) -> tuple[str, 
     return ("reward", *own, *ranks, *others, *thoughts, *quantiles)
 
 
-QUANTILES = (50, 90, 99)
-
-
 def _entropy(answered: Answered) -> float:
     """The sum over groups of the entropy of their answers' probabilities among each other, in nats."""
     scores = np.where(answered.there, answered.log_probs.astype(np.float64), -np.inf)

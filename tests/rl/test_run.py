@@ -24,6 +24,7 @@ from itemic.rl.rollout import Roller
 from itemic.rl.run import Knows, train_rl, world_of
 from itemic.rl.scoring import Legal
 from itemic.rl.settings import Asks, RLStage
+from itemic.rl.source import GroupSteps
 from itemic.sid.trie import Trie
 from itemic.tasks.asking import remember_asked
 from itemic.tasks.table import task_of
@@ -120,6 +121,23 @@ def test_targets_are_those_of_the_same_place(dataset: Dataset) -> None:
     np.testing.assert_array_equal(asked.requests.targets, requests.targets[place[:40][asked.rows]])
     np.testing.assert_array_equal(asked.of_history, task[:40][asked.rows] == 0)
     assert {0, 1} == set(task[:40].tolist())
+
+
+def test_what_two_ranks_left_of_a_rollout_one_goes_on_with(dataset: Dataset) -> None:
+    stage = RLStage.of(STAGE | {"rollout": STAGE["rollout"] | {"steps_per_rollout": 2}})
+    model = fresh(dataset)
+    legal = Legal(Trie.build(model.item_rows), "level")
+    rewards = Rewards(STAGE["rewards"], world_of(model, dataset, Knows()))
+    source = GroupSteps(Book(model, dataset, Asks(), 0), stage, rewards, legal)
+    source.begin(Policy(model, GroupObjective(model.lm, legal)))
+    states = [next(source.steps(None, rank, 2)).state for rank in range(2)]
+    merged = json.loads(json.dumps(source.merged(states)))
+    kept = source._kept(merged, 0, 1)
+    assert kept is not None
+    assert kept.request.tolist() == list(range(12))  # both ranks began theirs at 0
+    step = next(source.steps(merged, 0, 1))
+    assert step.sizes.weight == 6 * STAGE["rollout"]["answers"]
+    assert step.state["done"] == 0
 
 
 def test_worse_weights_don_t_stay(dataset: Dataset, tmp_path: Path) -> None:
