@@ -100,19 +100,24 @@ class DeepSpeed(Strategy):
         self._wrapped.step()
         return float(self._wrapped.get_global_grad_norm())
 
-    def tensors(self) -> Tensors:
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+    def weights(self) -> dict[str, Tensor]:
+        from deepspeed.utils import safe_get_full_fp32_param
 
-        self._link()
-        weights: dict[str, Tensor] = {}
+        if self._wrapped is None:
+            return super().weights()
+        return {name: self._rows_of(safe_get_full_fp32_param(weight)) for name, weight in self.named.items()}
+
+    def tensors(self) -> Tensors:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
         state: dict[str, Tensor] = {}
-        steps = torch.tensor(float(self._steps()))
-        for name, weight in self.named.items():
-            weights[name] = self._rows_of(safe_get_full_fp32_param(weight))
-            for key in STATES:
-                state[f"{name}.{key}"] = self._rows_of(safe_get_full_optimizer_state(weight, key))
-            state[f"{name}.step"] = steps.clone()
-        return {"weights": weights, "optimizer": state}
+        if steps := self._steps():  # the engine makes its state in the first step
+            self._link()
+            for name, weight in self.named.items():
+                for key in STATES:
+                    state[f"{name}.{key}"] = self._rows_of(safe_get_full_optimizer_state(weight, key))
+                state[f"{name}.step"] = torch.tensor(steps)
+        return {"weights": self.weights(), "optimizer": state}
 
     def blank(self) -> dict[str, Tensor]:
         return {name: self._room(weight.shape, torch.float32) for name, weight in self.plain.items()}
@@ -124,24 +129,29 @@ class DeepSpeed(Strategy):
         }
 
     def load(self, tensors: Tensors) -> None:
-        # the engine makes its state in the first step: one over nothing, at a rate of nothing
+        state = tensors["optimizer"]
+        if not state:  # a checkpoint of the beginning
+            self.put(tensors["weights"])
+            return
+        # room for it comes with a step: one over nothing, at a rate of nothing
         self.accumulating(last=True)
         self.backward(self.cost(self.module.nothing()).sum)
         self.step(0.0, 0.0)
         self._link()
         self.put(tensors["weights"])
-        state = tensors["optimizer"]
         for name, weight in self.named.items():
             for key in STATES:
                 self._set(weight, _full(state[f"{name}.{key}"]), key)
-        count = next((float(value) for key, value in state.items() if key.endswith(".step")), 0.0)
+        count = next(float(value) for key, value in state.items() if key.endswith(".step"))
         for each in self._wrapped.optimizer.optimizer.state.values():
             each["step"].fill_(count)
 
+    @torch.no_grad()
     def put(self, weights: dict[str, Tensor]) -> None:
         for name, weight in self.named.items():
             value = _full(weights[name])
-            self._set(weight, value)
+            if self._wrapped is not None:
+                self._set(weight, value)
             self._renew(weight, value)
 
     @torch.no_grad()

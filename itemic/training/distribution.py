@@ -65,7 +65,7 @@ def read_deepspeed(file: str | Path) -> dict[str, Any]:
     """DeepSpeed's JSON file.
 
     Raises:
-        ConfigError: it can't be read, has no ZeRO stage of 2 or 3, or sets what a stage of training says.
+        ConfigError: it can't be read, has no ZeRO stage of 1, 2 or 3, or sets what a stage of training says.
     """
     try:
         config = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))

@@ -1,5 +1,5 @@
 """Who computes a step and holds the weights: one process, or DDP. FSDP2 is in ``sharded.py``, DeepSpeed in
-``deepspeed.py``.
+``deepspeed.py`` and ``partitioned.py``.
 
 All of them are used alike: :meth:`Strategy.cost` and :meth:`Strategy.backward` for each block, :meth:`Strategy.step`
 when the step's gradients are there. Losses of a step are divided by its weight over all ranks and gradients are summed
@@ -87,14 +87,18 @@ class Strategy:
         self.optimizer.zero_grad()
         return found
 
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that learn, whole or this rank's shards, which :meth:`put` takes back. They may be the very ones
+        that learn: who keeps them copies them. Every rank asks for them."""
+        return dict(self.named)
+
     def tensors(self) -> Tensors:
         """Weights and the optimizer's state for a checkpoint."""
-        return {"weights": dict(self.named), "optimizer": self.optimizer.tensors()}
+        return {"weights": self.weights(), "optimizer": self.optimizer.tensors()}
 
     def room(self, shapes: Shapes) -> Tensors:
         """Tensors for a checkpoint of these shapes to be read into; :meth:`load` then takes them over."""
-        weights: dict[str, Tensor] = dict(self.named)
-        return {"weights": weights, "optimizer": self.optimizer.room(part_of(shapes, "optimizer"))}
+        return {"weights": dict(self.named), "optimizer": self.optimizer.room(part_of(shapes, "optimizer"))}
 
     def load(self, tensors: Tensors) -> None:
         """Go on from what was read into :meth:`room`'s tensors; the weights are there already."""
