@@ -46,12 +46,10 @@ class DeepSpeed(Strategy):
         self.module.agree(self.ranks)
         self._decays = self.module.decay()
         self._own = {weight: set(vars(weight)) for weight in self.module.parameters()}
-        self._frozen = {
+        self._exact = {
             weight: weight.detach().cpu().clone()
             for weight in self.module.parameters()
-            if self._low
-            and not weight.requires_grad
-            and not torch.equal(weight, weight.to(self._low).float())
+            if self._loses_digits(weight)
         }
 
     def _check(self) -> None:
@@ -86,6 +84,13 @@ class DeepSpeed(Strategy):
         self._wrapped, *_ = library().initialize(
             model=self.module, optimizer=optimizer, dist_init_required=False, config=self._config
         )
+        self._learn_exactly()
+
+    def _learn_exactly(self) -> None:
+        """Give the optimizer the values that it learns from as they were: the engine takes the rounded ones."""
+        for weight in self.named.values():
+            if (value := self._exact.pop(weight, None)) is not None:
+                self._set(weight, value)
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
         self._wrapped.set_gradient_accumulation_boundary(last)
@@ -164,7 +169,7 @@ class DeepSpeed(Strategy):
             if weight in learning:
                 weight.data = safe_get_full_fp32_param(weight).clone()
             else:
-                weight.data = self._frozen.pop(weight, weight.data).to(weight.device, torch.float32)
+                weight.data = self._exact.pop(weight, weight.data).to(weight.device, torch.float32)
         engine, self._wrapped = self._wrapped, None
         engine.destroy()
         engine.module_forward_pre_hook.remove()
@@ -173,6 +178,10 @@ class DeepSpeed(Strategy):
             weight.grad = None
             for name in set(vars(weight)) - own:
                 delattr(weight, name)
+
+    def _loses_digits(self, weight: Tensor) -> bool:
+        """Whether the engine rounds this value to another one."""
+        return self._low is not None and not torch.equal(weight.float(), weight.to(self._low).float())
 
     def _renew(self, weight: nn.Parameter, value: Tensor) -> None:
         """Give a weight that computes this whole value, which the engine would do after a step only."""

@@ -51,12 +51,12 @@ class Partitioned(DeepSpeed):
         """Give each weight its values, and keep this rank's piece of them."""
         zero = library()
         zero.init_distributed(dist_init_required=False)
-        own, convert = dict(self._given.named_parameters()), None
+        convert = None
         for name, weight in self.module.named_parameters():
             dtype = self._low or weight.dtype
             values = torch.empty(weight.shape, dtype=dtype, device=self._device)
             if self.ranks.main:
-                values.copy_(self._read(name) if own[name].is_meta else own[name])
+                values.copy_(self._value(name))
             filled = nn.Parameter(values, weight.requires_grad)
             torch.utils.swap_tensors(weight, filled)  # type: ignore[no-untyped-call]  # all who hold it have it
             del values, filled
@@ -73,6 +73,19 @@ class Partitioned(DeepSpeed):
         if self.apart:
             self.evaluated = self.module
             self.evaluate(self.module.prove)
+
+    @torch.no_grad()
+    def _learn_exactly(self) -> None:
+        learning = set(self.named.values())
+        for name, weight in self.module.named_parameters():
+            if self._low is None or weight not in learning:
+                continue
+            value = self._value(name).to(self._device, torch.float32) if self.ranks.main else None
+            if self.ranks.share(value is not None and self._loses_digits(value)):
+                if value is None:
+                    value = torch.empty(weight.ds_shape, device=self._device)  # type: ignore[attr-defined]
+                torch.distributed.broadcast(value, src=0)
+                self._set(weight, value)
 
     @torch.no_grad()
     def whole(self) -> None:
@@ -97,7 +110,7 @@ class Partitioned(DeepSpeed):
             whole: Tensor = safe_get_full_fp32_param(weight)
             return whole
         if self._low:  # the pieces are rounded, what they were read from isn't
-            return self._read(name) if self.ranks.main else weight
+            return self._value(name) if self.ranks.main else weight
         with library().zero.GatheredParameters([weight]):
             return weight.detach().clone()
 
@@ -123,9 +136,12 @@ class Partitioned(DeepSpeed):
     def together(self, work: Callable[[], T]) -> T:
         return together(self.module, self.ranks, work) if self.apart else work()
 
-    def _read(self, name: str) -> Tensor:
-        shape = dict(self._given.named_parameters())[name].shape
-        return self._given.read(name, 0, shape[0] if shape else 1)
+    def _value(self, name: str) -> Tensor:
+        """A whole weight as it was given, read where nobody has it."""
+        own = self._given.get_parameter(name)
+        if not own.is_meta:
+            return own.detach()
+        return self._given.read(name, 0, own.shape[0] if own.ndim else 1)
 
     def _renew(self, weight: nn.Parameter, value: Tensor) -> None:
         with library().zero.GatheredParameters([weight], modifier_rank=0):
