@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from itemic.errors import ConfigError
 from itemic.training.distribution import Distribution
+from itemic.training.loop import Trainer
 from itemic.training.ranks import joined
 from tests.stages import stage_of
 from tests.training import processes
@@ -41,6 +42,7 @@ LOW = {
     "train.what": "last-layers",
     "train.layers": 1,
     "validation.samples": 0,
+    "validation.first": True,
 }
 Run = tuple[str, str, dict[str, Any], bool, int, Distribution]  # what work() takes
 
@@ -53,11 +55,24 @@ def zero(stage: int, folder: Path) -> Distribution:
     return Distribution("deepspeed", config=str(file))
 
 
-def one_by_one(runs: list[Run]) -> None:
-    """One rank, for several trainings: DeepSpeed takes seconds to start."""
+def one_by_one(runs: list[Run], stopped: list[Run] | None = None) -> None:
+    """One rank, for several trainings: DeepSpeed takes seconds to start. Those of ``stopped`` are, before their first
+    step, and go on from a checkpoint of the weights alone."""
     with joined():
         for run in runs:
             work(*run)
+        for run in stopped or []:
+            plain = Trainer._advance
+            Trainer._advance = interrupted  # type: ignore[method-assign]
+            with pytest.raises(KeyboardInterrupt):
+                work(*run)
+            Trainer._advance = plain  # type: ignore[method-assign]
+            assert [path.name for path in Path(run[0], "checkpoints").glob("step-*")] == ["step-00000000"]
+            work(*run)
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def runs_of(root: Path, options: Distribution, whole: bool, name: str) -> list[Run]:
@@ -85,7 +100,7 @@ def stage(request: pytest.FixtureRequest, alone: Path) -> int:
     number: int = request.param
     options, whole = zero(number, alone), number == 2
     low = (str(alone / "all" / f"low-{number}"), str(alone / "all" / "base"), KEYS | LOW, whole, 0, options)
-    processes.run(one_by_one, 2, [*runs_of(alone, options, whole, str(number)), low], folder=alone)
+    processes.run(one_by_one, 2, runs_of(alone, options, whole, str(number)), [low], folder=alone)
     return number
 
 
@@ -112,6 +127,7 @@ def test_bfloat16_takes_no_digits_away(alone: Path, stage: int) -> None:
         load_file(alone / "all" / name / "model.safetensors") for name in ("base", f"low-{stage}")
     )
     last = max(int(name.split(".")[2]) for name in before if name.startswith("model.layers."))
+    assert len(numbers(alone / "all" / f"low-{stage}", "loss")) == 2
     for name, weight in before.items():
         same = weight == after[name]
         if name in ("model.embed_tokens.weight", "lm_head.weight"):  # rows of the new tokens learn
