@@ -16,7 +16,7 @@ from itemic.errors import ConfigError
 from itemic.training.checkpoint import Shapes, Tensors
 from itemic.training.distribution import read_deepspeed
 from itemic.training.optimizer import Optimizer
-from itemic.training.parallel import Strategy, is_empty, part_of, refuse_whole_matrices
+from itemic.training.parallel import Strategy, buffers_of, is_empty, part_of, refuse_whole_matrices
 from itemic.training.precision import compute_dtype
 
 STATES = ("exp_avg", "exp_avg_sq")  # AdamW's moments, by the names that torch gives them
@@ -45,6 +45,7 @@ class DeepSpeed(Strategy):
             )
         self.module.agree(self.ranks)
         self._decays = self.module.decay()
+        # what the engine hangs on a weight is all that comes to its attributes; see finish()
         self._own = {weight: set(vars(weight)) for weight in self.module.parameters()}
         self._exact = {
             weight: weight.detach().cpu().clone()
@@ -81,9 +82,16 @@ class DeepSpeed(Strategy):
     def _set_up(self) -> None:
         self.optimizer = Optimizer(self.stage, self.named, self._decays)
         (optimizer,) = self.optimizer.parts
+        buffers = buffers_of(self.module)
         self._wrapped, *_ = library().initialize(
             model=self.module, optimizer=optimizer, dist_init_required=False, config=self._config
         )
+        for (
+            part,
+            name,
+            buffer,
+        ) in buffers:  # some versions round them as well, such as the frequencies of positions
+            setattr(part, name, buffer)
         self._learn_exactly()
 
     def _learn_exactly(self) -> None:

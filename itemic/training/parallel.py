@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from itemic.errors import ConfigError
@@ -158,6 +158,15 @@ class DataParallel(Strategy):
 def is_empty(objective: Objective) -> bool:
     """Whether an objective's weights are on the meta device: there are none."""
     return any(weight.device.type == "meta" for weight in objective.parameters())
+
+
+def buffers_of(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """A module's buffers, each with the part that it belongs to and its name there."""
+    return [
+        (part, name, buffer)
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
 
 
 def refuse_whole_matrices(objective: Objective, stage: TrainingSettings, strategy: str) -> None:

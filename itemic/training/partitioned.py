@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from itemic.errors import ConfigError
 from itemic.training.deepspeed import DeepSpeed, library
-from itemic.training.parallel import is_empty
+from itemic.training.parallel import buffers_of, is_empty
 from itemic.training.together import together, within
 
 T = TypeVar("T")
@@ -41,9 +41,8 @@ class Partitioned(DeepSpeed):
         whole.agree(self.ranks)
         self._decays = whole.decay()
         self.module = whole.empty()
-        for part in self.module.modules():
-            for name, buffer in part.named_buffers(recurse=False):
-                setattr(part, name, buffer.to(self._device))
+        for part, name, buffer in buffers_of(self.module):
+            setattr(part, name, buffer.to(self._device))
         self._share_out()
 
     @torch.no_grad()
