@@ -131,8 +131,10 @@ def _base(base: str, files: dict[str, str]) -> dict[str, str]:
 
 def _conversations(recipe: Recipe) -> Step:
     entries = task_entries(recipe)
-    job = partial(work.make_conversations, entries)
-    return Step("conversations", {"tasks": entries}, ("data", "index"), job, packages=("polars",))
+    held_out = max((stage.asks.held_out or 0.0 for stage in recipe.rl), default=0.0)
+    job = partial(work.make_conversations, entries, held_out)
+    config: dict[str, Any] = {"tasks": entries} | ({"held_out": held_out} if held_out else {})
+    return Step("conversations", config, ("data", "index"), job, packages=("polars",))
 
 
 def _model(recipe: Recipe) -> Step:
