@@ -135,7 +135,7 @@ class Asking:
         beams: of the search.
     """
 
-    steps: int = 80
+    steps: int = 60
     prompts: int = 32
     requests: int = 4000
     beams: int = 20
