@@ -13,7 +13,7 @@ from itemic.analysis.detector import Detector, Found, Need, Thresholds
 from itemic.analysis.detectors import DETECTORS
 from itemic.analysis.detectors.sids import first_wrong
 from itemic.analysis.detectors.targets import words_of
-from itemic.analysis.evidence import Bools, Evidence, Float64, Int64
+from itemic.analysis.evidence import Bools, Evidence, Float64, Int32, Int64
 from itemic.analysis.lift import lift, odds
 from itemic.analysis.slicing import slices_of
 from itemic.errors import ConfigError
@@ -246,25 +246,30 @@ def _levels(evidence: Evidence) -> list[Level]:
     first = evidence.once("first wrong", lambda: first_wrong(evidence))
     answered = evidence.items[:, 0] >= 0
     mine, theirs = codes[evidence.items[:, 0]], codes[evidence.requests.targets]
-    under = np.zeros(len(theirs), np.int64)  # a number for the right prefix so far
+    every = np.zeros(len(codes), np.int64)  # a number for the prefix so far of every item
     reached = answered
     levels = []
     for level in range(codes.shape[1]):
         right = reached & (mine[:, level] == theirs[:, level])
-        pairs, counts = np.unique(
-            np.stack([under[reached], theirs[reached, level]], axis=1), axis=0, return_counts=True
-        )
-        best = np.zeros(int(under.max()) + 1)
-        np.maximum.at(best, pairs[:, 0], counts)
-        total = int(reached.sum())
-        chance = float(best.sum() / total) if total else 0.0
+        usual = _usual(every, codes[:, level], evidence.counts)
+        guessed = usual[every[evidence.requests.targets[reached]]] == theirs[reached, level]
         wrong = int(((first == level + 1) & evidence.bad).sum())
-        levels.append(Level(level + 1, total, int(right.sum()), wrong, chance))
-        under = np.unique(np.stack([under, theirs[:, level]], axis=1), axis=0, return_inverse=True)[
-            1
-        ].reshape(-1)
+        chance = float(guessed.mean()) if len(guessed) else 0.0
+        levels.append(Level(level + 1, len(guessed), int(right.sum()), wrong, chance))
+        every = np.unique(np.stack([every, codes[:, level]], axis=1), axis=0, return_inverse=True)[1].reshape(
+            -1
+        )
         reached = right
     return levels
+
+
+def _usual(prefix: Int64, codes: Int32, counts: Int64) -> Int32:
+    """The code that training has most often under each prefix: int32 ``[prefixes]``."""
+    pairs, number = np.unique(np.stack([prefix, codes], axis=1), axis=0, return_inverse=True)
+    seen = np.bincount(number.reshape(-1), counts, minlength=len(pairs))
+    order = np.lexsort([-seen, pairs[:, 0]])
+    _, first = np.unique(pairs[order, 0], return_index=True)
+    return pairs[order[first], 1].astype(np.int32)
 
 
 def _notes(evidence: Evidence) -> list[str]:

@@ -98,7 +98,11 @@ def test_every_figure_is_a_count(evidence: Evidence, analysis: Analysis) -> None
 
 def test_levels_by_hand() -> None:
     codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int32)
-    dataset = make_dataset({f"u{i}": ["a", "b", "c", "d"] for i in range(4)}, ["a", "b", "c", "d"])
+    # leave-one-out: training has a 4 ×, b 1 ×, c 2 ×, d 1 ×
+    histories = {"u": "aaxy", "v": "abxy", "w": "acxy", "x": "cdxy"}
+    dataset = make_dataset(
+        {user: list(row.replace("x", "a").replace("y", "a")) for user, row in histories.items()}, list("abcd")
+    )
     requests = Requests(
         np.array(["p", "q", "r", "s"], object),
         np.arange(5),
@@ -110,8 +114,8 @@ def test_levels_by_hand() -> None:
     first, second = analyze(evidence, cuts=(1, 2))[0].levels
     assert (first.reached, first.right, first.first_wrong) == (4, 3, 1)
     assert (second.reached, second.right, second.first_wrong) == (3, 1, 2)
-    assert first.chance == 0.5  # two targets of four begin with 0, two with 1
-    assert second.chance == pytest.approx(2 / 3)  # below 0: one each of two; below 1: the one
+    assert first.chance == 0.5  # two targets of four begin with 0, which a and b have
+    assert second.chance == pytest.approx(2 / 3)  # of a, b and c: a below 0, c below 1
 
 
 def test_saves_and_loads_as_json_that_anybody_reads(analysis: Analysis, tmp_path: Path) -> None:

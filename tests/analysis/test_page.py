@@ -82,11 +82,16 @@ def test_everything_that_can_be_used_has_a_name(page: Reader) -> None:
     labels = {one.about.get("for") for one in page.all("label")}
     for control in [*page.all("input"), *page.all("select")]:
         about = control.about
-        assert {"aria-label", "aria-labelledby"} & set(about) or about.get("id") in labels or about["name"] in (
-            "status",
-            "slice",
-            "category",
-            "order",
+        assert (
+            {"aria-label", "aria-labelledby"} & set(about)
+            or about.get("id") in labels
+            or about["name"]
+            in (
+                "status",
+                "slice",
+                "category",
+                "order",
+            )
         ), about
     assert all(one.about.get("scope") in ("col", "row") for one in page.all("th"))
     ids = [one.about["id"] for one in page.elements if "id" in one.about]
@@ -153,9 +158,7 @@ def test_only_our_scripts_may_run(page: Reader) -> None:
     allowed = set(re.findall(r"'sha256-([^']+)'", policy))
     assert policy.startswith("default-src 'none'; ") and "http" not in policy
     runs = [one for one in page.all("script") if one.about["type"] != "application/json"]
-    found = {
-        base64.b64encode(hashlib.sha256("".join(one.text).encode()).digest()).decode() for one in runs
-    }
+    found = {base64.b64encode(hashlib.sha256("".join(one.text).encode()).digest()).decode() for one in runs}
     assert found == allowed and len(runs) == 3
 
 
@@ -196,7 +199,9 @@ def test_scripts_are_kept_from_ending_themselves() -> None:
 def test_libraries_come_with_their_licences(page: Reader) -> None:
     kept = ["".join(one.text) for one in page.all("pre")]
     assert any("MIT License" in text for text in kept)
-    assert any("Redistributions in binary form must reproduce the above copyright notice" in text for text in kept)
+    assert any(
+        "Redistributions in binary form must reproduce the above copyright notice" in text for text in kept
+    )
     assert any("jQuery JavaScript Library" in text and "SpryMedia" in text for text in kept)
 
 
@@ -223,7 +228,9 @@ def test_analyses_with_next_to_nothing(made: Made, tmp_path: Path) -> None:
     from dataclasses import replace
 
     analysis, cases = made
-    bare = replace(analysis, causes=[], pairs=[], levels=[], slices={}, curve=[], metrics={}, beyond={}, absent={})
+    bare = replace(
+        analysis, causes=[], pairs=[], levels=[], slices={}, curve=[], metrics={}, beyond={}, absent={}
+    )
     none = replace(cases, items=[], cases=[], stated="no cases")
     page = read(save(tmp_path, (bare, none)))
     assert data_of(page)["cases"]["request"] == [] and data_of(page, "charts")["charts"] == {}

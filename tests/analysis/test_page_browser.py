@@ -207,7 +207,9 @@ def test_a_cause_leads_to_its_bad_cases(window: Window, cases: Cases, made: tupl
     cause = next(one for one in made[0].causes if one.about == "kind" and one.bad)
     window.page.locator(f"button[data-cause={cause.name}]").click()
     window.page.wait_for_function("document.activeElement.id === 'found'")
-    assert told(window.page) == cause.bad == sum(cause.name in case.causes for case in cases.cases if case.bad)
+    assert (
+        told(window.page) == cause.bad == sum(cause.name in case.causes for case in cases.cases if case.bad)
+    )
 
 
 def test_slices_take_turns(window: Window, made: tuple[Analysis, Cases]) -> None:
@@ -215,7 +217,9 @@ def test_slices_take_turns(window: Window, made: tuple[Analysis, Cases]) -> None
     names = list(made[0].slices)
     for name in names:
         page.locator("#slices .chip", has_text=name).click()
-        assert [one for one in names if page.get_by_text(f"Requests by {one}", exact=True).is_visible()] == [name]
+        assert [one for one in names if page.get_by_text(f"Requests by {one}", exact=True).is_visible()] == [
+            name
+        ]
         number = names.index(name)
         page.wait_for_function(f"document.querySelector('[data-chart=slice-{number}]').children.length > 0")
 
@@ -226,7 +230,9 @@ def test_paper_gets_overview_causes_and_the_open_case(window: Window, cases: Cas
     page.locator("#list button.open").nth(1).click()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print", color_scheme="dark")
-    assert [page.locator(f"#{part}").is_visible() for part in ("overview", "causes", "slices", "cases", "case")] == [
+    assert [
+        page.locator(f"#{part}").is_visible() for part in ("overview", "causes", "slices", "cases", "case")
+    ] == [
         True,
         True,
         False,
@@ -234,7 +240,10 @@ def test_paper_gets_overview_causes_and_the_open_case(window: Window, cases: Cas
         True,
     ]
     assert page.locator("#case").evaluate("node => getComputedStyle(node).position") == "static"
-    assert page.locator("#overview .paper svg path").count() > 10 and page.locator("#causes .paper svg").count() == 2
+    assert (
+        page.locator("#overview .paper svg path").count() > 10
+        and page.locator("#causes .paper svg").count() == 2
+    )
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(253, 253, 251)"
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator(".paper").count() == 0
@@ -246,7 +255,9 @@ def test_paper_gets_overview_causes_and_the_open_case(window: Window, cases: Cas
 def test_dark_and_light_can_be_read(browser: BrowserContext, file: Path, scheme: str) -> None:
     window = opened(browser, file, scheme=scheme)
     colour = "name => getComputedStyle(document.documentElement).getPropertyValue(name)"
-    paper, ink, quiet, link = (window.page.evaluate(colour, f"--{n}") for n in ("paper", "ink", "quiet", "c1"))
+    paper, ink, quiet, link = (
+        window.page.evaluate(colour, f"--{n}") for n in ("paper", "ink", "quiet", "c1")
+    )
     assert (_light(paper) > 0.5) == (scheme == "light")
     assert min(_contrast(paper, text) for text in (ink, quiet, link)) >= 4.5
     assert len(window.page.screenshot()) > 20_000
@@ -263,7 +274,9 @@ def test_a_phone_needs_no_sideways_scrolling(browser: BrowserContext, file: Path
     page.mouse.wheel(0, 2500)
     page.wait_for_timeout(2000)  # all charts that are drawn by and by
     assert window.sideways() == 0
-    widest = page.evaluate("Math.max(...[...document.querySelectorAll('#list tr')].map((r) => r.getBoundingClientRect().right))")
+    widest = page.evaluate(
+        "Math.max(...[...document.querySelectorAll('#list tr')].map((r) => r.getBoundingClientRect().right))"
+    )
     assert widest <= 360
     page.select_option("#filters [name=order]", "2 desc")
     first = listed(page)[0]
@@ -284,13 +297,17 @@ def test_hostile_texts_are_texts(browser: BrowserContext, tmp_path: Path) -> Non
     page = window.page
     for number, case in enumerate(made[1].cases[: len(HOSTILE)]):
         page.evaluate("hash => { location.hash = hash }", f"case-{case.request}")
-        page.wait_for_function("id => document.getElementById('case-title').textContent === id", arg=f"Case {case.request}")
+        page.wait_for_function(
+            "id => document.getElementById('case-title').textContent === id", arg=f"Case {case.request}"
+        )
         target = shown(made[1].items[case.target].title)
         assert page.locator("#case-body > .item .title").first.text_content() == target
         assert f"user {shown(HOSTILE[number])}" in (page.locator(".who").text_content() or "")
         assert window.texts("#case-body .why li i, #case-body img, #case-body script, #case-body svg") == []
     page.keyboard.press("Escape")
-    assert page.locator("#list tbody .title").first.text_content() == shown(made[1].items[made[1].cases[0].target].title)
+    assert page.locator("#list tbody .title").first.text_content() == shown(
+        made[1].items[made[1].cases[0].target].title
+    )
     for slicing in range(len(made[0].slices)):
         page.locator(f"#slices input[value='{slicing}']").check(force=True)
         page.wait_for_function(f"document.querySelector('[data-chart=slice-{slicing}]').children.length > 0")
@@ -298,9 +315,13 @@ def test_hostile_texts_are_texts(browser: BrowserContext, tmp_path: Path) -> Non
     page.fill("#filters [name=words]", HOSTILE[0])
     page.locator("#filters").dispatch_event("submit")
     assert told(page) > 0
-    counts = page.evaluate("['img', 'b b', 'svg[onload]', 'iframe', 'object', 'a[href^=java]'].map((one) => document.querySelectorAll(one).length)")
+    counts = page.evaluate(
+        "['img', 'b b', 'svg[onload]', 'iframe', 'object', 'a[href^=java]'].map((one) => document.querySelectorAll(one).length)"
+    )
     assert counts == [0] * 6
-    assert page.evaluate("[...document.querySelectorAll('script')].length") == 6  # Bokeh's own text runs a second time
+    assert (
+        page.evaluate("[...document.querySelectorAll('script')].length") == 6
+    )  # Bokeh's own text runs a second time
     assert (window.faults, window.dialogs, len(window.asked)) == ([], [], 1)
     page.close()
 

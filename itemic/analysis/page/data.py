@@ -109,10 +109,10 @@ def packed(analysis: Analysis, cases: Cases) -> dict[str, Any]:
 
 
 def number(self, text: str) -> int:
-        if text not in self._numbers:
-            self._numbers[text] = len(self.all)
-            self.all.append(shown(text))
-        return self._numbers[text]
+    if text not in self._numbers:
+        self._numbers[text] = len(self.all)
+        self.all.append(shown(text))
+    return self._numbers[text]
 
 
 class Sentence:
