@@ -70,7 +70,7 @@ def test_every_other_screen_does_too(run: Path, tmp_path: Path, capfd: pytest.Ca
     assert "all well" in screen(capfd, "tasks", "validate", run / "conversations", *rows)
     assert "collision_rate" in screen(capfd, "sid", "show", run)
     assert "perplexity" in screen(capfd, "sid", "report", run)
-    table = screen(capfd, "evaluate", "compare", run / "report" / "model.json", "--markdown")
+    table = screen(capfd, "compare", run / "report" / "model.json", "--markdown")
     assert table.startswith("| |")
     assert r"| [/] \<b\> |" in (run / "report" / "comparison.md").read_text()
 

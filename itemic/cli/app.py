@@ -11,6 +11,7 @@ import typer
 from itemic.cli import (
     advise,
     analyze,
+    compare,
     data,
     evaluate,
     init,
@@ -45,6 +46,7 @@ OF_RUNS = (
     run.recommend,
     run.report,
     analyze.analyze,
+    compare.compare,
     advise.advise,
     advise.improve,
 )

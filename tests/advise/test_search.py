@@ -117,7 +117,17 @@ def test_a_trial_that_is_behind_is_ended_early(copied: Path) -> None:
 @pytest.mark.slow
 def test_killed_in_a_trial_it_goes_on_with_it(copied: Path) -> None:
     root, file = copied / "run", copied / "better.yaml"
-    words = ["advise", root, "--auto", "-o", file, "--strategy", "hyperparameter", "--trials", "2"]
+    words: list[str | Path] = [
+        "advise",
+        root,
+        "--auto",
+        "-o",
+        file,
+        "--strategy",
+        "hyperparameter",
+        "--trials",
+        "2",
+    ]
     words += ["--space", "stages.1.epochs=2:20"]  # the first trial is the run itself
     victim = start(*words)
     stop = time.monotonic() + LIMIT
