@@ -52,6 +52,9 @@ LONG = (
     ("model", "expand"),
     ("model", "curves"),
     ("evaluate",),
+    ("analyze",),
+    ("advise",),
+    ("improve",),
     ("compare",),
     ("tasks", "rationales"),
 )

@@ -164,13 +164,20 @@ def _corpus(job: Job, dataset: Dataset | None) -> list[str]:
     return [*texts, *prompt_words(job.recipe.system)]
 
 
-def make_conversations(tasks: list[dict[str, Any]], times: bool, job: Job) -> None:
-    """Build the mixture of all tasks, with the ``times`` of interactions where a stage weighs by them."""
+def make_conversations(tasks: list[dict[str, Any]], times: bool, held_out: float, job: Job) -> None:
+    """Build the mixture of all tasks, with the ``times`` of interactions where a stage weighs by them, and without
+    users who are ``held_out``."""
     from itemic.tasks import build_conversations
 
     shutil.rmtree(job.made("conversations.tokens"), ignore_errors=True)  # rows of what is replaced here
     built = build_conversations(
-        load_dataset(job), load_index(job), tasks, seed=job.recipe.seed, output=job.output, times=times
+        load_dataset(job),
+        load_index(job),
+        tasks,
+        seed=job.recipe.seed,
+        held_out=held_out,
+        output=job.output,
+        times=times,
     )
     merge_notes(job.manifest, {"rows": built.counts})
     each = ", ".join(f"{source} {count:,}" for source, count in built.counts.items())
