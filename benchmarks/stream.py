@@ -53,7 +53,7 @@ def model_of(preset: str, dataset: Dataset, index: ItemIndex) -> Model:
 
 
 def feed_of(model: Model, conversations: Path, workers: int, epochs: int) -> Feed:
-    stage = Stage(epochs=epochs, data=with_keys(DATA, {"data.workers": workers}))
+    stage = Stage(epochs=epochs, data=replace(DATA, workers=workers))
     encode = partial(model.chat.encode_table, supervise="all")
     return Feed(conversations, encode, stage, encoder="benchmark")
 
@@ -79,7 +79,7 @@ def stream_rate(feed: Feed) -> tuple[float, float, float]:
 def model_rate(model: Model, conversations: Path, steps: int) -> tuple[float, float]:
     """Row tokens and forest tokens a second of training."""
     logs, checkpoints = LogSettings(every=steps // 2), CheckpointSettings(every=0)
-    stage = stage_of({"steps": steps, "data": DATA, "logs": logs, "checkpoints": checkpoints})
+    stage = Stage(steps=steps, data=DATA, logs=logs, checkpoints=checkpoints)
     with tempfile.TemporaryDirectory() as folder:
         itemic.train(model, conversations, stage=stage, output=folder)
         lines = (Path(folder) / "log.jsonl").read_text("utf-8").splitlines()

@@ -64,14 +64,14 @@ from itemic.training.settings import (
 
 USERS = 40
 AGREE = 1e-5  # relative difference of losses
-STAGE = stage_of(
-    {"steps": 1,
-    "data": StageData(tokens_per_step=1 << 30),  # a step is an epoch
-    "schedule.name": ScheduleSettings("constant", warmup=0),
-    "optimizer.name": OptimizerSettings(weight_decay=0.0),  # TRL's decays embeddings, ours doesn't
-    "engine": EngineSettings(precision="float32"),
-    "checkpoints": CheckpointSettings(every=0),
-})
+STAGE = Stage(
+    steps=1,
+    data=StageData(tokens_per_step=1 << 30),  # a step is an epoch
+    schedule=ScheduleSettings("constant", warmup=0),
+    optimizer=OptimizerSettings(weight_decay=0.0),  # TRL's decays embeddings, ours doesn't
+    engine=EngineSettings(precision="float32"),
+    checkpoints=CheckpointSettings(every=0),
+)
 
 
 @dataclass(frozen=True)

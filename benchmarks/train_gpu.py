@@ -80,7 +80,7 @@ BANDWIDTHS = {
 KINDS = {
     "attention": ("flex", "attention", "flash", "fmha"),
     "gemm": ("gemm", "nvjet", "cutlass", "xmma", "cublas", "splitk", "triton_mm", "Cijk"),
-    "optimizer.name": ("adam", "multi_tensor", "lpnorm", "foreach"),
+    "optimizer": ("adam", "multi_tensor", "lpnorm", "foreach"),
     "copies": ("memcpy", "memset", "copy_kernel", "cattensor"),
 }
 OTHER = "elementwise and reductions"
@@ -109,13 +109,13 @@ def histories(tokens: int, seed: int = 0) -> TrainingRows:
 
 
 def stage_of(count: int, compiled: bool, precision: Precision = "bfloat16") -> Stage:
-    return stage_of(
-        {"steps": count,
-        "data": StageData(tokens_per_step=BLOCK * BLOCKS_PER_STEP, block_tokens=BLOCK),
-        "engine": EngineSettings(precision=precision, compile=compiled),
-        "checkpoints": CheckpointSettings(every=0),
-        "logs": LogSettings(every=1),
-    })
+    return Stage(
+        steps=count,
+        data=StageData(tokens_per_step=BLOCK * BLOCKS_PER_STEP, block_tokens=BLOCK),
+        engine=EngineSettings(precision=precision, compile=compiled),
+        checkpoints=CheckpointSettings(every=0),
+        logs=LogSettings(every=1),
+    )
 
 
 @dataclass(frozen=True)

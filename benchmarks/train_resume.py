@@ -34,8 +34,8 @@ from itemic.model import Model
 STEPS, EVERY = 6, 2
 STAGE: dict[str, Any] = {
     "steps": STEPS,
-    "data": {"data.tokens_per_step": 512},
-    "engine": {"engine.precision": "float32"},
+    "data": {"tokens_per_step": 512},
+    "engine": {"precision": "float32"},
     "logs": {"every": STEPS},
 }
 
@@ -57,7 +57,7 @@ def child(folder: Path, output: str, dies: bool) -> dict[str, int]:
     itemic.train(
         Model.load(folder / "start"),
         folder / "conversations.parquet",
-        stage=STAGE | {"validation": {"every": EVERY}, "checkpoints.every": EVERY},
+        stage=STAGE | {"validation": {"every": EVERY}, "checkpoints": {"every": EVERY}},
         output=folder / output,
         validate=validate,
         distribution={"strategy": "fsdp"},
@@ -117,7 +117,7 @@ def blocking_seconds(model: Model, table: pl.DataFrame, repeats: int) -> float:
             model.lm.load_state_dict(start)
             with tempfile.TemporaryDirectory() as folder:
                 started = time.perf_counter()
-                itemic.train(model, table, stage=STAGE | {"checkpoints.every": every}, output=folder)
+                itemic.train(model, table, stage=STAGE | {"checkpoints": {"every": every}}, output=folder)
                 taken.append(time.perf_counter() - started)
         extra.append((taken[0] - taken[1]) / STEPS)
     model.lm.load_state_dict(start)

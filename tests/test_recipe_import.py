@@ -154,7 +154,7 @@ def test_values_of_several_lines_stay_comments(tmp_path: Path) -> None:
         ({}, "--lr_scheduler_type linear", {"schedule.name": "linear"}),
         ({}, "--freeze_llm false", {"train.what": "all"}),
         ({}, None, {"learning_rate": 1e-3, "data.max_length": 30000}),
-        ({"data.max_length": None}, None, {"data.max_length": 1024}),
+        ({"max_length": None}, None, {"data.max_length": 1024}),
     ],
 )
 def test_one_setting_each(
@@ -236,7 +236,7 @@ def test_every_key_and_flag_of_theirs_leaves_a_trace(tmp_path: Path) -> None:
 DIFFERENT: dict[str, dict[str, Any]] = {
     "name": {"name": "x"},
     "base_model_dir": {"base_model_dir": "/x"},
-    "data.max_length": {"data.max_length": 5},
+    "max_length": {"max_length": 5},
     "num_epochs": {"num_epochs": 5},
     "num_workers": {"num_workers": 5},
     "model_class": {"model_class": None},

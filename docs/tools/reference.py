@@ -55,7 +55,7 @@ from itemic.teacher.settings import (
 )
 from itemic.trackers import TRACKERS
 from itemic.training.distribution import Distribution
-from itemic.training.language.stage import Learns, NextTokenSettings, Stage, StageData
+from itemic.training.language.stage import Balance, ItemWeights, Learns, NextTokenSettings, Stage, StageData
 from itemic.training.settings import (
     CheckpointSettings,
     EngineSettings,
@@ -99,9 +99,11 @@ SECTIONS: Mapping[
     "stages": (Stage, None, "A list; each stage goes on with the model that the one before it left."),
     "stages.train": (Learns, None, "A bare word is `what`."),
     "stages.data": (StageData, None, ""),
+    "stages.data.balance": (Balance, None, ""),
     "stages.optimizer": (OptimizerSettings, None, "A bare word is `name`."),
     "stages.schedule": (ScheduleSettings, None, "A bare word is `name`."),
     "stages.objective": (NextTokenSettings, None, "A bare word is `name`."),
+    "stages.objective.weights": (ItemWeights, None, ""),
     "stages.engine": (EngineSettings, None, ""),
     "stages.validation": (ValidationSettings, None, ""),
     "stages.checkpoints": (CheckpointSettings, None, ""),
@@ -155,6 +157,8 @@ NAMED = {  # keys whose values are names of parts that this page lists
         **{key: f"[section](#teacher{key})" for key in ("data", "engine", "validation")},
         **{key: f"[section](#stages{key})" for key in ("checkpoints", "logs")},
     },
+    "stages.data": {"balance": "[section](#stagesdatabalance) or none"},
+    "stages.objective": {"weights": "[section](#stagesobjectiveweights) or none"},
     "stages.logs": {"trackers": "list of " + ", ".join(f"`{name}`" for name in TRACKERS)},
     "evaluate": {
         "task": "a [task](#task-options)",

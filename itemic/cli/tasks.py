@@ -40,6 +40,9 @@ def build(
     limit: Annotated[
         int | None, typer.Option(help="The most rows of each task.", min=1, show_default="all")
     ] = None,
+    times: Annotated[
+        bool, typer.Option("--times", help="Say when items were taken, for objective.weights.half_life.")
+    ] = False,
     option: Set = None,
     seed: Seed = 0,
 ) -> None:
@@ -51,8 +54,9 @@ def build(
     tasks = [{"task": name, **shared} for name in task or ["A", "B", "C", "D", "E"]]
     data, sids = load_dataset(dataset), load_names(index)
     inputs = {"dataset": dataset, "index": index}
-    with artifact(output, "conversations", {"tasks": tasks}, inputs, seed) as folder:
-        built = build_conversations(data, sids, tasks, seed=seed, output=folder)
+    told = {"tasks": tasks} | ({"times": True} if times else {})
+    with artifact(output, "conversations", told, inputs, seed) as folder:
+        built = build_conversations(data, sids, tasks, seed=seed, output=folder, times=times)
     for source, count in built.counts.items():
         say(f"{source}: {count:,}")
 

@@ -19,6 +19,8 @@ from itemic.data.settings import SplitRule
 from itemic.data.split import label_interactions, requests_of
 from itemic.errors import DataError
 
+USERS = "users.parquet"
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -32,6 +34,8 @@ class Dataset:
         name: a short name for tables.
         rule: how :meth:`split` divides the interactions.
         notes: what was read, filtered and dropped, by rule; goes into the manifest.
+        users: what the source knows of users, one row a user: ``user_id`` and columns of the source's own. Not every
+            user of the interactions need be there; None where the source knows nothing.
     """
 
     items: pl.DataFrame
@@ -39,6 +43,7 @@ class Dataset:
     name: str = "dataset"
     rule: SplitRule = field(default_factory=SplitRule)
     notes: dict[str, Any] = field(default_factory=dict)
+    users: pl.DataFrame | None = None
 
     def __repr__(self) -> str:
         users = self.interactions[c.USER_ID].n_unique()
@@ -119,11 +124,15 @@ class Dataset:
         return replace(requests_of(self.sequences, self.labels, self.rule, name), catalogue=self.catalogue)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``items.parquet``, ``interactions.parquet`` and ``dataset.json``."""
+        """Write ``items.parquet``, ``interactions.parquet``, ``dataset.json`` and, where users are known,
+        ``users.parquet``."""
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)
         self.items.write_parquet(root / "items.parquet")
         self.interactions.write_parquet(root / "interactions.parquet")
+        (root / USERS).unlink(missing_ok=True)
+        if self.users is not None:
+            self.users.write_parquet(root / USERS)
         write_json(
             root / "dataset.json", {"name": self.name, "split": self.rule.to_json(), "notes": self.notes}
         )
@@ -143,6 +152,7 @@ class Dataset:
             name, rule, notes = head["name"], SplitRule.from_json(head["split"]), head["notes"]
             items = pl.read_parquet(root / "items.parquet")
             interactions = pl.read_parquet(root / "interactions.parquet")
+            users = pl.read_parquet(root / USERS) if (root / USERS).is_file() else None
         except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise DataError(
                 f"{root} is not a dataset folder: {error}", "Make one with `itemic data import`."
@@ -150,10 +160,19 @@ class Dataset:
         for table, columns, file in (
             (items, c.ITEM_COLUMNS, "items.parquet"),
             (interactions, c.INTERACTION_COLUMNS, "interactions.parquet"),
+            *([] if users is None else [(users, (c.USER_ID,), USERS)]),
         ):
             missing = [name for name in columns if name not in table.columns]
             if missing:
                 raise DataError(
                     f"{root / file} lacks the columns {', '.join(missing)}", "Import the raw files again."
                 )
-        return cls(items, interactions, name, rule, notes)
+        return cls(items, interactions, name, rule, notes, users)
+
+
+def users_left(users: pl.DataFrame | None, interactions: pl.DataFrame) -> pl.DataFrame | None:
+    """Of the users that a source knows those who are there in the interactions."""
+    if users is None:
+        return None
+    there = interactions.select(pl.col(c.USER_ID).cast(pl.String)).unique()
+    return users.join(there, on=c.USER_ID, how="semi", maintain_order="left")

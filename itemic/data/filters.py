@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.data.dataset import Dataset
+from itemic.data.dataset import Dataset, users_left
 from itemic.data.settings import FilterRule
 from itemic.errors import DataError
 
@@ -56,7 +56,11 @@ def apply_filters(dataset: Dataset, rule: FilterRule) -> Dataset:
     notes = {"rule": rule.to_json(), "steps": steps, "cold_items_dropped": len(dataset.items) - len(items)}
     earlier = dataset.notes.get("filters", [])
     return replace(
-        dataset, items=items, interactions=table, notes={**dataset.notes, "filters": [*earlier, notes]}
+        dataset,
+        items=items,
+        interactions=table,
+        notes={**dataset.notes, "filters": [*earlier, notes]},
+        users=users_left(dataset.users, table),
     )
 
 

@@ -21,6 +21,7 @@ READING = ("unit", "decimal", "category_separator", "tag_separator")
 def dataset(
     interactions: Any,
     items: Any = None,
+    users: Any = None,
     *,
     name: str = "dataset",
     on_bad_row: str = "error",
@@ -34,13 +35,14 @@ def dataset(
         interactions: a polars DataFrame or LazyFrame, a pandas DataFrame (its index is left out), an Arrow table, a
             mapping of columns, or a list of mappings; one row an event.
         items: likewise, one row an item; None where nothing but ids is known.
+        users: likewise, one row a user, whose columns are known of them; None where nothing is.
         name: for tables.
         on_bad_row: ``"error"``: the first bad row is an error that names it. ``"drop"``: bad rows are left out and
             counted in ``Dataset.notes``.
         missing_text: of items without a title: ``"keep"``, ``"drop"`` or ``"error"``, see :func:`itemic.read`.
         promise_order: an event earlier than one before it of the same user is a bad row, not one to be sorted.
         options: the columns that can't be told from their names, and how values are written: ``user``, ``item``,
-            ``timestamp``, ``rating``, ``review``, ``items_key``, ``title``, ``description``, ``brand``,
+            ``timestamp``, ``rating``, ``review``, ``items_key``, ``users_key``, ``title``, ``description``, ``brand``,
             ``categories``, ``tags``, ``price``, ``unit``, ``decimal``, ``category_separator``, ``tag_separator``; see
             :func:`itemic.data.readers.table.read`.
 
@@ -48,7 +50,7 @@ def dataset(
         DataError: a table lacks what is needed or has bad rows.
         ConfigError: an option is unknown or names no column.
     """
-    known = [*EVENT_ROLES, "items_key", *ITEM_ROLES[1:], *READING]
+    known = [*EVENT_ROLES, "items_key", "users_key", *ITEM_ROLES[1:], *READING]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ConfigError(f"dataset() has no option {', '.join(unknown)}", f"It has {', '.join(known)}.")
@@ -56,6 +58,7 @@ def dataset(
     tables = Tables(
         (FrameTable("interactions", _frame(interactions, "interactions")),),
         () if items is None else (FrameTable("items", _frame(items, "items")),),
+        () if users is None else (FrameTable("users", _frame(users, "users")),),
     )
     return build(
         name,
@@ -65,6 +68,7 @@ def dataset(
         Reading(**{key: options[key] for key in READING if key in options}),
         BadRows(on_bad_row, missing_text),
         promise_order=promise_order,
+        users_key=options.get("users_key"),
     )
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.data.dataset import Dataset
+from itemic.data.dataset import Dataset, users_left
 from itemic.errors import ConfigError, DataError
 from itemic.progress import log
 
@@ -61,7 +61,8 @@ def apply_limits(
     counts = {"before": _counts(dataset.items, dataset.interactions), "after": _counts(items, table)}
     log.info("limits: %s", in_words(counts))
     notes = {**dataset.notes, "limits": given | {"seed": seed} | counts}
-    return replace(dataset, items=items, interactions=table, notes=notes)
+    users = users_left(dataset.users, table)
+    return replace(dataset, items=items, interactions=table, notes=notes, users=users)
 
 
 def in_words(counts: dict[str, Any]) -> str:

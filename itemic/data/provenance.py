@@ -12,11 +12,14 @@ from itemic.data.readers.missing import in_words as missing_in_words
 
 
 def further_columns(dataset: Dataset) -> dict[str, dict[str, float]]:
-    """By table (``items``, ``interactions``), the columns that travel along and the share of rows that have a value."""
+    """By table (``items``, ``interactions``, and ``users`` where there are some), the columns that travel along and the
+    share of rows that have a value."""
     tables = {
         "items": (dataset.items, (*c.ITEM_COLUMNS, c.TAGS)),
         "interactions": (dataset.interactions, c.INTERACTION_COLUMNS),
     }
+    if dataset.users is not None:
+        tables["users"] = dataset.users, (c.USER_ID,)
     return {
         name: {
             column: int(has_value(table[column]).sum()) / max(len(table), 1)

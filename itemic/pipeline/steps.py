@@ -131,8 +131,12 @@ def _base(base: str, files: dict[str, str]) -> dict[str, str]:
 
 def _conversations(recipe: Recipe) -> Step:
     entries = task_entries(recipe)
-    job = partial(work.make_conversations, entries)
-    return Step("conversations", {"tasks": entries}, ("data", "index"), job, packages=("polars",))
+    times = any(stage.asks_times for stage in recipe.stages)
+    held_out = max((stage.asks.held_out or 0.0 for stage in recipe.rl), default=0.0)
+    asked = {"times": times, "held_out": held_out}
+    config = {"tasks": entries} | {key: value for key, value in asked.items() if value}
+    job = partial(work.make_conversations, entries, times, held_out)
+    return Step("conversations", config, ("data", "index"), job, packages=("polars",))
 
 
 def _model(recipe: Recipe) -> Step:

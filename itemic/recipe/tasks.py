@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from itemic.schema import SYSTEM
-from itemic.settings import Amount, Count, KeyPath, Positive, Text, faults_of, wrong
+from itemic.settings import Amount, Count, KeyPath, Positive, Switch, Text, faults_of, wrong
 
 Kind = TypeVar("Kind")
 
@@ -67,10 +67,14 @@ class Windowed(TaskOptions):
     max_items: Count | None = 50
 
 
+UserText = Switch | Annotated[list[Text], Field(min_length=1), AfterValidator(_once)]  # all columns, or some
+
+
 class Sequential(Windowed):
     """Task C."""
 
     templates: Count | None = 1
+    user_text: UserText = False
     windows: Annotated[list[Count | Literal["all"]], Field(min_length=1)] = [2, 3, 5, "all"]
     window: Literal["sliding", "blocks"] = "sliding"
     history_text: Literal["sid", "sid+title", "title"] = "sid"
@@ -82,6 +86,7 @@ class NextTitle(Windowed):
     """Task F."""
 
     templates: Count | None = 1
+    user_text: UserText = False
     window: Literal["sliding", "blocks"] = "sliding"
     split_points: Literal["every", "last"] = "every"
 
@@ -90,6 +95,7 @@ class Rationale(Windowed):
     """Task rationale."""
 
     templates: Count | None = 1
+    user_text: UserText = False
     window: Literal["sliding", "blocks"] = "sliding"
     history_text: Literal["sid", "sid+title", "title"] = "sid"
     split_points: Literal["every", "last"] = "every"
@@ -106,6 +112,7 @@ class ItemSequence(Windowed):
 
     overlap: Amount = 0
     cuts: Amount = 0
+    beginnings: Amount = 0
 
 
 class Semantic(TaskOptions):
@@ -117,6 +124,7 @@ class Semantic(TaskOptions):
 class Transitions(TaskOptions):
     """Task E."""
 
+    kinds: Kinds[Literal["next", "before", "next of category", "together"]] = None
     per_item: Count = 30
 
 

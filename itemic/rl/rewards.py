@@ -1,4 +1,5 @@
-"""What answers are worth: pure functions of requests, answers and items. A new one is a class and one row here.
+"""What answers are worth: functions of requests, answers and items, pure but for what ``coverage`` remembers. A new
+one is a class and one row here.
 
 All see the same :class:`Answered` and give float64 ``[G, K]``, NaN where a group has no such answer. Weights combine
 them (:class:`Rewards`); each is also kept apart, so that a log says which one it was.
@@ -7,7 +8,7 @@ them (:class:`Rewards`); each is also kept apart, so that a log says which one i
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
+FORGOTTEN = 1e-3  # an item that counts less was shown too long ago
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,14 @@ class World:
         codes: int32 ``[n, L]``, the items' semantic IDs; None where they have other names.
         vectors: float32 ``[n, d]``, of the items; None where nobody made any.
         scores: a ranker's log-probabilities of the whole catalogue, float32 ``[G, n]``, by its name.
+        gather: every rank's value, in order, on every rank; for rewards that look at all answers of a rollout.
     """
 
     dataset: Dataset
     codes: Int32 | None = None
     vectors: Float32 | None = None
     scores: Mapping[str, Callable[[Requests], Float32]] = field(default_factory=dict)
+    gather: Callable[[Any], list[Any]] = field(default=lambda value: [value])
 
     def counts(self) -> Int64:
         """int64 ``[n]``: how often training saw each item."""
@@ -220,6 +224,51 @@ class LongTail:
         return np.where(answered.items >= 0, 1 - rarer, 0.0)
 
 
+@dataclass
+class Coverage:
+    """How seldom the answer's item is shown: ``n ** -power``, where ``n`` counts the answers of this rollout, whosever
+    they are, that show it, and those of earlier ones, each rollout weighing ``decay`` times as much as the one after
+    it. 1 for an item that nothing else shows.
+
+    Attributes:
+        power: how much an item loses by being shown; 0 is nothing.
+        decay: 0 looks at this rollout alone; below 1.
+        shown: float64 ``[n]``, what earlier rollouts count now; None before the first one.
+    """
+
+    power: float = 0.5
+    decay: float = 0.9
+    shown: Float64 | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if not (self.power >= 0 and 0 <= self.decay < 1):
+            raise ConfigError(
+                f"the reward coverage has power {self.power} and decay {self.decay}",
+                "Give a power of 0 or more, and a decay from 0 to below 1.",
+            )
+
+    def __call__(self, answered: Answered, world: World) -> Float64:
+        real = answered.there & (answered.items >= 0)
+        own = np.bincount(answered.items[real], minlength=len(world.dataset.item_ids)).astype(np.float64)
+        count = np.sum(world.gather(own), axis=0)
+        if self.shown is not None:
+            count = count + self.shown
+        self.shown = np.where(count > FORGOTTEN, count, 0.0) * self.decay
+        return np.where(real, np.maximum(count[answered.items], 1.0) ** -self.power, 0.0)
+
+    def state(self) -> dict[str, list[float]]:
+        """What a run that goes on must know, as plain JSON: rows of items, and what they count."""
+        shown = np.zeros(0) if self.shown is None else self.shown
+        rows = np.flatnonzero(shown)
+        return {"rows": rows.tolist(), "counts": shown[rows].tolist()}
+
+    def restore(self, state: Mapping[str, Sequence[float]] | None, items: int) -> None:
+        """Go on from a state, or begin; ``items`` is the size of the catalogue."""
+        self.shown = np.zeros(items)
+        if state is not None:
+            self.shown[np.array(state["rows"], np.int64)] = state["counts"]
+
+
 @dataclass(frozen=True)
 class Format:
     """1 for an answer that names an item and came to its end, 0 for any other."""
@@ -269,6 +318,7 @@ REWARDS: dict[str, Callable[..., Reward]] = {
     "category": Category,
     "diversity": Diversity,
     "long-tail": LongTail,
+    "coverage": Coverage,
     "format": Format,
     "length": Length,
 }
@@ -342,6 +392,16 @@ class Rewards:
         apart = {name: self._one(name, reward, answered) for name, (_, reward) in self.parts.items()}
         total = sum(weight * apart[name] for name, (weight, _) in self.parts.items())
         return np.asarray(total), apart
+
+    def state(self) -> dict[str, Any]:
+        """What rewards remember of earlier rollouts, as plain JSON; empty where none does."""
+        return {name: each.state() for name, (_, each) in self.parts.items() if isinstance(each, Coverage)}
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """Remember what :meth:`state` gave; None remembers nothing."""
+        for name, (_, each) in self.parts.items():
+            if isinstance(each, Coverage):
+                each.restore((state or {}).get(name), len(self.world.dataset.item_ids))
 
     def _one(self, name: str, reward: Reward, answered: Answered) -> Float64:
         try:

@@ -101,6 +101,7 @@ class GroupSteps:
         kept = self._kept(begin, rank, size)
         if self.reference is not None:
             self.reference.since = int(begin["since"])
+        self.rewards.restore(begin.get("rewards"))
         numbers: Numbers = {}
         while True:
             if done == 0:
@@ -117,6 +118,8 @@ class GroupSteps:
             ahead = Ahead(epoch + (left and done == 0), epoch + at / len(self.book))
             state = {"epoch": epoch, "asked": at, "done": done, "step": number, "hopeless": hopeless}
             state["since"] = 0 if self.reference is None else self.reference.since
+            if remembered := self.rewards.state():
+                state["rewards"] = remembered
             state["groups"] = kept.to_json() if done else None
             yield Step(tuple(blocks), self._sizes(blocks), state, ahead)
 

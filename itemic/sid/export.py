@@ -96,6 +96,8 @@ def export_dataset(
     root.mkdir(parents=True, exist_ok=True)
     stem = name or root.resolve().name
     lost = writer.write(dataset, root, stem, sids)
+    if dataset.users is not None and not writer.users:
+        lost.append("what is known of users")
     if index is not None and writer.index_file is not None:
         export, file = writer.index_file
         export_index(index, root / file.format(name=stem), export)

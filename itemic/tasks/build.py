@@ -13,8 +13,9 @@ import polars as pl
 
 from itemic.artifact import write_json
 from itemic.data.dataset import Dataset
+from itemic.data.held_out import without_held_out
 from itemic.data.sequences import Sequences
-from itemic.errors import ArtifactError, ConfigError, ItemicError
+from itemic.errors import ArtifactError, ConfigError, DataError, ItemicError
 from itemic.progress import log, progress_bar
 from itemic.sid.names import ItemNames
 from itemic.tasks.catalogue import Catalogue
@@ -107,8 +108,10 @@ def build_conversations(
     tasks: Sequence[str | Mapping[str, Any]] | str | Mapping[str, Any],
     *,
     seed: int = 0,
+    held_out: float = 0.0,
     output: str | Path | None = None,
     rows_per_part: int = ROWS_PER_PART,
+    times: bool = False,
 ) -> Built:
     """Build the conversations of several tasks.
 
@@ -119,18 +122,29 @@ def build_conversations(
             ``limit`` (the most rows), ``weight`` (rows of the entries with weights stand in these proportions;
             the largest such mixture without a repeated row is made), ``seed``, and the task's own options.
         seed: the same seed, the same rows.
+        held_out: share of the users whose histories nothing is made of, see :func:`itemic.data.held_out.held_out`;
+            a stage of reinforcement learning with the same ``asks.held_out`` asks about them.
         output: a folder; every source gets a folder of parts in it, and ``conversations.json`` the counts.
             What another build left there is replaced when all is done. None keeps the rows in memory.
         rows_per_part: rows of a Parquet part.
+        times: say in the metadata of tasks that recommend when the items that they teach were taken (``time``, in
+            milliseconds since 1970), which weights by age need.
 
     Raises:
         ConfigError: entries that can't work, all of them named.
+        DataError: ``times`` are asked for and the dataset has none.
         IndexMismatchError: the index belongs to another dataset.
     """
     entries = read_entries(tasks, seed)
     _check_names(entries, index)
     index.check_dataset(dataset)
-    catalogue, train = Catalogue(index, dataset.items), dataset.train
+    catalogue, train = Catalogue(index, dataset.items, dataset.users), dataset.train
+    if times and train.timestamps is None:
+        raise DataError(
+            f"{dataset.name} doesn't say when interactions were",
+            "Leave out what asks for times (objective.weights.half_life, --times), or read data with timestamps.",
+        )
+    train = without_held_out(train, held_out) if held_out else train
     plans = [entry.task.planned(catalogue, train, entry.seed, entry.limit) for entry in entries]
     counts = mixture([len(plan) for plan in plans], [entry.weight for entry in entries])
     for i, (entry, count) in enumerate(zip(entries, counts, strict=True)):
@@ -142,7 +156,7 @@ def build_conversations(
     taught = Taught([task_options(entry.task) for entry in entries], index.digest)
     with progress_bar("conversations", sum(summary.values())) as bar:
         frames = [
-            (entry.source, _rendered(entry, plan, catalogue, train, bar.advance))
+            (entry.source, _rendered(entry, plan, catalogue, train, bar.advance, times))
             for entry, plan in zip(entries, plans, strict=True)
         ]
         if output is None:
@@ -232,11 +246,13 @@ def mixture(counts: Sequence[int], weights: Sequence[float | None]) -> list[int]
 
 
 def _rendered(
-    entry: Entry, plan: pl.DataFrame, catalogue: Catalogue, train: Sequences, done: Any
+    entry: Entry, plan: pl.DataFrame, catalogue: Catalogue, train: Sequences, done: Any, times: bool
 ) -> Iterator[pl.DataFrame]:
     for start in range(0, len(plan), RENDERED):
         part = plan.slice(start, RENDERED)
-        yield entry.task.rendered(part, catalogue, train, source=entry.source, seed=entry.seed, start=start)
+        yield entry.task.rendered(
+            part, catalogue, train, source=entry.source, seed=entry.seed, start=start, times=times
+        )
         done(len(part))
 
 

@@ -7,6 +7,7 @@ so that a text can't speak as an item or as a role. Long texts are cut at a word
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ Int64 = npt.NDArray[np.int64]
 MAX_TITLE = 300
 MAX_DESCRIPTION = 1000
 HISTORY_TITLE = 120
+USER_VALUE = 60
 
 
 class Catalogue:
@@ -29,11 +31,16 @@ class Catalogue:
     Args:
         index: names the items.
         items: ``Dataset.items``; None where only names are needed.
+        users: ``Dataset.users``; None where nothing is known of them.
     """
 
-    def __init__(self, index: ItemNames, items: pl.DataFrame | None = None) -> None:
+    def __init__(
+        self, index: ItemNames, items: pl.DataFrame | None = None, users: pl.DataFrame | None = None
+    ) -> None:
         self.index = index
         self._items = items
+        self.users = users
+        self._user_texts: dict[tuple[str, ...] | None, pl.DataFrame] = {}
 
     def __len__(self) -> int:
         return len(self.index)
@@ -135,6 +142,47 @@ class Catalogue:
         short = shown.select(clip(pl.col("text"), HISTORY_TITLE))["text"]
         return (short if kind == "title" else self.sids + " " + short), "\n"
 
+    def user_texts(self, ids: pl.Series, columns: tuple[str, ...] | None = None) -> pl.Series:
+        """What is known of users as a line of their prompts: ``(user: gender F; age 25)`` and a line end; empty for
+        users of whom nothing is known.
+
+        Args:
+            ids: of the users.
+            columns: which columns of the users' table; None for all.
+
+        Raises:
+            ConfigError: the table has no such column.
+        """
+        if self.users is None:
+            return pl.Series([""], dtype=pl.String).new_from_index(0, len(ids))
+        if columns not in self._user_texts:
+            self._user_texts[columns] = self._told_of_users(self.users, columns)
+        wanted = pl.DataFrame({c.USER_ID: ids.cast(pl.String)})
+        found = wanted.join(self._user_texts[columns], on=c.USER_ID, how="left", maintain_order="left")
+        return found["text"].fill_null("")
+
+    def _told_of_users(self, users: pl.DataFrame, columns: tuple[str, ...] | None) -> pl.DataFrame:
+        known = [name for name in users.columns if name != c.USER_ID]
+        if unknown := [name for name in columns or () if name not in known]:
+            raise ConfigError(
+                f"user_text names {', '.join(unknown)}, which the data don't know of users",
+                f"Name some of {', '.join(known)}, or give true for all.",
+            )
+        parts = []
+        for name in columns or known:
+            label = users.select(self.clean(pl.lit(name.replace("_", " ")))).item()
+            value = pl.Series("v", [_user_value(each) for each in users[name].to_list()], dtype=pl.String)
+            text = value.to_frame().select(clip(self.clean(pl.col("v")), USER_VALUE))["v"]
+            shown = pl.DataFrame({"v": text}).select(
+                pl.when(pl.col("v").fill_null("") != "").then(pl.concat_str(pl.lit(f"{label} "), "v"))
+            )
+            parts.append(shown.to_series().alias(name))
+        told = pl.DataFrame(parts).select(
+            pl.concat_str(pl.all(), separator="; ", ignore_nulls=True).alias("text")
+        )
+        line = pl.when(pl.col("text") != "").then(pl.format("(user: {})\n", "text")).otherwise(pl.lit(""))
+        return pl.DataFrame({c.USER_ID: users[c.USER_ID], "text": told.select(line.alias("text"))["text"]})
+
     def prefixes(self, depth: int) -> pl.Series:
         """The first ``depth`` codes of every item's semantic ID, as text.
 
@@ -199,6 +247,17 @@ def join_rows(values: pl.Series, offsets: Int64, items: npt.NDArray[np.integer],
         return joined["text"]
     every = pl.DataFrame({"row": np.arange(len(lengths))})
     return every.join(joined, on="row", how="left", maintain_order="left")["text"].fill_null("")
+
+
+def _user_value(value: Any) -> str | None:
+    """A value of a user's column as text: whole numbers without a point, lists with commas; None for nothing."""
+    if value is None or value == [] or value != value:
+        return None
+    if isinstance(value, list):
+        return ", ".join(str(text) for each in value if (text := _user_value(each)) is not None) or None
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
 
 
 def _first(*choices: pl.Expr) -> pl.Expr:

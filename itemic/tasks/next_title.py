@@ -16,13 +16,13 @@ import polars as pl
 from itemic.data.sequences import Sequences
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.sequential import Sequential
-from itemic.tasks.task import Task
+from itemic.tasks.task import OfUsers
 
 NEXT_TITLE = "next title"
 
 
 @dataclass(frozen=True)
-class NextTitle(Task):
+class NextTitle(OfUsers):
     """What is the next item called? Rows are those of task C under the window "all"; items that nothing names (no
     title, brand, category or description) are no targets.
 
@@ -30,7 +30,7 @@ class NextTitle(Task):
 
     Attributes:
         templates: one wording unless asked for more, as in task C.
-        max_items, window, split_points: as in task C.
+        user_text, max_items, window, split_points: as in task C.
     """
 
     templates: int | None = 1
@@ -55,7 +55,11 @@ class NextTitle(Task):
 
     def _histories(self) -> Sequential:
         return Sequential(
-            windows=("all",), max_items=self.max_items, window=self.window, split_points=self.split_points
+            user_text=self.user_text,
+            windows=("all",),
+            max_items=self.max_items,
+            window=self.window,
+            split_points=self.split_points,
         )
 
     def plan(self, catalogue: Catalogue, train: Sequences, rng: np.random.Generator) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from itemic.errors import ConfigError
 from itemic.sid.names import ItemNames
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.sequential import Sequential
-from itemic.tasks.task import Task
+from itemic.tasks.task import OfUsers
 from itemic.tasks.taste import Tastes, label_of
 from itemic.tasks.windows import gather_windows
 
@@ -36,7 +36,7 @@ _SHARED = {  # wording, and how many items it takes: a word of one title alone s
 
 
 @dataclass(frozen=True)
-class Rationale(Task):
+class Rationale(OfUsers):
     """Why does it come next? Rows, and prompts, are those of task C under the window "all".
 
     A thought reads ``Taste: Tents (3 of 5), by Alpmark (2 of 3). After Tents: Stoves, Headlamps. Next: Stoves by
@@ -45,7 +45,7 @@ class Rationale(Task):
 
     Attributes:
         templates: one wording unless asked for more, as in task C.
-        max_items, window, history_text, split_points: as in task C.
+        user_text, max_items, window, history_text, split_points: as in task C.
         latest: how many of the latest items the thought looks at.
         says: what a thought says, of ``category``, ``brand``, ``word``, ``follows`` and ``next``.
     """
@@ -79,6 +79,7 @@ class Rationale(Task):
 
     def _histories(self) -> Sequential:
         return Sequential(
+            user_text=self.user_text,
             windows=("all",),
             max_items=self.max_items,
             window=self.window,
@@ -94,6 +95,9 @@ class Rationale(Task):
         block = pl.format(f"{c.THINK_START}\n{{}}\n{c.THINK_END}\n\n{{}}", "thought", "answer")
         thoughts = told.with_columns(thought=self.thoughts(plan, catalogue, train))
         return thoughts.with_columns(answer=block).drop("thought")
+
+    def times(self, plan: pl.DataFrame, train: Sequences) -> pl.Series | None:
+        return self._histories().times(plan, train)
 
     def thoughts(self, plan: pl.DataFrame, catalogue: Catalogue, train: Sequences) -> pl.Series:
         """The thought of each line of the plan, without its block."""

@@ -13,7 +13,7 @@ from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
 from itemic.tasks.catalogue import Catalogue, join_rows
 from itemic.tasks.task import Task
-from itemic.tasks.windows import Int64, check_window, distinct_windows, gather_windows
+from itemic.tasks.windows import Int64, check_window, distinct_windows, gather_windows, times_of
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,14 @@ class ItemSequence(Task):
         cuts: into how many sets of segments each history is cut: 0 means once, every ``max_items``; a number
             ``n`` means ``n`` times at random, with at most ``max_items`` in a segment. Each set is a group, so
             that an epoch which samples ``1 / n`` of the source sees every history about once, cut in a new way.
+        beginnings: show each history's beginnings of 1, 2, … so many items once more, as prompts of their own whose
+            next item alone is predicted: what is asked of users with short histories counts for more.
     """
 
     max_items: int | None = 50
     overlap: int = 0
     cuts: int = 0
+    beginnings: int = 0
 
     name: ClassVar[str] = "sequence"
     recommends: ClassVar[bool] = True
@@ -52,6 +55,12 @@ class ItemSequence(Task):
             raise ConfigError(
                 f"task sequence: cuts is {self.cuts}", "Give 0 for even cuts, or how many random ones."
             )
+        most = self.beginnings if self.max_items is None else self.max_items - 1
+        if not 0 <= self.beginnings <= most:
+            raise ConfigError(
+                f"task sequence: beginnings is {self.beginnings} with max_items {self.max_items}",
+                "Give a number from 0 to max_items - 1.",
+            )
 
     def plan(self, catalogue: Catalogue, train: Sequences, rng: np.random.Generator) -> pl.DataFrame:
         lengths = np.diff(train.offsets)
@@ -66,7 +75,19 @@ class ItemSequence(Task):
         fresh = distinct_windows(train, history, first + start, first + stop)
         columns = {"group": history, "user": user, "start": first + start, "context": first + context}
         plan = pl.DataFrame({"kind": np.zeros(len(user), np.int32), **columns, "stop": first + stop})
-        return plan.filter(pl.Series(fresh))
+        plan = plan.filter(pl.Series(fresh))
+        if not self.beginnings:
+            return plan
+        return pl.concat([plan, self._beginnings(train)]).sort("group", maintain_order=True)
+
+    def _beginnings(self, train: Sequences) -> pl.DataFrame:
+        """Of each history the first 1, 2, … items as context, and the next one to be predicted."""
+        counts = np.clip(np.diff(train.offsets) - 1, 0, self.beginnings)
+        user = np.repeat(np.arange(len(train)), counts)
+        shown = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        start = train.offsets[user]
+        columns = {"group": user, "user": user, "start": start, "context": start + shown}
+        return pl.DataFrame({"kind": np.zeros(len(user), np.int32), **columns, "stop": start + shown + 1})
 
     def _even_segments(self, lengths: Int64) -> tuple[Int64, Int64, Int64]:
         """Which history a segment is of, and the items of it, from ``start`` to ``stop``."""
@@ -110,6 +131,9 @@ class ItemSequence(Task):
                 "target": pl.Series([None], dtype=pl.List(pl.Int32)).new_from_index(0, len(plan)),
             }
         )
+
+    def times(self, plan: pl.DataFrame, train: Sequences) -> pl.Series | None:
+        return times_of(train, plan["context"].to_numpy(), plan["stop"].to_numpy())
 
     def ask(
         self, catalogue: Catalogue, offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32]

@@ -14,8 +14,8 @@ from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
 from itemic.sid.names import ItemNames
 from itemic.tasks.catalogue import Catalogue, join_rows
-from itemic.tasks.task import Task
-from itemic.tasks.windows import check_window, distinct_windows, gather_windows, window_starts
+from itemic.tasks.task import OfUsers
+from itemic.tasks.windows import check_window, distinct_windows, gather_windows, times_of, window_starts
 
 HISTORY_TEXTS = ("sid", "sid+title", "title")
 THOUGHTS = ("none", "categories")
@@ -23,11 +23,13 @@ THOUGHT_OF = 3  # the latest items that a thought looks at
 
 
 @dataclass(frozen=True)
-class Sequential(Task):
+class Sequential(OfUsers):
     """What comes next? Every item of a training sequence but the first is a target, under several windows.
 
     Attributes:
         templates: one wording unless asked for more: its prompt is one shared root in training and decoding.
+        user_text: say before the history what the data know of the user: ``true`` for all columns of the users' table,
+            or the columns by name. Of a user of whom nothing is known nothing is said.
         windows: how many of the latest items a row shows; "all" is what evaluation asks. A window that is no
             shorter than the history is the same row as "all" and comes once.
         max_items: the most that "all" shows; None for no bound.
@@ -95,6 +97,7 @@ class Sequential(Task):
             )
 
     def plan(self, catalogue: Catalogue, train: Sequences, rng: np.random.Generator) -> pl.DataFrame:
+        self.users_known(catalogue)
         lengths = np.diff(train.offsets)
         user = np.repeat(np.arange(len(train)), lengths)
         target = np.arange(len(train.items))
@@ -124,14 +127,20 @@ class Sequential(Task):
         answer = catalogue.sids.gather(target)
         if self.thoughts != "none":
             answer = _thoughts(catalogue, offsets, items, target) + answer
+        users = pl.Series(train.users, dtype=pl.String).gather(plan["group"])
+        about, shown = self.about_users(catalogue, users), self._histories(catalogue, offsets, items)
         return pl.DataFrame(
             {
-                "value": self._histories(catalogue, offsets, items),
+                "value": shown if about is None else about + shown,
                 "answer": answer,
-                "group": "user:" + pl.Series(train.users, dtype=pl.String).gather(plan["group"]),
+                "group": "user:" + users,
                 "target": target.to_frame().select(pl.concat_list("t"))["t"],
             }
         )
+
+    def times(self, plan: pl.DataFrame, train: Sequences) -> pl.Series | None:
+        place = plan["target"].to_numpy()
+        return times_of(train, place, place + 1)
 
     def ask(
         self, catalogue: Catalogue, offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32]

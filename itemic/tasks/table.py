@@ -73,9 +73,15 @@ def prompt_words(system: str | None = SYSTEM, times: int = 20) -> list[str]:
     """All wording of all tasks, ``times`` over: text for a tokenizer that is trained on the catalogue, so that it
     doesn't spell the constant part of every prompt in single letters.
 
-    Tasks that came later (F) stay out of it: with their words, every model from scratch would have other tokens than
-    before. The words of rationale are those of C.
+    Tasks and kinds that came later (F, E's "together") stay out of it: with their words, every model from scratch would
+    have other tokens than before. The words of rationale are those of C.
     """
     known = [task for name, task in TASKS.items() if name not in ("F", "rationale")]
-    leads = [lead for task in known for wordings in task.leads.values() for lead in wordings]
+    leads = [
+        lead
+        for task in known
+        for kind, wordings in task.leads.items()
+        if kind not in getattr(task, "beside", ())
+        for lead in wordings
+    ]
     return [*([] if system is None else [system]), *leads] * times

@@ -115,6 +115,15 @@ class Task(ABC):
     ) -> pl.Series:
         """The values that evaluation asks about the histories ``items[offsets[r]:offsets[r + 1]]``."""
 
+    def about_users(self, catalogue: Catalogue, users: pl.Series) -> pl.Series | None:
+        """What stands before the history of each of these users; None for a task that never says anything of them."""
+        return None
+
+    def times(self, plan: pl.DataFrame, train: Sequences) -> pl.Series | None:
+        """When the items that lines of the plan teach were taken, in the order in which they are said: List(Int64),
+        milliseconds since 1970. None for a task whose answers aren't interactions, and where nobody knows."""
+        return None
+
     # ------------------------------------------------------------- evaluation
 
     def prompts(self, index: ItemNames, requests: Requests, dataset: Dataset | None = None) -> list[Prompt]:
@@ -133,9 +142,11 @@ class Task(ABC):
         index.check_requests(requests)
         if dataset is not None:
             index.check_dataset(dataset)
-        values = self.ask(
-            Catalogue(index, None if dataset is None else dataset.items), requests.offsets, requests.items
-        )
+        items, users = (None, None) if dataset is None else (dataset.items, dataset.users)
+        catalogue = Catalogue(index, items, users)
+        values = self.ask(catalogue, requests.offsets, requests.items)
+        about = self.about_users(catalogue, pl.Series(requests.users, dtype=pl.String))
+        values = values if about is None else about + values
         lead = self.asked_lead(index)
         if self.plain:
             return [Prompt(text=lead + value) for value in values]
@@ -214,8 +225,10 @@ class Task(ABC):
         source: str,
         seed: int,
         start: int = 0,
+        times: bool = False,
     ) -> pl.DataFrame:
-        """Some lines of a plan as conversations; ``start`` is the number of the first of them."""
+        """Some lines of a plan as conversations; ``start`` is the number of the first of them, and with ``times`` their
+        metadata say when the items were taken."""
         texts = self.render(plan, catalogue, train)
         leads = pl.Series(self.said(catalogue.index)).gather(plan["lead"])
         kinds = pl.Series(list(self.leads)).gather(plan["kind"])
@@ -227,7 +240,9 @@ class Task(ABC):
                 if self.plain
                 else self._messages(self.opening(catalogue.index), leads + texts["value"], texts["answer"]),
                 c.SEGMENTS: _segments(leads, texts) if self.plain else None,
-                c.METADATA: self._metadata(kinds, texts, catalogue),
+                c.METADATA: self._metadata(
+                    kinds, texts, catalogue, self.times(plan, train) if times else None
+                ),
             },
             schema=SCHEMA,
         )
@@ -239,7 +254,9 @@ class Task(ABC):
         fixed = f'[{head}{{"role":"user","content":'
         return fixed + json_strings(asked) + '},{"role":"assistant","content":' + json_strings(answers) + "}]"
 
-    def _metadata(self, kinds: pl.Series, texts: pl.DataFrame, catalogue: Catalogue) -> pl.Series:
+    def _metadata(
+        self, kinds: pl.Series, texts: pl.DataFrame, catalogue: Catalogue, times: pl.Series | None
+    ) -> pl.Series:
         target = texts["target"]
         counts = target.list.len().fill_null(0).to_numpy().astype(np.int64)
         rows = target.drop_nulls().explode(empty_as_null=False).to_numpy()
@@ -253,14 +270,17 @@ class Task(ABC):
                 "group": json_strings(texts["group"]),
                 "target": listed,
                 "counts": counts,
+                "times": "" if times is None else times.cast(pl.List(pl.String)).list.join(","),
             }
         )
-        parts = (
+        taken = [] if times is None else [pl.lit(',"time":['), pl.col("times"), pl.lit("]")]
+        parts: tuple[str | pl.Expr, ...] = (
             pl.lit(f'{{"task":{json.dumps(self.name)},"kind":'),
             "kind",
             pl.lit(',"group":'),
             "group",
             named.otherwise(pl.lit("")),
+            *taken,
             pl.lit(f',"split":"{c.TRAIN}"}}'),
         )
         return table.select(pl.concat_str(*parts).alias("metadata"))["metadata"]
@@ -282,7 +302,7 @@ class Task(ABC):
         """
         self.check_names(index)
         index.check_dataset(dataset)
-        catalogue = Catalogue(index, dataset.items)
+        catalogue = Catalogue(index, dataset.items, dataset.users)
         plan = self.planned(catalogue, dataset.train, seed, limit)
         for start in range(0, len(plan), rows):
             part = plan.slice(start, rows)
@@ -305,6 +325,50 @@ class Task(ABC):
 
 
 @dataclass(frozen=True)
+class OfUsers(Task):
+    """A task that shows the history of a user, and may say what is known of them.
+
+    Attributes:
+        user_text: say before the history what the data know of the user: ``true`` for all columns of the users' table,
+            or the columns by name. Of a user of whom nothing is known nothing is said.
+    """
+
+    user_text: bool | tuple[str, ...] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.user_text, bool):
+            return
+        named = self.user_text if isinstance(self.user_text, list | tuple) else (None,)
+        if not all(isinstance(name, str) for name in named):
+            raise ConfigError(
+                f"task {self.name}: user_text is {self.user_text!r}",
+                "Give true, false, or a list of columns.",
+            )
+        object.__setattr__(self, "user_text", tuple(named))
+        if not named:
+            raise ConfigError(f"task {self.name}: user_text is empty", "Name columns, or give true for all.")
+
+    def about_users(self, catalogue: Catalogue, users: pl.Series) -> pl.Series | None:
+        if self.user_text is False:
+            return None
+        return catalogue.user_texts(users, None if self.user_text is True else tuple(self.user_text))
+
+    def users_known(self, catalogue: Catalogue) -> None:
+        """Refuse data that know nothing of users, where the task is to say it.
+
+        Raises:
+            ConfigError: they don't.
+        """
+        if self.user_text is not False and catalogue.users is None:
+            raise ConfigError(
+                f"task {self.name}: user_text is set, and the data know nothing of users",
+                "Read data with a table of users (MovieLens' users.dat, RecBole's .user, the option users of tables),"
+                " or leave user_text out.",
+            )
+
+
+@dataclass(frozen=True)
 class OfKinds(Task):
     """A task whose kinds of conversation can be had one by one.
 
@@ -313,6 +377,8 @@ class OfKinds(Task):
     """
 
     kinds: tuple[str, ...] | None = None
+
+    beside: ClassVar[tuple[str, ...]] = ()  # kinds that are made where they are named, and not for None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -333,10 +399,15 @@ class OfKinds(Task):
 
     def only(self, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Which conversations are made, of those that could be: bool ``[n, kinds]``, in the order of ``leads``."""
-        if self.kinds is None:
+        if self.kinds is None and not self.beside:
             return wanted
-        named: npt.NDArray[np.bool_] = wanted & np.array([kind in self.kinds for kind in self.leads])
+        named: npt.NDArray[np.bool_] = wanted & np.array([kind in self.made_kinds for kind in self.leads])
         return named
+
+    @property
+    def made_kinds(self) -> tuple[str, ...]:
+        """The kinds that are made, by name."""
+        return self.kinds or tuple(kind for kind in self.leads if kind not in self.beside)
 
 
 def spoken_of(text: str, names: ItemNames) -> str:

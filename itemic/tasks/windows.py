@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
@@ -11,6 +14,7 @@ from itemic.errors import ConfigError
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]
+Number = TypeVar("Number", bound=np.integer)
 
 WINDOWS = ("sliding", "blocks")
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
@@ -66,7 +70,22 @@ def distinct_windows(train: Sequences, user: Int64, start: Int64, stop: Int64) -
     return keep
 
 
-def gather_windows(items: Int32, start: Int64, stop: Int64) -> tuple[Int64, Int32]:
+def times_of(train: Sequences, start: Int64, stop: Int64) -> pl.Series | None:
+    """When the items ``start … stop`` of the sequences were taken: a List(Int64) each; None where nobody knows."""
+    if train.timestamps is None:
+        return None
+    offsets, values = gather_windows(train.timestamps, start, stop)
+    rows = np.repeat(np.arange(len(start)), np.diff(offsets))
+    known = pl.DataFrame({"row": rows, "time": values}).group_by("row", maintain_order=True).agg("time")
+    every = pl.DataFrame({"row": np.arange(len(start))}).join(
+        known, on="row", how="left", maintain_order="left"
+    )
+    return every["time"].cast(pl.List(pl.Int64)).fill_null([])
+
+
+def gather_windows(
+    items: npt.NDArray[Number], start: Int64, stop: Int64
+) -> tuple[Int64, npt.NDArray[Number]]:
     """The windows ``items[start:stop]`` one after the other, as offsets and items."""
     lengths = stop - start
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

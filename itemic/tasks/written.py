@@ -81,7 +81,7 @@ def write_rationales(
     task = make_task("rationale", **options)
     task.check_names(index)
     index.check_dataset(dataset)
-    catalogue, train = Catalogue(index, dataset.items), dataset.train
+    catalogue, train = Catalogue(index, dataset.items, dataset.users), dataset.train
     plan = task.planned(catalogue, train, seed, limit)
     texts = ask_all(settings, _requests(plan, catalogue, train, similar), answers)
     thoughts = clean_thoughts(pl.Series(texts, dtype=pl.String), catalogue)

@@ -61,10 +61,13 @@ class TrainingTable:
     Attributes:
         EPOCHS: where neither ``epochs`` nor ``steps`` is given.
         SILENT: how the dotted keys begin that no weight depends on.
+        LATER: dotted keys that came later: null is as if they weren't there, so that what was trained before them is
+            known again.
     """
 
     EPOCHS: ClassVar[int] = 1
     SILENT: ClassVar[tuple[str, ...]] = ()
+    LATER: ClassVar[tuple[str, ...]] = ()
     epochs: int | None
     steps: int | None
 
@@ -94,7 +97,11 @@ class TrainingTable:
 
     def decisive(self) -> dict[str, Any]:
         """Of :meth:`flat` what decides the weights."""
-        return {key: value for key, value in self.flat().items() if not key.startswith(self.SILENT)}
+        return {
+            key: value
+            for key, value in self.flat().items()
+            if not key.startswith(self.SILENT) and (value is not None or key not in self.LATER)
+        }
 
 
 @settings(frozen=True, repr=False)

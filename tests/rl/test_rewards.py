@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -113,6 +114,45 @@ def test_what_an_item_is() -> None:
     assert values("category", answered([[0, 4]], [4])) == [[0, 0]]
     found = values("long-tail", given)
     np.testing.assert_allclose(found, [[0, 0.2, 0.4, 0.6, 0.6, 0]])
+
+
+def test_coverage_falls_with_what_is_shown() -> None:
+    """Against a dictionary of counts, over rollouts of two ranks, one of which goes on from a state."""
+    rng = np.random.default_rng(0)
+    others = {"counts": np.zeros(5)}
+    first, second = (
+        Rewards(
+            {"coverage": {"weight": 2.0, "power": 0.7, "decay": 0.5}},
+            world(gather=lambda own: [own, others["counts"]]),
+        )
+        for _ in range(2)
+    )
+    first.restore(None)
+    counts = dict.fromkeys(range(5), 0.0)
+    for rollout in range(6):
+        mine: list[list[int | None]] = [[int(i) for i in rng.integers(-1, 3, 4)] for _ in range(3)]
+        mine[0][1] = None
+        others["counts"] = rng.integers(0, 2, 5).astype(float)
+        for row in mine:
+            for item in row:
+                if item is not None and item >= 0:
+                    counts[item] += 1
+        for item in range(5):
+            counts[item] += others["counts"][item]
+        if rollout == 3:  # a run that goes on remembers what the other one did
+            second.restore(json.loads(json.dumps(first.state())))
+            first = second
+        total, apart = first(answered(mine, [0, 0, 0]))
+        wanted = [
+            [math.nan if i is None else 0.0 if i < 0 else counts[i] ** -0.7 for i in row] for row in mine
+        ]
+        np.testing.assert_allclose(apart["coverage"], wanted, rtol=1e-9)
+        np.testing.assert_allclose(total, 2 * apart["coverage"])
+        counts = {item: count * 0.5 for item, count in counts.items()}
+    assert Rewards({"hit": 1}, world()).state() == {}
+    for wrong in ({"power": -1.0}, {"decay": 1.0}):
+        with pytest.raises(ConfigError, match="the reward coverage has power"):
+            make_reward("coverage", **wrong)
 
 
 def test_whether_and_when_an_answer_ends() -> None:

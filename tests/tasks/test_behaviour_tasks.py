@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itemic import schema as c
-from itemic.tasks import TASKS, make_task
+from itemic.tasks import TASKS, make_task, prompt_words
 from tests.tasks.helpers import make_dataset, make_index, messages, metadata, small
 
 HISTORIES = st.dictionaries(
@@ -90,3 +90,38 @@ def test_the_prompt_of_a_sequence_leaves_room_for_the_target() -> None:
     assert asked.messages is None
     assert asked.text == "".join(index.text(item) for item in (3, 4, 5))
     assert TASKS["sequence"].prompt(index, []).text == ""
+
+
+@settings(max_examples=60, deadline=None)
+@given(HISTORIES, st.integers(1, 3))
+def test_what_goes_together_is_counted_by_users(sequences: dict[str, list[int]], most: int) -> None:
+    dataset, index = make_dataset(sequences), make_index()
+    counts: Counter[tuple[int, int]] = Counter()
+    for user in range(len(dataset.train)):
+        had = set(dataset.train[user].tolist())
+        counts.update((a, b) for a in had for b in had if a != b)
+    wanted = set()
+    for item in range(7):
+        others = sorted((b for a, b in counts if a == item), key=lambda b, a=item: (-counts[a, b], b))
+        wanted |= {(f"item:i{item}:together", index.text(other)) for other in others[:most]}
+    frame = make_task("E", kinds=["together"], per_item=most).build(dataset, index)
+    rows = [
+        (about["group"], messages(row)[2])
+        for about, row in zip(metadata(frame), frame[c.MESSAGES], strict=True)
+    ]
+    assert len(rows) == len(wanted)
+    assert set(rows) == wanted
+
+
+def test_what_goes_together_is_made_where_it_is_named() -> None:
+    dataset, index = small()
+    usual = TASKS["E"].build(dataset, index)
+    assert {about["kind"] for about in metadata(usual)} == {"next", "before", "next of category"}
+    named = make_task("E", kinds=("next", "before", "next of category")).build(dataset, index)
+    assert named.equals(usual)
+    task = make_task("E", kinds=["together", "next"])
+    kinds = Counter(about["kind"] for about in metadata(task.build(dataset, index)))
+    assert set(kinds) == {"together", "next"}
+    assert "have another one as well" in task.prompt(index, [3]).messages[1]["content"]
+    # models from scratch keep the tokens they had
+    assert not any("as well. Which one" in text for text in prompt_words())

@@ -103,3 +103,31 @@ def test_cuts_must_be_a_number_of_sets() -> None:
 def test_overlap_must_leave_room() -> None:
     with pytest.raises(ConfigError, match="overlap is 3"):
         make_task("sequence", max_items=3, overlap=3)
+
+
+def test_beginnings_are_prompts_of_their_own() -> None:
+    index = make_index()
+    dataset = make_dataset({"a": [1, 2, 3, 4, 5, 6], "b": [7, 8, 9], "c": [3]})
+    usual = make_task("sequence", max_items=4).build(dataset, index)
+    more = make_task("sequence", max_items=4, beginnings=2).build(dataset, index)
+    wanted = []
+    for user in range(len(dataset.train)):
+        items = dataset.train[user].tolist()
+        wanted += [(dataset.train.users[user], items[:n], items[n]) for n in (1, 2) if n < len(items)]
+    found = []
+    for segments, metadata in more.select(c.SEGMENTS, c.METADATA).iter_rows():
+        said, about = json.loads(segments), json.loads(metadata)
+        row = {"text": [part["text"] for part in said], "loss": [part.get("loss", True) for part in said]}
+        found.append((about["group"], row))
+    said = {str(row) for row in usual[c.SEGMENTS]}
+    assert said < {str(row) for row in more[c.SEGMENTS]}
+    assert len(more) == len(usual) + len(wanted)
+    for user, shown, target in wanted:
+        text = ["".join(index.text(item) for item in shown), index.text(target)]
+        assert (f"user:{user}", {"text": text, "loss": [False, True]}) in found
+
+
+def test_beginnings_must_leave_room() -> None:
+    for number in (-1, 4):
+        with pytest.raises(ConfigError, match=f"beginnings is {number}"):
+            make_task("sequence", max_items=4, beginnings=number)

@@ -69,7 +69,8 @@ def test_a_limit_keeps_so_many_rows_and_whole_groups_but_one(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_every_kind_uses_all_its_wordings_and_groups_have_one(name: str) -> None:
     dataset, index = make_dataset(make_sequences(120)), make_index()
-    task = TASKS[name] if name == "sequence" else make_task(name, templates=None)
+    options = {"kinds": list(TASKS[name].leads)} if hasattr(TASKS[name], "kinds") else {}
+    task = TASKS[name] if name == "sequence" else make_task(name, templates=None, **options)
     plans = [task.planned(Catalogue(index, dataset.items), dataset.train, seed) for seed in range(5)]
     assert {lead for plan in plans for lead in plan["lead"]} == set(range(len(task.wordings)))
     assert all(plan.group_by("group").n_unique()["lead"].max() == 1 for plan in plans)
@@ -198,6 +199,7 @@ def test_options_are_checked() -> None:
         ("C", {"thoughts": "deep"}, "thoughts 'deep'"),
         ("D", {"examples": 0}, "examples is 0"),
         ("E", {"per_item": 0}, "per_item is 0"),
+        ("E", {"kinds": ["near"]}, "unknown kind 'near'"),
         ("F", {"max_items": 0}, "max_items is 0"),
         ("F", {"split_points": "few"}, "split_points 'few'"),
         ("rationale", {"max_items": 0}, "max_items is 0"),

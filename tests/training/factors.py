@@ -114,13 +114,13 @@ def reference(count: int) -> tuple[list[float], list[float], dict[str, Tensor]]:
     model = factors()
     optimizer = torch.optim.AdamW(
         [
-            {"params": [model.mix.weight], "optimizer.weight_decay": STAGE.optimizer.name.name.weight_decay},
+            {"params": [model.mix.weight], "weight_decay": STAGE.optimizer.weight_decay},
             {
                 "params": [model.users.weight, model.items.weight, model.mix.bias, model.bias],
-                "optimizer.weight_decay": 0.0,
+                "weight_decay": 0.0,
             },
         ],
-        betas=STAGE.optimizer.name.name.betas,
+        betas=STAGE.optimizer.betas,
         foreach=False,
     )
     losses, errors = [], []
@@ -134,7 +134,7 @@ def reference(count: int) -> tuple[list[float], list[float], dict[str, Tensor]]:
             group["lr"] = learning_rate(STAGE, number, 10)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), STAGE.optimizer.name.name.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), STAGE.optimizer.clip)
         optimizer.step()
         losses.append(float(loss.detach()))
         errors.append(float((found - rows[:, 2]).abs().mean().detach()))

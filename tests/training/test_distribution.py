@@ -47,9 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "lora": {"train.what": "lora", "train.rank": 4, "engine.gradient_checkpointing": True},
     "optimizer.ema": {"optimizer.ema": 0.9, "optimizer.clip": 0.1},
     "last layers": {"train.what": "last-layers", "train.layers": 1},
-    "objective.dropout": {
-        "objective.dropout": 0.3
-    },  # drawn anew on each rank, so never the same as one process
+    "dropout": {"objective.dropout": 0.3},  # drawn anew on each rank, so never the same as one process
 }
 STRATEGIES = ("ddp", "fsdp", "zero2", "zero3")
 

@@ -67,7 +67,7 @@ def test_embeddings_are_dropped_too_unless_they_are_made_elsewhere() -> None:
 
 OWN = {
     "GPT-2": {"resid_pdrop": 0.3, "embd_pdrop": 0.3, "attn_pdrop": 0.3},
-    "OPT": {"objective.dropout": 0.3, "attention_dropout": 0.3, "layerdrop": 0.9},
+    "OPT": {"dropout": 0.3, "attention_dropout": 0.3, "layerdrop": 0.9},
     "GPT-NeoX": {"hidden_dropout": 0.3, "attention_dropout": 0.3},
     "Phi": {"resid_pdrop": 0.3, "embd_pdrop": 0.3},
     "StarCoder2": {"residual_dropout": 0.3, "embedding_dropout": 0.3},

@@ -244,9 +244,9 @@ def test_a_missing_library_is_named(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"train.what": "last-layers"}, "train.layers is 0"),
+        ({"train": "last-layers"}, "train.layers is 0"),
         ({"train.layers": 2}, "go together"),
-        ({"optimizer.name": "sgd"}, "optimizer.name is 'sgd'"),
+        ({"optimizer": "sgd"}, "optimizer.name is 'sgd'"),
         ({"train.rank": 0}, "train.rank is 0"),
         (
             {"engine.gradient_checkpointing": 1},

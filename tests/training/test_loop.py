@@ -41,10 +41,10 @@ def reference(lm: PreTrainedModel, data: TrainingRows, stage: Stage, seed: int =
     others = [w for n, w in named.items() if not n.endswith("proj.weight")]
     optimizer = torch.optim.AdamW(
         [
-            {"params": matrices, "optimizer.weight_decay": stage.optimizer.name.name.weight_decay},
-            {"params": others, "optimizer.weight_decay": 0.0},
+            {"params": matrices, "weight_decay": stage.optimizer.weight_decay},
+            {"params": others, "weight_decay": 0.0},
         ],
-        betas=stage.optimizer.name.name.betas,
+        betas=stage.optimizer.betas,
         foreach=False,
     )
     losses, step = [], 0
@@ -70,7 +70,7 @@ def reference(lm: PreTrainedModel, data: TrainingRows, stage: Stage, seed: int =
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(stage, step, int(stage.steps or 0))
             (total / weight).backward()
-            torch.nn.utils.clip_grad_norm_(lm.parameters(), stage.optimizer.name.name.clip)
+            torch.nn.utils.clip_grad_norm_(lm.parameters(), stage.optimizer.clip)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(float(total.detach()) / weight)

@@ -62,14 +62,14 @@ def repetition(evidence: Evidence, told: Thresholds) -> Found:
     """The target is new to the user, and much of the list isn't, or stands in it twice."""
     size = listed(evidence)
     again = np.zeros(len(evidence), np.int64)
+    new = np.zeros(len(evidence), bool)
     for start, stop in chunks(evidence):
-        top = evidence.top[start:stop]
-        had = _of_history(evidence, start, stop, top)
+        top, targets = evidence.top[start:stop], evidence.requests.targets[start:stop]
+        had = _of_history(evidence, start, stop, np.column_stack([targets, top]))
+        new[start:stop] = ~had[:, 0]
         order = np.sort(np.where(top >= 0, top, -1 - np.arange(top.shape[1])), axis=1)
         twice = (order[:, 1:] == order[:, :-1]).sum(1)
-        again[start:stop] = had.sum(1) + twice
-    targets = evidence.requests.targets
-    new = ~_of_history(evidence, 0, len(evidence), targets[:, None])[:, 0]
+        again[start:stop] = had[:, 1:].sum(1) + twice
     able = new & (size > 0)
     return Found(able & (again >= told.repeated * size), {"again": again, "size": size}, able)
 
@@ -146,9 +146,9 @@ def _of_history(evidence: Evidence, start: int, stop: int, items: Int32) -> Bool
     size = len(evidence.dataset.item_ids)
     part = evidence.requests[start:stop]
     asking = np.repeat(np.arange(len(part), dtype=np.int64), np.diff(part.offsets))
-    had = np.unique(asking * size + part.items)
+    had = np.append(np.unique(asking * size + part.items), np.iinfo(np.int64).max)
     keys = np.arange(len(items), dtype=np.int64)[:, None] * size + items
-    return np.asarray(np.isin(keys, had) & (items >= 0))
+    return np.asarray((had[np.searchsorted(had, keys)] == keys) & (items >= 0))
 
 
 def _follows(evidence: Evidence, told: Thresholds) -> _Follows:

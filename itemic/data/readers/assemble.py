@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
-from itemic.data.dataset import Dataset
+from itemic.data.dataset import Dataset, users_left
 from itemic.data.readers.events import FILE, LINE, Events
 from itemic.data.readers.further import has_value
 from itemic.data.readers.missing import Items, place, settle
@@ -30,6 +30,7 @@ def assemble(
     promise_order: bool = False,
     rule: SplitRule | None = None,
     notes: Mapping[str, Any] | None = None,
+    users: pl.DataFrame | None = None,
 ) -> Dataset:
     """Put a dataset together.
 
@@ -46,6 +47,7 @@ def assemble(
             sorted.
         rule: the split that the source suggests.
         notes: more to say in ``Dataset.notes["read"]``.
+        users: ``user_id``, and what is known of users; those without interactions are left out.
 
     Raises:
         DataError: an item has no text (``missing_text: error``), or nothing is left.
@@ -78,7 +80,16 @@ def assemble(
         name,
         rule or SplitRule(),
         {"read": record},
+        _told_users(users, interactions),
     )
+
+
+def _told_users(users: pl.DataFrame | None, interactions: pl.DataFrame) -> pl.DataFrame | None:
+    """The users that are there, with the columns in which any has a value; None where nothing is known of them."""
+    left = users_left(users, interactions)
+    if left is None or len((told := _told(left, (c.USER_ID,))).columns) == 1:
+        return None
+    return told
 
 
 def _told(table: pl.DataFrame, known: Sequence[str]) -> pl.DataFrame:

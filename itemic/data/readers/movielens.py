@@ -1,4 +1,5 @@
-"""MovieLens: ``ratings.csv`` and ``movies.csv``, or the older ``.dat`` files ("::" between fields)."""
+"""MovieLens: ``ratings.csv`` and ``movies.csv``, or the older ``.dat`` files ("::" between fields), with ``users.dat``
+where there is one."""
 
 from __future__ import annotations
 
@@ -15,10 +16,28 @@ from itemic.data.readers.events import Events, read_events
 from itemic.data.readers.reader import Reader
 from itemic.data.readers.rows import BadRows, Catalogue
 from itemic.data.readers.source import Source
+from itemic.data.readers.users import UserRows
 
 COLUMNS = ("userId", "movieId", "rating", "timestamp")
 NO_GENRES = "(no genres listed)"
 FURTHER = {c.TAGS: pl.List(pl.String), "year": pl.Int32}
+USERS = {"gender": pl.String, "age": pl.String, "occupation": pl.String, "zip_code": pl.String}
+# What the numbers of users.dat mean, as the README of ML-1M says
+AGES = {
+    "1": "under 18",
+    "18": "18-24",
+    "25": "25-34",
+    "35": "35-44",
+    "45": "45-49",
+    "50": "50-55",
+    "56": "56+",
+}
+OCCUPATIONS = (
+    *("other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service"),
+    *("doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer"),
+    *("programmer", "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer"),
+    *("tradesman/craftsman", "unemployed", "writer"),
+)
 _YEAR = re.compile(r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$")  # Toy Story (1995), The Office (2005-2013)
 
 
@@ -27,7 +46,8 @@ def finds(source: Source) -> bool:
 
 
 def read(source: Source, rows: BadRows, *, promise_order: bool = False) -> Dataset:
-    """Read ratings and movies; genres become tags, and the year of a title a column.
+    """Read ratings and movies; genres become tags, and the year of a title a column. Of ``users.dat`` gender, age and
+    occupation (in words) and ``zip_code`` are known of users.
 
     Args:
         source: the folder.
@@ -49,14 +69,17 @@ def read(source: Source, rows: BadRows, *, promise_order: bool = False) -> Datas
     events = Events()
     is_csv = ratings.endswith("csv")
     lines = read_events(source, ratings, rows, events, header=is_csv, **layout.reading)
+    users = None if is_csv or not source.match("users.dat") else _users(source, source.one("users.dat"), rows)
     return assemble(
         name=source.folder_name,
         catalogue=catalogue,
         events=events,
         rows=rows,
-        files={ratings: lines, movies: catalogue.taken},
+        files={ratings: lines, movies: catalogue.taken}
+        | ({} if users is None else {source.one("users.dat"): users.taken}),
         promise_order=promise_order,
         notes={"format": "movielens"},
+        users=None if users is None else users.frame(),
     )
 
 
@@ -80,6 +103,27 @@ def _movies_dat(source: Source, file: str, rows: BadRows) -> Catalogue:
                 what = f"{len(fields)} fields where there should be 3"
                 rows.report("broken line", f"{source.where(file)}, line {number}", what)
     return catalogue
+
+
+def _users(source: Source, file: str, rows: BadRows) -> UserRows:
+    found = UserRows(rows, source.where(file), USERS)
+    for lines in source.batches(file):
+        for number, raw in lines:
+            fields = [field.strip() for field in _decode(raw).split("::")]
+            if len(fields) == 5:
+                user, gender, age, work, place = fields
+                known = int(work) if work.isdecimal() else len(OCCUPATIONS)
+                work = OCCUPATIONS[known] if known < len(OCCUPATIONS) else work
+                told = (gender, AGES.get(age, age), work, place)
+                found.add(
+                    f"line {number}",
+                    user,
+                    {name: text or None for name, text in zip(USERS, told, strict=True)},
+                )
+            elif raw.strip():
+                what = f"{len(fields)} fields where there should be 5"
+                rows.report("broken line", f"{source.where(file)}, line {number}", what)
+    return found
 
 
 def _decode(raw: bytes) -> str:

@@ -1,4 +1,4 @@
-"""RecBole's atomic files: ``X.inter`` and, where there is one, ``X.item``, with ``name:type`` headers.
+"""RecBole's atomic files: ``X.inter`` and, where there are some, ``X.item`` and ``X.user``, with ``name:type`` headers.
 
 Where there is no ``X.inter`` but ``X.train.inter``, ``X.valid.inter`` and ``X.test.inter``, their split is
 kept as the published one; rows with an ``item_id_list`` (a history) are joined to sequences again. Columns that have
@@ -27,6 +27,7 @@ from itemic.data.readers.rows import BadRows, Catalogue
 from itemic.data.readers.source import Source
 from itemic.data.readers.text import brand_of, category_path
 from itemic.data.readers.times import UNITS
+from itemic.data.readers.users import UserRows
 from itemic.data.settings import SplitRule
 from itemic.errors import ConfigError, DataError
 from itemic.progress import log
@@ -56,7 +57,7 @@ def read(
     unit: str | None = None,
     promise_order: bool = False,
 ) -> Dataset:
-    """Read interactions and items.
+    """Read interactions, items and users.
 
     Args:
         source: the folder.
@@ -72,6 +73,8 @@ def read(
     files = _interaction_files(source, prefix)
     item_file = source.one("*.item", prefix=prefix) if _matching(source, "*.item", prefix) else None
     catalogue = _read_items(source, item_file, separator, rows) if item_file is not None else None
+    user_file = source.one("*.user", prefix=prefix) if _matching(source, "*.user", prefix) else None
+    users = None if user_file is None else _read_users(source, user_file, separator, rows)
     events, chains = Events(), Chains(rows)
     counts, units = {}, {}
     for split, file in files.items():
@@ -87,6 +90,8 @@ def read(
         events.add(frame, file)
     if item_file is not None and catalogue is not None:
         counts[item_file] = catalogue.taken
+    if user_file is not None and users is not None:
+        counts[user_file] = users.taken
     return assemble(
         name=_ENDING.sub("", (item_file or next(iter(files.values()))).rsplit("/", 1)[-1]),
         catalogue=catalogue,
@@ -96,6 +101,7 @@ def read(
         promise_order=promise_order,
         rule=SplitRule() if None in files else SplitRule("published"),
         notes={"format": "recbole", "times": units, "item_file": item_file},
+        users=None if users is None else users.frame(),
     )
 
 
@@ -189,6 +195,23 @@ def _read_items(source: Source, file: str, separator: str | None, rows: BadRows)
             values | {c.TAGS: labels[c.TAGS]},
         )
     return catalogue
+
+
+def _read_users(source: Source, file: str, separator: str | None, rows: BadRows) -> UserRows:
+    header, where = read_header(source, file, separator), source.where(file)
+    require_columns(where, (USER,), header.columns)
+    further = {
+        name: kind if kind in KINDS else "token" for name, kind in header.types.items() if name != USER
+    }
+    found = UserRows(rows, where, {name: KINDS[kind].dtype for name, kind in further.items()})
+    for line, row in atomic_rows(source, file, header, rows):
+        try:
+            known = {name: KINDS[kind].parse(row[name], name) for name, kind in further.items()}
+        except ValueError as error:
+            rows.report("broken line", f"{where}, line {line}", str(error))
+            continue
+        found.add(f"line {line}", row[USER], known)
+    return found
 
 
 def _labels(text: str, kind: str) -> list[str]:

@@ -22,6 +22,7 @@ def read(
     *,
     interactions: str | None = None,
     items: str | bool | None = None,
+    users: str | None = None,
     separator: str | None = None,
     decimal: str | None = None,
     quoted: bool = True,
@@ -34,6 +35,7 @@ def read(
     rating: str | bool | None = None,
     review: str | bool | None = None,
     items_key: str | None = None,
+    users_key: str | None = None,
     title: str | bool | None = None,
     description: str | bool | None = None,
     brand: str | bool | None = None,
@@ -57,6 +59,7 @@ def read(
         rows: what to do with bad ones.
         interactions: the file of interactions in a folder, or a pattern of its parts (``events/*.parquet``).
         items: likewise of items; False for none.
+        users: likewise of users, whose columns are known of them; None for none.
         separator: of text files: one character, ``tab`` or ``space``; found from the header by default.
         decimal: the decimal mark of numbers in text files; by default a comma where fields are parted by semicolons and
             the numbers have commas.
@@ -70,6 +73,7 @@ def read(
         rating: the column of ratings; False for none, likewise below.
         review: the column of what users wrote.
         items_key: the items' column of ids, where it has another name than in the interactions.
+        users_key: the users' column of ids, where it has another name than in the interactions.
         title: the items' column of titles.
         description: that of descriptions.
         brand: that of brands.
@@ -86,12 +90,13 @@ def read(
     layout = Layout(separator, quoted, encoding, tuple(columns) if columns else None)
     return build(
         source.name,
-        find_tables(source, layout, names, interactions, items),
+        find_tables(source, layout, names, interactions, items, users),
         names,
         about,
         Reading(unit, decimal, category_separator=category_separator, tag_separator=tag_separator),
         rows,
         promise_order=promise_order,
+        users_key=users_key,
     )
 
 

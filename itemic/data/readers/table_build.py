@@ -12,7 +12,7 @@ import polars as pl
 from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.data.readers.assemble import assemble
-from itemic.data.readers.columns import EVENT_ROLES, ITEM, ITEM_ROLES, Columns, Names, choose_columns
+from itemic.data.readers.columns import EVENT_ROLES, ITEM, ITEM_ROLES, USER, Columns, Names, choose_columns
 from itemic.data.readers.events import Events
 from itemic.data.readers.inline_items import InlineItems
 from itemic.data.readers.rows import BadRows
@@ -21,6 +21,7 @@ from itemic.data.readers.tables import Batch, Table
 from itemic.data.readers.text_table import TextTable
 from itemic.data.readers.tidy_events import Reading, TidyEvents
 from itemic.data.readers.tidy_items import TidyItems, tidy_items
+from itemic.data.readers.users import tidy_users
 from itemic.errors import DataError
 from itemic.progress import log
 
@@ -53,6 +54,7 @@ def build(
     rows: BadRows,
     *,
     promise_order: bool,
+    users_key: str | None = None,
 ) -> Dataset:
     """Make a dataset of tables.
 
@@ -64,6 +66,7 @@ def build(
         reading: how values are written.
         rows: what to do with bad ones.
         promise_order: an event earlier than one before it of the same user is a bad row, not one to be sorted.
+        users_key: the users' column of ids, as an option names it.
 
     Raises:
         DataError: a table lacks what is needed, is damaged or has bad rows.
@@ -87,6 +90,12 @@ def build(
         notes["told"].append(
             f"items are told by the same rows: {_say_items(first, inline.columns, catalogue)}"
         )
+    users = None
+    if tables.users:
+        people, where = tables.users, tables.users[0].where
+        users, counts[where] = tidy_users(people, {USER: users_key}, tidy.columns.named[USER], reading, rows)
+        notes["columns"]["users"] = users.columns
+        notes["told"].append(f"{where}: {', '.join(users.columns[1:])} are known of users")
     for line in notes["told"]:
         log.info(line)
     dataset = assemble(
@@ -97,6 +106,7 @@ def build(
         files=counts,
         promise_order=promise_order,
         notes=notes,
+        users=users,
     )
     table = dataset.interactions
     further = [tidy.reading.typed(table[name]) for name in tidy.further if name in table.columns]

@@ -71,10 +71,12 @@ class Tables:
     Attributes:
         interactions: one, or its parts in order.
         items: likewise; empty where there are none.
+        users: likewise.
     """
 
     interactions: tuple[Table, ...]
     items: tuple[Table, ...]
+    users: tuple[Table, ...] = ()
 
 
 def open_table(source: Source, file: str, layout: Layout) -> Table:
@@ -91,6 +93,7 @@ def find_tables(
     given: Names,
     interactions: str | None,
     items: str | bool | None,
+    users: str | None = None,
 ) -> Tables:
     """The tables of interactions and of items: named by patterns, or told from columns and names of files.
 
@@ -100,14 +103,23 @@ def find_tables(
         given: role → column, as options name them.
         interactions: a file, or a pattern of its parts, relative to the folder.
         items: likewise; False for none.
+        users: likewise; only where it is named.
 
     Raises:
         DataError: there are no interactions, or several files may be meant.
     """
+    people = () if users is None else _named(source, users, replace(layout, columns=None))
+    theirs = {table.where for table in people}
     if interactions is not None:
         events = _named(source, interactions, layout)
     elif source.is_folder:
-        events = _choose(source, layout, INTERACTION_WORDS, "interactions", lambda it: _has_events(it, given))
+        events = _choose(
+            source,
+            layout,
+            INTERACTION_WORDS,
+            "interactions",
+            lambda it: it.where not in theirs and _has_events(it, given),
+        )
         if not events:
             raise DataError(
                 f"{source.path} holds no table with a column of users and one of items; it has {_seen(source, layout)}",
@@ -117,15 +129,15 @@ def find_tables(
         events = tuple(open_table(source, file, layout) for file in source.files)
     layout = replace(layout, columns=None)
     if isinstance(items, str):
-        return Tables(events, _named(source, items, layout))
+        return Tables(events, _named(source, items, layout), people)
     if items is False or not source.is_folder:
-        return Tables(events, ())
-    taken = {table.where for table in events}
+        return Tables(events, (), people)
+    taken = {table.where for table in events} | theirs
 
     def is_catalogue(table: Table) -> bool:
         return table.where not in taken and _has_items(table, given)
 
-    return Tables(events, _choose(source, layout, ITEM_WORDS, "items", is_catalogue))
+    return Tables(events, _choose(source, layout, ITEM_WORDS, "items", is_catalogue), people)
 
 
 def holds_interactions(source: Source) -> bool:

@@ -57,12 +57,37 @@ def write(dataset: Dataset, folder: Path, name: str, sids: Sequence[str] | None)
     header = [f"{column}:{ITEM_TYPES.get(column, 'float')}" for column in items.columns]
     write_lines(folder / f"{name}.item", "\t", [header, *items.iter_rows()])
     settings = _settings(events.columns, items.columns, None if whole else splits)
+    if dataset.users is not None:
+        settings["load_col"]["user"] = _write_users(dataset.users, folder / f"{name}.user")
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     kept = (*events.columns, c.SPLIT)
     lost = [*lost_columns(dataset.interactions, kept), *lost_columns(dataset.items, items.columns)]
     if dataset.rule.method == "leave-last-out":
         lost.append("the questions without an answer of leave-last-out")
     return lost + lost_history(dataset)
+
+
+def _write_users(users: pl.DataFrame, file: Path) -> list[str]:
+    """All that is known of users, and the names of the columns; texts are tokens, and lists are sequences."""
+    kinds = {name: _user_type(name, dtype) for name, dtype in users.schema.items()}
+    rows = [
+        [_user_field(value) for value in row]
+        for row in users.with_columns(pl.col(pl.Boolean).cast(pl.String)).iter_rows()
+    ]
+    write_lines(file, "\t", [[f"{name}:{kind}" for name, kind in kinds.items()], *rows])
+    return list(kinds)
+
+
+def _user_type(name: str, dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.List):
+        return "float_seq" if dtype.inner.is_numeric() else "token_seq"
+    return "float" if dtype.is_numeric() and name != c.USER_ID else "token"
+
+
+def _user_field(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join("_".join(_field(str(each)).split()) for each in value)
+    return "" if value is None else _field(str(value))
 
 
 def _events(dataset: Dataset) -> pl.DataFrame:
@@ -132,4 +157,4 @@ def _settings(columns: Sequence[str], items: Sequence[str], splits: Sequence[str
     return settings
 
 
-WRITER = Writer("recbole", write)
+WRITER = Writer("recbole", write, users=True)

@@ -20,9 +20,11 @@ class Writer:
         token_format: how the system writes semantic IDs, a key of ``TOKEN_FORMATS``; None where it has none.
         index_file: the system's file of semantic IDs alone, if it has one: a key of ``itemic.sid.export.EXPORTS``, and
             the file's name with ``{name}`` in it.
+        users: whether its files say what is known of users.
     """
 
     name: str
     write: Callable[[Dataset, Path, str, Sequence[str] | None], list[str]]
     token_format: str | None = None
     index_file: tuple[str, str] | None = None
+    users: bool = False

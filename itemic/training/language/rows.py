@@ -20,7 +20,7 @@ from itemic.model.shorten import HistoryMarks, shorten_histories
 from itemic.progress import log, progress_bar
 from itemic.tasks.conversation import Conversations
 from itemic.training.language.counts import Counts, lost_rows
-from itemic.training.language.stream import TrainingRows, row_weights
+from itemic.training.language.stream import RowTimes, TrainingRows, row_weights
 
 Source = Conversations | str | Path | Iterable[str | Path] | pl.DataFrame | pl.LazyFrame
 Encoder = Callable[[pl.DataFrame], TokenRows]  # conversations → rows with weights, one per conversation
@@ -29,6 +29,7 @@ CACHE = ".tokens"  # beside "conversations" stands "conversations.tokens"
 BATCH = 20_000
 Learnable = Callable[[pl.DataFrame], tuple[TokenRows, Int64, Counts]]
 _ARRAYS = ("tokens", "offsets", "weights", "groups", "sources")
+_TIMES = ("time_offsets", "times")
 
 
 def training_rows(
@@ -39,6 +40,7 @@ def training_rows(
     max_length: int,
     overlong: str = "keep-latest",
     marks: HistoryMarks | None = None,
+    times: bool = False,
 ) -> TrainingRows:
     """Encode conversations for training.
 
@@ -54,9 +56,10 @@ def training_rows(
         max_length: the longest row, in tokens.
         overlong: what becomes of longer ones, see :class:`itemic.training.language.stage.Stage`.
         marks: by which tokens ``keep-latest`` knows histories; None knows none.
+        times: read when items were taken as well.
 
     Raises:
-        DataError: no conversations, a missing column, or nothing that can be learned from.
+        DataError: no conversations, a missing column, nothing that can be learned from, or no times.
     """
     source = Conversations.open(conversations)
     folder = None
@@ -64,6 +67,7 @@ def training_rows(
         path = Path(conversations)
         folder = path.with_name(path.name + CACHE) / digest_of(
             [digest_files(path), encoder, max_length, overlong, marks and marks.digest]
+            + (["times"] if times else [])
         )
         if (found := _load(folder)) is not None:
             return found
@@ -72,15 +76,16 @@ def training_rows(
     def learn(batch: pl.DataFrame) -> tuple[TokenRows, Int64, Counts]:
         return learnable(encode(batch), max_length, overlong, marks)
 
-    rows = _encode(source, learn, where, max_length, overlong)
+    rows = _encode(source, learn, where, max_length, overlong, times)
     return (_load(folder) or rows) if folder is not None and _store(rows, folder) else rows
 
 
 def _encode(
-    source: Conversations, learn: Learnable, where: str, max_length: int, overlong: str
+    source: Conversations, learn: Learnable, where: str, max_length: int, overlong: str, times: bool
 ) -> TrainingRows:
     parts: list[TokenRows] = []
     labels: list[pl.DataFrame] = []
+    taken: list[pl.Series] = []
     counts = Counts()
     with progress_bar("tokens", None) as bar:
         for _, table in source.frames():
@@ -88,6 +93,8 @@ def _encode(
                 rows, kept, found = learn(batch)
                 parts.append(rows)
                 labels.append(labels_of(batch)[kept])
+                if times:
+                    taken.append(times_of(batch, where)[kept])
                 counts += found
                 bar.advance(len(batch))
     rows = TokenRows.concat(parts) if parts else TokenRows.of([], [])
@@ -96,7 +103,7 @@ def _encode(
     notes = {"conversations": counts.read, "rows": len(rows), **counts.notes(overlong)}
     if lost := lost_rows(notes, max_length):
         log.warning("%s: %s", where, lost)
-    return _finish(rows, pl.concat(labels), notes)
+    return _finish(rows, pl.concat(labels), notes, _row_times(pl.concat(taken), where) if times else None)
 
 
 def nothing_to_learn(where: str, counts: Counts, max_length: int) -> DataError:
@@ -172,12 +179,45 @@ def labels_of(batch: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _finish(rows: TokenRows, labels: pl.DataFrame, notes: dict[str, Any]) -> TrainingRows:
+def times_of(batch: pl.DataFrame, where: str) -> pl.Series:
+    """When the items that conversations teach were taken, as their metadata say: List(Int64), empty where they don't.
+
+    Raises:
+        DataError: a conversation says something else there; the message names ``where``.
+    """
+    said = pl.Series([None], dtype=pl.String).new_from_index(0, len(batch))
+    if c.METADATA in batch.columns:
+        said = batch.select(pl.col(c.METADATA).cast(pl.String).str.json_path_match("$.time")).to_series()
+    try:
+        return said.fill_null("[]").str.json_decode(pl.List(pl.Int64)).fill_null([])
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"{where}: the metadata of a conversation say of time what is no list of numbers",
+            "Write milliseconds since 1970, one for each item that is taught, or leave time out.",
+        ) from error
+
+
+def _row_times(taken: pl.Series, where: str) -> RowTimes:
+    counts = taken.list.len().to_numpy().astype(np.int64)
+    if not counts.any():
+        raise DataError(
+            f"no conversation in {where} says when its items were taken",
+            "Build them with times (build_conversations(…, times=True), `itemic tasks build --times`) from the tasks"
+            " C, rationale or sequence, or leave objective.weights.half_life out.",
+        )
+    values = taken.explode(empty_as_null=False).to_numpy().astype(np.int64)
+    return RowTimes(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), values)
+
+
+def _finish(
+    rows: TokenRows, labels: pl.DataFrame, notes: dict[str, Any], times: RowTimes | None
+) -> TrainingRows:
     names = sorted(labels["source"].unique().to_list())
     groups, sources = numbers_of(labels, names)
     counts = np.bincount(sources, minlength=len(names)).tolist()
     notes = notes | {"tokens": len(rows.tokens), "sources": dict(zip(names, counts, strict=True))}
-    return TrainingRows(rows, groups, sources, tuple(names), _digest(rows, groups, sources, names), notes)
+    digest = _digest(rows, groups, sources, names, times)
+    return TrainingRows(rows, groups, sources, tuple(names), digest, notes, times)
 
 
 def numbers_of(labels: pl.DataFrame, names: Sequence[str]) -> tuple[Int64, Int32]:
@@ -191,9 +231,10 @@ def numbers_of(labels: pl.DataFrame, names: Sequence[str]) -> tuple[Int64, Int32
     return numbers["group"].to_numpy().copy(), numbers["source"].to_numpy().copy()
 
 
-def _digest(rows: TokenRows, groups: Int64, sources: Int32, names: list[str]) -> str:
+def _digest(rows: TokenRows, groups: Int64, sources: Int32, names: list[str], times: RowTimes | None) -> str:
     total = hashlib.sha256("\n".join(names).encode())
-    for array in (rows.tokens, rows.offsets, rows.weights, groups, sources):
+    beside = () if times is None else (times.offsets, times.values)
+    for array in (rows.tokens, rows.offsets, rows.weights, groups, sources, *beside):
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()[:16]
 
@@ -206,6 +247,9 @@ def _store(data: TrainingRows, folder: Path) -> bool:
         arrays = (data.rows.tokens, data.rows.offsets, data.rows.weights, data.groups, data.sources)
         for name, array in zip(_ARRAYS, arrays, strict=True):
             np.save(partial / f"{name}.npy", np.asarray(array))
+        if data.times is not None:
+            for name, array in zip(_TIMES, (data.times.offsets, data.times.values), strict=True):
+                np.save(partial / f"{name}.npy", array)
         write_json(partial / "rows.json", {"names": data.names, "digest": data.digest, "notes": data.notes})
         partial.replace(folder)
     except OSError as error:
@@ -223,6 +267,9 @@ def _load(folder: Path) -> TrainingRows | None:
         tokens, offsets, weights, groups, sources = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS
         )
+        times = None
+        if (folder / f"{_TIMES[0]}.npy").is_file():
+            times = RowTimes(*(np.load(folder / f"{name}.npy") for name in _TIMES))
         if len(groups) != len(offsets) - 1 or len(weights) != len(tokens):
             raise ValueError("the arrays don't fit each other")
     except (OSError, ValueError, KeyError) as error:
@@ -230,4 +277,4 @@ def _load(folder: Path) -> TrainingRows | None:
         shutil.rmtree(folder, ignore_errors=True)
         return None
     rows = TokenRows(tokens, offsets, weights)
-    return TrainingRows(rows, groups, sources, tuple(head["names"]), head["digest"], head["notes"])
+    return TrainingRows(rows, groups, sources, tuple(head["names"]), head["digest"], head["notes"], times)

@@ -37,6 +37,7 @@ from itemic.training.language.rows import Source, training_rows
 from itemic.training.language.saving import save, with_weights_of
 from itemic.training.language.stage import LanguageStage, Stage
 from itemic.training.language.stream import ConversationSteps, KeptRows
+from itemic.training.language.weighing import weighed
 from itemic.training.loop import Trainer
 from itemic.training.memory import keep_buffers
 from itemic.training.place import Place
@@ -69,8 +70,8 @@ def train(
 
     Under ``torchrun`` or ``deepspeed`` every process calls this with the same arguments and an ``output`` that all of
     them see; each hands back the same trained model, and a run goes on on another number of processes. Under ``fsdp``
-    a model that all of them have loaded on the device ``meta`` is read, trained, validated and written in shards, and
-    stays without weights.
+    and under ZeRO's stage 3 a model that all of them have loaded on the device ``meta`` is read, trained, validated and
+    written in shards, and stays without weights.
 
     Args:
         model: float16 and bfloat16 weights are trained as float32 and rounded back at the end. Under ``lora``, in one
@@ -214,9 +215,15 @@ def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> Con
     if not stage.data.stream:
         length, rule = stage.data.max_length, stage.data.overlong
         rows = training_rows(
-            conversations, encode, encoder=encoder, max_length=length, overlong=rule, marks=marks
+            conversations,
+            encode,
+            encoder=encoder,
+            max_length=length,
+            overlong=rule,
+            marks=marks,
+            times=stage.asks_times,
         )
-        return KeptRows.of(model.lm, rows, stage, seed)
+        return KeptRows.of(model.lm, weighed(rows, model, stage), stage, seed)
     from itemic.training.language.feed import Feed  # torchdata and pyarrow, for those who ask
 
     return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
@@ -355,5 +362,5 @@ def float32_weights(lm: PreTrainedModel, stays: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        if before != torch.float32:
+        if lm.dtype != before:
             lm.to(before)  # type: ignore[arg-type]

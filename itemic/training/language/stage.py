@@ -16,6 +16,7 @@ from itemic.settings import (
     Number,
     PartOfOne,
     Positive,
+    Share,
     Switch,
     Text,
     named,
@@ -40,6 +41,7 @@ Train = Literal["all", "embeddings", "last-layers", "lora", "qlora"]
 Packing = Literal["forest", "blocks", "none"]
 Overlong = Literal["keep-latest", "drop", "keep-end", "keep-start", "split"]
 Supervise = Literal["all", "itemic", "everything"]
+AtLeastOne = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=1)]
 PACKING: tuple[Packing, ...] = get_args(Packing)
 OVERLONG: tuple[Overlong, ...] = get_args(Overlong)
 WORDS = {
@@ -86,6 +88,43 @@ class Learns:
 
 
 @settings(frozen=True, repr=False)
+class Balance:
+    """Which conversations an epoch shows how often, by how frequent what they teach is.
+
+    Attributes:
+        by: what is counted: the ``item`` that a conversation's supervised part names.
+        power: a conversation is drawn in proportion to its item's frequency to the power of ``-power``: 0 shows each
+            once, 1 all items equally often.
+        most: a conversation is drawn at most so many times, on average over epochs.
+    """
+
+    by: Literal["item"] = "item"
+    power: Share = 0.5
+    most: AtLeastOne = 10.0
+
+    __repr__ = settings_repr
+
+
+@settings(frozen=True, repr=False)
+class ItemWeights:
+    """How much the loss of an item's tokens counts; that of other words counts 1.
+
+    Attributes:
+        frequency: in proportion to the item's count to the power of ``-frequency``, 1 on average: 0 weighs all alike,
+            1 gives every item the same sum.
+        half_life: days after which an interaction counts half: ``2 ** (-age / half_life)``, its age the days before the
+            newest one that is taught. None for no decay. The data need times.
+        most: the largest weight by frequency.
+    """
+
+    frequency: Share = 0.0
+    half_life: Positive | None = None
+    most: AtLeastOne = 10.0
+
+    __repr__ = settings_repr
+
+
+@settings(frozen=True, repr=False)
 class StageData:
     """What a step learns from, and how it is laid out.
 
@@ -109,6 +148,8 @@ class StageData:
         think_pattern: put conversations into OpenOneRec's think pattern: a user's turn says at its end whether the
             answer has thoughts, and an answer without any begins with an empty block. The model remembers it and is
             asked that way. None leaves it as the model has it.
+        balance: show rare items more often, within each source; an epoch keeps its size. None shows all alike. Not for
+            a stream, which doesn't know its frequencies before it is read.
     """
 
     tokens_per_step: Count = 8192
@@ -121,6 +162,7 @@ class StageData:
     shuffle_buffer: Annotated[Count, Field(validate_default=True)] = 65_536
     workers: Amount = 0
     think_pattern: Switch | None = None
+    balance: Annotated[Balance | None, Field(validate_default=True)] = None
 
     __repr__ = settings_repr
 
@@ -133,6 +175,13 @@ class StageData:
     def planned_block(self) -> int:
         """Forest tokens of a block: no more than a step needs."""
         return min(self.block_tokens, self.tokens_per_step)
+
+    @field_validator("balance")
+    @classmethod
+    def _at_hand(cls, balance: Balance | None, info: ValidationInfo) -> Balance | None:
+        if balance is not None and info.data.get("stream"):
+            raise wrong("needs all conversations at hand, which a stream hasn't; set stream to false")
+        return balance
 
     @field_validator("shuffle_buffer")
     @classmethod
@@ -159,6 +208,8 @@ class NextTokenSettings:
         supervise: which tokens carry loss: ``all`` of the assistant's (of a plain text's: all), ``itemic`` for the
             index's tokens among these alone, or ``everything``: all tokens of a conversation, whoever's, headers of
             turns included.
+        weights: weigh the loss of items by how frequent they are, and how old the interaction is. None weighs all
+            alike.
     """
 
     name: Literal["next-token"] = "next-token"
@@ -166,6 +217,7 @@ class NextTokenSettings:
     dropout: PartOfOne = 0.0
     normalizer: Literal["token", "row"] = "token"
     supervise: Supervise = "all"
+    weights: ItemWeights | None = None
 
     __repr__ = settings_repr
 
@@ -234,7 +286,34 @@ class Stage(TrainingTable):
     logs: LogSettings = LogSettings()
 
     SILENT: ClassVar = ("name", "checkpoints.", "logs.", "data.workers", "validation.samples")
+    LATER: ClassVar = ("data.balance", "objective.weights")
     MOVED: ClassVar[Mapping[str, str]] = _MOVED  # where keys stand that once stood here
+
+    @field_validator("objective")
+    @classmethod
+    def _weighable(cls, objective: NextTokenSettings, info: ValidationInfo) -> NextTokenSettings:
+        data: StageData | None = info.data.get("data")
+        if objective.weights is None or data is None:
+            return objective
+        if data.stream:
+            raise wrong(
+                "needs all conversations at hand, which a stream hasn't; set data.stream to false",
+                None,
+                "weights",
+            )
+        if objective.weights.half_life is not None and data.overlong == "split":
+            raise wrong(
+                "doesn't know what becomes of rows under data.overlong split; use another rule",
+                None,
+                "weights",
+                "half_life",
+            )
+        return objective
+
+    @property
+    def asks_times(self) -> bool:
+        """Whether conversations must say when their items were taken."""
+        return self.objective.weights is not None and self.objective.weights.half_life is not None
 
     @property
     def learns_rows(self) -> bool:

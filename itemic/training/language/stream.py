@@ -21,6 +21,23 @@ from itemic.model.positions import learned_positions
 from itemic.training.language.stage import Stage
 from itemic.training.steps import Ahead, Sizes, Step, StepSource
 
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RowTimes:
+    """When the items that rows teach were taken, in the order in which a conversation says them. A row that was cut may
+    have fewer of these items.
+
+    Attributes:
+        offsets: int64 ``[R + 1]``.
+        values: int64, milliseconds since 1970; of row ``r`` they are ``values[offsets[r]:offsets[r + 1]]``, none where
+            a conversation doesn't say.
+    """
+
+    offsets: Int64
+    values: Int64
+
 
 @dataclass(frozen=True)
 class TrainingRows:
@@ -33,6 +50,9 @@ class TrainingRows:
         names: the sources.
         digest: of all the arrays.
         notes: what was read, dropped and shortened, by rule.
+        times: when their items were taken; None where nobody asked.
+        draws: float64 ``[R]``, how often an epoch shows each row on average, 1 over each source's rows; None for once.
+        worth: float32 ``[T]``, by which weights are multiplied once they are normalised; None for 1.
     """
 
     rows: TokenRows
@@ -41,6 +61,9 @@ class TrainingRows:
     names: tuple[str, ...] = ("all",)
     digest: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
+    times: RowTimes | None = None
+    draws: Float64 | None = None
+    worth: Float32 | None = None
 
 
 class ConversationSteps(StepSource, Protocol):
@@ -86,15 +109,16 @@ def sample_rows(
 ) -> tuple[Int64, Int64]:
     """The rows of one epoch, and their groups: a source of weight 2.25 comes with all its groups twice and a
     fresh quarter of them once more. Copies are groups of their own, so that they are learned from at
-    different times.
+    different times. Where rows have ``draws``, so many of these rows are drawn anew.
 
     Raises:
         ConfigError: a weight names a source that isn't there, or nothing is left.
     """
     check_sources(weights, data.names)
-    chosen, groups = repeat_rows(
-        draw_copies(data.groups, data.sources, data.names, weights, rng), data.groups
-    )
+    copies = draw_copies(data.groups, data.sources, data.names, weights, rng)
+    if data.draws is not None:
+        copies = redraw(copies, data.draws, data.sources, rng.spawn(1)[0])  # the other draws stay as they are
+    chosen, groups = repeat_rows(copies, data.groups)
     if not len(chosen):
         raise ConfigError(
             "no conversation is left to train on", "Raise the weights in data.sources, or build more."
@@ -123,6 +147,22 @@ def draw_copies(
     whole, rest = np.divmod(np.array([weights.get(name, 1.0) for name in names]), 1)
     lot = rng.random(int(groups.max(initial=-1)) + 1)[groups]  # one for all rows of a group
     return whole[sources].astype(np.int64) + (lot < rest[sources])
+
+
+def redraw(copies: Int64, draws: Float64, sources: Int32, rng: np.random.Generator) -> Int64:
+    """As many rows of each source as there were, each row as often as its ``draws`` say: int64 ``[R]``.
+
+    The sampling is systematic: each row comes the whole part of what is expected of it, or once more, and exactly what
+    is expected on average.
+    """
+    expected = copies * draws
+    before, after = (np.bincount(sources, each) for each in (copies, expected))
+    expected *= (before / np.where(after > 0, after, 1))[sources]
+    order = np.lexsort((rng.random(len(copies)), sources))
+    edges = np.floor(np.cumsum(expected[order]) + rng.random())
+    found = np.zeros(len(copies), np.int64)
+    found[order] = np.diff(edges, prepend=0).astype(np.int64)
+    return found
 
 
 def repeat_rows(copies: Int64, groups: Int64) -> tuple[Int64, Int64]:
@@ -163,13 +203,18 @@ def plan_epoch(data: TrainingRows, stage: Stage, seed: int, epoch: int) -> list[
 def block_forest(data: TrainingRows, block: Int64, normalizer: str, packing: str = "forest") -> TokenForest:
     """A block's forest; under the ``row`` normalizer each row's weights are scaled to sum to 1 first.
 
-    Its rows share their beginnings under ``packing: forest`` alone.
+    Its rows share their beginnings under ``packing: forest`` alone. What a row's items are worth is no part of what is
+    scaled.
 
     Where there are several sources, the forest tells their shares of the weights.
     """
     rows = data.rows.take(block)
     if normalizer == "row":
         rows = TokenRows(rows.tokens, rows.offsets, row_weights(rows))
+    if data.worth is not None and rows.weights is not None:
+        worth = TokenRows(data.rows.tokens, data.rows.offsets, data.worth).take(block).weights
+        assert worth is not None
+        rows = TokenRows(rows.tokens, rows.offsets, rows.weights * worth)
     several = len(data.names) > 1
     build = build_forest if packing == "forest" else chain_forest
     return build(rows, data.sources[block] if several else None, len(data.names))
