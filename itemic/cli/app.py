@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from itemic.cli import (
+    advise,
     analyze,
     compare,
     data,
@@ -38,7 +39,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 RUNS, ROOMS = "A run of a recipe", "Room by room"
-OF_RUNS = (init.init, run.run, run.check, run.recommend, run.report, analyze.analyze, compare.compare)
+OF_RUNS = (
+    init.init,
+    run.run,
+    run.check,
+    run.recommend,
+    run.report,
+    analyze.analyze,
+    compare.compare,
+    advise.advise,
+    advise.improve,
+)
 for command in OF_RUNS:
     app.command(command.__name__, rich_help_panel=RUNS, cls=Command)(command)
 app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
@@ -146,7 +157,7 @@ def _of_the_disk(error: Exception) -> ItemicError:
 def _again(arguments: list[str]) -> None:
     import shlex
 
-    if arguments[:1] == ["run"]:
+    if arguments[:1] in (["run"], ["improve"]):
         line = shlex.join(["itemic", *arguments])
         typer.secho(f"interrupted; go on from where it stopped with: {line}", fg="yellow", err=True)
     else:

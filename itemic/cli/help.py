@@ -34,6 +34,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "itemic compare new=runs/a-0,runs/a-1,runs/a-2 old=runs/b-0,runs/b-1,runs/b-2",
         "itemic compare runs/a theirs.csv --slices countries.csv",
     ),
+    "advise": (
+        "itemic advise runs/quickstart --auto -o improved.yaml",
+        "itemic advise runs/quickstart --strategy long_tail,memory --dry-run",
+    ),
+    "improve": (
+        "itemic improve runs/quickstart",
+        "itemic improve runs/quickstart --rounds 5 --one-by-one",
+    ),
     "recipe show": ("itemic recipe show quickstart",),
     "recipe copy": ("itemic recipe copy quickstart",),
     "data import": (
