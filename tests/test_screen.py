@@ -70,9 +70,20 @@ def test_every_other_screen_does_too(run: Path, tmp_path: Path, capfd: pytest.Ca
     assert "all well" in screen(capfd, "tasks", "validate", run / "conversations", *rows)
     assert "collision_rate" in screen(capfd, "sid", "show", run)
     assert "perplexity" in screen(capfd, "sid", "report", run)
-    table = screen(capfd, "evaluate", "compare", run / "report" / "model.json", "--markdown")
+    table = screen(capfd, "compare", run / "report" / "model.json", "--markdown")
     assert table.startswith("| |")
     assert r"| [/] \<b\> |" in (run / "report" / "comparison.md").read_text()
+
+
+def test_a_comparison_does_too(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shown = screen(capfd, "compare", run, run / "evaluate" / "popularity", "-o", tmp_path / "out")
+    assert "minus" in shown
+    shown += screen(capfd, "compare", run, run / "evaluate" / "popularity", "--markdown")
+    assert "some of them" in shown
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert not {"\x1b", "\u202e"} & set(page + (tmp_path / "out" / "comparison.md").read_text())
+    assert "<script" not in page
+    assert "<b>" not in page.replace("<b>Figure", "")
 
 
 def test_the_page_of_semantic_ids_holds_titles_and_no_tags(run: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class Level:
         reached: bad and good cases whose levels before are right at the first place.
         right: how many of these have this level right too.
         first_wrong: bad cases that go wrong here in all of their first k places (the longest right prefix ends here).
-        chance: what guessing the most frequent code under each right prefix would get right.
+        chance: the share that the code which training has most often under the right prefix would get right.
     """
 
     level: int

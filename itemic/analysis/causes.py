@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from itemic.analysis.analysis import Analysis, Cause, Level, Pair, Part, Verdict
 from itemic.analysis.detector import Detector, Found, Need, Thresholds
 from itemic.analysis.detectors import DETECTORS
 from itemic.analysis.detectors.sids import first_wrong
 from itemic.analysis.detectors.targets import words_of
-from itemic.analysis.evidence import Bools, Evidence, Float64, Int64
+from itemic.analysis.evidence import Bools, Evidence, Float64, Int32, Int64
 from itemic.analysis.lift import lift, odds
-from itemic.analysis.slices import slicings
+from itemic.analysis.slicing import slices_of
 from itemic.errors import ConfigError
 from itemic.evaluate.report import METRICS, Measure
 from itemic.metrics import bootstrap, hit_rate, ndcg
@@ -36,7 +36,7 @@ def analyze(
     thresholds: Thresholds | None = None,
     *,
     detectors: Sequence[str] | None = None,
-    own: Mapping[str, pl.DataFrame] | None = None,
+    tables: Sequence[str | Path] = (),
     cuts: Sequence[int] = (1, 5, 10, 20),
     seed: int = 0,
     level: float = 0.95,
@@ -47,7 +47,7 @@ def analyze(
         evidence: see :func:`itemic.analysis.evidence.gather`.
         thresholds: where patterns begin.
         detectors: names of those to ask; None for all of :data:`itemic.analysis.detectors.DETECTORS`.
-        own: tables to slice by, see :func:`itemic.analysis.slices.slicings`.
+        tables: files of one's own columns to slice by, see :func:`itemic.analysis.slicing.slices_of`.
         cuts: of the overview's metrics; those beyond the lists are left out.
         seed: of the intervals' bootstrap.
         level: of the intervals.
@@ -57,7 +57,7 @@ def analyze(
 
     Raises:
         ConfigError: there is no such detector.
-        DataError: a table of one's own doesn't fit.
+        DataError: a file of one's own doesn't fit.
     """
     told = thresholds or Thresholds()
     asked = _asked(detectors)
@@ -80,7 +80,7 @@ def analyze(
         sorted(causes, key=lambda cause: -cause.at_stake),
         _pairs(found, evidence.bad),
         _levels(evidence),
-        {name: weigh.parts(*slicing) for name, slicing in slicings(evidence, own)},
+        {name: weigh.parts(parts) for name, parts in slices_of(evidence, tables).items()},
         absent=absent,
         thresholds=asdict(told),
         notes=_notes(evidence),
@@ -131,11 +131,10 @@ class _Weigher:
             for k in sorted(every)
         }
 
-    def parts(self, names: list[str], number: Int64) -> list[Part]:
+    def parts(self, named: list[tuple[str, Bools]]) -> list[Part]:
         bad = self.evidence.bad
         found = []
-        for at, name in enumerate(names):
-            inside = number == at
+        for name, inside in named:
             rest = float(bad[~inside].mean()) if (~inside).any() else 0.0
             ratio = float(bad[inside].mean()) / rest if rest else None
             measures = (self.measure(self.hits, inside), self.measure(self.gains, inside))
@@ -247,25 +246,30 @@ def _levels(evidence: Evidence) -> list[Level]:
     first = evidence.once("first wrong", lambda: first_wrong(evidence))
     answered = evidence.items[:, 0] >= 0
     mine, theirs = codes[evidence.items[:, 0]], codes[evidence.requests.targets]
-    under = np.zeros(len(theirs), np.int64)  # a number for the right prefix so far
+    every = np.zeros(len(codes), np.int64)  # a number for the prefix so far of every item
     reached = answered
     levels = []
     for level in range(codes.shape[1]):
         right = reached & (mine[:, level] == theirs[:, level])
-        pairs, counts = np.unique(
-            np.stack([under[reached], theirs[reached, level]], axis=1), axis=0, return_counts=True
-        )
-        best = np.zeros(int(under.max()) + 1)
-        np.maximum.at(best, pairs[:, 0], counts)
-        total = int(reached.sum())
-        chance = float(best.sum() / total) if total else 0.0
+        usual = _usual(every, codes[:, level], evidence.counts)
+        guessed = usual[every[evidence.requests.targets[reached]]] == theirs[reached, level]
         wrong = int(((first == level + 1) & evidence.bad).sum())
-        levels.append(Level(level + 1, total, int(right.sum()), wrong, chance))
-        under = np.unique(np.stack([under, theirs[:, level]], axis=1), axis=0, return_inverse=True)[
-            1
-        ].reshape(-1)
+        chance = float(guessed.mean()) if len(guessed) else 0.0
+        levels.append(Level(level + 1, len(guessed), int(right.sum()), wrong, chance))
+        every = np.unique(np.stack([every, codes[:, level]], axis=1), axis=0, return_inverse=True)[1].reshape(
+            -1
+        )
         reached = right
     return levels
+
+
+def _usual(prefix: Int64, codes: Int32, counts: Int64) -> Int32:
+    """The code that training has most often under each prefix: int32 ``[prefixes]``."""
+    pairs, number = np.unique(np.stack([prefix, codes], axis=1), axis=0, return_inverse=True)
+    seen = np.bincount(number.reshape(-1), counts, minlength=len(pairs))
+    order = np.lexsort([-seen, pairs[:, 0]])
+    _, first = np.unique(pairs[order, 0], return_index=True)
+    return np.asarray(pairs[order[first], 1], np.int32)
 
 
 def _notes(evidence: Evidence) -> list[str]:

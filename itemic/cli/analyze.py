@@ -60,7 +60,6 @@ def analyze(
     badcase_report.json, eval_results.jsonl with a request a line, summary_report.txt and plots in visualizations/.
     """
     from itemic.analysis import Thresholds, write_analysis
-    from itemic.analysis.slices import read_columns
     from itemic.analysis.summary import causes_table, head_table, kinds_table
     from itemic.pipeline.analyze import analyze_source, source_of
     from itemic.settings import settings_from
@@ -73,7 +72,7 @@ def analyze(
         k=top_k,
         thresholds=told,
         detectors=None if detectors is None else [name.strip() for name in detectors.split(",")],
-        own={file.name: read_columns(file) for file in slices or []},
+        tables=slices or [],
         ask_model=ask_model,
         seed=seed,
     )

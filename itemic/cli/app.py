@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from itemic.cli import analyze, data, evaluate, init, model, recipe, rl, run, sid_report, state, tasks, train
+from itemic.cli import (
+    advise,
+    analyze,
+    compare,
+    data,
+    evaluate,
+    init,
+    model,
+    recipe,
+    rl,
+    run,
+    sid_report,
+    state,
+    tasks,
+    train,
+)
 from itemic.cli.common import say
 from itemic.cli.help import Command, Group, add_examples
 from itemic.errors import ItemicError
@@ -24,7 +39,18 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 RUNS, ROOMS = "A run of a recipe", "Room by room"
-for command in (init.init, run.run, run.check, run.recommend, run.report, analyze.analyze):
+OF_RUNS = (
+    init.init,
+    run.run,
+    run.check,
+    run.recommend,
+    run.report,
+    analyze.analyze,
+    compare.compare,
+    advise.advise,
+    advise.improve,
+)
+for command in OF_RUNS:
     app.command(command.__name__, rich_help_panel=RUNS, cls=Command)(command)
 app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
 app.add_typer(recipe.app, name="recipe", cls=Group, rich_help_panel=RUNS)
@@ -131,7 +157,7 @@ def _of_the_disk(error: Exception) -> ItemicError:
 def _again(arguments: list[str]) -> None:
     import shlex
 
-    if arguments[:1] == ["run"]:
+    if arguments[:1] in (["run"], ["improve"]):
         line = shlex.join(["itemic", *arguments])
         typer.secho(f"interrupted; go on from where it stopped with: {line}", fg="yellow", err=True)
     else:

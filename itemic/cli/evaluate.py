@@ -14,12 +14,11 @@ from itemic.cli.common import (
     load_dataset,
     print_json,
     print_table,
-    say,
     settings,
     start_logging,
 )
 
-app = typer.Typer(help="Rankings: rank, score, compare, export.", no_args_is_help=True)
+app = typer.Typer(help="Rankings: rank, score, export.", no_args_is_help=True)
 Cuts = Annotated[str, typer.Option("-k", help="Cuts of the metrics.")]
 
 
@@ -104,7 +103,7 @@ def score(
     from itemic.evaluate.tables import report_table, slice_table
 
     data = load_dataset(dataset) if dataset is not None else None
-    report = score(Ranking.load(ranking), data, k=_cuts(k), seed=seed)
+    report = score(Ranking.load(ranking), data, k=cuts_of(k), seed=seed)
     if output is not None:
         report.save(output)
     if as_json:
@@ -114,35 +113,6 @@ def score(
         return
     print_table(report_table(report))
     print_table(slice_table(report))
-
-
-@app.command()
-def compare(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN|RANKING|REPORT…", help="Folders of runs or rankings, or reports (JSON)."),
-    ],
-    metrics: Annotated[str, typer.Option(help="hr, ndcg, mrr.")] = "hr,ndcg",
-    k: Annotated[str, typer.Option("-k", help="Cuts of rankings that have no report.")] = "1,5,10,20",
-    seed: Seed = 0,
-    as_json: AsJson = False,
-    markdown: Annotated[bool, typer.Option(help="Print Markdown.")] = False,
-) -> None:
-    """Put rankings of the same requests side by side, with paired differences of the first from the others.
-
-    Reports that stand in a run know their rankings; other reports alone give the table without differences.
-    """
-    from itemic.cli.sources import measured, side_by_side
-
-    found = side_by_side([measured(path, _cuts(k), seed) for path in sources], metrics.split(","), seed)
-    if as_json:
-        print_json(found.to_json())
-    elif markdown:
-        say(found.markdown())
-    else:
-        print_table(found.table())
-        if found.differences:
-            print_table(found.differences_table())
 
 
 @app.command()
@@ -181,7 +151,7 @@ def export(
     if dataset is None and inside.is_dir():
         dataset = run
     data = load_dataset(dataset) if dataset is not None else None
-    report = score(found, data, k=[cut for cut in _cuts(k) if cut <= found.head.k], seed=seed)
+    report = score(found, data, k=[cut for cut in cuts_of(k) if cut <= found.head.k], seed=seed)
     if json_file is not None:
         export_json(found, report, data, json_file)
         typer.echo(f"{json_file}: metrics and predictions of {len(found)} requests")
@@ -191,7 +161,12 @@ def export(
         typer.echo(f"{csv_file}: predictions of {len(found)} requests, {metrics.name}: their metrics")
 
 
-def _cuts(text: str) -> list[int]:
+def cuts_of(text: str) -> list[int]:
+    """``"1,5,10"`` as numbers.
+
+    Raises:
+        ConfigError: they are none.
+    """
     from itemic.errors import ConfigError
 
     try:

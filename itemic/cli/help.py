@@ -29,6 +29,19 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "itemic train models/new --conversations talks -o models/trained -s epochs=3 -s learning_rate=2e-3",
     ),
     "report": ("itemic report runs/quickstart -o quickstart.html",),
+    "compare": (
+        "itemic compare runs/a runs/b -o a-against-b",
+        "itemic compare new=runs/a-0,runs/a-1,runs/a-2 old=runs/b-0,runs/b-1,runs/b-2",
+        "itemic compare runs/a theirs.csv --slices countries.csv",
+    ),
+    "advise": (
+        "itemic advise runs/quickstart --auto -o improved.yaml",
+        "itemic advise runs/quickstart --strategy long_tail,memory --dry-run",
+    ),
+    "improve": (
+        "itemic improve runs/quickstart",
+        "itemic improve runs/quickstart --rounds 5 --one-by-one",
+    ),
     "recipe show": ("itemic recipe show quickstart",),
     "recipe copy": ("itemic recipe copy quickstart",),
     "data import": (
@@ -59,10 +72,6 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "evaluate score": ("itemic evaluate score rankings/mine --dataset data/shop -k 1,5,10",),
     "evaluate export": ("itemic evaluate export runs/quickstart --json answers.json --csv answers.csv",),
-    "evaluate compare": (
-        "itemic evaluate compare runs/a runs/b",
-        "itemic evaluate compare rankings/mine runs/a/report/popularity.json --markdown",
-    ),
 }
 _CLAUSE = re.compile(r"[,;:] |\. | \(")
 

@@ -83,7 +83,7 @@ def differences(
     if len({ranking.head.digest for ranking in rankings}) > 1:
         raise ConfigError("the rankings answer different requests", "Compare rankings of the same split.")
     asked = [_metric(column, min(ranking.head.k for ranking in rankings)) for column in columns]
-    ranks = [_ranks(ranking) for ranking in rankings]
+    ranks = [ranks_in(ranking) for ranking in rankings]
     known = ranks[0] >= 0
     if not known.any():
         return []
@@ -108,7 +108,7 @@ def _metric(column: str, longest: int) -> tuple[str, int]:
     return name, int(k)
 
 
-def _ranks(ranking: Ranking) -> np.ndarray[Any, np.dtype[np.int64]]:
+def ranks_in(ranking: Ranking) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The rank of each request's target, 0 where the list lacks it, -1 where it is unknown."""
     parts = []
     for part in ranking.arrays():

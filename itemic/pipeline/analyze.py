@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,6 @@ from itemic.pipeline.steps import last_stage, task_of
 from itemic.pipeline.work import TRAINED
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from itemic.analysis import Analysis, Evidence, Found, Thresholds
     from itemic.analysis.evidence import Int32
     from itemic.data.dataset import Dataset
@@ -98,7 +96,7 @@ def analyze_source(
     k: int = 10,
     thresholds: Thresholds | None = None,
     detectors: Sequence[str] | None = None,
-    own: Mapping[str, pl.DataFrame] | None = None,
+    tables: Sequence[str | Path] = (),
     ask_model: int = 0,
     seed: int = 0,
     level: float = 0.95,
@@ -110,7 +108,7 @@ def analyze_source(
         k: how many places count as shown.
         thresholds: where patterns begin.
         detectors: names of those to ask; None for all.
-        own: tables to slice by.
+        tables: files to slice by.
         seed: of samples and intervals.
         level: of the intervals.
         ask_model: for how many bad cases the model is asked what it thinks of the target itself; 0 for none.
@@ -124,7 +122,9 @@ def analyze_source(
     evidence = gather(source.ranking, source.dataset, k=k, codes=_codes(source), excluded=_excluded(source))
     if ask_model:
         evidence = _with_model(source, evidence, ask_model, seed)
-    analysis, found = analyze(evidence, thresholds, detectors=detectors, own=own, seed=seed, level=level)
+    analysis, found = analyze(
+        evidence, thresholds, detectors=detectors, tables=tables, seed=seed, level=level
+    )
     return evidence, replace(analysis, beyond=beyond(evidence)), found
 
 

@@ -37,7 +37,7 @@ K = 4
 def theirs() -> dict[str, Any]:
     """RecTools' small lists as our arrays, with its figures; ``rectools_figures.py`` made them."""
     items = np.array([one + [-1] * (K - len(one)) for one in RECTOOLS["lists"]], np.int32)
-    seen = np.bincount(sum(RECTOOLS["seen"], []), minlength=9)
+    seen = np.bincount(np.concatenate(RECTOOLS["seen"]), minlength=9)
     targets = np.array(RECTOOLS["targets"], np.int32)
     figures = {name: np.array(value) for name, value in RECTOOLS.items() if name not in ("lists", "seen")}
     return figures | {"items": items, "counts": seen, "targets": targets, "total": len(RECTOOLS["seen"])}

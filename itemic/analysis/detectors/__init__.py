@@ -33,8 +33,8 @@ DETECTORS: dict[str, Detector] = {
         Detector(
             "cold_start",
             "Cold target",
-            "Training saw the target at most {cold} times.",
-            "Training saw the target {count} times.",
+            "Training saw the target at most {cold} ×.",
+            "Training saw the target {count} ×.",
             "request",
             cold_start,
             "Schein et al., Methods and metrics for cold-start recommendations, SIGIR 2002",
@@ -43,7 +43,7 @@ DETECTORS: dict[str, Detector] = {
             "long_tail",
             "Target in the long tail",
             "The target is one of the rarest items, which make up {tail} of training's interactions.",
-            "Training saw the target {count} times.",
+            "Training saw the target {count} ×.",
             "request",
             long_tail,
             "Park and Tuzhilin, The long tail of recommender systems and how to leverage it, RecSys 2008",
@@ -60,7 +60,7 @@ DETECTORS: dict[str, Detector] = {
             "repeat_target",
             "The user has had the target before",
             "The target stands in the history. Lists that leave out histories can't hold it.",
-            "The user has had the target {times} times before.",
+            "The user has had the target {times} × before.",
             "request",
             repeat_target,
             "Anderson et al., The dynamics of repeat consumption, WWW 2014",
@@ -122,8 +122,8 @@ DETECTORS: dict[str, Detector] = {
         Detector(
             "ignores_recent",
             "List ignores the last items",
-            "The target has followed one of the last {recent} items in training, at most {window} places behind, and "
-            "at most {hardly} of the list has.",
+            "The target has followed a recent item (of the last {recent}) in training, at most {window} places behind, "
+            "and at most {hardly} of the list has.",
             "{follow} of {size} listed items have followed the last items in training; the target has.",
             "answer",
             ignores_recent,
@@ -131,8 +131,8 @@ DETECTORS: dict[str, Detector] = {
         Detector(
             "only_recent",
             "List follows only the last items",
-            "At least {mostly} of the list has followed one of the last {recent} items in training, at most {window} "
-            "places behind, and the target has followed an earlier one alone.",
+            "At least {mostly} of the list has followed a recent item (of the last {recent}) in training, at most "
+            "{window} places behind, and the target has followed an earlier one alone.",
             "{follow} of {size} listed items have followed the last items in training; the target an earlier one.",
             "answer",
             only_recent,

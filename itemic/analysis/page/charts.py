@@ -213,7 +213,12 @@ def _rows(labels: Sequence[str], label: str, *, log: bool = False) -> Figure:
     from bokeh.models import FixedTicker, PlainText
 
     wrapped = [_wrapped(text) for text in labels]
-    chart = _frame(label, share="" if log else "x", height=64 + (32 if any("\n" in text for text in wrapped) else 26) * len(labels), log=log)
+    chart = _frame(
+        label,
+        share="" if log else "x",
+        height=64 + (32 if any("\n" in text for text in wrapped) else 26) * len(labels),
+        log=log,
+    )
     last = len(labels) - 1
     chart.y_range.start, chart.y_range.end = -0.7, last + 0.7
     axis = chart.yaxis[0]

@@ -64,7 +64,9 @@ def write_page(file: Path, analysis: Analysis, cases: Cases) -> None:
         beyond=beyond_table(analysis),
         libraries=[grid, bokeh],
         policy=_policy(grid.script, bokeh.script, own),
-        charts_data=Markup(block({"colours": COLOURS, "charts": {name: one.json for name, one in drawn.items()}})),
+        charts_data=Markup(
+            block({"colours": COLOURS, "charts": {name: one.json for name, one in drawn.items()}})
+        ),
         cases_data=Markup(block(packed(analysis, cases))),
         plots_script=Markup(bokeh.script),
         grid_script=Markup(grid.script),

@@ -50,13 +50,19 @@ def tiles(analysis: Analysis) -> list[tuple[str, str]]:
     """Figures that a reader sees first, each with what it is."""
     level, k = f"{analysis.level:.0%}", analysis.k
     found = [
-        (f"{analysis.bad:,}", f"of {analysis.requests:,} requests are bad: their target isn't among the first {k}")
+        (
+            f"{analysis.bad:,}",
+            f"of {analysis.requests:,} requests are bad: their target isn't among the first {k}",
+        )
     ]
     for metric, name in NAMES.items():
         one = analysis.metrics.get(f"{metric}@{k}")
         if one is not None:
             found.append(
-                (figure(one.value), f"{name} at {k}, {level} interval {figure(one.low)} to {figure(one.high)}")
+                (
+                    figure(one.value),
+                    f"{name} at {k}, {level} interval {figure(one.low)} to {figure(one.high)}",
+                )
             )
     return found
 

@@ -58,6 +58,12 @@ function startCharts() {
   }, 1500);
 }
 
+// #2f66a9, however a colour is written
+function plain(paint) {
+  const parts = /^rgba?\((\d+), ?(\d+), ?(\d+)/.exec(paint ?? "");
+  return parts ? `#${parts.slice(1, 4).map((part) => Number(part).toString(16).padStart(2, "0")).join("")}` : paint?.toLowerCase();
+}
+
 // Paper is light, and of another width: for it each chart is copied as one picture that scales, in the page's own colours
 function copyForPaper() {
   const style = getComputedStyle(document.documentElement);
@@ -75,7 +81,7 @@ function copyForPaper() {
     copy.setAttribute("viewBox", `0 0 ${copy.getAttribute("width")} ${copy.getAttribute("height")}`);
     for (const part of copy.querySelectorAll("*")) {
       for (const paint of ["fill", "stroke"]) {
-        const known = names.get(part.getAttribute(paint)?.toLowerCase());
+        const known = names.get(plain(part.getAttribute(paint)));
         if (known) part.style[paint] = `var(${known})`;
       }
     }
