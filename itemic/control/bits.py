@@ -97,7 +97,8 @@ class Sets:
         """How many members of each set are smaller than each limit."""
         word, bit = limit // _WORD, (limit % _WORD).astype(np.uint64)
         mask = (np.uint64(1) << bit) - np.uint64(1)
-        return self._before[sets, word] + np.bitwise_count(self._words[sets, word] & mask).astype(np.int64)
+        inside = np.bitwise_count(self._words[sets, word] & mask)
+        return self._before[sets, word].astype(np.int64) + inside
 
     def between(self, sets: Int64, first: Int64, stop: Int64) -> Int64:
         """How many are from ``first`` to below ``stop``."""

@@ -25,6 +25,7 @@ from itemic.errors import ConfigError, DataError
 
 Bool = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 ARROW = " > "  # between the levels of a category path
@@ -94,7 +95,11 @@ class Labels:
             )
         bare = Counter(value for column in found if column in BARE for value in found[column].values)
         twice = {value for value, count in bare.items() if count > 1}
-        names, of, values, items, numbers = [], [], [], [], []
+        names: list[str] = []
+        of: list[str] = []
+        values: list[str] = []
+        items: list[Int32] = []
+        numbers: list[Int64] = []
         finest = np.full(len(dataset.item_ids), -1, np.int32)
         for column, each in found.items():
             finest = np.where((finest < 0) & (each.finest >= 0), each.finest + len(names), finest)
@@ -120,9 +125,9 @@ class Labels:
         return int(self.matrix.shape[0])
 
     @cached_property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> Int64:
         """int64 ``[C]``: how many items have each."""
-        return np.diff(self._by_label.indptr).astype(np.int64)
+        return np.asarray(np.diff(self._by_label.indptr), np.int64)
 
     def number(self, name: str) -> int:
         """The number of the label that is meant: by its name, or by its value or the last part of its path where only
@@ -240,12 +245,9 @@ def _column(dataset: Dataset, column: str) -> _Found:
 
 def _beginnings(paths: Sequence[Sequence[str | None]]) -> list[str]:
     """``[[Beauty, Makeup]]`` → ``[Beauty, Beauty > Makeup]``, the whole of the last path at the end."""
-    found: list[str] = []
-    for path in paths:
-        parts = [part for part in path if part]
-        fresh = [ARROW.join(parts[:stop]) for stop in range(1, len(parts) + 1)]
-        found = [name for name in found if name not in fresh] + fresh
-    return found
+    parts = [[part for part in path if part] for path in paths]
+    found = [ARROW.join(path[:stop]) for path in parts for stop in range(1, len(path) + 1)]
+    return [*dict.fromkeys(name for name in found if name != found[-1]), *found[-1:]]
 
 
 def _listed(lists: Sequence[Sequence[str]], ordered: bool) -> _Found:

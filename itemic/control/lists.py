@@ -50,7 +50,7 @@ class ListTokens:
         Raises:
             ConfigError: the tokenizer doesn't keep items and the text between them apart.
         """
-        rows = np.arange(most) % len(model.index)
+        rows = [place % len(model.index) for place in range(most)]
         names = model.index.texts
         asked = [{"role": "user", "content": "?"}]
         said = {"role": "assistant", "content": form.text([names[row] for row in rows])}
@@ -105,7 +105,9 @@ class ListGrammar:
                 f"lists of {longest} items, with tokens for {len(tokens.before)}", "Make tokens for as many."
             )
         self.most = longest
-        self.text = TokenRows.concat([tokens.before.take(np.arange(longest)), TokenRows.of([tokens.end])])
+        self.text = TokenRows.concat(
+            [tokens.before.take(np.arange(longest)), TokenRows.of([tokens.end.tolist()])]
+        )
         if terms is None and not len(tokens.end):
             raise ConfigError("soft lists that don't say where they end", "Give an end.")
         begins = {int(row[0]) for row in (self.text[k] for k in range(1, longest)) if len(row)}
@@ -270,25 +272,25 @@ class ListStates:
         count = len(request)
         terms = grammar.terms
         chosen = [() if terms is None else (0,) * len(terms[r].quotas.sizes) for r in request.tolist()]
-        zeros = (np.zeros(count, np.int64) for _ in range(3))
+        number, at, node = np.zeros((3, count), np.int64)
         opened = np.array(
             [grammar.open(r, own) for r, own in zip(request.tolist(), chosen, strict=True)], np.int64
         )
         taken = np.full((count, grammar.most), -1, np.int64)
-        return cls(grammar, request, *zeros, np.zeros(count, np.bool_), opened, taken, chosen)
+        return cls(grammar, request, number, at, node, np.zeros(count, np.bool_), opened, taken, chosen)
 
     def __len__(self) -> int:
         return len(self.request)
 
     def take(self, places: Int64) -> ListStates:
         """Copies of those places."""
-        arrays = (getattr(self, name)[places] for name in self._ARRAYS)
-        return ListStates(self.grammar, *arrays, [self.chosen[place] for place in places.tolist()])
+        arrays = {name: getattr(self, name)[places] for name in self._ARRAYS}
+        return ListStates(self.grammar, **arrays, chosen=[self.chosen[place] for place in places.tolist()])
 
     def joined(self, other: ListStates) -> ListStates:
         """All of both."""
-        arrays = (np.concatenate([getattr(self, name), getattr(other, name)]) for name in self._ARRAYS)
-        return ListStates(self.grammar, *arrays, self.chosen + other.chosen)
+        arrays = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in self._ARRAYS}
+        return ListStates(self.grammar, **arrays, chosen=self.chosen + other.chosen)
 
     def _stretch(self) -> tuple[Int64, Int64]:
         """Of the text that each is at: where it begins, and how long it is."""
@@ -331,7 +333,9 @@ class ListStates:
         which, place = np.nonzero(self.taken[places] >= 0)
         taken = self.taken[places][which, place]
         above = ends.above[taken, trie.depth[node[which]] + 1]
-        below = (above >= 0) & (trie.parent[above] == node[which]) & self.grammar.sets.has(opened[which], taken)
+        below = (
+            (above >= 0) & (trie.parent[above] == node[which]) & self.grammar.sets.has(opened[which], taken)
+        )
         at = (offsets[:-1][which] + above - trie.first[node[which]])[below]
         left -= np.bincount(at, minlength=len(left))
         legal = left > 0
@@ -354,7 +358,8 @@ class ListStates:
         if len(complete):
             self._complete(complete)
         end = len(grammar.text[len(grammar.text) - 1])
-        return self.ending & (self.at >= end)
+        done: Bool = np.asarray(self.ending & (self.at >= end))
+        return done
 
     def _complete(self, places: Int64) -> None:
         """An item is there: on to the text before the next one, or to the end."""

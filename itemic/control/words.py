@@ -14,6 +14,7 @@ import numpy as np
 from itemic.control.form import ListForm
 from itemic.control.labels import Labels
 from itemic.control.want import Want
+from itemic.errors import ConfigError
 
 Wording = int | np.random.Generator
 ARROW: Final = " → "
@@ -124,7 +125,9 @@ def say(
         ``Recommend 4 items to this user. Each of them must be of "Drama" or "Comedy". At most 25 % of them may be of
         "War".``
     """
-    parts = [("any" if history is None else "next", {"count": counted(want.count)})]
+    parts: list[tuple[str, dict[str, str]]] = [
+        ("any" if history is None else "next", {"count": counted(want.count)})
+    ]
     if want.wanted:
         parts.append(("wanted", {"labels": _all_of(want.wanted, labels)}))
     if want.unwanted:
@@ -140,8 +143,8 @@ def say(
     text = " ".join(_worded(kind, wording).format(**values) for kind, values in parts)
     if history is None:
         return text
-    said = ARROW.join(_names(names)[row] for row in history)
-    return f"{text}\n{_worded('history', wording).format(items=said or 'none')}"
+    items = ARROW.join(_names(names)[row] for row in history)
+    return f"{text}\n{_worded('history', wording).format(items=items or 'none')}"
 
 
 def counted(count: int) -> str:
@@ -172,8 +175,6 @@ def _all_of(names: Sequence[str], labels: Labels) -> str:
 
 
 def _names(names: Sequence[str] | None) -> Sequence[str]:
-    from itemic.errors import ConfigError
-
     if names is None:
         raise ConfigError(
             "a request that names items is put into words without their names", "Give names.texts."

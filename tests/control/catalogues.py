@@ -29,7 +29,11 @@ def dataset(
             c.CATEGORIES: pl.Series([list(path) for path in paths], dtype=pl.List(pl.String)),
         }
     ).with_columns(**{name: pl.Series(values) for name, values in columns.items()})
-    events = [(f"u{user}", ids[row], 86_400_000 * at) for user, own in enumerate(users) for at, row in enumerate(own)]
+    events = [
+        (f"u{user}", ids[row], 86_400_000 * at)
+        for user, own in enumerate(users)
+        for at, row in enumerate(own)
+    ]
     schema = {c.USER_ID: pl.String, c.ITEM_ID: pl.String, c.TIMESTAMP: pl.Int64}
     interactions = pl.DataFrame(events, schema, orient="row").with_columns(
         pl.lit(None, pl.Float32).alias(c.RATING), pl.lit(None, pl.String).alias(c.SPLIT)

@@ -76,7 +76,7 @@ def test_several_paths_and_lists_without_order() -> None:
 def test_brands_columns_and_bands() -> None:
     found = dataset(
         [()] * 8,
-        users=[[0, 1, 2], [0, 1, 0], [0, 3, 4]],
+        users=[[0, 1, 0, 0, 4, 4], [0, 1, 0, 0, 2], [0, 3, 5, 0, 0]],
         brand=["Nike", "Nike", "", "Puma", "", "", "", ""],
         price=[1.0, 2.0, 2.0, 3.0, None, 8.0, 9.0, 9.5],
         used=[True, False, None, True, True, True, True, True],
@@ -145,7 +145,11 @@ LABELS = tagged([["Drama"], ["Drama", "War"], ["War"], ["Love"], []])
             (),
             "can't be met together: at most 0.2 of 'Drama', at least 0.6 of 'Drama'",
         ),
-        ({"count": 2, "wanted": ["Drama"], "shares": [("Drama", "about", 0.5)]}, (), "only 0 others may come"),
+        (
+            {"count": 2, "wanted": ["Drama"], "shares": [("Drama", "about", 0.5)]},
+            (),
+            "only 0 others may come",
+        ),
         ({"count": 0}, (), "count"),
         ({"candidates": []}, (), "so nothing may come"),
         ({"shares": [("Drama", "nearly", 0.5)]}, (), "at most"),
@@ -158,7 +162,8 @@ def test_wants_that_cannot_be(want: dict[str, object], history: tuple[int, ...],
 
 
 def test_empty_labels_and_two_names_of_one() -> None:
-    empty = Labels(["Drama", "None"], ["tags"] * 2, ["Drama", "None"], LABELS.matrix[:, [0, 0]].tocsr(), LABELS.finest_labels)
+    matrix = LABELS.matrix[:, [0, 0]].tocsr()
+    empty = Labels(["Drama", "Love"], ["tags"] * 2, ["Drama", "Love"], matrix, LABELS.finest_labels)
     empty.matrix.data[:] = False
     empty.matrix.eliminate_zeros()
     with pytest.raises(ItemicError, match="no item is of 'Drama'"):

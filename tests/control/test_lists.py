@@ -12,12 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itemic.control.form import ListForm
-from itemic.control.labels import Labels
 from itemic.control.lists import ListGrammar, ListTokens
-from itemic.control.terms import Terms, TermsOf
 from itemic.control.want import PartOf, Want
 from itemic.control.words import WORDINGS, say
-from itemic.decode import Sampler
 from itemic.errors import ConfigError, ConstraintError
 from itemic.forest.rows import TokenRows
 from itemic.sid.trie import Trie
@@ -190,7 +187,9 @@ def heard(text: str, names: list[str]) -> Want:
 
 @settings(max_examples=150, deadline=None)
 @given(wants(6), st.integers(0, 3), st.booleans())
-def test_words_say_the_very_want_that_the_grammar_is_made_of(want: Want, wording: int, numbered: bool) -> None:
+def test_words_say_the_very_want_that_the_grammar_is_made_of(
+    want: Want, wording: int, numbered: bool
+) -> None:
     labels = tagged([list(TAGS)] * 6, [*BRANDS] * 3)
     names = [f"<{row}>" for row in range(6)]
     text = say(want, labels, wording=wording, names=names, form=ListForm(numbered=numbered))
@@ -211,11 +210,14 @@ def test_words_say_the_very_want_that_the_grammar_is_made_of(want: Want, wording
 
 def test_every_wording_is_drawn_and_says_what_its_kind_has_to() -> None:
     fields = {
-        kind: {frozenset(re.findall(r"{(\w+)}", wording)) for wording in some} for kind, some in WORDINGS.items()
+        kind: {frozenset(re.findall(r"{(\w+)}", wording)) for wording in some}
+        for kind, some in WORDINGS.items()
     }
     assert all(len(some) == 1 for some in fields.values())
     assert len({len(some) for some in WORDINGS.values()}) == 1
-    assert len({wording for some in WORDINGS.values() for wording in some}) == sum(map(len, WORDINGS.values()))
+    assert len({wording for some in WORDINGS.values() for wording in some}) == sum(
+        map(len, WORDINGS.values())
+    )
     labels = tagged([["Drama"], ["War"]])
     rng = np.random.default_rng(0)
     want = Want(2, unwanted=("War",))
