@@ -75,6 +75,17 @@ def test_every_other_screen_does_too(run: Path, tmp_path: Path, capfd: pytest.Ca
     assert r"| [/] \<b\> |" in (run / "report" / "comparison.md").read_text()
 
 
+def test_a_comparison_does_too(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shown = screen(capfd, "compare", run, run / "evaluate" / "popularity", "-o", tmp_path / "out")
+    assert "minus" in shown
+    shown += screen(capfd, "compare", run, run / "evaluate" / "popularity", "--markdown")
+    assert "some of them" in shown
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert not {"\x1b", "\u202e"} & set(page + (tmp_path / "out" / "comparison.md").read_text())
+    assert "<script" not in page
+    assert "<b>" not in page.replace("<b>Figure", "")
+
+
 def test_the_page_of_semantic_ids_holds_titles_and_no_tags(run: Path, tmp_path: Path) -> None:
     assert call(["sid", "report", str(run), "--html", str(tmp_path / "sid.html")]) == 0
     page = (tmp_path / "sid.html").read_text()
