@@ -104,6 +104,7 @@ LONGER = 2.5  # 150 steps, the recipe's
 
 OBJECTIVES = (
     Case("grpo", "grpo", HITS),
+    Case("grpo at ten times the rate", "grpo", HITS, rate=1e-3),
     Case("dr-grpo", "dr-grpo", HITS),
     Case("dapo", "dapo", HITS),
     Case("gspo", "gspo", HITS),
