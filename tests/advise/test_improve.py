@@ -13,8 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from itemic.advise.facts import Facts
+from itemic.advise.advice import advice
+from itemic.advise.facts import Facts, facts_of
 from itemic.advise.patch import plain, try_values
+from itemic.advise.read import look_at
 from itemic.advise.reuse import link_steps
 from itemic.advise.rounds import FAILED, NO_ADVICE, NO_GAIN, improve, judged
 from itemic.artifact import damage
@@ -153,6 +155,14 @@ def test_a_round_that_cannot_run_says_why_and_the_others_stand(
     weak, faults = try_values(values)
     assert weak is not None, faults
     Run.of(weak, tmp_path / "run").execute()
+    # the weakness is found in the rankings themselves, and the advice holds all items
+    said = advice(look_at(tmp_path / "run", weak), weak, facts=facts_of(tmp_path / "run", weak))
+    mended = {
+        change.key: change.value for one in said if one.strategy == "sid_quality" for change in one.changes
+    }
+    assert mended["index.collisions"] == "reassign"
+    assert mended["index.levels"] == [16, 16]
+
     monkeypatch.setattr("itemic.advise.rounds.facts_of", lambda root, recipe: Facts())
     found = improve(tmp_path / "run", tmp_path / "x", strategies=["sid_quality"], rounds=2)
     assert [one.value is None for one in found.rounds] == [False, True]
