@@ -93,6 +93,12 @@ WORDINGS: Final[dict[str, tuple[str, ...]]] = {
         "Write a list without numbers.",
         "The list isn't to be numbered.",
     ),
+    "label of": (
+        "Name the category of {item}.",
+        "Which category has {item}?",
+        "Where does {item} belong? Give its category.",
+        "Say in one line what {item} is filed under.",
+    ),
 }
 
 
@@ -145,6 +151,11 @@ def say(
         return text
     items = ARROW.join(_names(names)[row] for row in history)
     return f"{text}\n{_worded('history', wording).format(items=items or 'none')}"
+
+
+def ask_label(name: str, *, wording: Wording = 0) -> str:
+    """A question for an item's finest label, by the item's name: ``Name the category of {Alien}.``"""
+    return _worded("label of", wording).format(item=name)
 
 
 def counted(count: int) -> str:

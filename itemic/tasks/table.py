@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from itemic.errors import ConfigError
 from itemic.schema import SYSTEM
@@ -18,6 +18,8 @@ from itemic.tasks.task import Task
 from itemic.tasks.text_to_sid import TextToSid
 from itemic.tasks.transitions import Transitions
 
+Kind = TypeVar("Kind", bound=Task)
+
 TASKS: dict[str, Task] = {
     "A": SidToText(),
     "B": TextToSid(),
@@ -30,20 +32,20 @@ TASKS: dict[str, Task] = {
 }
 
 
-def make_task(name: str, **options: Any) -> Task:
-    """The task of that name with other options than its usual ones.
+def make_task(name: str, table: Mapping[str, Kind] = TASKS, /, **options: Any) -> Kind:  # type: ignore[assignment]
+    """The task of that name with other options than its usual ones, of a table of tasks.
 
     Raises:
         ConfigError: there is no such task or option, or the option's value can't work.
     """
-    if name not in TASKS:
-        raise ConfigError(f"unknown task {name!r}", f"Use one of {', '.join(TASKS)}.")
-    known = [field.name for field in fields(TASKS[name])]
+    if name not in table:
+        raise ConfigError(f"unknown task {name!r}", f"Use one of {', '.join(table)}.")
+    known = [field.name for field in fields(table[name])]
     unknown = [option for option in options if option not in known]
     if unknown:
         raise ConfigError(f"task {name} has no option {', '.join(unknown)}", f"It has {', '.join(known)}.")
     try:
-        return replace(TASKS[name], **options)
+        return replace(table[name], **options)
     except TypeError as error:
         raise ConfigError(f"task {name}: {error}", "Correct the type of the option.") from error
 
@@ -66,7 +68,8 @@ def task_of(value: str | Mapping[str, Any] | Task) -> Task:
     options = {"task": value} if isinstance(value, str) else value
     if not isinstance(options, Mapping) or not isinstance(options.get("task"), str):
         raise ConfigError(f"{value!r} is no task", 'Write the name of a task, or e.g. {"task": "C"}.')
-    return make_task(**{"name" if key == "task" else key: each for key, each in options.items()})
+    own = dict(options)
+    return make_task(own.pop("task"), **own)
 
 
 def prompt_words(system: str | None = SYSTEM, times: int = 20) -> list[str]:
