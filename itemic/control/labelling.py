@@ -1,8 +1,8 @@
 """What the sequential teacher answers to requests: the best items of a list that keeps to its terms.
 
 The rule: place by place, the item that the teacher scores highest among those with which the list can still be
-completed (its count and its shares); of equals the one in the lowest row. So an item that is asked for comes as early as
-the teacher has it, and one that a share has no room for is passed over. Where there are no shares these are the
+completed (its count and its shares); of equals the one in the lowest row. So an item that is asked for comes as early
+as the teacher has it, and one that a share has no room for is passed over. Where there are no shares these are the
 teacher's best items. It is what the list grammar makes of a model that scores as the teacher does.
 """
 

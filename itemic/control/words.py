@@ -158,6 +158,11 @@ def ask_label(name: str, *, wording: Wording = 0) -> str:
     return _worded("label of", wording).format(item=name)
 
 
+def control_words(times: int = 20) -> list[str]:
+    """All sentences, ``times`` over: text for a tokenizer that is trained on the catalogue."""
+    return [text for some in WORDINGS.values() for text in some] * times
+
+
 def counted(count: int) -> str:
     """``1 item``, ``7 items``."""
     return f"{count} item" + "s" * (count != 1)

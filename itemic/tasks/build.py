@@ -118,8 +118,8 @@ def build_conversations(
     Args:
         dataset: its catalogue and its training sequences are used, nothing else.
         index: names the items.
-        tasks: for each its name, or ``{"task": "C"}`` (or a task itself) and, where wanted, ``source`` (the name of its rows),
-            ``limit`` (the most rows), ``weight`` (rows of the entries with weights stand in these proportions;
+        tasks: for each its name, or ``{"task": "C"}`` (or a task itself) and, where wanted, ``source`` (the name of its
+            rows), ``limit`` (the most rows), ``weight`` (rows of the entries with weights stand in these proportions;
             the largest such mixture without a repeated row is made), ``seed``, and the task's own options.
         seed: the same seed, the same rows.
         held_out: share of the users whose histories nothing is made of, see :func:`itemic.data.held_out.held_out`;
@@ -235,7 +235,9 @@ def _read_entry(value: dict[str, Any], seed: int) -> Entry:
     if not isinstance(task, Task):
         task = make_task(name, **value)
     elif value:
-        raise ConfigError(f"task {name} is given beside its options {', '.join(value)}", "Give them to the task.")
+        raise ConfigError(
+            f"task {name} is given beside its options {', '.join(value)}", "Give them to the task."
+        )
     return Entry(task, source, limit, weight, own_seed)
 
 

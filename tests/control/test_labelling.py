@@ -35,7 +35,9 @@ def problems(draw: st.DrawFn) -> tuple[Labels, Want, list[int], list[float], int
     labels = tagged([sorted(own) for own in tags])
     rows = st.integers(0, len(tags) - 1)
     shares = draw(
-        st.lists(st.builds(PartOf, st.sampled_from("AB"), HOW, st.sampled_from([0.0, 0.4, 0.5, 1.0])), max_size=2)
+        st.lists(
+            st.builds(PartOf, st.sampled_from("AB"), HOW, st.sampled_from([0.0, 0.4, 0.5, 1.0])), max_size=2
+        )
     )
     want = Want(
         count=draw(st.integers(1, 4)),

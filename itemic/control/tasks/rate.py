@@ -43,7 +43,7 @@ class CategoryRate(WithoutHistory):
     history: any that fit."""
 
     name: ClassVar[str] = "SFTCategoryRate"
-    leads: ClassVar[dict[str, tuple[str, ...]]] = {kind: ("",) for kind in ("LP", "MP", "LC", "MC")}
+    leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("LP", "MP", "LC", "MC"), ("",))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +68,7 @@ class PersonalCategoryRate(OfHistory):
     """
 
     name: ClassVar[str] = "SFTPersonalCategoryRate"
-    leads: ClassVar[dict[str, tuple[str, ...]]] = {kind: ("",) for kind in ("LP", "MP", "EP")}
+    leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("LP", "MP", "EP"), ("",))
 
     def __post_init__(self) -> None:
         super().__post_init__()

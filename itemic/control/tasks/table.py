@@ -9,7 +9,6 @@ from itemic.control.tasks.category import ControlRec, ControlRecRe, PersonalCont
 from itemic.control.tasks.rate import CategoryRate, PersonalCategoryRate
 from itemic.control.tasks.sequence import ItemCount, SeqRanking, SeqRec, SeqRecPALR
 from itemic.control.tasks.task import ControlTask
-from itemic.control.words import WORDINGS
 from itemic.data.dataset import Dataset
 from itemic.tasks.table import make_task
 from itemic.teacher.teacher import Teacher
@@ -50,8 +49,3 @@ def with_control(
             own = {key: value for key, value in own.items() if key in MIXTURE} | {"task": task}
         found.append(own)
     return found
-
-
-def control_words(times: int = 20) -> list[str]:
-    """All sentences of requests, ``times`` over, see :func:`itemic.tasks.prompt_words`."""
-    return [text for some in WORDINGS.values() for text in some] * times

@@ -180,7 +180,8 @@ class ControlTask(Task):
         found: Knows | None = self.__dict__["_knows"]
         if found is None:
             raise ConfigError(
-                f"task {self.name} needs labels, and most such tasks a teacher", "Call task.knowing(dataset, teacher)."
+                f"task {self.name} needs labels, and most such tasks a teacher",
+                "Call task.knowing(dataset, teacher).",
             )
         return found
 
@@ -264,7 +265,14 @@ class ControlTask(Task):
             if sample.kind != LABEL_OF and want.count != len(items):
                 want = replace(want, count=len(items))
             rows.append(
-                (kinds.index(sample.kind), epoch, *_at(windows, place), list(items), want_json(want), int(words[place]))
+                (
+                    kinds.index(sample.kind),
+                    epoch,
+                    *_at(windows, place),
+                    list(items),
+                    want_json(want),
+                    int(words[place]),
+                )
             )
         return pl.DataFrame(rows, _PLAN, orient="row"), Tally(len(rows), short, skipped)
 
@@ -347,7 +355,9 @@ class OfHistory(ControlTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.max_items, int) or self.max_items < 1:
-            raise ConfigError(f"task {self.name}: max_items is {self.max_items!r}", "Give a number from 1 on.")
+            raise ConfigError(
+                f"task {self.name}: max_items is {self.max_items!r}", "Give a number from 1 on."
+            )
 
     def windows(self, train: Sequences, rng: np.random.Generator) -> Windows:
         lengths = np.diff(train.offsets)
