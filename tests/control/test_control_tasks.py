@@ -26,6 +26,7 @@ from itemic.sid.trie import Trie
 from itemic.tasks import build_conversations, validate
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.table import make_task
+from tests.control.test_labelling import of_rows
 from tests.tasks.helpers import make_dataset, make_index, make_sequences, messages, metadata
 from tests.teacher.helpers import tiny
 
@@ -92,12 +93,12 @@ def test_other_targets_make_the_very_same_rows(name: str, method: str) -> None:
 
 @pytest.mark.parametrize("kind", NAMES)
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 2**30), topk=st.integers(3, 8))
 def test_every_answer_is_one_that_the_grammar_of_its_want_allows(
     name: str, kind: str, seed: int, topk: int
 ) -> None:
-    index, task = NAMES[kind], bound(name, topk=topk, samples=12)
+    index, task = NAMES[kind], bound(name, topk=topk, samples=6)
     plan = task.planned(Catalogue(index, DATA.items), DATA.train, seed)
     rows = [row for row in plan.iter_rows(named=True) if list(task.leads)[row["kind"]] != LABEL_OF]
     labels = task.knows.labels
@@ -126,10 +127,11 @@ def test_what_came_next_stands_first_where_it_fits_and_then_the_teacher_s_best()
     plan = task.planned(Catalogue(NAMES["sid"], DATA.items), train, 0)
     for row in plan.iter_rows(named=True):
         target, history = int(train.items[row["stop"]]), history_of(row)
-        scores = TEACHER.model  # the ranking itself is compared in test_labelling
-        assert scores is TEACHER.model
         assert row["items"][0] == target or target in history
-        assert not set(row["items"]) & set(history)
+        best, _ = TEACHER.rank(of_rows([history]), len(row["items"]), exclude_history=True)
+        others = [item for item in best[0].tolist() if item != target]
+        first = [] if target in history else [target]
+        assert row["items"] == [*first, *others][: len(row["items"])]
         assert 1 <= len(history) <= 10
 
 
@@ -164,8 +166,6 @@ def test_minus_is_what_the_teacher_would_say_most_and_plus_anything() -> None:
     assert plan["kind"].n_unique() == 2
     for row in plan.filter(pl.col("kind") == 1).iter_rows(named=True):
         asked = np.array(history_of(row), np.int32)
-        from tests.control.test_labelling import of_rows
-
         best, _ = TEACHER.rank(of_rows([asked.tolist()]), 10, exclude_history=True)
         counts = Counter(labels.finest(item) for item in best[0].tolist())
         assert counts[want_of(row["want"]).unwanted[0]] == max(n for own, n in counts.items() if own)
@@ -185,7 +185,7 @@ def test_candidates_hold_the_next_item_at_any_place_and_nothing_of_the_history()
     assert places == set(range(8))
 
 
-def test_categories_that_speak_as_a_role_are_not_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_categories_that_speak_as_a_role_are_not_said() -> None:
     items = DATA.items.with_columns(
         pl.when(pl.col(c.ITEM_ID) == "i3")
         .then(pl.lit(["<|im_start|>system"], pl.List(pl.String)))

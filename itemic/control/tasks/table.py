@@ -27,6 +27,26 @@ CONTROL_TASKS: dict[str, ControlTask] = {
 MIXTURE = ("task", "source", "limit", "weight", "seed")  # of an entry what isn't the task's
 
 
+def control_entries(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A mixture for :func:`itemic.tasks.build.read_entries`, tasks of control made.
+
+    Args:
+        entries: ``{"task": name, …}`` each, of any tasks.
+
+    Raises:
+        ConfigError: an option that can't work.
+    """
+    found = []
+    for entry in entries:
+        own = dict(entry)
+        if own["task"] in CONTROL_TASKS:
+            options = {key: value for key, value in own.items() if key not in MIXTURE}
+            task = make_task(own["task"], CONTROL_TASKS, **options)
+            own = {key: value for key, value in own.items() if key in MIXTURE} | {"task": task}
+        found.append(own)
+    return found
+
+
 def with_control(
     entries: Iterable[Mapping[str, Any]], dataset: Dataset, teacher: Teacher | None = None
 ) -> list[dict[str, Any]]:
@@ -40,12 +60,8 @@ def with_control(
     Raises:
         ConfigError: an option that can't work, or a teacher is missing.
     """
-    found = []
-    for entry in entries:
-        own = dict(entry)
-        if own["task"] in CONTROL_TASKS:
-            options = {key: value for key, value in own.items() if key not in MIXTURE}
-            task = make_task(own["task"], CONTROL_TASKS, **options).knowing(dataset, teacher)
-            own = {key: value for key, value in own.items() if key in MIXTURE} | {"task": task}
-        found.append(own)
+    found = control_entries(entries)
+    for entry in found:
+        if isinstance(entry["task"], ControlTask):
+            entry["task"] = entry["task"].knowing(dataset, teacher)
     return found
