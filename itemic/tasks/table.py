@@ -32,12 +32,17 @@ TASKS: dict[str, Task] = {
 }
 
 
-def make_task(name: str, table: Mapping[str, Kind] = TASKS, /, **options: Any) -> Kind:  # type: ignore[assignment]
-    """The task of that name with other options than its usual ones, of a table of tasks.
+def make_task(name: str, **options: Any) -> Task:
+    """The task of that name with other options than its usual ones.
 
     Raises:
         ConfigError: there is no such task or option, or the option's value can't work.
     """
+    return task_from(TASKS, name, options)
+
+
+def task_from(table: Mapping[str, Kind], name: str, options: Mapping[str, Any]) -> Kind:
+    """The same of any table of tasks."""
     if name not in table:
         raise ConfigError(f"unknown task {name!r}", f"Use one of {', '.join(table)}.")
     known = [field.name for field in fields(table[name])]
@@ -69,7 +74,7 @@ def task_of(value: str | Mapping[str, Any] | Task) -> Task:
     if not isinstance(options, Mapping) or not isinstance(options.get("task"), str):
         raise ConfigError(f"{value!r} is no task", 'Write the name of a task, or e.g. {"task": "C"}.')
     own = dict(options)
-    return make_task(own.pop("task"), **own)
+    return task_from(TASKS, own.pop("task"), own)
 
 
 def prompt_words(system: str | None = SYSTEM, times: int = 20) -> list[str]:

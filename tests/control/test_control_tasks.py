@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from itemic.sid.titles import TitleNames
 from itemic.sid.trie import Trie
 from itemic.tasks import build_conversations, validate
 from itemic.tasks.catalogue import Catalogue
-from itemic.tasks.table import make_task
+from itemic.tasks.table import task_from
 from tests.control.test_labelling import of_rows
 from tests.tasks.helpers import make_dataset, make_index, make_sequences, messages, metadata
 from tests.teacher.helpers import tiny
@@ -37,7 +36,7 @@ TEACHER = tiny(item_ids=DATA.item_ids)
 
 
 def bound(name: str, dataset: Dataset = DATA, **options: Any) -> ControlTask:
-    return make_task(name, CONTROL_TASKS, **options).knowing(dataset, TEACHER)
+    return task_from(CONTROL_TASKS, name, options).knowing(dataset, TEACHER)
 
 
 def history_of(row: dict[str, Any], dataset: Dataset = DATA) -> list[int]:
@@ -201,7 +200,10 @@ def test_categories_that_speak_as_a_role_are_not_said() -> None:
 
 def test_mixtures_with_other_tasks_and_what_is_missing() -> None:
     index = NAMES["sid"]
-    entries = [{"task": "C"}, {"task": "SFTSeqRec", "source": "lists", "limit": 20, "topk": 4}]
+    entries: list[dict[str, Any]] = [
+        {"task": "C"},
+        {"task": "SFTSeqRec", "source": "lists", "limit": 20, "topk": 4},
+    ]
     built = build_conversations(DATA, index, with_control(entries, DATA, TEACHER))
     assert built.counts["lists"] == 20
     assert built.taught is not None
@@ -213,8 +215,8 @@ def test_mixtures_with_other_tasks_and_what_is_missing() -> None:
         CONTROL_TASKS["SFTSeqRec"].build(DATA, index)
     with pytest.raises(ConfigError, match="no option width"):
         with_control([{"task": "SFTSeqRec", "width": 3}], DATA, TEACHER)
-    for wrong in ({"topk": 0}, {"epochs": -1}, {"samples": 0}, {"max_items": 0}, {"templates": 2}):
-        with pytest.raises(ConfigError, match=next(iter(wrong))):
-            replace(CONTROL_TASKS["SFTSeqRec"], **wrong)
+    for option, value in {"topk": 0, "epochs": -1, "samples": 0, "max_items": 0, "templates": 2}.items():
+        with pytest.raises(ConfigError, match=option):
+            bound("SFTSeqRec", **{option: value})
     with pytest.raises(ConfigError, match="given beside its options"):
         build_conversations(DATA, index, [{"task": bound("SFTSeqRec"), "topk": 3}])

@@ -52,8 +52,10 @@ def problems(draw: st.DrawFn) -> tuple[Labels, Want, list[int], list[float], int
 
 @settings(max_examples=150, deadline=None)
 @given(problems())
-def test_each_place_has_the_best_item_with_which_the_list_can_be_completed(problem: object) -> None:
-    labels, want, history, scores, first = problem  # type: ignore[misc]
+def test_each_place_has_the_best_item_with_which_the_list_can_be_completed(
+    problem: tuple[Labels, Want, list[int], list[float], int],
+) -> None:
+    labels, want, history, scores, first = problem
     try:
         terms = TermsOf(labels, shorter=True)(want, history)
     except (ConstraintError, ConfigError):

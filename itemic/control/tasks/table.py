@@ -10,7 +10,7 @@ from itemic.control.tasks.rate import CategoryRate, PersonalCategoryRate
 from itemic.control.tasks.sequence import ItemCount, SeqRanking, SeqRec, SeqRecPALR
 from itemic.control.tasks.task import ControlTask
 from itemic.data.dataset import Dataset
-from itemic.tasks.table import make_task
+from itemic.tasks.table import task_from
 from itemic.teacher.teacher import Teacher
 
 CONTROL_TASKS: dict[str, ControlTask] = {
@@ -41,7 +41,7 @@ def control_entries(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
         own = dict(entry)
         if own["task"] in CONTROL_TASKS:
             options = {key: value for key, value in own.items() if key not in MIXTURE}
-            task = make_task(own["task"], CONTROL_TASKS, **options)
+            task = task_from(CONTROL_TASKS, own["task"], options)
             own = {key: value for key, value in own.items() if key in MIXTURE} | {"task": task}
         found.append(own)
     return found

@@ -258,18 +258,18 @@ class ControlTask(Task):
         kinds = list(self.leads)
         words = rng.integers(2**62, size=len(samples))
         for place, sample in enumerate(samples):
-            items = sample.items if sample.items is not None else lists.get(place)
-            if items is None:
+            answer = sample.items if sample.items is not None else lists.get(place)
+            if answer is None:
                 continue
             want = sample.want
-            if sample.kind != LABEL_OF and want.count != len(items):
-                want = replace(want, count=len(items))
+            if sample.kind != LABEL_OF and want.count != len(answer):
+                want = replace(want, count=len(answer))
             rows.append(
                 (
                     kinds.index(sample.kind),
                     epoch,
                     *_at(windows, place),
-                    list(items),
+                    list(answer),
                     want_json(want),
                     int(words[place]),
                 )
