@@ -217,6 +217,6 @@ def test_mixtures_with_other_tasks_and_what_is_missing() -> None:
         with_control([{"task": "SFTSeqRec", "width": 3}], DATA, TEACHER)
     for option, value in {"topk": 0, "epochs": -1, "samples": 0, "max_items": 0, "templates": 2}.items():
         with pytest.raises(ConfigError, match=option):
-            bound("SFTSeqRec", **{option: value})
+            bound("SFTSeqRec", DATA, **{option: value})
     with pytest.raises(ConfigError, match="given beside its options"):
         build_conversations(DATA, index, [{"task": bound("SFTSeqRec"), "topk": 3}])
