@@ -108,7 +108,8 @@ def padded(lists: Sequence[Rows]) -> tuple[Int32, Int64]:
 def control_of(want: Want) -> tuple[Kind, int]:
     """What kind of control a want has, and of a share how many items.
 
-    That is the most of ``at most``, the least of ``at least``, and of ``about`` the nearest number, the even one of two.
+    That is the most of ``at most``, the least of ``at least``, and of ``about`` the nearest number, the even one of
+    two.
 
     Raises:
         ConfigError: it has several.
