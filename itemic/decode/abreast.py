@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic.decode.grammar import Grammar, State
+from itemic.forest.rows import TokenRows
 
 Bool = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
@@ -39,6 +40,10 @@ class States(Protocol):
 
     def step(self, tokens: Int64) -> Bool:
         """One token further, each by its own of ``tokens`` (int64 ``[P]``, which may follow): which are done now."""
+
+    def ahead(self, places: Int64) -> tuple[TokenRows, Bool]:
+        """What must come next in some places, up to where there is a choice again, which may be nothing; they go on
+        behind it. Which of them are done then: bool ``[m]``."""
 
     def take(self, places: Int64) -> Self:
         """Those places alone, in that order."""
@@ -80,6 +85,10 @@ class OneByOne:
         ]
         self.own = after
         return np.array([state is None for state in after], np.bool_)
+
+    def ahead(self, places: Int64) -> tuple[TokenRows, Bool]:
+        """Nothing: each token is asked for."""
+        return TokenRows.of([[]] * len(places)), np.zeros(len(places), np.bool_)
 
     def take(self, places: Int64) -> OneByOne:
         """Those alone."""
