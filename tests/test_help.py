@@ -70,6 +70,7 @@ def test_commands_stand_under_headings(capsys: pytest.CaptureFixture[str]) -> No
         "sid",
         "tasks",
         "rl",
+        "teacher",
         "model",
         "train",
         "evaluate",

@@ -66,6 +66,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "model check": ("itemic model check runs/quickstart/train.all",),
     "model checkpoints": ("itemic model checkpoints runs/quickstart",),
     "model curves": ("itemic model curves runs/quickstart -o curves.png",),
+    "teacher serve": ("itemic teacher serve runs/scientific --port 12621",),
     "rl preview": ("itemic rl preview runs/scientific-rl -n 5",),
     "evaluate rank": (
         "itemic evaluate rank models/mine --dataset data/shop -o rankings/mine --task C --beams 50",
