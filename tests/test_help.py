@@ -71,6 +71,7 @@ def test_commands_stand_under_headings(capsys: pytest.CaptureFixture[str]) -> No
         "tasks",
         "rl",
         "teacher",
+        "control",
         "model",
         "train",
         "evaluate",
