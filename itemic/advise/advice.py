@@ -137,7 +137,7 @@ def _believed(values: dict[str, Any], before: Recipe) -> Recipe:
 
 def _advise(rule: Rule, look: Look, values: dict[str, Any], settled: Iterable[KeyPath]) -> Advice | None:
     """What a rule proposes of what is possible; None where that is nothing."""
-    wanted = [change for change in rule.find(look) if change.path not in settled]
+    wanted = [change for change in rule.find(look) if not _touches(change.path, settled)]
     changes, impossible = possible(values, wanted)
     if not changes:
         return None
@@ -151,6 +151,11 @@ def _advise(rule: Rule, look: Look, values: dict[str, Any], settled: Iterable[Ke
         impossible,
         max((look.stake(name) for name in rule.reads), default=0.0),
     )
+
+
+def _touches(path: KeyPath, settled: Iterable[KeyPath]) -> bool:
+    """Whether a key, one around it or one within it was decided on already."""
+    return any(path[: len(known)] == known or known[: len(path)] == path for known in settled)
 
 
 def _in_order(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from itemic.data.dataset import USERS
 from itemic.recipe import Recipe
 
 
@@ -65,8 +66,7 @@ def facts_of(root: str | Path, recipe: Recipe) -> Facts:
         train=about.get("split", {}).get("train"),
         text=max(known) if known else None,
         timed=bool(about.get("time")),
-        users=bool(about.get("further_columns", {}).get("users"))
-        or (folder / "data/users.parquet").is_file(),
+        users=(folder / "data" / USERS).is_file(),
         curves={name: curve for name, curve in curves.items() if curve is not None},
     )
 

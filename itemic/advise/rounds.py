@@ -18,7 +18,7 @@ from itemic.advise.read import list_of, look_at, ranking_of, run_recipe
 from itemic.advise.reuse import link_steps
 from itemic.advise.write import write_improved
 from itemic.artifact import locked, write_json
-from itemic.errors import ArtifactError
+from itemic.errors import ArtifactError, ItemicError
 from itemic.pipeline import Run
 from itemic.pipeline.variants import CHOICES
 from itemic.progress import log
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ROUNDS, IMPROVED, ANALYSIS = "rounds.json", "improved.yaml", "analysis.json"
 ASKED = 500  # bad cases of which the model is asked whether the search lost the target
 CHOSEN = "; how its parts are weighed was chosen on these very requests, so the gain is flattered"
-NO_ADVICE, NO_GAIN = "no advice is left", "the last round shows no gain"
+NO_ADVICE, NO_GAIN, FAILED = "no advice is left", "the last round shows no gain", "the last round failed"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Round:
         strategies: whose advice it follows.
         changes: of the recipe, in words.
         listed: which of the run's lists is measured.
-        value: its NDCG, or another main metric, on the validation split, with its interval.
+        value: its NDCG on the validation split, with its interval; None where the round failed.
         gain: how far it is above the best round before it, paired by request; None of the first.
         against: that round's number.
         kept: whether the gain's interval lies above 0: the next round begins here.
@@ -56,7 +56,7 @@ class Round:
     strategies: list[str]
     changes: list[str]
     listed: str
-    value: Measure
+    value: Measure | None
     gain: Measure | None = None
     against: int | None = None
     kept: bool = True
@@ -96,17 +96,12 @@ class Improvement:
         for name in ("round", "follows", "changes", self.metric.upper(), "above the best before", ""):
             table.add_column(name)
         for one in self.rounds:
+            value = "" if one.value is None else interval(one.value)
             gain = "" if one.gain is None else interval(one.gain)
-            verdict = "" if one.gain is None else "gain" if one.kept else "no gain shown"
+            verdict = "gain" if one.kept else "failed" if one.value is None else "no gain shown"
             follows = ", ".join(one.strategies) or "the run as it was"
-            table.add_row(
-                str(one.number),
-                follows,
-                plain_text("\n".join(one.changes)),
-                interval(one.value),
-                gain,
-                verdict,
-            )
+            changes = plain_text("\n".join(one.changes))
+            table.add_row(str(one.number), follows, changes, value, gain, verdict if one.number else "")
         return table
 
 
@@ -178,33 +173,35 @@ class _Work:
             names = [one.strategy for one in found]
             log.info("round %d follows %s", number, ", ".join(names))
             new = self._standing(number, patched(plain(best.recipe), changes))
-            linked = self._run(new, best.root)
-            told, gain = self._compare(new, best)
-            kept = gain.low > 0
-            self.rounds.append(
-                Round(
-                    number,
-                    names,
-                    [change.words for change in changes],
-                    list_of(new.recipe),
-                    self._value(new),
-                    gain,
-                    best.number,
-                    kept,
-                    told,
-                    linked,
-                )
-            )
+            told = [change.words for change in changes]
+            self.rounds.append(self._round(new, best, names, told))
             self._save(best.number, "going on", None)
-            if kept:
+            if self.rounds[-1].kept:
                 best = new
                 followed += found
             elif one_by_one:
                 tried |= set(names)
             else:
-                ended = NO_GAIN
+                ended = FAILED if self.rounds[-1].value is None else NO_GAIN
                 break
         return self._save(best.number, ended, self._write(followed))
+
+    def _round(self, new: _Standing, best: _Standing, names: list[str], changes: list[str]) -> Round:
+        """Run a round and compare it; one whose recipe can't run after all says why."""
+        listed = list_of(new.recipe)
+        try:
+            linked = self._run(new, best.root)
+        except ArtifactError:  # somebody works there, or the disk can't be read: no fault of the recipe
+            raise
+        except ItemicError as error:
+            log.warning("round %d failed: %s", new.number, error)
+            words = f"round {new.number} failed: {error.message}"
+            return Round(new.number, names, changes, listed, None, None, best.number, False, words)
+        words, gain = self._compare(new, best)
+        value = self._value(new)
+        return Round(
+            new.number, names, changes, listed, value, gain, best.number, gain.low > 0, words, linked
+        )
 
     def _standing(self, number: int, values: Values) -> _Standing:
         values = values | {"name": f"{self.recipe.name}-round-{number}"}

@@ -239,10 +239,12 @@ def sid_quality(look: Look) -> list[Change]:
             found += look.change(
                 ("index", "duplicates"), "apart", "items with the same text can be told apart"
             )
+        bundle = "room"
+        reason = f"there are fewer than {CODES_AN_ITEM} semantic IDs for an item"
+        found += look.change(("index", "levels"), _room(look), reason, bundle)
         if index.collisions == "keep":
-            found += look.change(("index", "collisions"), "reassign", "no two items share a semantic ID")
-        elif look.facts.items and prod(levels_of(look.recipe)) < CODES_AN_ITEM * look.facts.items:
-            found += _more_codes(look, -1, "there are hardly more semantic IDs than items")
+            reason = "no two items share a semantic ID"
+            found += look.change(("index", "collisions"), "reassign", reason, bundle)
     later = tuple(range(2, look.depth + 1))
     first, rest = look.first_wrong(1) >= FIRST_WRONG, look.first_wrong(*later) >= FIRST_WRONG
     if first or look.says("category_mismatch_target", least=FIRST_WRONG) or look.asked:
@@ -271,6 +273,15 @@ def _by_behaviour(look: Look) -> list[Change]:
             ("index", "quantizer"), "balanced", "another quantizer, whose codes are equally full"
         )
     return []
+
+
+def _room(look: Look) -> Any:
+    """The levels, the smallest one doubled until there are enough semantic IDs; None for the usual ones."""
+    levels = list(levels_of(look.recipe))
+    while look.facts.items and prod(levels) < CODES_AN_ITEM * look.facts.items and min(levels) < MOST_CODES:
+        smallest = len(levels) - 1 - levels[::-1].index(min(levels))
+        levels[smallest] *= 2
+    return look.recipe.index.levels if levels == list(levels_of(look.recipe)) else levels
 
 
 def _more_codes(look: Look, level: int, reason: str) -> list[Change]:

@@ -65,7 +65,7 @@ def follows(evidence: Evidence) -> Bools:
     requests = evidence.requests
     some = evidence.lengths > 0
     last = requests.items[np.where(some, requests.offsets[1:] - 1, 0)].astype(np.int64)
-    return np.asarray(some & np.isin(last * n + requests.targets, np.unique(pairs[within])))
+    return np.asarray(some & np.isin(last * n + requests.targets, pairs[within]))
 
 
 def _cut(sizes: npt.NDArray[np.integer], edges: tuple[int, ...]) -> list[tuple[str, Bools]]:

@@ -13,6 +13,7 @@ from itemic.cli.common import AsJson, print_json, print_table, say, start_loggin
 if TYPE_CHECKING:
     from itemic.advise.advice import Advice
     from itemic.analysis.analysis import Analysis
+    from itemic.recipe import Recipe
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run that was evaluated.")]
 Strategies = Annotated[
@@ -67,6 +68,24 @@ def advise(
             help="Show what each strategy reads, changes and costs; do nothing.",
         ),
     ] = False,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            "--trials", help="With --strategy hyperparameter: search, with so many trials in all.", min=1
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="No trial of the search begins after so many.", min=0.0)
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--space",
+            metavar="KEY=LOW:HIGH[:log]",
+            help="What the search goes through.",
+            show_default="learning rate, weight decay, dropout and length",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the advice, write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the recipe if it is there.")] = False,
     as_json: AsJson = False,
@@ -75,7 +94,7 @@ def advise(
 
     On a terminal each advice is shown with its evidence and cost, to be kept, skipped or edited.
     """
-    from itemic.advise.advice import consider
+    from itemic.advise.advice import SEARCH, consider
     from itemic.advise.facts import facts_of
     from itemic.advise.read import find_analysis, run_recipe
     from itemic.advise.shown import ask_about, words_of
@@ -89,13 +108,19 @@ def advise(
     names = _named(strategy)
     start_logging()
     recipe = run_recipe(run)
-    found = find_analysis(run, recipe, analysis)
+    searched = _search(run, recipe, names, trials, minutes, space or [], dry_run)
+    if searched is not None and names is not None:
+        names = [name for name in names if name != SEARCH]
+    found = find_analysis(run, recipe, analysis) if names is None or names else None
     decide = ask_about(say, _ask) if asks else lambda each, _: each
     taken = consider(found, recipe, decide, facts=facts_of(run, recipe), strategies=names)
+    taken += [each for one in searched or [] if (each := decide(one, recipe)) is not None]
     if as_json:
         print_json({"run": str(run), **_about(found), "advice": [one.to_json() for one in taken]})
     elif not asks:
         say("\n\n".join(words_of(one) for one in taken))
+    if searched == [] and not names:
+        return
     if not taken:
         say("no advice: what the rules read calls for no change", err=as_json)
     elif not dry_run:
@@ -108,7 +133,47 @@ def _ask(question: str, usual: str) -> str:
     return str(typer.prompt(shown(question), usual))
 
 
-def _about(found: Analysis) -> dict[str, str]:
+def _search(
+    run: Path,
+    recipe: Recipe,
+    names: list[str] | None,
+    trials: int | None,
+    minutes: float | None,
+    spaces: list[str],
+    dry_run: bool,
+) -> list[Advice] | None:
+    """The advice of a search, none where nothing beats the recipe as it is; None where nobody wants one."""
+    import shlex
+
+    from itemic.advise.advice import SEARCH
+    from itemic.cli import state
+    from itemic.errors import ConfigError
+
+    if trials is None and minutes is None and not spaces:
+        return None
+    if names is None or SEARCH not in names:
+        raise ConfigError(
+            "--trials, --minutes and --space are about a search", f"Add --strategy {SEARCH} to search."
+        )
+    from itemic.advise.search import search
+    from itemic.advise.spaces import spaces_of
+
+    searched = spaces_of(recipe, spaces)
+    if dry_run:
+        say("\n".join(["a search would go through", *(f"  {space.words}" for space in searched)]))
+        return []
+    command = shlex.join(["itemic", *state.arguments])
+    many = trials if trials is not None else 1_000_000 if minutes is not None else 20
+    found = search(run, recipe, searched, trials=many, minutes=minutes, command=command)
+    one = found.advice()
+    if one is None:
+        say(f"of {len(found.tried)} trials none is above the recipe as it is", err=True)
+    return [] if one is None else [one]
+
+
+def _about(found: Analysis | None) -> dict[str, str]:
+    if found is None:
+        return {"analysis": "none: a search alone"}
     split = found.split or "other"
     about = {
         "analysis": f"of {found.name}, {found.bad:,} of {found.requests:,} {split} requests bad at {found.k}"
@@ -121,12 +186,18 @@ def _about(found: Analysis) -> dict[str, str]:
 
 
 def _write(
-    output: Path, run: Path, recipe: object, found: Analysis, taken: list[Advice], force: bool, quiet: bool
+    output: Path,
+    run: Path,
+    recipe: Recipe,
+    found: Analysis | None,
+    taken: list[Advice],
+    force: bool,
+    quiet: bool,
 ) -> None:
     from itemic.advise.write import write_improved
 
     about = {"run": str(run)} | _about(found)
-    reasons = write_improved(output, recipe, taken, about=about, force=force)  # type: ignore[arg-type]
+    reasons = write_improved(output, recipe, taken, about=about, force=force)
     count = sum(len(one.changes) for one in taken)
     say(f"wrote {output}, {count} keys changed, and the reasons to {reasons}", err=quiet)
     say(f"next: itemic run {output}", err=quiet)

@@ -190,8 +190,9 @@ def _together(name: str, found: Sequence[Measured]) -> Report:
     if len(reports) == 1:
         return replace(reports[0], name=name)
     cuts = sorted(set.intersection(*(set(report.k) for report in reports)))
-    levels = {}
-    for level in ("item", "sid"):
+    levels: dict[str, dict[str, Measure]] = {"sid": {}}
+    collide = any(report.sid != report.item for report in reports)
+    for level in ("item", "sid") if collide else ("item",):
         tables: list[dict[str, Measure]] = [getattr(report, level) for report in reports]
         shared = [metric for metric in tables[0] if all(metric in table for table in tables)]
         values = {metric: sum(table[metric].value for table in tables) / len(tables) for metric in shared}

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from itemic.decode.abreast import States, states_of
 from itemic.decode.attention import Pass, PromptPass
 from itemic.decode.draw import Dice, draw
-from itemic.decode.grammar import State
 from itemic.decode.grow import Block, GrowPass, Seating, Store
 from itemic.decode.layout import group_prompts
 from itemic.errors import ModelError
@@ -60,7 +60,7 @@ class Places:
     model: Float32
     hidden: Tensor
     dice: list[Dice]
-    states: list[State]
+    states: States | None
 
     _ARRAYS = ("number", "block", "row", "depth", "uniform", "tokens", "logs", "model")
 
@@ -71,7 +71,8 @@ class Places:
         """Those places alone, in that order; ``hidden`` is computed anew for them."""
         for name in self._ARRAYS:
             setattr(self, name, getattr(self, name)[places])
-        self.dice, self.states = ([some[place] for place in places] for some in (self.dice, self.states))
+        self.dice = [self.dice[place] for place in places]
+        self.states = None if self.states is None else self.states.take(places)
 
     def extend(self, other: Places) -> None:
         """Further places behind these."""
@@ -79,7 +80,8 @@ class Places:
             setattr(self, name, np.concatenate([getattr(self, name), getattr(other, name)]))
         self.hidden = torch.cat([self.hidden, other.hidden])
         self.dice += other.dice
-        self.states += other.states
+        if self.states is not None and other.states is not None:
+            self.states = self.states.joined(other.states)
 
 
 class Run:
@@ -183,7 +185,7 @@ class Run:
             np.zeros((count, width), np.float32),
             hidden,
             [Dice(self.prompts[r], self.seeds[r], int(s)) for r, s in zip(request, sample, strict=True)],
-            [None if grammar is None else grammar.start(int(r)) for r in request],
+            None if grammar is None else states_of(grammar, request),
         )
         if self.places is None:
             self.places = new
@@ -218,7 +220,7 @@ class Run:
         raw = sampler.head.logits(places.hidden[rows])
         if not bool(raw.amax(-1).isfinite().all()):  # of a row with one that is no number it is none either
             raise ModelError("the model's logits are not finite", "Check its weights, or use a wider dtype.")
-        legal = self._legal(raw, places.states[rows])
+        legal = self._legal(raw, places.states, rows)
         own = raw if legal is None or sampler.normalize == "vocab" else raw.masked_fill(~legal, -torch.inf)
         logits = sampler.filters.penalized(raw, self._seen(places, rows))
         logits = logits if legal is None else logits.masked_fill(~legal, -torch.inf)
@@ -228,20 +230,15 @@ class Run:
             return token, log, log
         return token, log, own.gather(1, token[:, None])[:, 0] - own.logsumexp(-1)
 
-    def _legal(self, logits: Tensor, states: list[State]) -> Tensor | None:
+    def _legal(self, logits: Tensor, states: States | None, part: slice) -> Tensor | None:
         """bool ``[n, V]``, what the grammar allows; None for everything."""
-        if self.sampler.grammar is None:
+        if states is None:
             return None
-        allowed = [self.sampler.grammar.allowed(state) for state in states]
-        bound = [row for row, tokens in enumerate(allowed) if tokens is not None]
-        if not bound:
+        allowed = states.allowed(part)
+        if allowed.free.all():
             return None
-        found = [tokens for tokens in allowed if tokens is not None]
-        free = np.array([tokens is None for tokens in allowed])
-        legal = torch.from_numpy(free).to(logits.device)[:, None].repeat(1, logits.shape[1])
-        rows = np.repeat(bound, [len(tokens) for tokens in found])
-        at = (torch.from_numpy(x.astype(np.int64)).to(logits.device) for x in (rows, np.concatenate(found)))
-        legal[tuple(at)] = True
+        legal = torch.from_numpy(allowed.free).to(logits.device)[:, None].repeat(1, logits.shape[1])
+        legal[tuple(torch.from_numpy(x).to(logits.device) for x in (allowed.row, allowed.token))] = True
         return legal
 
     def _seen(self, places: Places, rows: slice) -> Tensor | None:
@@ -263,11 +260,8 @@ class Run:
         """Why each place ended, int8 ``[P]``; -1 for those that go on."""
         sampler = self.sampler
         ended = np.where(places.depth == sampler.max_new_tokens, LENGTH, -1).astype(np.int8)
-        if sampler.grammar is not None:
-            for place, one in enumerate(token.tolist()):
-                places.states[place] = sampler.grammar.step(places.states[place], one)
-                if places.states[place] is None:
-                    ended[place] = GRAMMAR
+        if places.states is not None:
+            ended[places.states.step(token)] = GRAMMAR
         if sampler.stop_strings and sampler.tokenizer is not None:
             first = np.maximum(places.depth - sampler._tail, 0)
             spans = [

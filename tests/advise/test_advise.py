@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from itemic.advise.advice import advice
+from itemic.advise.facts import Curve, facts_of
+from itemic.advise.patch import try_values
+from itemic.advise.write import improved_values
+from itemic.analysis.detectors import DETECTORS
 from itemic.cli.app import call
+from itemic.pipeline import Run
 from itemic.recipe import load_recipe
-from tests.advise.helpers import cause, report
+from tests.advise.helpers import cause, recipe_of, report
 from tests.advise.terminal import Terminal
 
 
@@ -134,3 +142,29 @@ def test_on_a_terminal_it_is_a_conversation(analysed: list[str], tmp_path: Path)
     assert made["evaluate"]["beams"] == 30
     assert "memory" not in made["evaluate"]
     assert {"task": "B"} in made["tasks"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tasks", [["C"], ["sequence"]])
+def test_all_advice_at_once_runs(tasks: list[str], finished: Path, tmp_path: Path) -> None:
+    """Every key that any strategy sets here is one that steps can do: the whole recipe runs to its report."""
+    changes: dict[str, Any] = {"tasks": [{"task": name, "max_items": 8} for name in tasks]}
+    changes["evaluate"] = {"task": tasks[0], "beams": 20, "k": [5, 10], "baselines": []}
+    changes["rl"] = [
+        {"steps": 1, "rewards": {"hit": 1.0}, "rollout": {"answers": 4}, "validation": {"every": None}}
+    ]
+    recipe = recipe_of(tmp_path, changes, "rl.0.validation.first=false", "rl.0.validation.full=false")
+    facts = replace(
+        facts_of(finished / "run", recipe), curves={"all": Curve("ndcg@10", [0.3, 0.6, 1.0], [3, 2, 1])}
+    )
+    said = report(*(cause(name) for name in DETECTORS), first_wrong=(700, 700))
+    found = advice(said, recipe, facts=facts)
+    assert len(found) >= 8
+    values = improved_values(recipe, found)
+    asked = {change.key for one in found for change in one.changes}
+    assert "stages.1.objective.weights.half_life" in asked
+    assert ("stages.1.data.balance" in asked) == (tasks == ["C"])
+    made, _ = try_values(values)
+    assert made is not None
+    Run.of(made, tmp_path / "run").execute()
+    assert (tmp_path / "run" / "report" / "comparison.json").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,14 +13,19 @@ import numpy as np
 import polars as pl
 import pytest
 
+from itemic.advise.advice import advice
+from itemic.advise.facts import Facts, facts_of
+from itemic.advise.patch import plain, try_values
+from itemic.advise.read import look_at
 from itemic.advise.reuse import link_steps
-from itemic.advise.rounds import NO_ADVICE, NO_GAIN, improve, judged
+from itemic.advise.rounds import FAILED, NO_ADVICE, NO_GAIN, improve, judged
 from itemic.artifact import damage
 from itemic.cli.app import call
 from itemic.data import Dataset
 from itemic.errors import ArtifactError
 from itemic.pipeline import Run
 from itemic.recipe import load_recipe, read_resolved
+from itemic.screen import rendered
 from tests.runs import STEPS, start
 
 LIMIT = 240  # seconds
@@ -124,6 +130,47 @@ def test_no_advice_ends_it_with_the_run_as_it_was(finished: Path, tmp_path: Path
     few = improve(finished / "run", tmp_path / "x", strategies=["popularity"], rounds=1)  # nothing to change
     assert few.ended == NO_ADVICE
     assert not (tmp_path / "x" / "improved.yaml").exists()
+
+
+def test_a_round_that_cannot_run_says_why_and_the_others_stand(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows how many items there are, and the codes that are advised don't hold them."""
+    for name in (
+        "recipe.yaml",
+        "data",
+        "index",
+        "conversations",
+        "model",
+        "train.rows",
+        "train.all",
+        "evaluate",
+    ):
+        source = finished / "run" / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / "run" / name)
+    recipe = read_resolved(finished / "run" / "recipe.yaml")
+    values = plain(recipe) | {"index": {"levels": [4, 4], "collisions": "keep"}}
+    values["evaluate"] = values["evaluate"] | {"beams": 10}
+    weak, faults = try_values(values)
+    assert weak is not None, faults
+    Run.of(weak, tmp_path / "run").execute()
+    # the weakness is found in the rankings themselves, and the advice holds all items
+    said = advice(look_at(tmp_path / "run", weak), weak, facts=facts_of(tmp_path / "run", weak))
+    mended = {
+        change.key: change.value for one in said if one.strategy == "sid_quality" for change in one.changes
+    }
+    assert mended["index.collisions"] == "reassign"
+    assert mended["index.levels"] == [16, 16]
+
+    monkeypatch.setattr("itemic.advise.rounds.facts_of", lambda root, recipe: Facts())
+    found = improve(tmp_path / "run", tmp_path / "x", strategies=["sid_quality"], rounds=2)
+    assert [one.value is None for one in found.rounds] == [False, True]
+    assert "40 items don't fit in the" in found.rounds[1].words
+    assert found.ended == FAILED
+    assert found.best == 0
+    assert found.recipe is None
+    assert "failed" in rendered(found.table())
 
 
 def test_what_differs_is_not_linked(copied: Path, tmp_path: Path) -> None:

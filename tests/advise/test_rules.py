@@ -77,8 +77,19 @@ def test_short_history_shows_short_histories(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "causes", "wrong", "expected"),
     [
-        ([], [cause("collision")], (), {"index.levels": [8, 16]}),  # 64 for 40 items
-        (["index.collisions=keep"], [cause("collision")], (), {"index.collisions": "reassign"}),
+        ([], [cause("collision")], (), {"index.levels": [16, 16]}),  # 64 for 40 items
+        (
+            ["index.collisions=keep"],
+            [kind("found_namesake")],
+            (),
+            {"index.levels": [16, 16], "index.collisions": "reassign"},
+        ),
+        (
+            ["index.collisions=keep", "index.levels=[16, 16]"],
+            [cause("collision")],
+            (),
+            {"index.collisions": "reassign"},
+        ),
         ([], [cause("crowded_prefix")], (), {"index.quantizer": "balanced"}),
         ([], [], (600, 100), {"index.encoder_options.collaborative_weight": 0.35}),
         ([], [], (100, 600), {"index.levels": [8, 16]}),

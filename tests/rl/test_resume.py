@@ -33,7 +33,7 @@ LONG: dict[str, Any] = STAGE | {
     "rollout": {"answers": 5, "how": "both", "normalize": "level", "steps_per_rollout": 2, "epochs": 2},
     "validation": {"every": 4, "requests": 20, "beams": 10, "full": False},
     "optimizer": {"ema": 0.5},
-    "rewards": {"hit": 1, "ranking": 1, "coverage": {"weight": 0.5, "decay": 0.8}},
+    "rewards": STAGE["rewards"] | {"coverage": {"weight": 0.1, "decay": 0.8}},  # which remembers rollouts
 }
 
 
@@ -98,7 +98,7 @@ def learn(model: str, folder: str, options: Distribution, what: str) -> None:
     stage = STAGE | {"steps": 3, "learning_rate": 1e-3, "train": what}
     stage["validation"] = {"every": 2, "requests": 21, "beams": 10}
     stage["objective"] = {"name": "reinforce++", "kl": 0.05}  # whose advantages look at all of a step
-    stage["rewards"] = {"hit": 1, "ranking": 1, "coverage": 0.5}  # and whose rewards do
+    stage["rewards"] = STAGE["rewards"] | {"coverage": 0.1}  # and so does this reward
     stage["rollout"] = STAGE["rollout"] | {"suggest": {"transitions": 2}}
     with joined() as ranks:
         begun = Model.load(model, device=ranks.device_for(options))

@@ -131,7 +131,7 @@ def test_examples_are_what_they_say(versus: Versus, sides: list[Side], dataset: 
 def test_a_ranker_does_not_differ_from_itself(sides: list[Side]) -> None:
     found = contrast([sides[0], replace(sides[0], name="again")], k=[10])
     one = found.pairs[0].metrics[0]
-    assert one.gain == Gain(0, 0, 0, 1, 0, 0, found.requests)
+    assert one.gain == Gain(0, 0, 0, 1, 0, 0, found.requests, 1)
     assert one.verdict == "no difference shown"
     assert one.words.endswith("both answer alike")
     assert found.pairs[0].agreement == {"rbo": pytest.approx(1), "overlap@10": 1}

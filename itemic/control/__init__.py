@@ -1,0 +1,1 @@
+"""Recommendations that do what they are told: requests, their words and grammar, rewards and metrics."""
