@@ -104,7 +104,7 @@ class Sampler:
         stop_tokens: Sequence[int] = (),
         stop_strings: Sequence[str] = (),
         tokenizer: PreTrainedTokenizerBase | None = None,
-        grammar: Grammar | None = None,
+        grammar: Grammar | Abreast | None = None,
         normalize: str = "vocab",
         max_batch_tokens: int = 1 << 16,
     ) -> None:
