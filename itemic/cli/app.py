@@ -12,6 +12,7 @@ from itemic.cli import (
     advise,
     analyze,
     compare,
+    control,
     data,
     evaluate,
     init,
@@ -22,6 +23,7 @@ from itemic.cli import (
     sid_report,
     state,
     tasks,
+    teacher,
     train,
 )
 from itemic.cli.common import say
@@ -59,6 +61,8 @@ app.add_typer(data.app, name="data", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(sid_report.app, name="sid", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(tasks.app, name="tasks", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(model.app, name="model", cls=Group, rich_help_panel=ROOMS)
+app.add_typer(teacher.app, name="teacher", cls=Group, rich_help_panel=ROOMS)
+app.add_typer(control.app, name="control", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(rl.app, name="rl", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(evaluate.app, name="evaluate", cls=Group, rich_help_panel=ROOMS)
 add_examples(app)

@@ -66,6 +66,9 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "model check": ("itemic model check runs/quickstart/train.all",),
     "model checkpoints": ("itemic model checkpoints runs/quickstart",),
     "model curves": ("itemic model curves runs/quickstart -o curves.png",),
+    "control export": ("itemic control export runs/movies -o SFT_dataset_train.pickle",),
+    "control import": ("itemic control import SFT_dataset_train.pickle -o talks",),
+    "teacher serve": ("itemic teacher serve runs/scientific --port 12621",),
     "rl preview": ("itemic rl preview runs/scientific-rl -n 5",),
     "evaluate rank": (
         "itemic evaluate rank models/mine --dataset data/shop -o rankings/mine --task C --beams 50",
