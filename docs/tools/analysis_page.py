@@ -37,6 +37,7 @@ def main(report: Path) -> None:
         picture(window, "analysis-causes")
         page.locator(".chip", has_text="bad").first.click()
         page.evaluate("document.getElementById('cases').scrollIntoView()")
+        page.mouse.move(0, 0)
         page.locator("#list button.open").nth(2).click()
         page.locator("#case-title").evaluate("node => node.blur()")
         picture(window, "analysis-case")

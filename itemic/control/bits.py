@@ -66,6 +66,16 @@ class Ends:
         leaves = np.flatnonzero(self.trie.leaf)
         return ancestors(self.trie, leaves[np.argsort(self.first[leaves])])
 
+    @cached_property
+    def chain(self) -> Int64:
+        """int64 ``[N]``: how far each node leads without a choice: to itself where it has several children or none."""
+        found = np.arange(len(self.trie))
+        only = np.diff(self.trie.first) == 1
+        for low, high in reversed(list(pairwise(self.trie.depth_first))):
+            node = np.arange(low, high)[only[low:high]]
+            found[node] = found[self.trie.first[node]]
+        return found
+
 
 class Sets:
     """Sets of numbers from 0 to below ``size``, which answer how many of them lie between two numbers at once.

@@ -361,6 +361,38 @@ class ListStates:
         done: Bool = np.asarray(self.ending & (self.at >= end))
         return done
 
+    def ahead(self, places: Int64) -> tuple[TokenRows, Bool]:
+        """The text between items, and the rest of a name behind which there is no other in the trie."""
+        grammar, trie, ends = self.grammar, self.grammar.trie, self.grammar.ends
+        pieces: list[list[Int32]] = [[] for _ in places]
+        end = len(grammar.text[len(grammar.text) - 1])
+        going = np.arange(len(places))
+        while len(going):
+            own = places[going]
+            first, length = (x[own] for x in self._stretch())
+            writing = (self.at[own] < length) & (grammar.hard | ~self._may_end()[own])
+            for n in np.flatnonzero(writing).tolist():
+                start = first[n] + self.at[own[n]]
+                pieces[going[n]].append(grammar.text.tokens[start : first[n] + length[n]])
+            self.at[own[writing]] = length[writing]
+            walking = ~writing & ~self.ending[own] & (self.at[own] >= length)
+            walking &= grammar.hard | ~self._may_end()[own]
+            node = self.node[own]
+            last = np.where(walking, ends.chain[node], node)
+            moved = last != node
+            for n in np.flatnonzero(moved).tolist():
+                below = ends.above[ends.first[node[n]]]
+                pieces[going[n]].append(trie.token[below[trie.depth[node[n]] + 1 : trie.depth[last[n]] + 1]])
+            self.node[own] = last
+            complete = own[moved & trie.leaf[last]]
+            if len(complete):
+                self._complete(complete)
+            going = going[(writing | moved) & ~(self.ending[own] & (self.at[own] >= end))]
+        lengths = np.array([sum(map(len, some)) for some in pieces], np.int64)
+        flat = np.concatenate([np.zeros(0, np.int32), *(one for some in pieces for one in some)])
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return TokenRows(flat, offsets), np.asarray(self.ending[places] & (self.at[places] >= end))
+
     def _complete(self, places: Int64) -> None:
         """An item is there: on to the text before the next one, or to the end."""
         grammar = self.grammar

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic.decode.grammar import Grammar, State
+from itemic.forest.rows import TokenRows
 
 Bool = npt.NDArray[np.bool_]
+Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 
@@ -40,6 +42,10 @@ class States(Protocol):
     def step(self, tokens: Int64) -> Bool:
         """One token further, each by its own of ``tokens`` (int64 ``[P]``, which may follow): which are done now."""
 
+    def ahead(self, places: Int64) -> tuple[TokenRows, Bool]:
+        """What must come next in some places, up to where there is a choice again, which may be nothing; they go on
+        behind it. Which of them are done then: bool ``[m]``."""
+
     def take(self, places: Int64) -> Self:
         """Those places alone, in that order."""
 
@@ -49,7 +55,10 @@ class States(Protocol):
 
 @runtime_checkable
 class Abreast(Protocol):
-    """A grammar that keeps many states in arrays."""
+    """A grammar that keeps many states in arrays, beside what any :class:`Grammar` says of itself."""
+
+    def tokens(self) -> Int32: ...
+    def check(self, requests: int) -> None: ...
 
     def states(self, requests: Int64) -> States:
         """Before the first token of a sample of each of these requests."""
@@ -81,6 +90,10 @@ class OneByOne:
         self.own = after
         return np.array([state is None for state in after], np.bool_)
 
+    def ahead(self, places: Int64) -> tuple[TokenRows, Bool]:
+        """Nothing: each token is asked for."""
+        return TokenRows.of([[]] * len(places)), np.zeros(len(places), np.bool_)
+
     def take(self, places: Int64) -> OneByOne:
         """Those alone."""
         return OneByOne(self.grammar, [self.own[place] for place in places.tolist()])
@@ -90,7 +103,7 @@ class OneByOne:
         return OneByOne(self.grammar, self.own + other.own)
 
 
-def states_of(grammar: Grammar, requests: Int64) -> States:
+def states_of(grammar: Grammar | Abreast, requests: Int64) -> States:
     """The states of samples of these requests, before their first token."""
     if isinstance(grammar, Abreast):
         return grammar.states(requests)

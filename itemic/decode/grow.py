@@ -82,21 +82,26 @@ class Store:
         """Make room for so many places."""
         self.places = max(self.places, places)
 
-    def write(self, layer: int, key: Tensor, value: Tensor, at: Int64) -> KeyValue:
-        """Keep ``[n, H_kv, d]`` of the first ``n`` places, at token ``at`` of each.
+    def write(
+        self, layer: int, key: Tensor, value: Tensor, at: Int64, whose: Int64 | None = None
+    ) -> KeyValue:
+        """Keep ``[n, H_kv, d]`` of the first ``n`` places, at token ``at`` of each; or of the places ``whose``, rising,
+        with all of the first ones among them.
 
         Returns:
             ``[n, H_kv, L, d]``, the store's whole width: reading on costs less than leaving gaps between places.
         """
-        count, longest = len(key), int(at.max()) + 1
+        count = len(key) if whose is None else int(whose[-1]) + 1
+        longest = int(at.max()) + 1
         if layer == len(self.layers):
             empty = key.new_empty(0, key.shape[1], 0, key.shape[2])
             self.layers.append(KeyValue(empty, empty))
         kept = KeyValue(*(self._wide_enough(x, longest) for x in self.layers[layer]))
         self.layers[layer] = kept
-        places, token = torch.arange(count, device=key.device), torch.from_numpy(at).to(key.device)
+        own = np.arange(count) if whose is None else whose
+        places, token = (torch.from_numpy(x).to(key.device) for x in (own, at))
         for store, new in zip(kept, (key, value), strict=True):
-            if longest - 1 == int(at.min()):
+            if whose is None and longest - 1 == int(at.min()):
                 store[:count, :, longest - 1] = new
             else:
                 store[places, :, token] = new
@@ -167,22 +172,21 @@ class GrowPass:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """Keep the new keys; queries ``[n, H, d]``, key and value ``[n, H_kv, d]`` to outputs ``[n, H, d]``."""
-        written = self.store.write(layer, key, value, self.at)
+        return self.read(layer, self.store.write(layer, key, value, self.at), query, scores)
+
+    def read(self, layer: int, written: KeyValue, query: Tensor, scores: Scores) -> Tensor:
+        """Queries ``[n, H, d]``, one a place, to outputs ``[n, H, d]``, where the new keys are kept already."""
         first, mask = self._sight_of_own(scores.window, written.key.shape[2])
         own = KeyValue(*(x[:, :, first:].flatten(0, 1) for x in written))
         count, heads, size = query.shape
-        split = query.view(count, key.shape[1], -1, size)
+        split = query.view(count, written.key.shape[1], -1, size)
         shape = split.shape[:3]
         near = scores.capped_(
             torch.bmm(split.flatten(0, 1), own.key.transpose(1, 2)).mul_(scores.scale)
         ).view(*shape, -1)
         near.masked_fill_(mask, -torch.inf)
         far, norm = self._over_prompts(layer, split, scores)
-        columns = [near, norm.view(*shape, 1)]
-        if scores.sinks is not None:
-            columns.append(scores.sinks.to(norm.dtype).view(1, *shape[1:], 1).expand(*shape, 1))
-        weights = torch.cat(columns, -1).softmax(-1, dtype=torch.float32).to(query.dtype)
-        seen = near.shape[-1]
+        weights, seen = _weights(near, norm, scores, query.dtype), near.shape[-1]
         out = torch.bmm(weights[..., :seen].flatten(0, 1), own.value).view(count, heads, -1)
         return out.addcmul_(far, weights[..., seen].reshape(count, heads, 1))
 
@@ -255,6 +259,66 @@ class GrowPass:
 
     def _mask(self, sees: Bool) -> Tensor | None:
         return None if sees.all() else torch.from_numpy(sees).to(self.seating.device)
+
+
+class RunPass(GrowPass):
+    """One or more new tokens for each place, one after the other: a token sees those before it as well.
+
+    Args:
+        seating: of the places.
+        store: as for :class:`GrowPass`.
+        at: int64 ``[T]``, how many tokens its place has before each token.
+        lengths: int64 ``[n]``, how many tokens each place gets, 1 or more.
+        where: the block of each place and the prompt within it, as for :class:`Seating`.
+    """
+
+    def __init__(
+        self, seating: Seating, store: Store, at: Int64, lengths: Int64, where: tuple[Int64, Int64]
+    ) -> None:
+        block, row = (np.repeat(x, lengths) for x in where)
+        super().__init__(Seating(seating.blocks, block, row, seating.device), store, at)
+        self.whose = np.repeat(np.arange(len(lengths)), lengths)
+        last = np.cumsum(lengths) - 1
+        self.wanted = torch.from_numpy(last).to(seating.device)
+        self.last = GrowPass(seating, store, at[last])
+        self.runs = Group.of(0, lengths, seating.device)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """Keep the new keys; queries of all tokens or of each place's last one."""
+        written = self.store.write(layer, key, value, self.at, self.whose)
+        if len(query) < len(key):
+            return self.last.read(layer, written, query, scores)
+        first, mask = self._sight_of_own(scores.window, written.key.shape[2])
+        own = KeyValue(*(x[:, :, first:].flatten(0, 1) for x in written))
+        count, heads, size = query.shape
+        split = query.view(count, key.shape[1], -1, size)
+        near = scores.capped_(torch.bmm(self._together(split), own.key.transpose(1, 2)).mul_(scores.scale))
+        near = self._apart(near, split.shape[:3]).masked_fill(mask, -torch.inf)
+        far, norm = self._over_prompts(layer, split, scores)
+        weights, seen = _weights(near, norm, scores, query.dtype), near.shape[-1]
+        out = self._apart(torch.bmm(self._together(weights[..., :seen]), own.value), split.shape[:3])
+        return out.reshape(count, heads, -1).addcmul_(far, weights[..., seen].reshape(count, heads, 1))
+
+    def _together(self, tokens: Tensor) -> Tensor:
+        """``[T, H_kv, g, x]`` to ``[n · H_kv, W · g, x]``, a place's tokens side by side."""
+        padded = self.runs.pad(tokens)
+        return padded.transpose(1, 2).flatten(2, 3).flatten(0, 1)
+
+    def _apart(self, places: Tensor, shape: torch.Size) -> Tensor:
+        """Back to ``[T, H_kv, g, x]``."""
+        _, heads, ratio = shape
+        padded = places.view(self.runs.requests, heads, self.runs.width, ratio, -1).transpose(1, 2)
+        return self.runs.unpad(padded)
+
+
+def _weights(near: Tensor, norm: Tensor, scores: Scores, dtype: torch.dtype) -> Tensor:
+    """Softmax over a place's own keys ``[n, H_kv, g, t]``, its prompt as one more, by its log-sum-exp ``[n, H]``, and
+    the sink where there is one."""
+    shape = near.shape[:3]
+    columns = [near, norm.view(*shape, 1)]
+    if scores.sinks is not None:
+        columns.append(scores.sinks.to(norm.dtype).view(1, *shape[1:], 1).expand(*shape, 1))
+    return torch.cat(columns, -1).softmax(-1, dtype=torch.float32).to(dtype)
 
 
 def _attend(query: Tensor, own: KeyValue, sees: Tensor | None, scores: Scores) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from itemic.decode.abreast import States, states_of
 from itemic.decode.attention import Pass, PromptPass
 from itemic.decode.draw import Dice, draw
-from itemic.decode.grow import Block, GrowPass, Seating, Store
+from itemic.decode.grow import Block, GrowPass, RunPass, Seating, Store
 from itemic.decode.layout import group_prompts
 from itemic.errors import ModelError
 from itemic.forest.rows import TokenRows
@@ -46,14 +46,17 @@ class Places:
     """The samples that are being written; each array has one entry a sample.
 
     ``number`` int64: request · n + sample. ``block``, ``row`` int64: where the prompt is. ``depth`` int64: tokens so
-    far. ``uniform`` float64 ``[P, 64]``: numbers of the current stretch. ``tokens`` int32 and ``logs``, ``model``
-    float32 ``[P, max_new_tokens]``. ``hidden`` ``[P, d]``: what the next token is predicted from.
+    far, ``keyed`` int64: of how many the keys are kept. ``uniform`` float64 ``[P, 64]``: numbers of the current
+    stretch, the ``stretch``-th (int64). ``tokens`` int32 and ``logs``, ``model`` float32 ``[P, max_new_tokens]``.
+    ``hidden`` ``[P, d]``: what the next token is predicted from.
     """
 
     number: Int64
     block: Int64
     row: Int64
     depth: Int64
+    keyed: Int64
+    stretch: Int64
     uniform: npt.NDArray[np.float64]
     tokens: Int32
     logs: Float32
@@ -62,7 +65,7 @@ class Places:
     dice: list[Dice]
     states: States | None
 
-    _ARRAYS = ("number", "block", "row", "depth", "uniform", "tokens", "logs", "model")
+    _ARRAYS = ("number", "block", "row", "depth", "keyed", "stretch", "uniform", "tokens", "logs", "model")
 
     def __len__(self) -> int:
         return len(self.number)
@@ -107,6 +110,8 @@ class Run:
             return False
         token = self._draw(self.places)
         ended = self._ended(self.places, token)
+        if self.sampler.runs_ahead:
+            self._run_ahead(self.places, ended)
         self.just_done = int((ended >= 0).sum())
         if self.just_done:
             self._finish(self.places, ended)
@@ -179,6 +184,8 @@ class Run:
             block,
             row,
             np.zeros(count, np.int64),
+            np.zeros(count, np.int64),
+            np.zeros(count, np.int64),
             np.zeros((count, Dice.AHEAD)),
             np.zeros((count, width), np.int32),
             np.zeros((count, width), np.float32),
@@ -198,8 +205,10 @@ class Run:
 
     def _draw(self, places: Places) -> Int64:
         """The next token of each, which is written down."""
-        for place in np.flatnonzero(places.depth % Dice.AHEAD == 0):
-            places.uniform[place] = places.dice[place].next()
+        while len(behind := np.flatnonzero(places.stretch <= places.depth // Dice.AHEAD)):
+            for place in behind:
+                places.uniform[place] = places.dice[place].next()
+            places.stretch[behind] += 1
         everyone = np.arange(len(places))
         uniform = torch.from_numpy(places.uniform[everyone, places.depth % Dice.AHEAD]).to(self.device)
         step = max(1, _CELLS // len(self.sampler.head.weight))
@@ -276,14 +285,43 @@ class Run:
         ended[np.isin(token, sampler.stop_tokens)] = TOKEN
         return ended
 
+    def _run_ahead(self, places: Places, ended: Int8) -> None:
+        """Write down what must come next, without asking the model; ``ended`` is what :meth:`_ended` gave."""
+        going = np.flatnonzero(ended < 0)
+        if places.states is None or not len(going):
+            return
+        rows, done = places.states.ahead(going)
+        lengths = np.minimum(rows.lengths, self.sampler.max_new_tokens - places.depth[going])
+        stops = np.flatnonzero(np.isin(rows.tokens, self.sampler.stop_tokens))
+        first = np.full(len(rows), np.iinfo(np.int64).max)
+        np.minimum.at(first, np.searchsorted(rows.offsets, stops, "right") - 1, stops)
+        stopped = first - rows.offsets[:-1] < lengths
+        lengths = np.where(stopped, first - rows.offsets[:-1] + 1, lengths)
+        step = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        whose = np.repeat(going, lengths)
+        places.tokens[whose, places.depth[whose] + step] = rows.tokens[
+            np.repeat(rows.offsets[:-1], lengths) + step
+        ]
+        places.depth[going] += lengths
+        ended[going[places.depth[going] == self.sampler.max_new_tokens]] = LENGTH
+        ended[going[done & (lengths == rows.lengths)]] = GRAMMAR
+        ended[going[stopped]] = TOKEN
+
     def _grow(self, places: Places) -> None:
         """What the token after the last one is predicted from."""
         if self.seating is None:
             self.seating = Seating(self.blocks, places.block, places.row, self.device)
-        everyone = np.arange(len(places))
-        token, at = places.tokens[everyone, places.depth - 1], places.depth - 1
-        position = self.prompts.lengths[places.number // self.n] + at
-        places.hidden = self._forward(token, position, GrowPass(self.seating, self.store, at))
+        lengths = places.depth - places.keyed
+        whose = np.repeat(np.arange(len(places)), lengths)
+        at = places.keyed[whose] + np.arange(len(whose)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        step: Pass
+        if len(whose) == len(places):
+            step = GrowPass(self.seating, self.store, at)
+        else:
+            step = RunPass(self.seating, self.store, at, lengths, (places.block, places.row))
+        position = self.prompts.lengths[places.number[whose] // self.n] + at
+        places.hidden = self._forward(places.tokens[whose, at], position, step)
+        places.keyed = places.depth.copy()
 
     def _forward(self, tokens: Int32, position: Int64, step: Pass) -> Tensor:
         ids, at = (torch.from_numpy(x.astype(np.int64)).to(self.device) for x in (tokens, position))

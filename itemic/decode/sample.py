@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from itemic.decode.abreast import Abreast
 from itemic.decode.body import body_of, evaluating
 from itemic.decode.draw import Filters
 from itemic.decode.grammar import Grammar
@@ -80,7 +81,7 @@ class Sampler:
         grammar: what may come next; None for anything (see :mod:`itemic.decode.grammar`). Where it is complete, the
             sample ends.
         normalize: over what ``model_log_probs`` are normalised: ``vocab`` (the whole vocabulary) or ``legal`` (what the
-            grammar allowed).
+            grammar allowed). Under ``legal`` a grammar that knows what must come next has it written in one go.
         max_batch_tokens: whose keys are held at once, of prompts and of samples, each of which counts for
             ``max_new_tokens``; bounds the memory. At least one sample is written whatever its size.
 
@@ -103,7 +104,7 @@ class Sampler:
         stop_tokens: Sequence[int] = (),
         stop_strings: Sequence[str] = (),
         tokenizer: PreTrainedTokenizerBase | None = None,
-        grammar: Grammar | None = None,
+        grammar: Grammar | Abreast | None = None,
         normalize: str = "vocab",
         max_batch_tokens: int = 1 << 16,
     ) -> None:
@@ -127,6 +128,8 @@ class Sampler:
         # of a text's end: a character is at most four tokens of bytes; some more for what begins before it
         self._tail = 4 * max(map(len, stop_strings), default=0) + 8
         self.grammar, self.normalize = grammar, normalize
+        # what must come next is written without asking; its probability is 1 only among what is legal
+        self.runs_ahead = isinstance(grammar, Abreast) and normalize == "legal" and not self.stop_strings
         for name, tokens in (
             ("stop", self.stop_tokens),
             ("grammar", () if grammar is None else grammar.tokens()),

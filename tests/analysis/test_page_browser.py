@@ -208,7 +208,9 @@ def test_the_keyboard_is_enough(window: Window, cases: Cases) -> None:
     assert outline != "none"
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
+    before = page.evaluate("document.activeElement.getBoundingClientRect().top")
     page.keyboard.press("Enter")
+    assert abs(page.locator("#list tr.opened button").bounding_box()["y"] - before) < 2  # type: ignore[index]
     assert window.text("#case-title") == f"Case {cases.cases[2].request}"
     assert page.evaluate("document.activeElement.id") == "case-title"
     page.keyboard.press("ArrowRight")
