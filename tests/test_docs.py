@@ -57,6 +57,8 @@ LONG = (
     ("improve",),
     ("compare",),
     ("tasks", "rationales"),
+    ("teacher", "serve"),
+    ("control",),
 )
 
 
