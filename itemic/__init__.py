@@ -17,6 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from itemic.analysis.analysis import Analysis
+    from itemic.analysis.causes import analyze
+    from itemic.analysis.evidence import gather
     from itemic.data.dataset import Dataset
     from itemic.data.filters import apply_filters
     from itemic.data.frames import dataset
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from itemic.training.language.stage import Stage
 
 _HOMES = {
+    "Analysis": "itemic.analysis.analysis",
     "Blend": "itemic.evaluate.blend",
     "Dataset": "itemic.data.dataset",
     "FilterRule": "itemic.data.settings",
@@ -70,6 +74,7 @@ _HOMES = {
     "TitleNames": "itemic.sid.titles",
     "Teacher": "itemic.teacher.teacher",
     "Transitions": "itemic.evaluate.baselines",
+    "analyze": "itemic.analysis.causes",
     "apply_filters": "itemic.data.filters",
     "build_conversations": "itemic.tasks.build",
     "build_index": "itemic.sid.build",
@@ -79,6 +84,7 @@ _HOMES = {
     "dataset": "itemic.data.frames",
     "expand": "itemic.model.expand",
     "export_dataset": "itemic.sid.export",
+    "gather": "itemic.analysis.evidence",
     "import_index": "itemic.sid.published",
     "load_recipe": "itemic.recipe.check",
     "new_model": "itemic.model.build",
@@ -93,6 +99,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Analysis",
     "Blend",
     "Dataset",
     "FilterRule",
@@ -112,6 +119,7 @@ __all__ = [
     "Teacher",
     "TitleNames",
     "Transitions",
+    "analyze",
     "apply_filters",
     "build_conversations",
     "build_index",
@@ -121,6 +129,7 @@ __all__ = [
     "encode_items",
     "expand",
     "export_dataset",
+    "gather",
     "import_index",
     "load_recipe",
     "new_model",

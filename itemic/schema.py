@@ -25,6 +25,9 @@ INTERACTION_COLUMNS: Final = (USER_ID, ITEM_ID, TIMESTAMP, RATING, SPLIT)
 REVIEW: Final = "review"  # what the user wrote of the item; only where the source has reviews
 # further columns of the source travel along under their own names
 
+# candidates.parquet, where the source has such lists: one row a user
+CANDIDATES: Final = "candidates"  # list of item ids, each once and in the catalogue
+
 # conversations: OpenOneRec's columns; the last three hold JSON text
 UUID: Final = "uuid"
 SOURCE: Final = "source"

@@ -65,10 +65,14 @@ class Window:
 
     def sideways(self) -> int:
         """By how many pixels the page is wider than its window."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+        return int(
+            self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        )
 
 
-def opened(browser: BrowserContext, file: Path, *, size: tuple[int, int] = (1280, 860), scheme: Any = "light") -> Window:
+def opened(
+    browser: BrowserContext, file: Path, *, size: tuple[int, int] = (1280, 860), scheme: Any = "light"
+) -> Window:
     """A page that is ready to be used: its list is there and the charts in view are drawn."""
     page = browser.new_page()
     window = Window(page)

@@ -277,23 +277,18 @@ def test_score_and_compare(finished: Path, tmp_path: Path, tried: Any) -> None:
         assert status == 0
         expected = json.loads((root / "report" / f"{name}.json").read_text())
         assert json.loads(out)["item"] == expected["item"]
-    status, out, _ = tried(
-        "evaluate", "compare", tmp_path / "model.json", tmp_path / "popularity.json", "--markdown"
-    )
+    status, out, _ = tried("compare", tmp_path / "model.json", tmp_path / "popularity.json", "--markdown")
     assert status == 0
     assert "| popularity |" in out
     assert "give the folders of rankings or runs" in out
-    status, out, _ = tried(
-        "evaluate", "compare", root, root / "report/popularity.json", root / "evaluate/transitions"
-    )
+    status, out, _ = tried("compare", root, root / "report/popularity.json", root / "evaluate/transitions")
     assert status == 0
-    assert "run minus the others, paired by request" in out
+    assert "run minus popularity, paired by request" in out
+    assert "run minus transitions, paired by request" in out
     saved = json.loads((root / "report" / "comparison.json").read_text())["differences"]
-    status, out, _ = tried(
-        "evaluate", "compare", root, root / "evaluate" / "popularity", "-k", "5,10", "--json"
-    )
+    status, out, _ = tried("compare", root, root / "evaluate" / "popularity", "-k", "5,10", "--json")
     assert json.loads(out)["differences"][0]["metrics"] == saved[0]["metrics"]
-    status, _, err = tried("evaluate", "compare", root / "nothing")
+    status, _, err = tried("compare", root / "nothing")
     assert status == 2
     assert "there is nothing at" in err
     assert tried("evaluate", "score", root / "evaluate" / "model", "--dataset", root, "-k", "5")[0] == 0

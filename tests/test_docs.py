@@ -52,6 +52,10 @@ LONG = (
     ("model", "expand"),
     ("model", "curves"),
     ("evaluate",),
+    ("analyze",),
+    ("advise",),
+    ("improve",),
+    ("compare",),
     ("tasks", "rationales"),
 )
 

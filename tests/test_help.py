@@ -70,6 +70,8 @@ def test_commands_stand_under_headings(capsys: pytest.CaptureFixture[str]) -> No
         "sid",
         "tasks",
         "rl",
+        "teacher",
+        "control",
         "model",
         "train",
         "evaluate",

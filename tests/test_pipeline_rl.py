@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from itemic.cli.app import call
+from itemic.data.dataset import Dataset
+from itemic.data.held_out import held_out
 from itemic.model import Model
 from itemic.pipeline.run import Run
 from itemic.recipe import RecipeError, load_recipe, read_resolved
 from itemic.rl.settings import RLStage
+from itemic.tasks.conversation import Conversations
 from itemic.training.curves import read_logs
 from tests.runs import write_recipe
 
@@ -58,6 +61,22 @@ def test_a_run_with_a_stage_of_reinforcement_learning(
     assert call(["check", str(tmp_path / "run")]) == 0
     assert call(["rl", "preview", str(tmp_path / "run"), "--stage", "more"]) == 2
     assert "It has: rl" in capsys.readouterr().err
+
+
+def test_conversations_leave_out_whom_a_stage_holds_out(tmp_path: Path) -> None:
+    """Two stages: the larger share is kept out of conversations, which are made anew when it changes."""
+    rl = "rl=[{name: one, asks: {held_out: 0.2}}, {name: two, asks: {held_out: 0.5}}]"
+    run = Run.of(load_recipe(write_recipe(tmp_path), [rl]), tmp_path / "run")
+    run.execute(until="conversations")
+    users = Dataset.load(tmp_path / "run" / "data").train.users
+    texts = Conversations.open(tmp_path / "run" / "conversations").read()["metadata"].to_list()
+    told = {json.loads(text).get("group") for text in texts}
+    out = held_out(users, 0.5)
+    assert 0 < out.sum() < len(users)
+    assert {f"user:{user}" for user in users[~out]} & told
+    assert not {f"user:{user}" for user in users[out]} & told
+    plain = Run.of(load_recipe(write_recipe(tmp_path), ["rl=true"]), tmp_path / "run")
+    assert next(each for each in plain.plan() if each.step.name == "conversations").run
 
 
 def test_a_stage_in_short_and_in_full(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from rich.text import Text
 
 import itemic
 from itemic import progress
 from itemic.cli.app import _complain, call
+from itemic.data import Dataset
 from itemic.errors import DataError
 from itemic.screen import Table, rendered
 from tests.cases import case
@@ -70,9 +72,42 @@ def test_every_other_screen_does_too(run: Path, tmp_path: Path, capfd: pytest.Ca
     assert "all well" in screen(capfd, "tasks", "validate", run / "conversations", *rows)
     assert "collision_rate" in screen(capfd, "sid", "show", run)
     assert "perplexity" in screen(capfd, "sid", "report", run)
-    table = screen(capfd, "evaluate", "compare", run / "report" / "model.json", "--markdown")
+    table = screen(capfd, "compare", run / "report" / "model.json", "--markdown")
     assert table.startswith("| |")
     assert r"| [/] \<b\> |" in (run / "report" / "comparison.md").read_text()
+
+
+def test_a_comparison_does_too(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shown = screen(capfd, "compare", run, run / "evaluate" / "popularity", "-o", tmp_path / "out")
+    assert "minus" in shown
+    shown += screen(capfd, "compare", run, run / "evaluate" / "popularity", "--markdown")
+    assert "some of them" in shown
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert not {"\x1b", "\u202e"} & set(page + (tmp_path / "out" / "comparison.md").read_text())
+    assert "<script" not in page
+    assert "<b>" not in page.replace("<b>Figure", "")
+
+
+def test_an_analysis_does_too(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    hostile = "[/] <script>alert(1)</script>\x1b[31m\u202e $x$"
+    users = Dataset.load(run / "data").split("test").users.tolist()
+    columns = pl.DataFrame({"user_id": users, hostile: [f"{hostile} {at % 2}" for at in range(len(users))]})
+    columns.write_parquet(tmp_path / "own.parquet")
+    own = ("--slices", tmp_path / "own.parquet", "-o", tmp_path / "out")
+    shown = screen(capfd, "analyze", run, "-k", "5", *own)
+    assert "cases are bad at 5" in shown
+    out = tmp_path / "out"
+    summary = (out / "summary_report.txt").read_text()
+    assert "␛" in summary
+    assert not {"\x1b", "\u202e"} & set(summary)
+    assert (out / "visualizations" / "slices.png").read_bytes().startswith(b"\x89PNG")
+    page = (out / "report.html").read_text()
+    assert not {"\x1b", "\u202e"} & set(page)
+    assert "<script>alert" not in page
+    advised = screen(
+        capfd, "advise", run, "--strategy", "long_tail", "--auto", "-o", tmp_path / "improved.yaml"
+    )
+    assert "long_tail" in advised
 
 
 def test_the_page_of_semantic_ids_holds_titles_and_no_tags(run: Path, tmp_path: Path) -> None:

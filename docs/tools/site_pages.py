@@ -21,6 +21,7 @@ ORDER = (
     "evaluate",
     "teacher",
     "rl",
+    "analysis",
     "recipe",
     "pipeline",
     "errors",

@@ -61,7 +61,9 @@ def _users(evidence: Evidence) -> Int64:
     """How many different users had each item in training: int64 ``[n]``."""
     train, n = evidence.dataset.train, len(evidence.dataset.item_ids)
     user = np.repeat(np.arange(len(train), dtype=np.int64), np.diff(train.offsets))
-    return np.bincount(np.unique(user * n + train.items) % n, minlength=n).astype(np.int64)
+    pairs = np.sort(user * n + train.items)  # np.unique is ten times slower on millions
+    fresh = np.concatenate([[True], pairs[1:] != pairs[:-1]])[: len(pairs)]
+    return np.bincount(pairs[fresh] % n, minlength=n).astype(np.int64)
 
 
 def _by_labels(evidence: Evidence) -> dict[str, Float64]:

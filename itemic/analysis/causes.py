@@ -269,7 +269,7 @@ def _usual(prefix: Int64, codes: Int32, counts: Int64) -> Int32:
     seen = np.bincount(number.reshape(-1), counts, minlength=len(pairs))
     order = np.lexsort([-seen, pairs[:, 0]])
     _, first = np.unique(pairs[order, 0], return_index=True)
-    return pairs[order[first], 1].astype(np.int32)
+    return np.asarray(pairs[order[first], 1], np.int32)
 
 
 def _notes(evidence: Evidence) -> list[str]:

@@ -47,7 +47,7 @@ def slices_of(evidence: Evidence, tables: Sequence[str | Path] = ()) -> Slices:
             (evidence.label_names[label], _at(wanted[:, [label]], len(targets))) for label in often.tolist()
         ]
     seen = follows(evidence)
-    found["target novelty"] = [("followed the last item in training", seen), ("never followed it", ~seen)]
+    found["target novelty"] = [("seen after the last item", seen), ("never seen after it", ~seen)]
     for table in tables:
         found |= _own(evidence, Path(table))
     kept = {
@@ -65,7 +65,7 @@ def follows(evidence: Evidence) -> Bools:
     requests = evidence.requests
     some = evidence.lengths > 0
     last = requests.items[np.where(some, requests.offsets[1:] - 1, 0)].astype(np.int64)
-    return np.asarray(some & np.isin(last * n + requests.targets, np.unique(pairs[within])))
+    return np.asarray(some & np.isin(last * n + requests.targets, pairs[within]))
 
 
 def _cut(sizes: npt.NDArray[np.integer], edges: tuple[int, ...]) -> list[tuple[str, Bools]]:

@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from itemic.cli import (
+    advise,
     analyze,
     compare,
+    control,
     data,
     evaluate,
     init,
@@ -21,6 +23,7 @@ from itemic.cli import (
     sid_report,
     state,
     tasks,
+    teacher,
     train,
 )
 from itemic.cli.common import say
@@ -38,7 +41,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 RUNS, ROOMS = "A run of a recipe", "Room by room"
-OF_RUNS = (init.init, run.run, run.check, run.recommend, run.report, analyze.analyze, compare.compare)
+OF_RUNS = (
+    init.init,
+    run.run,
+    run.check,
+    run.recommend,
+    run.report,
+    analyze.analyze,
+    compare.compare,
+    advise.advise,
+    advise.improve,
+)
 for command in OF_RUNS:
     app.command(command.__name__, rich_help_panel=RUNS, cls=Command)(command)
 app.command("train", epilog=train.KEYS, rich_help_panel=ROOMS)(train.train)
@@ -48,6 +61,8 @@ app.add_typer(data.app, name="data", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(sid_report.app, name="sid", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(tasks.app, name="tasks", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(model.app, name="model", cls=Group, rich_help_panel=ROOMS)
+app.add_typer(teacher.app, name="teacher", cls=Group, rich_help_panel=ROOMS)
+app.add_typer(control.app, name="control", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(rl.app, name="rl", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(evaluate.app, name="evaluate", cls=Group, rich_help_panel=ROOMS)
 add_examples(app)
@@ -146,7 +161,7 @@ def _of_the_disk(error: Exception) -> ItemicError:
 def _again(arguments: list[str]) -> None:
     import shlex
 
-    if arguments[:1] == ["run"]:
+    if arguments[:1] in (["run"], ["improve"]):
         line = shlex.join(["itemic", *arguments])
         typer.secho(f"interrupted; go on from where it stopped with: {line}", fg="yellow", err=True)
     else:

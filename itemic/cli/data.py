@@ -125,7 +125,10 @@ def export(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a run's.")],
     output: Output,
     format: Annotated[
-        str, typer.Option(help="minionerec, letter, recbole, onerec-think or openonerec.", show_default=False)
+        str,
+        typer.Option(
+            help="minionerec, letter, recbole, reclm-gen, onerec-think or openonerec.", show_default=False
+        ),
     ],
     index: Annotated[
         Path | None,

@@ -34,6 +34,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "itemic compare new=runs/a-0,runs/a-1,runs/a-2 old=runs/b-0,runs/b-1,runs/b-2",
         "itemic compare runs/a theirs.csv --slices countries.csv",
     ),
+    "advise": (
+        "itemic advise runs/quickstart --auto -o improved.yaml",
+        "itemic advise runs/quickstart --strategy long_tail,memory --dry-run",
+    ),
+    "improve": (
+        "itemic improve runs/quickstart",
+        "itemic improve runs/quickstart --rounds 5 --one-by-one",
+    ),
     "recipe show": ("itemic recipe show quickstart",),
     "recipe copy": ("itemic recipe copy quickstart",),
     "data import": (
@@ -58,6 +66,9 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "model check": ("itemic model check runs/quickstart/train.all",),
     "model checkpoints": ("itemic model checkpoints runs/quickstart",),
     "model curves": ("itemic model curves runs/quickstart -o curves.png",),
+    "control export": ("itemic control export runs/movies -o SFT_dataset_train.pickle",),
+    "control import": ("itemic control import SFT_dataset_train.pickle -o talks",),
+    "teacher serve": ("itemic teacher serve runs/scientific --port 12621",),
     "rl preview": ("itemic rl preview runs/scientific-rl -n 5",),
     "evaluate rank": (
         "itemic evaluate rank models/mine --dataset data/shop -o rankings/mine --task C --beams 50",

@@ -115,6 +115,9 @@ def run(
         bool, typer.Option("--rebuild/--no-rebuild", help="Make damaged steps again, or stop at them.")
     ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Ask at each step: keep, rerun, change the recipe, or stop.")
+    ] = False,
 ) -> None:
     """Run a recipe: whatever isn't up to date, step after step, resumable at any moment.
 
@@ -133,16 +136,27 @@ def run(
         return
     start_logging()
     command = shlex.join(["itemic", *state.arguments])
-    plan = job.execute(start=start, until=until, force=force, rebuild=rebuild, command=command)
-    if not plan:  # another rank than the first
+    if interactive:
+        from itemic.cli.stepwise import refuse, step_by_step
+
+        refuse(**{"--from": start, "--until": until, "--force": force, "--no-rebuild": not rebuild})
+        done = step_by_step(recipe, override or [], job, command)
+        if done is not None:
+            _show_end(done, "report" if done.recipe.data is not None else done.recipe.trainings[-1].name)
         return
-    if plan[-1].step.name == "report":
+    plan = job.execute(start=start, until=until, force=force, rebuild=rebuild, command=command)
+    if plan:  # else this is another rank than the first
+        _show_end(job, plan[-1].step.name)
+
+
+def _show_end(job: Run, last: str) -> None:
+    if last == "report":
         from itemic.evaluate.compare import Comparison
         from itemic.pipeline.work import COMPARISON, PAGE
 
         print_table(Comparison.load(job.root / "report" / COMPARISON).table())
         say(f"{job.root / 'report' / PAGE} shows the whole run")
-    say(f"{job.root}: {plan[-1].step.name} is done")
+    say(f"{job.root}: {last} is done")
 
 
 def _show_plan(plan: list[Planned], job: Run) -> None:

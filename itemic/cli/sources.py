@@ -133,7 +133,8 @@ def side_by_side(
             raise ConfigError("slices of one's own need two rankings or more", ALONE)
         notes = table.notes if len(sides) == 1 else [*table.notes, ALONE]
         return replace(table, notes=notes), None
-    cuts = sorted(set().union(*(report.k for report in reports)))
+    every = [set(report.k) for report in reports]
+    cuts = sorted(set.intersection(*every) or set.union(*every))
     versus = contrast(
         sides, dataset=dataset, metrics=metrics, k=cuts, tables=tables, seed=seed, level=reports[0].level
     )
@@ -189,8 +190,9 @@ def _together(name: str, found: Sequence[Measured]) -> Report:
     if len(reports) == 1:
         return replace(reports[0], name=name)
     cuts = sorted(set.intersection(*(set(report.k) for report in reports)))
-    levels = {}
-    for level in ("item", "sid"):
+    levels: dict[str, dict[str, Measure]] = {"sid": {}}
+    collide = any(report.sid != report.item for report in reports)
+    for level in ("item", "sid") if collide else ("item",):
         tables: list[dict[str, Measure]] = [getattr(report, level) for report in reports]
         shared = [metric for metric in tables[0] if all(metric in table for table in tables)]
         values = {metric: sum(table[metric].value for table in tables) / len(tables) for metric in shared}

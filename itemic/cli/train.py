@@ -65,19 +65,21 @@ def train(
     asked = read_stage(stage, override or [])
     start_logging()
     from itemic.model import Model
+    from itemic.training.distribution import Distribution
     from itemic.training.language.run import train
     from itemic.training.ranks import joined
 
+    distribution = Distribution.of({"strategy": strategy, "config": deepspeed})
     data = load_dataset(dataset) if dataset is not None else None
     with joined() as ranks:
         train(
-            Model.load(model, device=ranks.device_for(strategy)),
+            Model.load(model, device=ranks.device_for(distribution)),
             conversations[0] if len(conversations) == 1 else conversations,
             stage=asked,
             dataset=data,
             output=output,
             seed=seed,
-            distribution={"strategy": strategy, "config": deepspeed},
+            distribution=distribution,
         )
         if ranks.main:
             typer.echo(f"{output}: the trained model")

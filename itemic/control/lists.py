@@ -319,7 +319,7 @@ class ListStates:
 
     def _may_end(self) -> Bool:
         """Under soft: whether the model may close the list here."""
-        return (self.at == 0) & (self.node == 0) & ~self.ending & (self.number > 0)
+        return np.asarray((self.at == 0) & (self.node == 0) & ~self.ending & (self.number > 0))
 
     def _items(self, places: Int64) -> tuple[Int64, Int64]:
         """Tokens that lead on in the trie, and which of ``places`` each is for."""

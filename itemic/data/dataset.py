@@ -19,7 +19,7 @@ from itemic.data.settings import SplitRule
 from itemic.data.split import label_interactions, requests_of
 from itemic.errors import DataError
 
-USERS = "users.parquet"
+USERS, CANDIDATES = "users.parquet", "candidates.parquet"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Dataset:
         notes: what was read, filtered and dropped, by rule; goes into the manifest.
         users: what the source knows of users, one row a user: ``user_id`` and columns of the source's own. Not every
             user of the interactions need be there; None where the source knows nothing.
+        candidates: items to put in order beside a user's next one, one row a user: ``user_id`` and ``candidates``, a
+            list of item ids. Not every user need be there; None where the source has none.
     """
 
     items: pl.DataFrame
@@ -44,6 +46,7 @@ class Dataset:
     rule: SplitRule = field(default_factory=SplitRule)
     notes: dict[str, Any] = field(default_factory=dict)
     users: pl.DataFrame | None = None
+    candidates: pl.DataFrame | None = None
 
     def __repr__(self) -> str:
         users = self.interactions[c.USER_ID].n_unique()
@@ -59,6 +62,17 @@ class Dataset:
         """What to call each item on a screen: its title, or its id where it has none."""
         title = pl.when(pl.col(c.TITLE) != "").then(pl.col(c.TITLE))
         return self.items.select(pl.coalesce(title, c.ITEM_ID).alias(c.TITLE)).to_series()
+
+    @cached_property
+    def candidate_rows(self) -> dict[str, npt.NDArray[np.int32]]:
+        """The rows of each user's candidates, in their order; empty where there are none."""
+        if self.candidates is None:
+            return {}
+        row = {item: number for number, item in enumerate(self.item_ids)}
+        return {
+            user: np.array([row[item] for item in items], np.int32)
+            for user, items in self.candidates.select(c.USER_ID, c.CANDIDATES).iter_rows()
+        }
 
     @cached_property
     def catalogue(self) -> str:
@@ -124,15 +138,16 @@ class Dataset:
         return replace(requests_of(self.sequences, self.labels, self.rule, name), catalogue=self.catalogue)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``items.parquet``, ``interactions.parquet``, ``dataset.json`` and, where users are known,
-        ``users.parquet``."""
+        """Write ``items.parquet``, ``interactions.parquet``, ``dataset.json`` and, where there are such,
+        ``users.parquet`` and ``candidates.parquet``."""
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)
         self.items.write_parquet(root / "items.parquet")
         self.interactions.write_parquet(root / "interactions.parquet")
-        (root / USERS).unlink(missing_ok=True)
-        if self.users is not None:
-            self.users.write_parquet(root / USERS)
+        for table, file in ((self.users, USERS), (self.candidates, CANDIDATES)):
+            (root / file).unlink(missing_ok=True)
+            if table is not None:
+                table.write_parquet(root / file)
         write_json(
             root / "dataset.json", {"name": self.name, "split": self.rule.to_json(), "notes": self.notes}
         )
@@ -152,7 +167,10 @@ class Dataset:
             name, rule, notes = head["name"], SplitRule.from_json(head["split"]), head["notes"]
             items = pl.read_parquet(root / "items.parquet")
             interactions = pl.read_parquet(root / "interactions.parquet")
-            users = pl.read_parquet(root / USERS) if (root / USERS).is_file() else None
+            users, candidates = (
+                pl.read_parquet(root / file) if (root / file).is_file() else None
+                for file in (USERS, CANDIDATES)
+            )
         except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise DataError(
                 f"{root} is not a dataset folder: {error}", "Make one with `itemic data import`."
@@ -161,13 +179,14 @@ class Dataset:
             (items, c.ITEM_COLUMNS, "items.parquet"),
             (interactions, c.INTERACTION_COLUMNS, "interactions.parquet"),
             *([] if users is None else [(users, (c.USER_ID,), USERS)]),
+            *([] if candidates is None else [(candidates, (c.USER_ID, c.CANDIDATES), CANDIDATES)]),
         ):
             missing = [name for name in columns if name not in table.columns]
             if missing:
                 raise DataError(
                     f"{root / file} lacks the columns {', '.join(missing)}", "Import the raw files again."
                 )
-        return cls(items, interactions, name, rule, notes, users)
+        return cls(items, interactions, name, rule, notes, users, candidates)
 
 
 def users_left(users: pl.DataFrame | None, interactions: pl.DataFrame) -> pl.DataFrame | None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
+from itemic.data.candidates import candidates_left
 from itemic.data.dataset import Dataset, users_left
 from itemic.data.settings import FilterRule
 from itemic.errors import DataError
@@ -61,6 +62,7 @@ def apply_filters(dataset: Dataset, rule: FilterRule) -> Dataset:
         interactions=table,
         notes={**dataset.notes, "filters": [*earlier, notes]},
         users=users_left(dataset.users, table),
+        candidates=candidates_left(dataset.candidates, items, table),
     )
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
+from itemic.data.candidates import candidates_left
 from itemic.data.dataset import Dataset, users_left
 from itemic.errors import ConfigError, DataError
 from itemic.progress import log
@@ -62,7 +63,8 @@ def apply_limits(
     log.info("limits: %s", in_words(counts))
     notes = {**dataset.notes, "limits": given | {"seed": seed} | counts}
     users = users_left(dataset.users, table)
-    return replace(dataset, items=items, interactions=table, notes=notes, users=users)
+    candidates = candidates_left(dataset.candidates, items, table)
+    return replace(dataset, items=items, interactions=table, notes=notes, users=users, candidates=candidates)
 
 
 def in_words(counts: dict[str, Any]) -> str:

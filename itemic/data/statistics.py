@@ -59,6 +59,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "repeats": {"interactions": events - pairs, "share": (events - pairs) / max(events, 1)},
         "time": _period(sequences.timestamps),
         "split": _split_sizes(dataset),
+        "candidates": _candidates(dataset),
         "further_columns": further_columns(dataset),
         "history": history_of(dataset.notes),
     }
@@ -112,6 +113,14 @@ def _period(timestamps: npt.NDArray[np.int64] | None) -> dict[str, str] | None:
     return {"first": first.isoformat(), "last": last.isoformat()}
 
 
+def _candidates(dataset: Dataset) -> dict[str, float] | None:
+    """How many users have candidates to rank, and how many on average."""
+    if dataset.candidates is None:
+        return None
+    counts = dataset.candidates[c.CANDIDATES].list.len().to_numpy()
+    return {"users": len(counts), "mean": float(counts.mean())}
+
+
 def _split_sizes(dataset: Dataset) -> dict[str, Any]:
     """Interactions to train on and requests of each split; ``error`` where the dataset can't be split so."""
     sizes: dict[str, Any] = {"method": dataset.rule.method, "history": dataset.rule.history}
@@ -162,6 +171,10 @@ def description_rows(description: dict[str, Any]) -> list[tuple[str, str]]:
     origin = " by the source" if split["method"] == "published" else ""
     length = f"last {split['history']}" if split["history"] else "all"
     rows.append(("split", f"{split['method']}{origin}, {length} items as history: {sizes}"))
+    if candidates := description["candidates"]:
+        rows.append(
+            ("candidates to rank", f"of {candidates['users']:,} users, {candidates['mean']:.1f} each")
+        )
     return [*rows, *provenance_rows(description)]
 
 

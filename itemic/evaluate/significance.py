@@ -27,6 +27,7 @@ class Gain:
         users_error: standard error by the users who happened to ask.
         seeds_error: standard error by the seeds of training; 0 where there is one of each.
         requests: how many there are.
+        degrees: of freedom: few where few seeds vary much.
     """
 
     value: float
@@ -36,6 +37,7 @@ class Gain:
     users_error: float
     seeds_error: float
     requests: int
+    degrees: float = 1e9
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def gain(
     else:
         half = float(stats.t.ppf((1 + level) / 2, degrees) * np.sqrt(variance))
         low, high = value - half, value + half
-    return Gain(value, low, high, p, float(np.sqrt(by_users)), float(np.sqrt(by_seeds)), len(gains))
+    errors = float(np.sqrt(by_users)), float(np.sqrt(by_seeds))
+    return Gain(value, low, high, p, *errors, len(gains), float(degrees))
 
 
 def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Discordant:
@@ -154,7 +157,7 @@ def holm(p: Sequence[float]) -> list[float]:
 def needed(found: Gain, *, level: float = 0.95, tests: int = 1, power: float = POWER) -> Needed:
     """What difference these requests could show, and how many it takes for the one that was measured.
 
-    Formula: with ``z = Φ⁻¹(1 - α / 2 / tests) + Φ⁻¹(power)`` a difference of ``z · error`` is visible, and one of d
+    Formula: with ``z = t⁻¹(1 - α / 2 / tests) + Φ⁻¹(power)`` a difference of ``z · error`` is visible, and one of d
     needs ``R · (users_error · z)² / (d² - (seeds_error · z)²)`` requests: more requests make the error by users smaller
     and leave the one by seeds as it is.
 
@@ -164,7 +167,7 @@ def needed(found: Gain, *, level: float = 0.95, tests: int = 1, power: float = P
         tests: how many are corrected for (by Bonferroni, which Holm's method begins with).
         power: how often it is to be shown.
     """
-    z = float(stats.norm.isf((1 - level) / 2 / max(tests, 1)) + stats.norm.ppf(power))
+    z = float(stats.t.isf((1 - level) / 2 / max(tests, 1), found.degrees) + stats.norm.ppf(power))
     visible = z * float(np.hypot(found.users_error, found.seeds_error))
     room = found.value**2 - (z * found.seeds_error) ** 2
     if room <= 0:

@@ -132,8 +132,10 @@ def _base(base: str, files: dict[str, str]) -> dict[str, str]:
 def _conversations(recipe: Recipe) -> Step:
     entries = task_entries(recipe)
     times = any(stage.asks_times for stage in recipe.stages)
-    config = {"tasks": entries} | ({"times": True} if times else {})
-    job = partial(work.make_conversations, entries, times)
+    held_out = max((stage.asks.held_out or 0.0 for stage in recipe.rl), default=0.0)
+    asked = {"times": times, "held_out": held_out}
+    config = {"tasks": entries} | {key: value for key, value in asked.items() if value}
+    job = partial(work.make_conversations, entries, times, held_out)
     return Step("conversations", config, ("data", "index"), job, packages=("polars",))
 
 

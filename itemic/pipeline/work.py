@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from itemic.rl.settings import RLStage
     from itemic.sid.names import ItemNames
     from itemic.teacher.settings import TeacherSettings
+    from itemic.training.distribution import Distribution
     from itemic.training.language.stage import Stage
 
 PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
@@ -163,13 +164,20 @@ def _corpus(job: Job, dataset: Dataset | None) -> list[str]:
     return [*texts, *prompt_words(job.recipe.system)]
 
 
-def make_conversations(tasks: list[dict[str, Any]], times: bool, job: Job) -> None:
-    """Build the mixture of all tasks, with the ``times`` of interactions where a stage weighs by them."""
+def make_conversations(tasks: list[dict[str, Any]], times: bool, held_out: float, job: Job) -> None:
+    """Build the mixture of all tasks, with the ``times`` of interactions where a stage weighs by them, and without
+    users who are ``held_out``."""
     from itemic.tasks import build_conversations
 
     shutil.rmtree(job.made("conversations.tokens"), ignore_errors=True)  # rows of what is replaced here
     built = build_conversations(
-        load_dataset(job), load_index(job), tasks, seed=job.recipe.seed, output=job.output, times=times
+        load_dataset(job),
+        load_index(job),
+        tasks,
+        seed=job.recipe.seed,
+        held_out=held_out,
+        output=job.output,
+        times=times,
     )
     merge_notes(job.manifest, {"rows": built.counts})
     each = ", ".join(f"{source} {count:,}" for source, count in built.counts.items())
@@ -232,7 +240,7 @@ def train_stage(stage: Stage, before: str, asked: dict[str, Any] | None, job: Jo
     built = job.made("conversations")
     given = [] if recipe.conversations is None else recipe.conversations.files
     train(
-        load_model(job, before, job.recipe.distribution.strategy),
+        load_model(job, before, job.recipe.distribution),
         [*([built] if recipe.tasks else []), *given] if given else built,
         stage=stage,
         dataset=find_dataset(job),
@@ -250,7 +258,7 @@ def train_rl_stage(stage: RLStage, before: str, asked: dict[str, Any] | None, jo
     from itemic.tasks.table import task_of
 
     recipe, dataset = job.recipe, load_dataset(job)
-    model = load_model(job, before, recipe.distribution.strategy)
+    model = load_model(job, before, recipe.distribution)
     if asked is not None:
         remember_asked(model, task_of(asked))
     train_rl(
@@ -354,11 +362,12 @@ def load_index(job: Job) -> ItemNames:
     return load_names(job.made("index"))
 
 
-def load_model(job: Job, step: str, strategy: str = "ddp") -> Model:
-    """What a step of training made, on this process's GPU where there is one; where a strategy says so, without its
-    weights."""
+def load_model(job: Job, step: str, options: Distribution | None = None) -> Model:
+    """What a step of training made, on this process's GPU where there is one; without its weights where they are shared
+    out."""
     from itemic.model import Model
+    from itemic.training.distribution import Distribution
     from itemic.training.ranks import joined
 
     with joined() as ranks:
-        return Model.load(job.made(step), device=ranks.device_for(strategy))
+        return Model.load(job.made(step), device=ranks.device_for(options or Distribution()))

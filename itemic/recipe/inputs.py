@@ -94,14 +94,16 @@ def read_list(file: str | Path) -> list[str]:
 
 
 def data_inputs(data: DataPart) -> dict[str, str | list[str]]:
-    """What raw data are read from: a path or files, and the file of items that an option names beside a file."""
+    """What raw data are read from: a path or files, and what options name beside a file: items, users."""
     if data.path is None:
         return {}
     wild = any(mark in data.path for mark in WILD) and not _remote(data.path)
     found: dict[str, str | list[str]] = {"path": local_files(data.path) if wild else data.path}
-    items = data.options.get("items")
-    if isinstance(items, str) and not _remote(data.path) and not Path(data.path).expanduser().is_dir():
-        found["items"] = items if _remote(items) else local_files(str(Path(data.path).parent / items))
+    beside = not _remote(data.path) and not Path(data.path).expanduser().is_dir()
+    for name in ("items", "users"):
+        named = data.options.get(name)
+        if isinstance(named, str) and beside:
+            found[name] = named if _remote(named) else local_files(str(Path(data.path).parent / named))
     return found
 
 

@@ -30,6 +30,7 @@ FORMATS = (
     "amazon-2018",
     "amazon-2023",
     "recbole",
+    "reclm-gen",
     "table",
 )
 ENCODERS = ("auto", "lsa", "collaborative", "sentence-transformers", "transformers", "openai", "precomputed")

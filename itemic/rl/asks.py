@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic.data.dataset import Dataset
+from itemic.data.held_out import held_out as is_held_out
 from itemic.data.sequences import Requests
 from itemic.errors import ConfigError
 from itemic.forest.rows import TokenRows
@@ -23,7 +24,11 @@ Int64 = npt.NDArray[np.int64]
 
 
 def training_requests(
-    dataset: Dataset, history: int | None = None, per_user: int | None = None, places: str = "known"
+    dataset: Dataset,
+    history: int | None = None,
+    per_user: int | None = None,
+    places: str = "known",
+    held_out: float | None = None,
 ) -> Requests:
     """Places of the training split that have something before them, as requests.
 
@@ -32,7 +37,13 @@ def training_requests(
         history: the latest items before a place; None for as many as the split's rule says.
         per_user: the latest places of each user; None for all.
         places: as :class:`itemic.rl.settings.Asks` says. At the end of a history the target is -1: unknown.
+        held_out: only of this share of the users, see :func:`itemic.data.held_out.held_out`; None for all.
     """
+    found = _all_places(dataset, history, per_user, places)
+    return found if held_out is None else found.take(np.flatnonzero(is_held_out(found.users, held_out)))
+
+
+def _all_places(dataset: Dataset, history: int | None, per_user: int | None, places: str) -> Requests:
     known = _known_places(dataset, history, per_user)
     if places == "known":
         return known
@@ -110,11 +121,14 @@ class Book:
         self, model: Model, dataset: Dataset, settings: Asks, seed: int, thinking: str | None = None
     ) -> None:
         self.seed = seed
-        self.requests = training_requests(dataset, settings.history, settings.per_user, settings.places)
+        self.requests = training_requests(
+            dataset, settings.history, settings.per_user, settings.places, settings.held_out
+        )
         if not len(self.requests):
+            whose = "no user" if settings.held_out is None else f"of a share of {settings.held_out} no user"
             raise ConfigError(
-                "nothing to ask about: no user has two items in training",
-                "Split the data otherwise, or filter less.",
+                f"nothing to ask about: {whose} has two items in training",
+                "Split the data otherwise, filter less, or hold out more users (asks.held_out).",
             )
         tasks = [_task(model, given) for given in settings.tasks or (None,)]
         if settings.places != "known" and not all(task.recommends for task, _ in tasks):

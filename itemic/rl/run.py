@@ -183,8 +183,19 @@ class _Run:
         ranks.wait()
         return model
 
+    def _without_weights(self) -> ConfigError:
+        strategy = self.distribution.strategy
+        return ConfigError(
+            f"stage {self.stage.name!r} under strategy {strategy}"
+            f"{' with stage 3 of ZeRO' if strategy == 'deepspeed' else ''}: rollouts need the weights",
+            "Use strategy ddp, deepspeed with zero_optimization.stage 1 or 2, or fsdp with a model that all ranks have "
+            "loaded on the device meta from a folder.",
+        )
+
     def _learn(self, learns: Learning, identity: dict[str, Any]) -> tuple[Place, Strategy]:
         model, stage, ranks = self.model, self.stage, self.ranks
+        if ranks.size > 1 and self.distribution.strategy == "deepspeed" and self.distribution.shards_weights:
+            raise self._without_weights()
         objective = GroupObjective(
             model.lm,
             self.legal,
@@ -211,17 +222,14 @@ class _Run:
         )
         strategy = trainer.strategy
         if strategy.module is not objective and not strategy.apart:
-            raise ConfigError(
-                f"stage {stage.name!r} under strategy {self.distribution.strategy}: rollouts need the weights",
-                "Use strategy ddp, or fsdp with a model that all ranks have loaded on the device meta from a folder.",
-            )
+            raise self._without_weights()
         seen = with_weights_of(model, strategy.evaluated)
         assert isinstance(strategy.evaluated, GroupObjective)
         reference = None
         if stage.objective.compares:
             moves = stage.objective.sync_every if stage.objective.reference == "synced" else None
             reference = Reference(strategy.evaluated, moves)
-        start = {name: weight.detach().clone() for name, weight in strategy.named.items()}
+        start = {name: weight.detach().clone() for name, weight in strategy.weights().items()}
         source.begin(Policy(seen, strategy.evaluated, lambda work: _meeting(strategy, work)), reference)
         torch.manual_seed(self.seed + ranks.rank)
         place = trainer.run()
@@ -258,7 +266,7 @@ class _Run:
             return strategy.evaluate(lambda: whole(seen, strategy.together))
 
         best = asked()
-        kept = {name: weight.detach().clone() for name, weight in strategy.named.items()}
+        kept = {name: weight.detach().clone() for name, weight in strategy.weights().items()}
         _put(strategy, start)
         before = asked()
         goes_back = before[told.metric] > best[told.metric]

@@ -91,6 +91,8 @@ class Asks:
             item ask about the item's text alone. None for the one that the recipe's evaluation asks.
         requests: how many places an epoch sees, chosen once by the seed; None for all.
         per_user: of one user's places the latest ones; None for all.
+        held_out: ask only about this share of the users, who are kept out of the recipe's conversations: what they
+            chose is news to the model then. None asks about all users, and keeps out nobody.
         history: the latest items of a history that are asked about; None for as many as the dataset's split has.
     """
 
@@ -98,6 +100,7 @@ class Asks:
     tasks: Annotated[tuple[Text | dict[str, Any], ...], Listed] = ()
     requests: Count | None = None
     per_user: Count | None = None
+    held_out: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     history: Count | None = None
 
     __repr__ = settings_repr

@@ -98,6 +98,8 @@ def export_dataset(
     lost = writer.write(dataset, root, stem, sids)
     if dataset.users is not None and not writer.users:
         lost.append("what is known of users")
+    if dataset.candidates is not None and not writer.candidates:
+        lost.append("the candidates to rank")
     if index is not None and writer.index_file is not None:
         export, file = writer.index_file
         export_index(index, root / file.format(name=stem), export)

@@ -13,6 +13,7 @@ import polars as pl
 
 from itemic.artifact import write_json
 from itemic.data.dataset import Dataset
+from itemic.data.held_out import without_held_out
 from itemic.data.sequences import Sequences
 from itemic.errors import ArtifactError, ConfigError, DataError, ItemicError
 from itemic.progress import log, progress_bar
@@ -107,6 +108,7 @@ def build_conversations(
     tasks: Sequence[str | Mapping[str, Any]] | str | Mapping[str, Any],
     *,
     seed: int = 0,
+    held_out: float = 0.0,
     output: str | Path | None = None,
     rows_per_part: int = ROWS_PER_PART,
     times: bool = False,
@@ -120,6 +122,8 @@ def build_conversations(
             ``limit`` (the most rows), ``weight`` (rows of the entries with weights stand in these proportions;
             the largest such mixture without a repeated row is made), ``seed``, and the task's own options.
         seed: the same seed, the same rows.
+        held_out: share of the users whose histories nothing is made of, see :func:`itemic.data.held_out.held_out`;
+            a stage of reinforcement learning with the same ``asks.held_out`` asks about them.
         output: a folder; every source gets a folder of parts in it, and ``conversations.json`` the counts.
             What another build left there is replaced when all is done. None keeps the rows in memory.
         rows_per_part: rows of a Parquet part.
@@ -140,6 +144,7 @@ def build_conversations(
             f"{dataset.name} doesn't say when interactions were",
             "Leave out what asks for times (objective.weights.half_life, --times), or read data with timestamps.",
         )
+    train = without_held_out(train, held_out) if held_out else train
     plans = [entry.task.planned(catalogue, train, entry.seed, entry.limit) for entry in entries]
     counts = mixture([len(plan) for plan in plans], [entry.weight for entry in entries])
     for i, (entry, count) in enumerate(zip(entries, counts, strict=True)):

@@ -48,6 +48,15 @@ class Distribution:
         """
         return settings_from(cls, value)
 
+    @property
+    def shards_weights(self) -> bool:
+        """Whether weights are shared out, so that no rank needs all of them.
+
+        Raises:
+            ConfigError: DeepSpeed's file can't be used.
+        """
+        return self.strategy == "fsdp" or (self.config is not None and zero_stage(self.config) == 3)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -56,7 +65,7 @@ def read_deepspeed(file: str | Path) -> dict[str, Any]:
     """DeepSpeed's JSON file.
 
     Raises:
-        ConfigError: it can't be read, has no ZeRO stage of 2 or 3, or sets what a stage of training says.
+        ConfigError: it can't be read, has no ZeRO stage of 1, 2 or 3, or sets what a stage of training says.
     """
     try:
         config = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
@@ -75,3 +84,12 @@ def read_deepspeed(file: str | Path) -> dict[str, Any]:
             "Remove them there; learning_rate, schedule and optimizer (with its clip) are the stage's keys.",
         )
     return config  # type: ignore[no-any-return]
+
+
+def zero_stage(file: str | Path) -> int:
+    """The stage of ZeRO that DeepSpeed's JSON file asks for.
+
+    Raises:
+        ConfigError: as :func:`read_deepspeed`.
+    """
+    return int(read_deepspeed(file)["zero_optimization"]["stage"])

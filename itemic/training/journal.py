@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ from itemic.artifact import write_text
 from itemic.progress import log, progress_bar
 from itemic.trackers import Trackers, open_trackers
 
+# told of every line: the stage's name, how far it is on its way (0 to 1), and the line's values
+Listener = Callable[[str, float, Mapping[str, Any]], None]
+_listeners: list[Listener] = []
 LINES = 10  # that a stage shows of its losses at most, and of its validations
 READ = ("step", "epoch", "loss", "lr", "tokens_per_second", "memory_gb")
 Config = Mapping[str, Any]
@@ -53,7 +56,9 @@ class Journal:
         trackers: Trackers | None = None,
         total: int = 0,
         shown: bool = True,
+        name: str = "",
     ) -> None:
+        self.name = name
         self._bar, self._shown, self._trackers = bar, shown, trackers or Trackers()
         self._total = total
         self._told = dict.fromkeys(("loss", "valid"), self._tenth(step))  # up to where lines were shown
@@ -83,6 +88,8 @@ class Journal:
         if self._shown and not bar and self._tenth(step) > self._told[kind]:
             self._told[kind] = self._tenth(step)
             log.info("%s", _human(line))
+        for listener in _listeners:
+            listener(self.name, min(step / self._total, 1.0) if self._total else 0.0, values)
 
     def _tenth(self, step: int) -> int:
         """Which tenth of all steps a step ends; where their number isn't known each counts as one."""
@@ -118,11 +125,22 @@ def journal(
             opened = stack.enter_context(open_trackers(trackers, folder, config, step=step))
         bar = stack.enter_context(progress_bar(name, total, shown))
         bar.advance(step)
-        book = Journal(folder, step, bar, opened, total, shown)
+        book = Journal(folder, step, bar, opened, total, shown, name)
         try:
             yield book
         finally:
             book.close()
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Inside the block the listener is told what journals of this process write; what it raises ends the training,
+    whose checkpoints stay."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 def _cut(path: Path, step: int) -> None:

@@ -261,8 +261,9 @@ class Trainer:
             self.place = self.place.validated(float(numbers[metric]), self.stage.validation.patience)
             best = self.place.best_step == self.place.step
             if best and self.checkpoints is None:
-                weights = self.strategy.tensors()["weights"]
-                self._kept = {name: weight.detach().clone() for name, weight in weights.items()}
+                self._kept = {
+                    name: weight.detach().clone() for name, weight in self.strategy.weights().items()
+                }
         values: dict[str, Any] = {f"valid/{key}": value for key, value in numbers.items()}
         values["valid/seconds"] = round(time.perf_counter() - started, 3)
         book.write(self.place.step, self.place.progress, values | answers)
@@ -340,7 +341,7 @@ class Trainer:
                 self._read_best(self.checkpoints, best)
         elif self.average:
             self.average.swap()
-        self.strategy.whole()
+        self.strategy.finish()
         self.objective.settle()
         self.objective.train(False)
         self.strategy.evaluated.train(False)

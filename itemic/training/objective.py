@@ -91,10 +91,6 @@ class Objective(nn.Module):
     def agree(self, ranks: Ranks) -> None:
         """Tell ranks whose model is on the meta device what only rank 0's weights could tell them."""
 
-    def apart(self) -> Self:
-        """A copy with weights of its own."""
-        return copy.deepcopy(self)
-
     def empty(self) -> Self:
         """A copy whose parameters are on the meta device, each with a storage of its own."""
         return copy.deepcopy(self, {id(weight): _empty(weight) for weight in self.parameters()})

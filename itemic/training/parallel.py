@@ -1,5 +1,5 @@
 """Who computes a step and holds the weights: one process, or DDP. FSDP2 is in ``sharded.py``, DeepSpeed in
-``deepspeed.py``.
+``deepspeed.py`` and ``partitioned.py``.
 
 All of them are used alike: :meth:`Strategy.cost` and :meth:`Strategy.backward` for each block, :meth:`Strategy.step`
 when the step's gradients are there. Losses of a step are divided by its weight over all ranks and gradients are summed
@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from itemic.errors import ConfigError
@@ -87,14 +87,18 @@ class Strategy:
         self.optimizer.zero_grad()
         return found
 
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that learn, whole or this rank's shards, which :meth:`put` takes back. They may be the very ones
+        that learn: who keeps them copies them. Every rank asks for them."""
+        return dict(self.named)
+
     def tensors(self) -> Tensors:
         """Weights and the optimizer's state for a checkpoint."""
-        return {"weights": dict(self.named), "optimizer": self.optimizer.tensors()}
+        return {"weights": self.weights(), "optimizer": self.optimizer.tensors()}
 
     def room(self, shapes: Shapes) -> Tensors:
         """Tensors for a checkpoint of these shapes to be read into; :meth:`load` then takes them over."""
-        weights: dict[str, Tensor] = dict(self.named)
-        return {"weights": weights, "optimizer": self.optimizer.room(part_of(shapes, "optimizer"))}
+        return {"weights": dict(self.named), "optimizer": self.optimizer.room(part_of(shapes, "optimizer"))}
 
     def load(self, tensors: Tensors) -> None:
         """Go on from what was read into :meth:`room`'s tensors; the weights are there already."""
@@ -112,6 +116,10 @@ class Strategy:
 
     def whole(self) -> None:
         """Bring the weights back into the objective, on every rank, where it has any of its own."""
+
+    def finish(self) -> None:
+        """Leave the objective with the weights that the training ends with; nothing is trained after it."""
+        self.whole()
 
     def gather(self, name: str) -> Tensor:
         """One whole weight or buffer of :attr:`module`, by its name; every rank asks for it."""
@@ -150,6 +158,15 @@ class DataParallel(Strategy):
 def is_empty(objective: Objective) -> bool:
     """Whether an objective's weights are on the meta device: there are none."""
     return any(weight.device.type == "meta" for weight in objective.parameters())
+
+
+def buffers_of(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """A module's buffers, each with the part that it belongs to and its name there."""
+    return [
+        (part, name, buffer)
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
 
 
 def refuse_whole_matrices(objective: Objective, stage: TrainingSettings, strategy: str) -> None:

@@ -17,6 +17,8 @@ from itemic.errors import ConfigError, ItemicError
 if TYPE_CHECKING:
     import torch
 
+    from itemic.training.distribution import Distribution
+
 T = TypeVar("T")
 PATIENCE = timedelta(
     days=7
@@ -56,12 +58,16 @@ class Ranks:
 
         return torch.device("cuda", self.local) if torch.cuda.is_available() else torch.device("cpu")
 
-    def device_for(self, strategy: str) -> torch.device:
-        """Where this process loads a model that a strategy will train: under ``fsdp`` nowhere, for each of several
-        ranks reads its shards alone."""
+    def device_for(self, options: Distribution) -> torch.device:
+        """Where this process loads a model that will be trained so: nowhere where several ranks share out its weights,
+        for none of them then holds them all.
+
+        Raises:
+            ConfigError: DeepSpeed's file can't be used.
+        """
         import torch
 
-        without = strategy == "fsdp" and self.size > 1
+        without = self.size > 1 and options.shards_weights
         return torch.device("meta") if without else self.device
 
     def total(self, numbers: Sequence[float]) -> list[float]:

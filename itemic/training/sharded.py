@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from itemic.errors import ConfigError
-from itemic.training.parallel import Strategy, is_empty, refuse_whole_matrices
+from itemic.training.parallel import Strategy, buffers_of, is_empty, refuse_whole_matrices
 from itemic.training.precision import compute_dtype
 from itemic.training.together import together, within
 
@@ -139,11 +139,7 @@ class Sharded(Strategy):
 
 def _make_room(module: nn.Module, device: torch.device) -> None:
     """Storage for the shards of a module on the meta device; its buffers stay what they are."""
-    buffers = [
-        (part, name, buffer)
-        for part in module.modules()
-        for name, buffer in part.named_buffers(recurse=False)
-    ]
+    buffers = buffers_of(module)
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)  # all who hold a weight have it
     try:

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,8 @@ def test_figures_stand_in_the_page_itself(made: Made, page: Reader) -> None:
             assert f"{cause.lift.value:.2f} [{cause.lift.low:.2f}, {cause.lift.high:.2f}]" in told
     for parts in analysis.slices.values():
         assert all(part.value in told and f"{part.requests:,}" in told for part in parts)
-    assert f"{analysis.bad:,}" in told and all(reason in told for reason in analysis.absent.values())
+    assert f"{analysis.bad:,}" in told
+    assert all(reason in told for reason in analysis.absent.values())
 
 
 def test_the_data_hold_each_item_once_and_each_case_whole(made: Made, page: Reader) -> None:
@@ -156,10 +158,12 @@ def test_numbers_without_a_form_are_short() -> None:
 def test_only_our_scripts_may_run(page: Reader) -> None:
     policy = next(one.about["content"] for one in page.all("meta") if one.about.get("http-equiv"))
     allowed = set(re.findall(r"'sha256-([^']+)'", policy))
-    assert policy.startswith("default-src 'none'; ") and "http" not in policy
+    assert policy.startswith("default-src 'none'; ")
+    assert "http" not in policy
     runs = [one for one in page.all("script") if one.about["type"] != "application/json"]
     found = {base64.b64encode(hashlib.sha256("".join(one.text).encode()).digest()).decode() for one in runs}
-    assert found == allowed and len(runs) == 3
+    assert found == allowed
+    assert len(runs) == 3
 
 
 def test_nobodys_text_becomes_a_part_of_the_page(page: Reader, tmp_path: Path) -> None:
@@ -209,8 +213,7 @@ def test_libraries_come_with_their_licences(page: Reader) -> None:
 def test_a_missing_package_is_told_with_its_extra(
     package: str, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = libraries.find_spec
-    monkeypatch.setattr(libraries, "find_spec", lambda name: None if name == package else found(name))
+    monkeypatch.setattr(libraries, "find_spec", lambda name: None if name == package else find_spec(name))
     with pytest.raises(ConfigError, match=f"the page of an analysis needs {package}") as error:
         write_page(tmp_path / "report.html", *made)
     assert error.value.remedy == 'Install it with `pip install "itemic[analysis]"`.'
@@ -233,4 +236,5 @@ def test_analyses_with_next_to_nothing(made: Made, tmp_path: Path) -> None:
     )
     none = replace(cases, items=[], cases=[], stated="no cases")
     page = read(save(tmp_path, (bare, none)))
-    assert data_of(page)["cases"]["request"] == [] and data_of(page, "charts")["charts"] == {}
+    assert data_of(page)["cases"]["request"] == []
+    assert data_of(page, "charts")["charts"] == {}

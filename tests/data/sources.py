@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import pickle
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -326,6 +327,40 @@ def write_recbole(folder: Path) -> None:
     names = ", ".join(f"'{name}'" for name in CATEGORIES)
     items = [f"{key}\t{title}\t{names}" for key, title in TITLES.items()]
     write_text(folder / "tiny.item", _lines(["item_id:token\ttitle:token_seq\tcategories:token_seq", *items]))
+
+
+def reclm_gen_files() -> dict[str, dict[str, Any]]:
+    """By the name of a file what it holds; user 9 has no candidates."""
+    items = list(TITLES)
+    titles = {key: title.replace("&", "&amp;") for key, title in TITLES.items()}
+    return {
+        "sequential": dict(SEQUENCES),
+        "meta": {
+            key: {"title": title, "shelf": "A 1", "stock": 3, "also_buy": ["1"]}
+            for key, title in titles.items()
+        },
+        "category": {", ".join(CATEGORIES): items, CATEGORIES[0]: items, "Nothing": []},
+        "ranking_candidate": {"7": ["2", "1"], "8": ["4", "3"]},
+    }
+
+
+def write_reclm_gen(folder: Path) -> None:
+    for name, content in reclm_gen_files().items():
+        (folder / f"{name}.pickle").write_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def write_reclm_gen_json(folder: Path) -> None:
+    for name, content in reclm_gen_files().items():
+        write_text(folder / f"{name}.json", json.dumps(content, ensure_ascii=False))
+
+
+def edit_pickle(name: str, change: Callable[[dict[Any, Any]], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        content = pickle.loads((folder / name).read_bytes())
+        change(content)
+        (folder / name).write_bytes(pickle.dumps(content))
+
+    return apply
 
 
 def write_table(folder: Path) -> None:
@@ -974,6 +1009,124 @@ TABLE_LINES = Case(
         ),
     ),
 )
+
+
+def _reclm_gen_faults(
+    ending: str, edit: Callable[[str, Callable[[dict[Any, Any]], object]], Callable[[Path], None]]
+) -> tuple[Fault, ...]:
+    sequences, items, filed, ranked = (
+        f"{name}.{ending}" for name in ("sequential", "meta", "category", "ranking_candidate")
+    )
+    without_8 = {"7": SEQUENCES["7"], "9": SEQUENCES["9"]}
+    return (
+        Fault(
+            "unknown item",
+            edit(sequences, lambda users: users.update({"8": ["2", "99", "1", "2"]})),
+            "unknown item",
+            (sequences, "'99'", "user '8'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "broken sequence",
+            edit(sequences, lambda users: users.update({"8": "2 1 2"})),
+            "broken sequence",
+            (sequences, "'8'"),
+            without_8,
+        ),
+        Fault(
+            "empty sequence",
+            edit(sequences, lambda users: users.update({"8": []})),
+            "empty sequence",
+            (sequences, "'8'"),
+            without_8,
+        ),
+        Fault(
+            "no title",
+            edit(items, lambda found: found["3"].pop("title")),
+            "missing title",
+            (items, "'3'"),
+            without("3"),
+        ),
+        Fault(
+            "broken item",
+            edit(items, lambda found: found.update({"3": "Soap"})),
+            "broken item",
+            (items, "'3'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "unknown item in a category",
+            edit(filed, lambda found: found.update({"More": ["1", "98"]})),
+            "unknown item in category",
+            (filed, "'More'", "'98'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "broken category",
+            edit(filed, lambda found: found.update({"More": "1, 2"})),
+            "broken category",
+            (filed, "'More'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "unknown candidate",
+            edit(ranked, lambda found: found.update({"7": ["2", "98"]})),
+            "unknown item in candidates",
+            (ranked, "'7'", "'98'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "candidate twice",
+            edit(ranked, lambda found: found.update({"7": ["2", "1", "2"]})),
+            "repeated item in candidates",
+            (ranked, "'7'"),
+            SEQUENCES,
+        ),
+    )
+
+
+_RECLM_GEN_FURTHER = {"shelf": "A 1", "stock": 3}
+RECLM_GEN = Case(
+    "reclm-gen",
+    write_reclm_gen,
+    False,
+    CATEGORIES,
+    (
+        *_reclm_gen_faults("pickle", edit_pickle),
+        Fault(
+            "user twice",
+            edit_pickle("sequential.pickle", lambda users: users.update({7: ["1"]})),
+            "duplicate user",
+            ("sequential.pickle", "'7'"),
+            SEQUENCES,
+        ),
+        Fault(
+            "no key",
+            edit_pickle("sequential.pickle", lambda users: users.update({None: ["1"]})),
+            "broken key",
+            ("sequential.pickle", "None"),
+            SEQUENCES,
+        ),
+    ),
+    _RECLM_GEN_FURTHER,
+)
+RECLM_GEN_JSON = Case(
+    "reclm-gen",
+    write_reclm_gen_json,
+    False,
+    CATEGORIES,
+    (
+        *_reclm_gen_faults("json", _json_key),
+        Fault(
+            "item twice",
+            edit_text("meta.json", '"2": {', '"1": {"title": "no"}, "2": {'),
+            "duplicate item",
+            ("meta.json", "'1'"),
+            SEQUENCES,
+        ),
+    ),
+    _RECLM_GEN_FURTHER,
+)
 CASES = {
     "onerec-think": ONEREC,
     "openonerec": OPENONEREC,
@@ -985,6 +1138,8 @@ CASES = {
     "amazon-2018": AMAZON_2018,
     "amazon-2023": AMAZON_2023,
     "recbole": RECBOLE,
+    "reclm-gen": RECLM_GEN,
+    "reclm-gen-json": RECLM_GEN_JSON,
     "table": TABLE,
     "table-lines": TABLE_LINES,
 }

@@ -15,7 +15,7 @@ from itemic import schema as c
 from itemic.data import READERS, Dataset, FilterRule, SplitRule, apply_filters, detect_format, read
 from itemic.errors import ConfigError, DataError
 
-from .sources import CASES, SEQUENCES, TITLES, Case, Fault, Sequences, seconds
+from .sources import CASES, SEQUENCES, TITLES, Case, Fault, Sequences, edit_pickle, seconds
 
 GAPS = ("unknown item", "missing title")
 
@@ -159,7 +159,7 @@ def test_windows_line_ends_and_byte_order_marks_change_nothing(
     case: Case, dataset: Dataset, tmp_path: Path
 ) -> None:
     for path in tmp_path.rglob("*"):
-        if path.is_file() and path.suffix not in (".gz", ".parquet"):
+        if path.is_file() and path.suffix not in (".gz", ".parquet", ".pickle"):
             path.write_bytes(
                 b"\xef\xbb\xbf" + path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
             )
@@ -271,8 +271,15 @@ def renumber(folder: Path) -> None:
             write_text(path, changes["dump"](read_text(path)))
         elif path.name.startswith(("movies", "tiny.item", "items.csv")):
             write_text(path, changes["table"](read_text(path, "latin-1")), "latin-1")
-        elif path.name.endswith((".item.json", ".pretrain.json")):
+        elif path.name == "meta.pickle":
+            edit_pickle(path.name, _with_other_keys)(folder)
+        elif path.name.endswith((".item.json", ".pretrain.json", "meta.json")):
             write_text(path, changes["json"](read_text(path)))
+
+
+def _with_other_keys(content: dict[Any, Any]) -> None:
+    for key in list(content):
+        content[f"x{key}"] = content.pop(key)
 
 
 def test_unknown_options_and_policies_are_refused(case: Case, dataset: Dataset, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from itemic.data.limits import apply_limits
 from itemic.data.statistics import description_rows
 from itemic.data.writers import WRITERS
 from itemic.errors import DataError
+from itemic.recipe.inputs import data_inputs
+from itemic.recipe.schema import DataPart
 from itemic.sid.export import export_dataset
 
 from .sources import CASES, SEQUENCES, write_text
@@ -222,3 +224,18 @@ def test_writers_keep_users_or_say_so(form: str, tmp_path: Path) -> None:
         assert again is not None
         escaped = users.with_columns(country=pl.Series(['&quot;New" Zealand', None]))
         assert again.sort(c.USER_ID).equals(escaped.sort(c.USER_ID))
+
+
+def test_a_step_reads_the_users_that_stand_beside_a_file(tmp_path: Path) -> None:
+    CASES["table"].write(tmp_path)
+    FORMATS["table"].write(tmp_path)
+    options = {"users": "people.csv", "items": "items.csv"}
+    part = DataPart(format="table", path=str(tmp_path / "events.csv"), options=options)
+    assert data_inputs(part) == {
+        "path": str(tmp_path / "events.csv"),
+        "items": [str(tmp_path / "items.csv")],
+        "users": [str(tmp_path / "people.csv")],
+    }
+    data = read("table", tmp_path / "events.csv", **options)
+    assert data.users is not None
+    assert data.users.to_dicts() == PEOPLE

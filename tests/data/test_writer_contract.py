@@ -164,9 +164,9 @@ def test_it_says_what_is_lost(form: str, tmp_path: Path) -> None:
     wide = timed(replace(DATA, items=DATA.items.with_columns(pl.Series(c.PRICE, [1.5, None, 2.0, 3.0]))))
     lost = export_dataset(wide, tmp_path / "full", form, index=index_of())
     wide_enough = form in ("recbole", "openonerec")
-    assert (c.PRICE in lost) == (not wide_enough)
+    assert (c.PRICE in lost) == (not wide_enough and form != "reclm-gen")
     assert ("times" in lost) == (not wide_enough) == ("ratings" in lost)
-    assert ("semantic IDs" in lost) == (form == "recbole")
+    assert ("semantic IDs" in lost) == (form in ("recbole", "reclm-gen"))
     assert ("brand" in lost) == (form == "onerec-think")
 
 

@@ -19,9 +19,11 @@ from itemic.model import Model
 from itemic.rl.rollout import Roller
 from itemic.rl.run import train_rl
 from itemic.training import checkpoint
+from itemic.training.distribution import Distribution
 from itemic.training.ranks import joined
 from tests.rl.test_run import STAGE, fresh, lines, shop
 from tests.training import processes
+from tests.training.test_distribution import options
 
 WEIGHTS = "model.safetensors"
 LONG: dict[str, Any] = STAGE | {
@@ -31,7 +33,7 @@ LONG: dict[str, Any] = STAGE | {
     "rollout": {"answers": 5, "how": "both", "normalize": "level", "steps_per_rollout": 2, "epochs": 2},
     "validation": {"every": 4, "requests": 20, "beams": 10, "full": False},
     "optimizer": {"ema": 0.5},
-    "rewards": {"hit": 1, "ranking": 1, "coverage": {"weight": 0.5, "decay": 0.8}},
+    "rewards": STAGE["rewards"] | {"coverage": {"weight": 0.1, "decay": 0.8}},  # which remembers rollouts
 }
 
 
@@ -92,22 +94,24 @@ def test_killed_at_ten_moments(context: Any, tmp_path: Path) -> None:
     assert any(not torch.equal(whole[name], began[name]) for name in whole)
 
 
-def learn(model: str, folder: str, strategy: str, what: str) -> None:
+def learn(model: str, folder: str, options: Distribution, what: str) -> None:
     stage = STAGE | {"steps": 3, "learning_rate": 1e-3, "train": what}
     stage["validation"] = {"every": 2, "requests": 21, "beams": 10}
     stage["objective"] = {"name": "reinforce++", "kl": 0.05}  # whose advantages look at all of a step
-    stage["rewards"] = {"hit": 1, "ranking": 1, "coverage": 0.5}  # and whose rewards do
+    stage["rewards"] = STAGE["rewards"] | {"coverage": 0.1}  # and so does this reward
     stage["rollout"] = STAGE["rollout"] | {"suggest": {"transitions": 2}}
     with joined() as ranks:
-        begun = Model.load(model, device=ranks.device_for(strategy))
-        train_rl(begun, shop(), stage=stage, output=folder, distribution={"strategy": strategy})
+        begun = Model.load(model, device=ranks.device_for(options))
+        train_rl(begun, shop(), stage=stage, output=folder, distribution=options)
 
 
-@pytest.mark.parametrize(("strategy", "what"), [("ddp", "all"), ("fsdp", "all"), ("fsdp", "lora")])
+@pytest.mark.parametrize(
+    ("strategy", "what"), [("ddp", "all"), ("fsdp", "all"), ("fsdp", "lora"), ("zero2", "all")]
+)
 def test_two_ranks_learn_what_one_does(strategy: str, what: str, tmp_path: Path) -> None:
     fresh(shop()).save(tmp_path / "begin")
     for size in (1, 2):
-        arguments = (str(tmp_path / "begin"), str(tmp_path / str(size)), strategy, what)
+        arguments = (str(tmp_path / "begin"), str(tmp_path / str(size)), options(strategy, tmp_path), what)
         processes.run(learn, size, *arguments, folder=tmp_path)
     one, two = (load_file(tmp_path / name / WEIGHTS) for name in "12")
     for name, weight in one.items():
@@ -120,9 +124,12 @@ def test_two_ranks_learn_what_one_does(strategy: str, what: str, tmp_path: Path)
 
 def test_weights_that_nobody_shares_out_while_rolling_are_refused(tmp_path: Path) -> None:
     fresh(shop()).save(tmp_path / "begin")
-    processes.run(refused, 2, str(tmp_path / "begin"), folder=tmp_path)
+    shared = [options(strategy, tmp_path) for strategy in ("fsdp", "zero3")]
+    processes.run(refused, 2, str(tmp_path / "begin"), shared, folder=tmp_path)
 
 
-def refused(model: str) -> None:
-    with pytest.raises(ConfigError, match="rollouts need the weights"):
-        train_rl(Model.load(model), shop(), stage=STAGE, distribution={"strategy": "fsdp"})
+def refused(model: str, shared: list[Distribution]) -> None:
+    with joined():
+        for each in shared:
+            with pytest.raises(ConfigError, match="rollouts need the weights"):
+                train_rl(Model.load(model), shop(), stage=STAGE, distribution=each)

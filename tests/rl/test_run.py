@@ -12,6 +12,7 @@ import torch
 
 import itemic
 from itemic.data.dataset import Dataset
+from itemic.data.held_out import held_out
 from itemic.data.sequences import Requests
 from itemic.errors import ArtifactError, ConfigError, DataError, IndexMismatchError
 from itemic.evaluate.linear import Ridge
@@ -121,6 +122,36 @@ def test_targets_are_those_of_the_same_place(dataset: Dataset) -> None:
     np.testing.assert_array_equal(asked.requests.targets, requests.targets[place[:40][asked.rows]])
     np.testing.assert_array_equal(asked.of_history, task[:40][asked.rows] == 0)
     assert {0, 1} == set(task[:40].tolist())
+
+
+def test_users_who_are_held_out_are_asked_about_and_nobody_tells_of_them(dataset: Dataset) -> None:
+    train, out = dataset.train, held_out(dataset.train.users, 0.4)
+    assert 0 < out.sum() < len(out)
+    shuffled = np.random.default_rng(0).permutation(len(out))
+    np.testing.assert_array_equal(held_out(train.users[shuffled], 0.4), out[shuffled])
+    assert held_out(train.users, 0.7)[out].all()  # a larger share holds out the same users, and more
+    for places in ("known", "ends", "both"):
+        asked = training_requests(dataset, places=places, held_out=0.4)
+        everyone = training_requests(dataset, places=places)
+        others = set(train.users[out].tolist())
+        assert set(asked.users.tolist()) <= others
+        assert len(asked) == sum(user in others for user in everyone.users.tolist())
+        assert places == "ends" or (asked.targets >= 0).any()
+    index = itemic.build_index(dataset, levels=[8, 8], format="minionerec")
+    tasks = ["C", "sequence", "rationale"]
+    groups = [
+        {json.loads(row)["group"].split(":")[1] for row in built.read()["metadata"]}
+        for built in (
+            itemic.build_conversations(dataset, index, tasks, held_out=0.4),
+            itemic.build_conversations(dataset, index, tasks),
+        )
+    ]
+    assert groups[1] >= others
+    assert groups[0] == groups[1] - others
+    with pytest.raises(ConfigError, match="nothing to ask about: of a share of 1e-09 no user"):
+        Book(fresh(dataset), dataset, Asks(held_out=1e-9), 0)
+    with pytest.raises(ConfigError, match="a share of 2 of the users"):
+        held_out(train.users, 2)
 
 
 def test_what_two_ranks_left_of_a_rollout_one_goes_on_with(dataset: Dataset) -> None:

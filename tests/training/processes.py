@@ -17,6 +17,7 @@ PRELOAD = [
     "tests.training.processes",
     "itemic.training.loop",
     "itemic.training.language.run",
+    "tests.training.preloaded",
     "torch.utils.tensorboard",
 ]
 

@@ -23,6 +23,7 @@ from itemic.model.stored import Stored
 from itemic.tasks import TASKS
 from itemic.training.distribution import Distribution
 from itemic.training.loop import Trainer
+from itemic.training.partitioned import Partitioned
 from itemic.training.ranks import joined
 from itemic.training.sharded import Sharded
 from itemic.training.steps import Step
@@ -57,10 +58,17 @@ def base(folder: Path, preset: str = "qwen3-pico", dtype: torch.dtype = torch.fl
     return folder
 
 
-def work(folder: str, source: str, keys: dict[str, Any], whole: bool = False, die_at: int = 0) -> None:
+def work(
+    folder: str,
+    source: str,
+    keys: dict[str, Any],
+    whole: bool = False,
+    die_at: int = 0,
+    options: Distribution = FSDP,
+) -> None:
     """One rank; ``whole`` loads the model on each of them."""
     with joined() as ranks:
-        model = Model.load(source, device="cpu" if whole else ranks.device_for("fsdp"))
+        model = Model.load(source, device="cpu" if whole else ranks.device_for(options))
         assert (model.lm.device.type == "meta") == (ranks.size > 1 and not whole)
         plain = Trainer._advance
 
@@ -79,14 +87,14 @@ def work(folder: str, source: str, keys: dict[str, Any], whole: bool = False, di
             stage=stage_of(keys),
             dataset=dataset,
             output=folder,
-            distribution=FSDP,
+            distribution=options,
         )
         if not whole and ranks.size > 1:
             assert all(weight.is_meta for weight in trained.lm.parameters())
 
 
-def same_files(one: Path, other: Path) -> None:
-    """All of two models' folders but what tells of the runs."""
+def same_files(one: Path, other: Path, rounded: bool = False) -> None:
+    """All of two models' folders but what tells of the runs; weights may be ``rounded`` in another place."""
     told = {"training.json", "log.jsonl"}
     names = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()} - told
     assert (
@@ -95,7 +103,13 @@ def same_files(one: Path, other: Path) -> None:
     )
     assert {"config.json", "tokenizer.json", "README.md", "model.safetensors"} <= names
     for name in sorted(names):
-        assert filecmp.cmp(one / name, other / name, shallow=False), name
+        if rounded and name.endswith(".safetensors"):
+            ours, theirs = load_file(one / name), load_file(other / name)
+            assert ours.keys() == theirs.keys()
+            for key, weight in ours.items():
+                torch.testing.assert_close(weight, theirs[key], rtol=2**-7, atol=2e-5, msg=key)
+        else:
+            assert filecmp.cmp(one / name, other / name, shallow=False), name
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -162,9 +176,9 @@ def alive() -> int:
     return sum(found.values())
 
 
-def measure(folder: str, source: str, whole: bool) -> None:
-    """One rank; leaves the most bytes of tensors that there were beside those at the beginning: whenever a layer in the
-    middle computes for a validation, when a weight has been read, and when one has been gathered."""
+def measure(folder: str, source: str, whole: bool, options: Distribution = FSDP) -> None:
+    """One rank; leaves the most bytes of tensors that there were beside those at the beginning: whenever the layer in
+    the middle computes for a validation, when a weight has been read, and when one has been gathered."""
     most = {"computing": 0, "reading": 0, "gathering": 0}
     before, count = alive(), itertools.count()
 
@@ -172,7 +186,9 @@ def measure(folder: str, source: str, whole: bool) -> None:
         most[when] = max(most[when], alive() - before)
 
     def computing(module: torch.nn.Module, _: Any) -> None:
-        middle = type(module).__name__ == "Qwen3Attention" and module.layer_idx == LAYERS // 2
+        if type(module).__name__ != "Qwen3Attention":
+            return
+        middle = module.layer_idx == module.config.num_hidden_layers // 2
         if middle and not torch.is_grad_enabled():  # else there is what the backward pass needs as well
             look("computing")
 
@@ -186,19 +202,20 @@ def measure(folder: str, source: str, whole: bool) -> None:
         return call
 
     Stored.read = looking("reading", Stored.read)  # type: ignore[method-assign]
-    Sharded.gather = looking("gathering", Sharded.gather)  # type: ignore[method-assign]
+    for strategy in (Sharded, Partitioned):
+        strategy.gather = looking("gathering", strategy.gather)  # type: ignore[method-assign]
     handle = torch.nn.modules.module.register_module_forward_pre_hook(computing)
     with joined() as ranks:
         stage = stage_of(
             KEYS | {"steps": 1, "train.what": "embeddings", "validation.requests": 2, "validation.samples": 0}
         )
         train(
-            Model.load(source, device="cpu" if whole else ranks.device_for("fsdp")),
+            Model.load(source, device="cpu" if whole else ranks.device_for(options)),
             TASKS["sequence"].build(faithful(), INDEX),
             stage=stage,
             dataset=faithful(),
             output=f"{folder}/run",
-            distribution=FSDP,
+            distribution=options,
         )
         Path(folder, f"{ranks.rank}.json").write_text(json.dumps(most))
     handle.remove()
@@ -223,7 +240,7 @@ def test_no_rank_holds_the_model(tmp_path: Path) -> None:
 
 def refused(folder: str, source: str, keys: dict[str, Any]) -> None:
     with joined() as ranks:
-        model, stage = Model.load(source, device=ranks.device_for("fsdp")), stage_of(keys)
+        model, stage = Model.load(source, device=ranks.device_for(FSDP)), stage_of(keys)
         conversations = TASKS["sequence"].build(faithful(), INDEX)
         with pytest.raises(ConfigError) as caught:
             train(model, conversations, stage=stage, output=folder, distribution=FSDP)

@@ -18,7 +18,7 @@ COLOURS: dict[Verdict, tuple[str, str]] = {  # of matplotlib and of the page
     "no difference shown": ("#8a8a8a", "var(--c8)"),
 }
 LONGEST = 44  # letters of a label
-WIDTH, ROW, LEFT, RIGHT, TOP, BOTTOM = 440, 22, 168, 14, 8, 42
+WIDTH, ROW, LEFT, RIGHT, TOP, BOTTOM = 440, 22, 196, 24, 8, 42
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,13 @@ def slice_bars(pair: Pair) -> tuple[str, list[Bar]]:
     metrics = [part.metric for parts in pair.slices.values() for part in parts]
     main = next((name for name in metrics if name.startswith("ndcg")), metrics[0] if metrics else "")
     bars = [
-        Bar(f"{last_step(part.value)} · {name}", part.gain.value, part.gain.low, part.gain.high, part.verdict)
+        Bar(
+            f"{name.removeprefix('target ')}: {last_step(part.value)}",
+            part.gain.value,
+            part.gain.low,
+            part.gain.high,
+            part.verdict,
+        )
         for name, parts in pair.slices.items()
         for part in parts
         if part.metric == main
@@ -72,7 +78,7 @@ def interval_chart(title: str, bars: Sequence[Bar], label: str) -> str:
     for row, bar in enumerate(bars):
         y, colour = TOP + ROW * (row + 0.5), COLOURS[bar.verdict][1]
         hint = escape(f"{bar.label}: {bar.value:+.4f} [{bar.low:+.4f}, {bar.high:+.4f}], {bar.verdict}")
-        name = escape(_short(bar.label, 27))
+        name = escape(_short(bar.label, 25))
         parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')
         parts.append(
             f'<g><title>{hint}</title><line x1="{at(bar.low):.1f}" x2="{at(bar.high):.1f}" y1="{y:.1f}" y2="{y:.1f}" '

@@ -126,6 +126,8 @@ def _metrics(pair: Pair) -> Sheet:
     hits = f"At {pair.k} {pair.first} alone hits {pair.wins:,} requests, {pair.second} alone {pair.losses:,}"
     alike = [f"{name.partition('@')[0]} {value:.2f}" for name, value in pair.agreement.items()]
     lists = f"; their lists: {', '.join(alike)}" if alike else ""
+    if max(pair.seeds) > 1:
+        hits += " (under the first seed of each)"
     seeds = f" · {pair.seeds[0]} and {pair.seeds[1]} seeds" if max(pair.seeds) > 1 else ""
     return Sheet(
         f"{pair.first} minus {pair.second}, paired by request{seeds}",

@@ -93,7 +93,7 @@ def read_ranks(sides: Sequence[Side]) -> Ranks:
     if not known.any():
         raise ConfigError("no target is known", "Compare rankings of a split whose targets are known.")
     users = rankings[0].users()[known]
-    once = len(np.unique(users)) == len(users)
+    once = np.bincount(users).max() == 1
     longest = min(ranking.head.k for ranking in rankings)
     return Ranks([ranks[:, known] for ranks in found], known, None if once else users, longest)
 

@@ -18,6 +18,7 @@ from itemic.data.readers import (
     onerec_think,
     openonerec,
     recbole,
+    reclm_gen,
     table,
 )
 from itemic.data.readers.labels import as_labels, check_labels
@@ -37,6 +38,7 @@ READERS: dict[str, Reader] = {
     "amazon-2018": amazon_2018.READER,
     "amazon-2023": amazon_2023.READER,
     "recbole": recbole.READER,
+    "reclm-gen": reclm_gen.READER,
     "table": table.READER,
 }
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from itemic import schema as c
+from itemic.data.candidates import candidates_left
 from itemic.data.dataset import Dataset, users_left
 from itemic.data.readers.events import FILE, LINE, Events
 from itemic.data.readers.further import has_value
@@ -31,6 +32,7 @@ def assemble(
     rule: SplitRule | None = None,
     notes: Mapping[str, Any] | None = None,
     users: pl.DataFrame | None = None,
+    candidates: pl.DataFrame | None = None,
 ) -> Dataset:
     """Put a dataset together.
 
@@ -48,6 +50,7 @@ def assemble(
         rule: the split that the source suggests.
         notes: more to say in ``Dataset.notes["read"]``.
         users: ``user_id``, and what is known of users; those without interactions are left out.
+        candidates: ``user_id`` and ``candidates``; what names no user or item that is left is left out.
 
     Raises:
         DataError: an item has no text (``missing_text: error``), or nothing is left.
@@ -81,6 +84,7 @@ def assemble(
         rule or SplitRule(),
         {"read": record},
         _told_users(users, interactions),
+        candidates_left(candidates, settled.items, interactions),
     )
 
 

@@ -5,6 +5,7 @@ The published semantic IDs that may stand beside them (``X.index.json``) are rea
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -38,7 +39,8 @@ def read(source: Source, rows: BadRows, *, prefix: str | None = None) -> Dataset
     item_file = source.one(ITEMS, prefix=prefix)
     catalogue = read_catalogue(source, item_file, rows)
     events = Events()
-    users = _add_sequences(source, inter_file, rows, events)
+    pairs = entries(source, inter_file, "duplicate user", rows)
+    users = add_sequences(pairs, source.where(inter_file), rows, events)
     return assemble(
         name=inter_file.rsplit("/", 1)[-1].removesuffix(INTERACTIONS[1:]),
         catalogue=catalogue,
@@ -82,11 +84,16 @@ def entries(source: Source, file: str, kind: str, rows: BadRows) -> list[tuple[s
     return list(content.items())
 
 
-def _add_sequences(source: Source, file: str, rows: BadRows, events: Events) -> int:
+def add_sequences(pairs: Iterable[tuple[str, Any]], file: str, rows: BadRows, events: Events) -> int:
+    """Users and their lists of item ids, oldest first, into ``events``; ``file`` is where they stand, for messages.
+
+    Returns:
+        How many users have a sequence.
+    """
     users: list[str] = []
     histories: list[list[str]] = []
-    for user, items in entries(source, file, "duplicate user", rows):
-        place = f"{source.where(file)}, user {user!r}"
+    for user, items in pairs:
+        place = f"{file}, user {user!r}"
         if not isinstance(items, list) or any(not isinstance(item, int | str) for item in items):
             rows.report("broken sequence", place, "the value is no list of item ids")
         elif not items:
@@ -98,9 +105,7 @@ def _add_sequences(source: Source, file: str, rows: BadRows, events: Events) -> 
         {c.USER_ID: users, c.ITEM_ID: histories}, schema={c.USER_ID: pl.String, c.ITEM_ID: pl.List(pl.String)}
     ).explode(c.ITEM_ID)
     nothing = {c.RATING: None, c.TIMESTAMP: None, LINE: 0}
-    events.add(
-        frame.with_columns(**{name: pl.lit(value) for name, value in nothing.items()}), source.where(file)
-    )
+    events.add(frame.with_columns(**{name: pl.lit(value) for name, value in nothing.items()}), file)
     return len(users)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itemic.data.writers import letter, minionerec, onerec_think, openonerec, recbole
+from itemic.data.writers import letter, minionerec, onerec_think, openonerec, recbole, reclm_gen
 from itemic.data.writers.writer import Writer
 from itemic.errors import ConfigError
 
@@ -10,6 +10,7 @@ WRITERS: dict[str, Writer] = {
     "minionerec": minionerec.WRITER,
     "letter": letter.WRITER,
     "recbole": recbole.WRITER,
+    "reclm-gen": reclm_gen.WRITER,
     "onerec-think": onerec_think.WRITER,
     "openonerec": openonerec.WRITER,
 }

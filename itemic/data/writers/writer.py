@@ -21,6 +21,7 @@ class Writer:
         index_file: the system's file of semantic IDs alone, if it has one: a key of ``itemic.sid.export.EXPORTS``, and
             the file's name with ``{name}`` in it.
         users: whether its files say what is known of users.
+        candidates: whether they hold the candidates to rank.
     """
 
     name: str
@@ -28,3 +29,4 @@ class Writer:
     token_format: str | None = None
     index_file: tuple[str, str] | None = None
     users: bool = False
+    candidates: bool = False

@@ -90,15 +90,6 @@ class LanguageObjective(Objective):
         """How the model is reached by a forest, which a small forward pass tells."""
         agree_on(self.lm, ranks.share)
 
-    def apart(self) -> Self:
-        """A copy with weights of its own; the rows that learn no longer share their storage with the embeddings."""
-        found = super().apart()
-        check_copy(found.lm, self.lm)
-        for name in ("input_rows", "output_rows"):
-            row = getattr(self, name)
-            setattr(found, name, row if row is None else nn.Parameter(row.detach().clone()))
-        return found
-
     def empty(self) -> Self:
         found = super().empty()
         if not self.readable():  # else it is proved with its shards

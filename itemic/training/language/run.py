@@ -70,8 +70,8 @@ def train(
 
     Under ``torchrun`` or ``deepspeed`` every process calls this with the same arguments and an ``output`` that all of
     them see; each hands back the same trained model, and a run goes on on another number of processes. Under ``fsdp``
-    a model that all of them have loaded on the device ``meta`` is read, trained, validated and written in shards, and
-    stays without weights.
+    and under ZeRO's stage 3 a model that all of them have loaded on the device ``meta`` is read, trained, validated and
+    written in shards, and stays without weights.
 
     Args:
         model: float16 and bfloat16 weights are trained as float32 and rounded back at the end. Under ``lora``, in one
@@ -362,5 +362,5 @@ def float32_weights(lm: PreTrainedModel, stays: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        if before != torch.float32:
+        if lm.dtype != before:
             lm.to(before)  # type: ignore[arg-type]

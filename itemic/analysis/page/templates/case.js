@@ -85,12 +85,22 @@ function fill(i) {
   panel.scrollTop = 0;
 }
 
+// what is looked at stays where it is on the screen while the page around it gets another width
+function inPlace(node, change) {
+  const before = node?.getBoundingClientRect().top;
+  change();
+  const seen = before !== undefined && before > -innerHeight && before < 2 * innerHeight;
+  if (seen) scrollBy({ top: node.getBoundingClientRect().top - before, behavior: "instant" });
+}
+
 // beside the list where there is room, over it where there is none
 function openCase(i) {
   opened = i;
   fill(i);
-  if (!panel.open) panel.show();
-  document.body.classList.add("reading");
+  inPlace(rowOf(i), () => {
+    if (!panel.open) panel.show();
+    document.body.classList.add("reading");
+  });
   $("main").inert = narrow.matches;
   $("case-title").focus({ preventScroll: true });
   address(`#case-${cases.request[i]}`);
@@ -101,8 +111,10 @@ function closeCase() {
   if (!panel.open) return;
   const was = opened;
   opened = -1;
-  panel.close();
-  document.body.classList.remove("reading");
+  inPlace(rowOf(was), () => {
+    panel.close();
+    document.body.classList.remove("reading");
+  });
   $("main").inert = false;
   address("#cases");
   focusCase(was);

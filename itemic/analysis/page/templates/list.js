@@ -43,7 +43,7 @@ function arrange(keys) {
 
 function makeList() {
   const columns = [...document.querySelectorAll("#list thead th")].map((head) => ({ name: head.dataset.column, className: head.className,
-    data: null, render: (_, __, row) => COLUMNS[head.dataset.column][1](row.i) }));
+    orderSequence: ["asc", "desc"], data: null, render: (_, __, row) => COLUMNS[head.dataset.column][1](row.i) }));
   let sorted = "";
   grid = new DataTable("#list", {
     serverSide: true, columns, autoWidth: false, order: [[0, "asc"]], orderClasses: false, pageLength: 25, lengthMenu: [10, 25, 50, 100],
