@@ -301,7 +301,7 @@ class RunPass(GrowPass):
         norm = self._together(norm.view(*split.shape[:3], 1))
         weights, seen = _weights(near, norm, scores, query.dtype), near.shape[-1]
         out = torch.bmm(weights[..., :seen].flatten(2, 3).flatten(0, 1), own.value).view(*shape, -1)
-        share = self._apart(weights[..., seen:]).reshape(count, heads, 1)
+        share = self._apart(weights[..., seen : seen + 1]).reshape(count, heads, 1)
         return self._apart(out).reshape(count, heads, -1).addcmul_(far, share)
 
     def _together(self, tokens: Tensor) -> Tensor:
