@@ -18,7 +18,7 @@ Int32 = npt.NDArray[np.int32]
 Bool = npt.NDArray[np.bool_]
 
 UNKNOWN = -1  # of an entry that names no item
-_QUOTES = ('""', "''", "“”", "«»")
+_QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,7 +68,7 @@ def task_values(answers: Answers) -> Float64:
     """
     fine = legal(answers)
     inside, outside = fine & answers.inside, fine & ~answers.inside
-    before = np.cumsum(inside, axis=1) - inside  # entries with the label before each
+    before: Int64 = np.cumsum(inside, axis=1) - inside  # entries with the label before each
     beside = np.cumsum(outside, axis=1)  # without it, up to each
     quota, rest = answers.quotas[:, None], (answers.counts - answers.quotas)[:, None]
     some = {

@@ -99,6 +99,11 @@ class OneByOne:
         return OneByOne(self.grammar, self.own + other.own)
 
 
+def abreast(grammar: object) -> bool:
+    """Whether a grammar keeps many states in arrays."""
+    return isinstance(grammar, Abreast)
+
+
 def states_of(grammar: Grammar, requests: Int64) -> States:
     """The states of samples of these requests, before their first token."""
     if isinstance(grammar, Abreast):

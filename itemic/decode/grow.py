@@ -275,8 +275,8 @@ class RunPass(GrowPass):
     def __init__(
         self, seating: Seating, store: Store, at: Int64, lengths: Int64, where: tuple[Int64, Int64]
     ) -> None:
-        own = (np.repeat(x, lengths) for x in where)
-        super().__init__(Seating(seating.blocks, *own, seating.device), store, at)
+        block, row = (np.repeat(x, lengths) for x in where)
+        super().__init__(Seating(seating.blocks, block, row, seating.device), store, at)
         self.whose = np.repeat(np.arange(len(lengths)), lengths)
         last = np.cumsum(lengths) - 1
         self.wanted = torch.from_numpy(last).to(seating.device)
