@@ -40,7 +40,7 @@ def accuracy(items: Int32, lengths: Int64, targets: Int32, k: int) -> dict[str, 
 
 def correct_count(lengths: Int64, counts: Int64) -> Float64:
     """1 where a list has as many entries as were asked for, float64 ``[R]``."""
-    return np.where(np.asarray(lengths) == np.asarray(counts), 1.0, 0.0)
+    return np.asarray(np.asarray(lengths) == np.asarray(counts), np.float64)
 
 
 def non_existing(items: Int32, lengths: Int64, k: int) -> Float64:
@@ -129,7 +129,7 @@ def category_rate_correct(
         "at least": once >= quotas,
         "about": (every <= quotas + slack) & (once >= quotas - slack),
     }[how]
-    return np.where(fine & (lengths > 0), 1.0, 0.0)
+    return np.asarray(fine & (lengths > 0), np.float64)
 
 
 def _first(items: Int32, lengths: Int64, k: int) -> Bool:

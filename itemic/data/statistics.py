@@ -171,7 +171,7 @@ def description_rows(description: dict[str, Any]) -> list[tuple[str, str]]:
     origin = " by the source" if split["method"] == "published" else ""
     length = f"last {split['history']}" if split["history"] else "all"
     rows.append(("split", f"{split['method']}{origin}, {length} items as history: {sizes}"))
-    if candidates := description["candidates"]:
+    if candidates := description.get("candidates"):
         rows.append(
             ("candidates to rank", f"of {candidates['users']:,} users, {candidates['mean']:.1f} each")
         )

@@ -15,6 +15,7 @@ from itemic.decode.grammar import Grammar, State
 from itemic.forest.rows import TokenRows
 
 Bool = npt.NDArray[np.bool_]
+Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 
@@ -54,7 +55,10 @@ class States(Protocol):
 
 @runtime_checkable
 class Abreast(Protocol):
-    """A grammar that keeps many states in arrays."""
+    """A grammar that keeps many states in arrays, beside what any :class:`Grammar` says of itself."""
+
+    def tokens(self) -> Int32: ...
+    def check(self, requests: int) -> None: ...
 
     def states(self, requests: Int64) -> States:
         """Before the first token of a sample of each of these requests."""
@@ -99,12 +103,7 @@ class OneByOne:
         return OneByOne(self.grammar, self.own + other.own)
 
 
-def abreast(grammar: object) -> bool:
-    """Whether a grammar keeps many states in arrays."""
-    return isinstance(grammar, Abreast)
-
-
-def states_of(grammar: Grammar, requests: Int64) -> States:
+def states_of(grammar: Grammar | Abreast, requests: Int64) -> States:
     """The states of samples of these requests, before their first token."""
     if isinstance(grammar, Abreast):
         return grammar.states(requests)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from itemic.decode.abreast import abreast
+from itemic.decode.abreast import Abreast
 from itemic.decode.body import body_of, evaluating
 from itemic.decode.draw import Filters
 from itemic.decode.grammar import Grammar
@@ -104,7 +104,7 @@ class Sampler:
         stop_tokens: Sequence[int] = (),
         stop_strings: Sequence[str] = (),
         tokenizer: PreTrainedTokenizerBase | None = None,
-        grammar: Grammar | None = None,
+        grammar: Grammar | Abreast | None = None,
         normalize: str = "vocab",
         max_batch_tokens: int = 1 << 16,
     ) -> None:
@@ -129,7 +129,7 @@ class Sampler:
         self._tail = 4 * max(map(len, stop_strings), default=0) + 8
         self.grammar, self.normalize = grammar, normalize
         # what must come next is written without asking; its probability is 1 only among what is legal
-        self.runs_ahead = normalize == "legal" and not self.stop_strings and abreast(grammar)
+        self.runs_ahead = isinstance(grammar, Abreast) and normalize == "legal" and not self.stop_strings
         for name, tokens in (
             ("stop", self.stop_tokens),
             ("grammar", () if grammar is None else grammar.tokens()),
