@@ -215,7 +215,7 @@ def test_a_shipped_recipe_waits_for_files_and_says_how_to_name_them(
 
 
 def runnable(words: list[str]) -> bool:
-    if words[0] != "itemic" or ("--dry-run" in words and "--from" in words):
+    if words[0] != "itemic" or ("--dry-run" in words and ("--from" in words or words[1] == "advise")):
         return False
     return "--dry-run" in words or not any(tuple(words[1 : 1 + len(long)]) == long for long in LONG)
 
