@@ -28,7 +28,16 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 RECIPES = sorted(SHIPPED.glob("*.yaml"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
-ELSEWHERE = ("git", "cd", "pip", "vllm", "export", "source", "pytest", "tensorboard")  # commands that aren't ours
+ELSEWHERE = (
+    "git",
+    "cd",
+    "pip",
+    "vllm",
+    "export",
+    "source",
+    "pytest",
+    "tensorboard",
+)  # commands that aren't ours
 UNCOMMENTED = re.compile(r"#.*")
 INLINE = re.compile(
     r"(?<!`)`(itemic (?!COMMAND)[^`…]+)`(?!`)"
