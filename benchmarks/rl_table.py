@@ -120,6 +120,7 @@ REWARDS = (
     Case("semantic", "grpo", {"semantic": 1.0}),
     Case("teacher longer", NEAR, opinion(teacher=1.0), "ends", 1e-3, longer=LONGER),
     Case("memory longer", NEAR, opinion(memory=1.0), "ends", 1e-3, longer=LONGER),
+    Case("blend of own answers longer", NEAR, BLEND, "ends", 1e-3, longer=LONGER),
     Case("blend of teacher and ridge", NEAR, BLEND, "ends", 1e-3, SUGGESTED),
     Case("blend of teacher and ridge longer", NEAR, BLEND, "ends", 1e-3, SUGGESTED, LONGER),
 )

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     import httpx
 
 Message = Mapping[str, str]
+Prompt = Sequence[Message] | str  # a conversation, or a text to go on with
+REFUSED = "refused"  # why there is no answer, where the endpoint takes others but not this prompt
+OF_ONE = (400, 413, 422)  # statuses that may be about one prompt, such as one that is too long
+HOPELESS = 20  # so many prompts are refused before any is answered, and no more are tried
 WHOLE = "stop"  # why an answer ended, where it came to its end
 PASSING = (408, 409, 425, 429)  # statuses that may be gone when asked again, as all from 500 on
 LONGEST_WAIT = 60.0  # seconds between two attempts
@@ -68,14 +73,25 @@ class Endpoint:
             raise wrong(f"is {url!r}; give an address that begins with http:// or https://", url)
         return url.rstrip("/").removesuffix("/chat/completions")
 
-    def body(self, messages: Sequence[Message]) -> dict[str, Any]:
-        """What is sent to ask for the next turn."""
-        return {
-            "model": self.model,
-            "messages": [dict(message) for message in messages],
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-        }
+    def body(self, messages: Prompt) -> dict[str, Any]:
+        """What is sent to ask for the next turn, or for how a text goes on."""
+        text = isinstance(messages, str)
+        asked = {"prompt": messages} if text else {"messages": [dict(message) for message in messages]}  # type: ignore[arg-type]
+        sampled = {"max_tokens": self.max_tokens, "temperature": self.temperature}
+        return {"model": self.model, **asked, **sampled}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an endpoint said.
+
+    Attributes:
+        text: as it came.
+        finish: why it ended: ``stop``, ``length`` where it was cut off, ``refused`` where there is none.
+    """
+
+    text: str
+    finish: str
 
 
 class Answers:
@@ -93,10 +109,9 @@ class Answers:
     def __len__(self) -> int:
         return len(self._found)
 
-    def text(self, key: str) -> str | None:
-        """The answer; None where it was cut off before its end, or is empty."""
-        found = self._found[key]
-        return found["text"].strip() or None if found["finish"] == WHOLE else None
+    def answer(self, key: str) -> Answer:
+        """What was answered."""
+        return Answer(self._found[key]["text"], self._found[key]["finish"])
 
     def add(self, key: str, text: str, finish: str) -> None:
         """Keep an answer: when this returns, its line is on the disk."""
@@ -174,6 +189,31 @@ def ask_all(
         the texts, in order; None for one that was empty or cut off at ``max_tokens``.
 
     Raises:
+        as :func:`answered`.
+    """
+    found = answered(endpoint, conversations, file)
+    return [one.text.strip() or None if one.finish == WHOLE else None for one in found]
+
+
+def answered(
+    endpoint: Endpoint,
+    prompts: Sequence[Prompt],
+    file: str | Path,
+    *,
+    more: Mapping[str, Any] | None = None,
+    spare: bool = False,
+) -> list[Answer]:
+    """What the endpoint says to each prompt, as it came, asked for where the file doesn't have it yet.
+
+    Args:
+        endpoint: where to ask.
+        prompts: messages that end with a user's, or plain texts (``/completions``); equal ones are asked once.
+        file: of the answers.
+        more: what else is sent with each, as vLLM's ``skip_special_tokens``.
+        spare: a prompt that is refused where others are answered has an answer that says so. It isn't kept, but asked
+            again next time.
+
+    Raises:
         ConfigError: the package ``httpx`` is missing, or the key is no key.
         EndpointError: the endpoint refuses, can't be reached, or answers something else; what was written is kept.
         ArtifactError: another process writes to the file.
@@ -183,16 +223,19 @@ def ask_all(
         import httpx
     except ImportError:
         raise missing_extra("asking an endpoint", "httpx", "endpoint") from None
-    bodies = [endpoint.body(messages) for messages in conversations]
+    bodies = [endpoint.body(prompt) | dict(more or {}) for prompt in prompts]
     keys = [digest_of(body) for body in bodies]
+    refused: dict[str, EndpointError] = {}
     with opened(file) as answers:
         missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in answers}
         if missing:
             log.info("%s: %d of %d answers are to be asked for", endpoint.url, len(missing), len(set(keys)))
             limits = httpx.Limits(max_connections=endpoint.concurrency)
             with httpx.Client(headers=_secret(endpoint), timeout=endpoint.timeout, limits=limits) as client:
-                _fetch(_Asker(endpoint, client, answers), missing)
-        return [answers.text(key) for key in keys]
+                asker = _Asker(endpoint, client, answers, spare)
+                _fetch(asker, missing)
+                refused = asker.refused
+        return [Answer("", REFUSED) if key in refused else answers.answer(key) for key in keys]
 
 
 def _secret(endpoint: Endpoint) -> dict[str, str]:
@@ -214,6 +257,7 @@ def _fetch(asker: _Asker, missing: Mapping[str, dict[str, Any]]) -> None:
                 for future in done:
                     future.result()
                 bar.advance(len(done))
+        asker.check_hope(0)
     except EndpointError as error:
         asker.stopped.set()
         pool.shutdown(cancel_futures=True)  # what is under way comes in, and is kept
@@ -231,10 +275,13 @@ def _fetch(asker: _Asker, missing: Mapping[str, dict[str, Any]]) -> None:
 class _Asker:
     """Asks for one answer at a time, in any thread."""
 
-    def __init__(self, endpoint: Endpoint, client: httpx.Client, answers: Answers) -> None:
-        self.endpoint, self.client, self.answers = endpoint, client, answers
-        self.url = f"{endpoint.url}/chat/completions"
+    def __init__(
+        self, endpoint: Endpoint, client: httpx.Client, answers: Answers, spare: bool = False
+    ) -> None:
+        self.endpoint, self.client, self.answers, self.spare = endpoint, client, answers, spare
+        self.refused: dict[str, EndpointError] = {}
         self.stopped = threading.Event()
+        self._before = len(answers)
 
     def ask(self, key: str, body: dict[str, Any]) -> None:
         """Ask until there is an answer, and keep it; nothing is sent any more once one was refused.
@@ -244,15 +291,30 @@ class _Asker:
         """
         try:
             found = self._persist(body)
+        except _OfOne as error:
+            self.refused[key] = error
+            if not self.spare:
+                self.stopped.set()
+                raise
+            self.check_hope(HOPELESS)
+            return
         except EndpointError:
             self.stopped.set()
             raise
         if found is not None:
             self.answers.add(key, *found)
 
+    def check_hope(self, most: int) -> None:
+        """Raises:
+        EndpointError: more than so many prompts were refused, and none was answered.
+        """
+        if len(self.refused) > most and len(self.answers) == self._before:
+            self.stopped.set()
+            raise next(iter(self.refused.values()))
+
     def _persist(self, body: dict[str, Any]) -> tuple[str, str] | None:
         """Text and why it ended; None where all are to stop."""
-        said = ""
+        said, url = "", self._url(body)
         for attempt in range(self.endpoint.retries + 1):
             if self.stopped.is_set():
                 return None
@@ -266,9 +328,12 @@ class _Asker:
                 )  # not all at once again
                 self.stopped.wait(pause if found.after is None else min(LONGEST_WAIT, found.after))
         raise EndpointError(
-            f"{self.url} {said}, {self.endpoint.retries + 1} times",
+            f"{url} {said}, {self.endpoint.retries + 1} times",
             "Make sure that it is up, or ask less of it at once (concurrency).",
         )
+
+    def _url(self, body: Mapping[str, Any]) -> str:
+        return f"{self.endpoint.url}/{'completions' if 'prompt' in body else 'chat/completions'}"
 
     def _post(self, body: dict[str, Any]) -> tuple[str, str] | _Busy:
         """Text and why it ended; or that asking again may help.
@@ -278,28 +343,38 @@ class _Asker:
         """
         import httpx
 
+        url = self._url(body)
         try:
-            response = self.client.post(self.url, json=body)
+            response = self.client.post(url, json=body)
         except httpx.InvalidURL as error:
-            raise EndpointError(f"{self.url} is no address: {error}", "Correct the url.") from error
+            raise EndpointError(f"{url} is no address: {error}", "Correct the url.") from error
         except httpx.RequestError as error:
             return _Busy(f"can't be reached ({type(error).__name__}: {error})")
         status, words = response.status_code, shown(response.text[:QUOTED])
         if status in PASSING or status >= 500:
             return _Busy(f"answered {status}: {words}", _seconds(response.headers.get("Retry-After")))
         if status != 200:
-            raise EndpointError(
-                f"{self.url} answered {status}: {words}",
+            raise (_OfOne if status in OF_ONE else EndpointError)(
+                f"{url} answered {status}: {words}",
                 f"Check url, model {self.endpoint.model!r} and the key in ${self.endpoint.key}.",
             )
         try:
             choice = response.json()["choices"][0]
-            return str(choice["message"]["content"] or ""), str(choice.get("finish_reason") or WHOLE)
+            text = choice["text"] if "prompt" in body else choice["message"]["content"]
+            if not isinstance(text, str | None):
+                raise TypeError("the answer is no text")
+            whole = (text or "").encode("utf-8", "replace").decode()  # a server may cut a pair into halves
+            return whole, str(choice.get("finish_reason") or WHOLE)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            kind = "completion" if "prompt" in body else "chat completion"
             raise EndpointError(
-                f"{self.url} answered {status} with something that is no chat completion: {words}",
+                f"{url} answered {status} with something that is no {kind}: {words}",
                 "Give the root of an OpenAI-compatible API, as http://localhost:8000/v1.",
             ) from error
+
+
+class _OfOne(EndpointError):
+    """A refusal that may be about one prompt alone."""
 
 
 class _Busy:

@@ -28,7 +28,16 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 RECIPES = sorted(SHIPPED.glob("*.yaml"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
-ELSEWHERE = ("git", "cd", "pip", "export", "source", "pytest", "tensorboard")  # commands that aren't ours
+ELSEWHERE = (
+    "git",
+    "cd",
+    "pip",
+    "vllm",
+    "export",
+    "source",
+    "pytest",
+    "tensorboard",
+)  # commands that aren't ours
 UNCOMMENTED = re.compile(r"#.*")
 INLINE = re.compile(
     r"(?<!`)`(itemic (?!COMMAND)[^`…]+)`(?!`)"
@@ -57,6 +66,8 @@ LONG = (
     ("improve",),
     ("compare",),
     ("tasks", "rationales"),
+    ("teacher", "serve"),
+    ("control",),
 )
 
 
@@ -213,7 +224,7 @@ def test_a_shipped_recipe_waits_for_files_and_says_how_to_name_them(
 
 
 def runnable(words: list[str]) -> bool:
-    if words[0] != "itemic" or ("--dry-run" in words and "--from" in words):
+    if words[0] != "itemic" or ("--dry-run" in words and ("--from" in words or words[1] == "advise")):
         return False
     return "--dry-run" in words or not any(tuple(words[1 : 1 + len(long)]) == long for long in LONG)
 

@@ -146,16 +146,16 @@ def say(
             parts.append((kind, {"items": ", ".join(_names(names)[row] for row in rows)}))
     if form is not None:
         parts.append(("numbered" if form.numbered else "bare", {}))
-    text = " ".join(_worded(kind, wording).format(**values) for kind, values in parts)
+    text = " ".join(worded(WORDINGS[kind], wording).format(**values) for kind, values in parts)
     if history is None:
         return text
     items = ARROW.join(_names(names)[row] for row in history)
-    return f"{text}\n{_worded('history', wording).format(items=items or 'none')}"
+    return f"{text}\n{worded(WORDINGS['history'], wording).format(items=items or 'none')}"
 
 
 def ask_label(name: str, *, wording: Wording = 0) -> str:
     """A question for an item's finest label, by the item's name: ``Name the category of {Alien}.``"""
-    return _worded("label of", wording).format(item=name)
+    return worded(WORDINGS["label of"], wording).format(item=name)
 
 
 def control_words(times: int = 20) -> list[str]:
@@ -173,8 +173,8 @@ def percent(portion: float) -> str:
     return f"{portion * 100:.12g} %"
 
 
-def _worded(kind: str, wording: Wording) -> str:
-    some = WORDINGS[kind]
+def worded(some: Sequence[str], wording: Wording) -> str:
+    """One of some wordings."""
     return some[wording % len(some) if isinstance(wording, int) else int(wording.integers(len(some)))]
 
 

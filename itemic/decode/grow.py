@@ -186,7 +186,7 @@ class GrowPass:
         ).view(*shape, -1)
         near.masked_fill_(mask, -torch.inf)
         far, norm = self._over_prompts(layer, split, scores)
-        weights, seen = _weights(near, norm, scores, query.dtype), near.shape[-1]
+        weights, seen = _weights(near, norm.view(*shape, 1), scores, query.dtype), near.shape[-1]
         out = torch.bmm(weights[..., :seen].flatten(0, 1), own.value).view(count, heads, -1)
         return out.addcmul_(far, weights[..., seen].reshape(count, heads, 1))
 
@@ -292,32 +292,34 @@ class RunPass(GrowPass):
         own = KeyValue(*(x[:, :, first:].flatten(0, 1) for x in written))
         count, heads, size = query.shape
         split = query.view(count, key.shape[1], -1, size)
-        near = scores.capped_(torch.bmm(self._together(split), own.key.transpose(1, 2)).mul_(scores.scale))
-        near = self._apart(near, split.shape[:3]).masked_fill(mask, -torch.inf)
+        # places, heads, tokens of a place, queries that share a key: as the padded runs stand
+        shape = (self.runs.requests, split.shape[1], self.runs.width, split.shape[2])
+        rows = self._together(split).reshape(shape[0] * shape[1], -1, size)
+        near = scores.capped_(torch.bmm(rows, own.key.transpose(1, 2)).mul_(scores.scale)).view(*shape, -1)
+        near.masked_fill_(self._together(mask), -torch.inf)
         far, norm = self._over_prompts(layer, split, scores)
+        norm = self._together(norm.view(*split.shape[:3], 1))
         weights, seen = _weights(near, norm, scores, query.dtype), near.shape[-1]
-        out = self._apart(torch.bmm(self._together(weights[..., :seen]), own.value), split.shape[:3])
-        return out.reshape(count, heads, -1).addcmul_(far, weights[..., seen].reshape(count, heads, 1))
+        out = torch.bmm(weights[..., :seen].flatten(2, 3).flatten(0, 1), own.value).view(*shape, -1)
+        share = self._apart(weights[..., seen : seen + 1]).reshape(count, heads, 1)
+        return self._apart(out).reshape(count, heads, -1).addcmul_(far, share)
 
     def _together(self, tokens: Tensor) -> Tensor:
-        """``[T, H_kv, g, x]`` to ``[n · H_kv, W · g, x]``, a place's tokens side by side."""
-        padded = self.runs.pad(tokens)
-        return padded.transpose(1, 2).flatten(2, 3).flatten(0, 1)
+        """``[T, H_kv, g, x]`` to ``[n, H_kv, W, g, x]``, a place's tokens side by side."""
+        return self.runs.pad(tokens).transpose(1, 2)
 
-    def _apart(self, places: Tensor, shape: torch.Size) -> Tensor:
+    def _apart(self, places: Tensor) -> Tensor:
         """Back to ``[T, H_kv, g, x]``."""
-        _, heads, ratio = shape
-        padded = places.view(self.runs.requests, heads, self.runs.width, ratio, -1).transpose(1, 2)
-        return self.runs.unpad(padded)
+        return self.runs.unpad(places.transpose(1, 2))
 
 
 def _weights(near: Tensor, norm: Tensor, scores: Scores, dtype: torch.dtype) -> Tensor:
-    """Softmax over a place's own keys ``[n, H_kv, g, t]``, its prompt as one more, by its log-sum-exp ``[n, H]``, and
-    the sink where there is one."""
-    shape = near.shape[:3]
-    columns = [near, norm.view(*shape, 1)]
+    """Softmax over a place's own keys ``[n, H_kv, …, g, t]``, its prompt as one more, by its log-sum-exp
+    ``[n, H_kv, …, g, 1]``, and the sink where there is one."""
+    columns = [near, norm]
     if scores.sinks is not None:
-        columns.append(scores.sinks.to(norm.dtype).view(1, *shape[1:], 1).expand(*shape, 1))
+        each = (1, near.shape[1], *[1] * (near.dim() - 4), near.shape[-2], 1)
+        columns.append(scores.sinks.to(norm.dtype).view(each).expand(norm.shape))
     return torch.cat(columns, -1).softmax(-1, dtype=torch.float32).to(dtype)
 
 

@@ -56,7 +56,8 @@ def gini(counts: Int64) -> float:
     if not total:
         return 0.0
     n = len(ranked)
-    return float(((2 * np.arange(1, n + 1) - n - 1) * ranked).sum() / (n * total))
+    share = ((2 * np.arange(1, n + 1) - n - 1) * ranked).sum() / (n * total)
+    return float(max(share, 0.0))  # of equal ones rounding may leave less
 
 
 def entropy(counts: Int64) -> float:

@@ -127,7 +127,9 @@ def test_no_advice_ends_it_with_the_run_as_it_was(finished: Path, tmp_path: Path
     found = improve(finished / "run", tmp_path / "x", strategies=["sid_quality"], rounds=0)
     assert len(found.rounds) == 1
     assert found.recipe is None
-    few = improve(finished / "run", tmp_path / "x", strategies=["popularity"], rounds=1)  # nothing to change
+    few = improve(
+        finished / "run", tmp_path / "x", strategies=["hyperparameter"], rounds=1
+    )  # nothing to change
     assert few.ended == NO_ADVICE
     assert not (tmp_path / "x" / "improved.yaml").exists()
 

@@ -79,6 +79,11 @@ def test_filters_keep_what_is_asked_for(window: Window, cases: Cases, made: tupl
     title = next(one.title for one in made[0].causes if one.name == "long_tail")
 
     def expect(keep: list[Case]) -> None:
+        # a reset is followed by the filter in a turn of its own
+        saying = (
+            "count => document.querySelector('#found').innerText.replaceAll(',', '').startsWith(`${count} `)"
+        )
+        page.wait_for_function(saying, arg=len(keep))
         assert told(page) == len(keep) > 0
         assert listed(page) == [case.request for case in keep[:25]]
 

@@ -83,7 +83,7 @@ def test_samples_may_become_turns(tmp_path: Path) -> None:
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 
 
-@given(st.lists(st.lists(st.tuples(texts, texts.filter(bool)), max_size=3), max_size=3))
+@given(epochs=st.lists(st.lists(st.tuples(texts, texts.filter(bool)), max_size=3), max_size=3))
 def test_any_texts_come_back_from_conversations(
     epochs: list[list[tuple[str, str]]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

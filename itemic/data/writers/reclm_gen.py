@@ -38,7 +38,16 @@ def write(dataset: Dataset, folder: Path, name: str, sids: Sequence[str] | None)
     lost = [*lost_times(dataset), *lost_columns(dataset.items, kept), *lost_split(dataset)]
     if not _kinds_come_back(labels, named):
         lost.append("whether categories are paths or tags (name it when the files are read: categories_are)")
+    if _spaced(dataset.items):
+        lost.append("white space in names of categories (a reader makes one blank of it)")
     return lost
+
+
+def _spaced(items: pl.DataFrame) -> bool:
+    """Whether a category or tag has white space that is more than one blank between words."""
+    columns = [name for name in (c.CATEGORIES, c.TAGS) if name in items.columns]
+    labels = (label for name in columns for each in items[name].to_list() for label in each or [])
+    return any(label != " ".join(label.split()) for label in labels)
 
 
 def _dump(folder: Path, name: str, value: Any) -> None:

@@ -1,0 +1,364 @@
+"""Lists under control: a grammar in arrays against ``generate`` with a trie in Python, and what hard control keeps to.
+
+*Lists of 10* are written greedily, numbered, without repeats and without the history, by a 6 M-parameter Qwen3 with
+random weights on the CPU in float32, for test histories of MovieLens latest small (9,742 films) that go by titles and
+by semantic IDs. The peer is ``generate`` with a logits processor as RecLM-cgen has: a trie of dictionaries which each
+row walks token by token, counts of visits that block what the list has already, and a mask of the vocabulary. It is
+written to be quick: a row remembers where it is in the trie and looks at the last token alone. Prompts are left-padded,
+at the batch size that is best on the first prompts. Both sides give the same texts, which is checked. Seconds are
+process CPU seconds on one thread, both sides in turn, with the making of our terms and sets.
+
+*Hard control* asks a model with random weights, which wants anything but that, for 2,000 lists on the simulated
+marketplace: labels wanted and unwanted, shares of all three kinds, several at once. The texts are read again by the
+parser, and judged by the definitions. A want that can't be met is refused, counted, and replaced by one without
+control. ``--hard`` does this part alone.
+
+    python benchmarks/control.py [--quick] [--hard] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from common import Row, main, shared_data
+from transformers import LogitsProcessor, LogitsProcessorList
+
+import itemic
+from itemic.control.form import ListForm
+from itemic.control.labels import Labels
+from itemic.control.lists import ListGrammar, ListTokens
+from itemic.control.parse import parse
+from itemic.control.terms import TermsOf
+from itemic.control.want import PartOf, Want
+from itemic.control.words import WORDINGS, say
+from itemic.data.dataset import Dataset
+from itemic.data.settings import SimulatorConfig
+from itemic.data.simulator import simulate
+from itemic.decode import Sampler
+from itemic.errors import ConstraintError
+from itemic.forest.rows import TokenRows
+from itemic.model import Model, new_model
+from itemic.sid.build import build_index
+from itemic.sid.names import ItemNames
+from itemic.sid.titles import TitleNames
+from itemic.sid.trie import Trie
+
+COUNT = 10
+FORM = ListForm()
+
+
+# ------------------------------------------------------------------------------------------------- the peer
+
+
+class Node:
+    """Of a trie of dictionaries: the children by token, and how many items are below."""
+
+    __slots__ = ("children", "items")
+
+    def __init__(self) -> None:
+        self.children: dict[int, Node] = {}
+        self.items = 0
+
+
+class Walk:
+    """Where a row's list is."""
+
+    def __init__(self, root: Node, seen: Sequence[Sequence[int]]) -> None:
+        self.root = self.node = root
+        self.number = self.at = 0
+        self.path: list[Node] = []
+        self.visits: dict[int, int] = {}
+        for item in {tuple(item) for item in seen}:
+            node = root
+            self.visit(node)
+            for token in item:
+                node = node.children[token]
+                self.visit(node)
+
+    def visit(self, node: Node) -> None:
+        self.visits[id(node)] = self.visits.get(id(node), 0) + 1
+
+
+class TrieProcessor(LogitsProcessor):
+    """Masks what may not come next, row by row and token by token."""
+
+    def __init__(
+        self, root: Node, tokens: ListTokens, seen: Sequence[Sequence[Sequence[int]]], start: int
+    ) -> None:
+        self.text = [tokens.before[k].tolist() for k in range(COUNT)] + [tokens.end.tolist()]
+        self.walks, self.start = [Walk(root, own) for own in seen], start
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        mask = torch.full_like(scores, -torch.inf)
+        last = input_ids[:, -1].tolist()
+        for row, walk in enumerate(self.walks):
+            if input_ids.shape[1] > self.start:
+                self.step(walk, last[row])
+            mask[row, self.allowed(walk)] = 0
+        return scores + mask
+
+    def allowed(self, walk: Walk) -> list[int]:
+        text = self.text[walk.number]
+        if walk.at < len(text):
+            return [text[walk.at]]
+        if walk.number == COUNT:
+            return [text[-1]]  # done; generate pads
+        visits = walk.visits
+        return [t for t, child in walk.node.children.items() if child.items > visits.get(id(child), 0)]
+
+    def step(self, walk: Walk, token: int) -> None:
+        if walk.at < len(self.text[walk.number]):
+            walk.at += 1
+            return
+        if walk.number == COUNT:
+            return
+        walk.node = walk.node.children[token]
+        walk.path.append(walk.node)
+        if not walk.node.children:
+            for node in (walk.root, *walk.path):
+                walk.visit(node)
+            walk.path, walk.node, walk.at = [], walk.root, 0
+            walk.number += 1
+
+
+def trie_of(rows: TokenRows) -> Node:
+    root = Node()
+    for item in {tuple(rows[row].tolist()) for row in range(len(rows))}:
+        node = root
+        node.items += 1
+        for token in item:
+            node = node.children.setdefault(token, Node())
+            node.items += 1
+    return root
+
+
+# ---------------------------------------------------------------------------------------------- lists of 10
+
+
+class Bench:
+    """A model and what it is asked."""
+
+    def __init__(self, dataset: Dataset, names: ItemNames, requests: int) -> None:
+        texts = [*names.texts, *(wording for some in WORDINGS.values() for wording in some)]
+        self.model: Model = new_model(
+            "qwen3-micro", names, dataset.items["title"].to_list(), corpus=texts, seed=0
+        )
+        self.model.lm.train(False)
+        self.names = names
+        self.labels = Labels.of(dataset, ["tags"])
+        asked = dataset.split("test")[:requests]
+        self.histories = [asked.history(row)[-10:].tolist() for row in range(len(asked))]
+        self.want = Want(COUNT)
+        said = [
+            say(self.want, self.labels, names=names.texts, form=FORM, history=own) for own in self.histories
+        ]
+        rows = self.model.chat.prompt_batch([[{"role": "user", "content": text}] for text in said])
+        self.prompts = [rows[row].tolist() for row in range(len(rows))]
+        self.tokens = ListTokens.of(self.model, FORM, COUNT)
+        self.trie, self.root = Trie.build(self.model.item_rows), trie_of(self.model.item_rows)
+
+    def ours(self, some: slice = slice(None)) -> list[list[int]]:
+        terms_of = TermsOf(self.labels, names=self.names.name_numbers)
+        histories = self.histories[some]
+        terms = terms_of.many([self.want] * len(histories), histories)
+        grammar = ListGrammar(self.trie, self.tokens, terms)
+        sampler = Sampler(
+            self.model.lm,
+            max_new_tokens=grammar.most_tokens,
+            grammar=grammar,
+            temperature=0,
+            normalize="legal",
+        )
+        found = sampler.sample(TokenRows.of(self.prompts[some])).tokens
+        return [found[row].tolist() for row in range(len(found))]
+
+    def generate(self, batch: int, some: slice = slice(None)) -> list[list[int]]:
+        items = self.model.item_rows
+        prompts, histories = self.prompts[some], self.histories[some]
+        end, longest = (
+            int(self.tokens.end[-1]),
+            len(self.tokens.before.tokens) + COUNT * int(items.lengths.max()),
+        )
+        out: list[list[int]] = []
+        for first in range(0, len(prompts), batch):
+            ids, mask = padded(prompts[first : first + batch])
+            seen = [[items[row].tolist() for row in own] for own in histories[first : first + batch]]
+            peer = TrieProcessor(self.root, self.tokens, seen, ids.shape[1])
+            found = self.model.lm.generate(
+                ids,
+                attention_mask=mask,
+                do_sample=False,
+                max_new_tokens=longest + len(self.tokens.end),
+                eos_token_id=end,
+                pad_token_id=end,
+                logits_processor=LogitsProcessorList([peer]),
+            )
+            out += [row[: row.index(end) + 1] for row in found[:, ids.shape[1] :].tolist()]
+        return out
+
+
+def padded(prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    return ids, mask
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    started = time.process_time()
+    run()
+    return time.process_time() - started
+
+
+def lists_of_ten(name: str, bench: Bench, batches: Sequence[int], few: int, repeats: int) -> Row:
+    some = slice(0, few)
+    same = bench.ours(some) == bench.generate(max(batches), some)
+    speed = {batch: seconds(lambda batch=batch: bench.generate(batch, some)) for batch in batches}  # type: ignore[misc]
+    best = min(speed, key=lambda batch: speed[batch])
+    peer_some = slice(0, max(few, best))
+    asked = len(bench.prompts[peer_some])
+    ours, peer = [], []
+    for _ in range(repeats):
+        ours.append(len(bench.prompts) / seconds(bench.ours))
+        peer.append(asked / seconds(lambda: bench.generate(best, peer_some)))
+    us, them = statistics.median(ours), statistics.median(peer)
+    label = f"{name}, {len(bench.prompts)} prompts, against generate ({best} a batch; the same text: {same})"
+    print(f"{label}: {us:.2f} and {them:.2f}, {us / them:.1f} ×; batches {speed}", flush=True)
+    return Row(label, us, them, "requests/CPU s", us / them, "≥ 10 ×", same and us / them >= 10)
+
+
+# --------------------------------------------------------------------------------------------- hard control
+
+
+def wants_of(labels: Labels, histories: Sequence[Sequence[int]], rng: np.random.Generator) -> list[Want]:
+    """Of every kind of control, about labels of the history's items."""
+    found = []
+    for number, history in enumerate(histories):
+        own = [int(n) for row in history for n in labels.numbers_of(row)] or [0]
+        one, other = (labels.names[n] for n in rng.choice(own, 2))
+        count, portion = int(rng.integers(1, 16)), float(rng.integers(1, 10)) / 10
+        part = PartOf(one, ("at most", "at least", "about")[number % 3], portion)  # type: ignore[arg-type]
+        wants = (
+            Want(count),
+            Want(count, wanted=(one,)),
+            Want(count, unwanted=(one,)),
+            Want(count, shares=(part,)),
+            Want(count, shares=(part, PartOf(other, "at least", 0.2))),
+            Want(count, unwanted=(other,), shares=(part,) if one != other else ()),
+        )
+        found.append(wants[number % len(wants)])
+    return found
+
+
+def keeps_to(
+    want: Want, history: Sequence[int], rows: Sequence[int], labels: Labels, count: int
+) -> dict[str, bool]:
+    """By the definitions, of a list that was read from text."""
+    has = [{labels.names[n] for n in labels.numbers_of(row)} if row >= 0 else set() for row in rows]
+    shares = []
+    for part in want.shares:
+        there, exact = sum(part.label in own for own in has), part.portion * count
+        fits = {"at most": there <= exact + 1e-6, "at least": there >= exact - 1e-6}
+        shares.append(fits.get(part.how, abs(there - exact) <= 0.5 + 1e-6))
+    return {
+        "legal": all(set(want.wanted) & own or not want.wanted for own in has)
+        and not any(set(want.unwanted) & own for own in has)
+        and not set(rows) & set(history),
+        "existing": all(row >= 0 for row in rows),
+        "no repeats": len(set(rows)) == len(rows),
+        "count": len(rows) == count,
+        "share": all(shares),
+    }
+
+
+def hard_control(requests: int) -> list[Row]:
+    simulation = simulate(SimulatorConfig(users=requests, items=1500), seed=0)
+    dataset = simulation.dataset
+    labels = Labels.of(dataset, ["categories", "brand"])
+    asked = dataset.split("test")[:requests]
+    histories = [asked.history(row)[-10:].tolist() for row in range(len(asked))]
+    wants = wants_of(labels, histories, np.random.default_rng(0))
+    rows = []
+    for kind in ("titles", "semantic IDs"):
+        names = TitleNames.of(dataset) if kind == "titles" else build_index(dataset, levels=(64, 64, 64))
+        half = range(0, requests, 2) if kind == "titles" else range(1, requests, 2)
+        rows += judged(kind, dataset, names, labels, [wants[n] for n in half], [histories[n] for n in half])
+    return rows
+
+
+def judged(
+    kind: str,
+    dataset: Dataset,
+    names: ItemNames,
+    labels: Labels,
+    wants: Sequence[Want],
+    histories: Sequence[Sequence[int]],
+) -> list[Row]:
+    model = new_model("qwen3-pico", names, dataset.items["title"].to_list(), seed=0)
+    terms_of = TermsOf(labels, names=names.name_numbers, shorter=True)
+    refused, terms = 0, []
+    for want, own in zip(wants, histories, strict=True):
+        try:
+            terms.append(terms_of(want, own))
+        except ConstraintError:
+            refused += 1
+            terms.append(terms_of(Want(want.count), own))
+    wants = [own.want for own in terms]
+    tokens = ListTokens.of(model, FORM, max(own.count for own in terms))
+    grammar = ListGrammar(Trie.build(model.item_rows), tokens, terms)
+    sampler = Sampler(model.lm, max_new_tokens=grammar.most_tokens, grammar=grammar, normalize="legal")
+    said = [
+        say(want, labels, names=names.texts, form=FORM, history=own)
+        for want, own in zip(wants, histories, strict=True)
+    ]
+    prompts = model.chat.prompt_batch([[{"role": "user", "content": text}] for text in said])
+    started = time.process_time()
+    written = sampler.sample(prompts).tokens
+    spent = time.process_time() - started
+    texts = [
+        model.tokenizer.decode(written[row][: -len(tokens.end)], skip_special_tokens=False)
+        for row in range(len(written))
+    ]
+    found: dict[str, list[bool]] = {}
+    for text, want, history, own in zip(texts, wants, histories, terms, strict=True):
+        rows = parse(text, names, FORM, meant=own.rows).items.tolist()
+        for name, holds in keeps_to(want, history, rows, labels, own.count).items():
+            found.setdefault(name, []).append(holds)
+    shorter = sum(own.short > 0 for own in terms)
+    about = (
+        f"hard, {kind}, {len(wants)} lists ({shorter} shorter, as so many can't be had; {refused} refused)"
+    )
+    print(f"{about}: {spent:.1f} CPU s", flush=True)
+    return [
+        Row(f"{about}: {name}", 100 * float(np.mean(all_)), None, "%", None, "100 %", all(all_))
+        for name, all_ in found.items()
+    ]
+
+
+def hard(quick: bool) -> list[Row]:
+    torch.set_num_threads(1)
+    return hard_control(60 if quick else 2000)
+
+
+def measure(quick: bool) -> list[Row]:
+    torch.set_num_threads(1)
+    dataset = itemic.read("movielens", shared_data() / "ml-latest-small")
+    requests, few, repeats = (16, 4, 1) if quick else (128, 16, 3)
+    rows = []
+    for kind in ("titles", "semantic IDs"):
+        names = TitleNames.of(dataset) if kind == "titles" else build_index(dataset, levels=(256,) * 3)
+        bench = Bench(dataset, names, requests)
+        rows.append(lists_of_ten(f"lists of 10, {kind}", bench, (4,) if quick else (1, 4, 16), few, repeats))
+    return rows + hard_control(60 if quick else 2000)
+
+
+if __name__ == "__main__":
+    main("Lists under control, CPU", measure, __doc__, {"hard": hard})
