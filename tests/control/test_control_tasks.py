@@ -29,7 +29,7 @@ from tests.control.test_labelling import of_rows
 from tests.tasks.helpers import make_dataset, make_index, make_sequences, messages, metadata
 from tests.teacher.helpers import tiny
 
-ALL = list(CONTROL_TASKS)
+ALL = [name for name, task in CONTROL_TASKS.items() if isinstance(task, ControlTask)]
 DATA = make_dataset(make_sequences())
 NAMES: dict[str, ItemNames] = {"sid": make_index(), "title": TitleNames.of(DATA)}
 TEACHER = tiny(item_ids=DATA.item_ids)
