@@ -33,6 +33,18 @@ class OfHistory(Control):
     max_items: Count = 10
 
 
+class Rates(Control):
+    """SFTCategoryRate."""
+
+    order: Literal["teacher", "grouped"] = "teacher"
+
+
+class RatesOfHistory(OfHistory):
+    """SFTPersonalCategoryRate."""
+
+    order: Literal["teacher", "grouped"] = "teacher"
+
+
 class Ranking(OfHistory):
     """SFTSeqRanking."""
 
@@ -68,8 +80,8 @@ CONTROL_OPTIONS: dict[str, type[TaskOptions]] = {
     "SFTControlRec": Control,
     "SFTControlRec_re": Control,
     "SFTPersonalControlRec": OfHistory,
-    "SFTCategoryRate": Control,
-    "SFTPersonalCategoryRate": OfHistory,
+    "SFTCategoryRate": Rates,
+    "SFTPersonalCategoryRate": RatesOfHistory,
     "SFTSeqRanking": Ranking,
     "SFTItemCount": ItemCount,
     "ShareChatGPT": Dialogues,
