@@ -18,6 +18,7 @@ from itemic.evaluate.report import Measure
 from itemic.evaluate.tables import interval, short
 from itemic.metrics import bootstrap
 from itemic.screen import Table, rendered
+from itemic.text import markdown
 
 Float64 = npt.NDArray[np.float64]
 
@@ -93,13 +94,18 @@ class Results:
         there = {name for line in self.lines for name in line.metrics}
         return [name for name in wanted if name in there]
 
+    @property
+    def ways(self) -> int:
+        """In how many ways lists were made."""
+        return len({line.way for line in self.lines})
+
     def table(self) -> Table:
         """For the console: what was asked for has one column, whichever metric tells it."""
         k = max(self.k)
         bad = [f"non_existing@{k}", f"repeated@{k}", f"in_history@{k}"]
         table = Table(title=self.title, title_justify="left", caption="\n".join(self.notes) or None)
         table.caption_justify = "left"
-        ways = ["lists"] if len({line.way for line in self.lines}) > 1 else []
+        ways = ["lists"] if self.ways > 1 else []
         for name in ("task", *ways):
             table.add_column(name, no_wrap=True)
         heads = (
@@ -136,7 +142,7 @@ class Results:
 
     def markdown(self) -> str:
         """For a document, with the interval of every figure."""
-        head = ["task", "lists", "asked", "failed", *map(_heading, self.columns)]
+        head = ["task", "lists", "asked", "failed", *map(heading, self.columns)]
         rows = [
             [line.task, line.way, f"{line.asked:,}", f"{line.failed:,}"]
             + [_cell(line.metrics.get(name), True) for name in self.columns]
@@ -144,7 +150,7 @@ class Results:
         ]
         table = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
         table += ["| " + " | ".join(row) + " |" for row in rows]
-        return "\n\n".join([f"# {self.title}", "\n".join(table), *self.notes]) + "\n"
+        return "\n\n".join([f"# {markdown(self.title)}", "\n".join(table), *map(markdown, self.notes)]) + "\n"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -205,7 +211,8 @@ def notes_of(lines: Iterable[Line], shortened: int, counts: Mapping[str, int]) -
     return notes
 
 
-def _heading(name: str) -> str:
+def heading(name: str) -> str:
+    """What a table calls a metric."""
     metric, at, k = name.partition("@")
     return WORDS.get(metric, metric) + at + k
 

@@ -16,6 +16,7 @@ from itemic.pipeline.recommend import Asked, is_model, of_model, of_run, open_ru
 from itemic.pipeline.run import RECIPE
 from itemic.pipeline.step import Job
 from itemic.pipeline.steps import last_stage, task_of
+from itemic.pipeline.work import PRICE, RESULTS
 from itemic.progress import log
 from itemic.recipe.control import CONTROL_OPTIONS, OfHistory
 from itemic.recipe.tasks import options_of
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from itemic.sid.names import ItemNames
     from itemic.teacher.teacher import Teacher
 
-FOLDER, ANSWERS, RESULTS, PRICE = "control", "answers.jsonl", "results", "price"
+FOLDER, ANSWERS = "control", "answers.jsonl"
 REACH = 200  # items of the ranking that is filtered, where the catalogue has as many
 
 
