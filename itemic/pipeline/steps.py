@@ -1,7 +1,8 @@
-"""The steps of a recipe, in order: data → teacher → index → conversations → model → train.… → evaluate → report.
+"""The steps of a recipe, in order: data → teacher → index → conversations → model → train.… → evaluate → lists →
+report.
 
 A recipe without data has no data, evaluate and report, one without a teacher no such step; one without tasks has no
-conversations but others' files.
+conversations but others' files. Lists are tested where the evaluation asks for it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
 from itemic.rl.settings import RLStage
 from itemic.schema import SYSTEM
+from itemic.settings import settings_json
 from itemic.teacher.settings import TeacherSettings
 
 TORCH = ("torch", "transformers")
@@ -33,7 +35,9 @@ def steps_of(recipe: Recipe) -> list[Step]:
     data = [] if recipe.data is None else [_data(recipe.data)]
     built = [_conversations(recipe)] if recipe.tasks else []
     stages = _stages(recipe)
-    after = [] if recipe.data is None else [_evaluate(recipe, stages[-1].name), _report(recipe)]
+    after = (
+        [] if recipe.data is None else [_evaluate(recipe, stages[-1].name), *_lists(recipe), _report(recipe)]
+    )
     teacher = [] if recipe.teacher is None else [_teacher(recipe, recipe.teacher)]
     return [*data, *teacher, _index(recipe), *built, _model(recipe), *stages, *after]
 
@@ -223,7 +227,9 @@ def _asking(recipe: Recipe, stage: RLStage) -> RLStage:
 
 
 def _evaluate(recipe: Recipe, model: str) -> Step:
-    config = _dump(recipe.evaluate, "k", "published", *UNSEEN) | {"longest": max(recipe.evaluate.k)}
+    config = _dump(recipe.evaluate, "k", "published", "control", *UNSEEN) | {
+        "longest": max(recipe.evaluate.k)
+    }
     config["task"] = task_of(recipe, recipe.evaluate.task)
     job = partial(rank, model, config["task"])
     needs = _needs(recipe, "data", "teacher", model)
@@ -232,4 +238,23 @@ def _evaluate(recipe: Recipe, model: str) -> Step:
 
 def _report(recipe: Recipe) -> Step:
     config = {"k": recipe.evaluate.k, "published": [_dump(paper) for paper in recipe.evaluate.published]}
-    return Step("report", config, ("data", "evaluate"), work.report, packages=("numpy",))
+    needs = ("data", "evaluate", *(step.name for step in _lists(recipe)))
+    return Step("report", config, needs, work.report, packages=("numpy",))
+
+
+def _lists(recipe: Recipe) -> list[Step]:
+    """The test tasks of control, where they are asked for."""
+    settings, part = recipe.evaluate.control, recipe.evaluate
+    if settings is None:
+        return []
+    from itemic.pipeline.lists import make_lists, spoken_options
+
+    config = settings_json(settings) | {key: getattr(part, key) for key in ("split", "thinking")}
+    config["words"] = [spoken_options(recipe, test)[0] for test in settings.tests]
+    if settings.price:  # the model's ranking is asked too
+        config |= {key: getattr(part, key) for key in ("beams", "normalize")}
+        config["task"] = task_of(recipe, part.task)
+    needs = _needs(
+        recipe, "data", *(["teacher"] if settings.unwanted == "teacher" else []), last_stage(recipe)
+    )
+    return [Step("lists", config, needs, partial(make_lists, settings), resumes=True, packages=TORCH)]
