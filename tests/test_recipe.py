@@ -360,15 +360,19 @@ def test_names_are_those_of_the_rooms() -> None:
 
 
 def test_task_options_and_defaults_are_the_room_s() -> None:
+    from itemic.control.tasks.table import CONTROL_TASKS
+    from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
     from itemic.tasks import TASKS
 
     assert set(TASK_OPTIONS) == set(TASKS)
-    for name, task in TASKS.items():
+    assert set(CONTROL_OPTIONS) == set(CONTROL_TASKS)
+    assert set(ASK_TEACHER) == {name for name, task in CONTROL_TASKS.items() if task.asks_teacher}
+    for name, task in (TASKS | CONTROL_TASKS).items():
         theirs = {
             key: list(value) if isinstance(value, tuple) else value for key, value in vars(task).items()
         }
         fields = {field.name for field in dataclasses.fields(task)}
-        assert options_of(name) == {key: theirs[key] for key in fields}, name
+        assert options_of(name, TASK_OPTIONS | CONTROL_OPTIONS) == {key: theirs[key] for key in fields}, name
     assert set(TaskOptions.model_fields) == {
         "task",
         "source",

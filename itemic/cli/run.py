@@ -10,6 +10,7 @@ import typer
 
 from itemic.cli import state
 from itemic.cli.common import AsJson, print_json, print_table, say, start_logging
+from itemic.errors import ConfigError
 
 if TYPE_CHECKING:
     from itemic.pipeline import Planned, Run
@@ -222,11 +223,44 @@ def recommend(
             min=0,
         ),
     ] = None,
+    want: Annotated[
+        list[str] | None, typer.Option("--want", metavar="LABEL", help="A category that all must be of.")
+    ] = None,
+    avoid: Annotated[
+        list[str] | None, typer.Option("--avoid", metavar="LABEL", help="A category that none may be of.")
+    ] = None,
+    share: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--share",
+            metavar="LABEL=P",
+            help="Which part of the list a category is to have: LABEL=.5 (about), LABEL<=.5 or LABEL>=.5.",
+        ),
+    ] = None,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Say what is wanted, and leave it to the model to keep to it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rank the catalogue for one user of a finished run, or for a list of items."""
+    """Rank the catalogue for one user of a finished run, or for a list of items.
+
+    With --want, --avoid or --share the model writes a list of exactly K items that keeps to them.
+    """
     from itemic.pipeline.recommend import recommend_one
 
+    if want or avoid or share or soft:
+        for option, given in (
+            ("--beams", beams),
+            ("--think", think),
+            ("--allow-history", exclude_history is False),
+        ):
+            if given:
+                raise ConfigError(
+                    f"{option} is for rankings, and lists are asked for", "Leave it out, or what is wanted."
+                )
+        own = [item.strip() for item in history.split(",")] if history is not None else None
+        _recommend_list(folder, user, own, k, (want or [], avoid or [], share or []), soft, dataset, as_json)
+        return
     items = [item.strip() for item in history.split(",")] if history is not None else None
     answer = recommend_one(
         folder,
@@ -237,6 +271,28 @@ def recommend(
         exclude_history=exclude_history,
         dataset=dataset,
         think=think,
+    )
+    if as_json:
+        print_json(answer.to_json())
+    else:
+        for table in answer.tables():
+            print_table(table)
+
+
+def _recommend_list(
+    folder: Path,
+    user: str | None,
+    items: list[str] | None,
+    count: int,
+    wanted: tuple[list[str], list[str], list[str]],
+    soft: bool,
+    dataset: Path | None,
+    as_json: bool,
+) -> None:
+    from itemic.pipeline.wanted import read_want, recommend_list
+
+    answer = recommend_list(
+        folder, user=user, items=items, want=read_want(count, *wanted), soft=soft, dataset=dataset
     )
     if as_json:
         print_json(answer.to_json())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ class Quotas:
         count: items of the list.
         bounds: int64 ``[S, 2]``, the least and the most items of each share.
         member: bool ``[K, S]``, which shares an item of each class counts for; all rows differ.
-        sizes: int64 ``[K]``, how many items of each class there are.
+        sizes: int64 ``[K]``, how many items of each class there are; of more than ``count`` it may say ``count``.
     """
 
     count: int
@@ -31,7 +32,7 @@ class Quotas:
     sizes: Int64
     _known: dict[tuple[int, ...], Bool] = field(default_factory=dict, init=False, repr=False)
 
-    @property
+    @cached_property
     def possible(self) -> bool:
         """Whether there is a list at all."""
         return self._completes(np.zeros(len(self.sizes), np.int64))

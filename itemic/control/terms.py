@@ -61,9 +61,9 @@ class Terms:
 class _Whole:
     """Of a want before any history: which rows may come, and what a row counts for, as bits of a number."""
 
-    numbers: list[int]  # of the shares' labels
     allowed: Bool
-    bits: Int64
+    member: Bool  # [K, S], which shares the items of each class count for
+    classes: Int32  # [n], rows of ``member``
 
 
 class TermsOf:
@@ -76,6 +76,7 @@ class TermsOf:
     def __init__(self, labels: Labels, *, names: Int64 | None = None, shorter: bool = False) -> None:
         self.labels, self.names, self.shorter = labels, names, shorter
         self._whole: dict[Want, _Whole] = {}
+        self._known: dict[tuple[int, bytes, bytes, bytes], Quotas] = {}
 
     def __call__(self, want: Want, history: Rows = ()) -> Terms:
         """Terms of one request, errors as those of :meth:`itemic.control.want.Want.check`."""
@@ -97,10 +98,14 @@ class TermsOf:
                 f"all {int(whole.allowed.sum())} items that {_named(want)} leaves are in the history or to be avoided",
                 "Want something else as well.",
             )
-        kinds, classes, sizes = np.unique(whole.bits[rows], return_inverse=True, return_counts=True)
-        member = (kinds[:, None] >> np.arange(len(want.shares)) & 1).astype(np.bool_)
-        quotas = self._quotas(want, member, sizes.astype(np.int64))
-        return Terms(want, rows, classes.astype(np.int32), quotas)
+        classes, member = whole.classes[rows], whole.member
+        sizes = np.bincount(classes, minlength=len(member)).astype(np.int64)
+        if not sizes.all():
+            there = sizes > 0
+            classes = (np.cumsum(there) - 1)[classes].astype(np.int32)
+            member, sizes = member[there], sizes[there]
+        quotas = self._quotas(want, member, sizes)
+        return Terms(want, rows, classes, quotas)
 
     def many(self, wants: Sequence[Want], histories: Sequence[Rows]) -> list[Terms]:
         """Terms of many requests; the one at fault is named.
@@ -154,7 +159,9 @@ class TermsOf:
         bits = np.zeros(labels.items, np.int64)
         for place, number in enumerate(shares):
             bits |= labels.mask(number).astype(np.int64) << place
-        return _Whole(shares, allowed, bits)
+        kinds, classes = np.unique(bits, return_inverse=True)
+        member = (kinds[:, None] >> np.arange(len(shares)) & 1).astype(np.bool_)
+        return _Whole(allowed, member, classes.astype(np.int32))
 
     # ------------------------------------------------------------------------------------- the numbers
 
@@ -167,12 +174,19 @@ class TermsOf:
             )
         for count in range(min(there, want.count), 0, -1):
             bounds = np.array([part.bounds(count) for part in want.shares], np.int64).reshape(-1, 2)
-            quotas = Quotas(count, bounds, member, sizes)
+            quotas = self._shared(count, bounds, member, np.minimum(sizes, count))
             if quotas.possible:
                 return quotas
             if not self.shorter:
                 break
         raise ConstraintError(self._unmet(want, member, sizes), "Change the shares, or what else is wanted.")
+
+    def _shared(self, count: int, bounds: Int64, member: Bool, sizes: Int64) -> Quotas:
+        """Requests that differ in nothing that matters share what was worked out."""
+        key = count, bounds.tobytes(), member.tobytes(), sizes.tobytes()
+        if key not in self._known:
+            self._known[key] = Quotas(count, bounds, member, sizes)
+        return self._known[key]
 
     def _unmet(self, want: Want, member: Bool, sizes: Int64) -> str:
         """Which shares stand in the way."""

@@ -93,6 +93,12 @@ WORDINGS: Final[dict[str, tuple[str, ...]]] = {
         "Write a list without numbers.",
         "The list isn't to be numbered.",
     ),
+    "label of": (
+        "Name the category of {item}.",
+        "Which category has {item}?",
+        "Where does {item} belong? Give its category.",
+        "Say in one line what {item} is filed under.",
+    ),
 }
 
 
@@ -145,6 +151,16 @@ def say(
         return text
     items = ARROW.join(_names(names)[row] for row in history)
     return f"{text}\n{worded(WORDINGS['history'], wording).format(items=items or 'none')}"
+
+
+def ask_label(name: str, *, wording: Wording = 0) -> str:
+    """A question for an item's finest label, by the item's name: ``Name the category of {Alien}.``"""
+    return worded(WORDINGS["label of"], wording).format(item=name)
+
+
+def control_words(times: int = 20) -> list[str]:
+    """All sentences, ``times`` over: text for a tokenizer that is trained on the catalogue."""
+    return [text for some in WORDINGS.values() for text in some] * times
 
 
 def counted(count: int) -> str:

@@ -169,7 +169,7 @@ def recommend_one(
     """
     if (user is None) == (items is None):
         raise ConfigError("recommend needs a user or a history", "Give one of --user and --history.")
-    asked = _of_model(Path(folder), dataset) if is_model(folder) else _of_run(folder)
+    asked = of_model(Path(folder), dataset) if is_model(folder) else of_run(folder)
     if user is not None and asked.users is None:
         raise ConfigError(
             f"{folder} is a model, which knows no users",
@@ -179,7 +179,7 @@ def recommend_one(
     from itemic.evaluate.recommend import ModelRanker
 
     index = asked.model.index
-    rows = _rows(asked, user, items or [])
+    rows = rows_of(asked, user, items or [])
     ranker = ModelRanker(
         asked.model,
         task=asked.task,
@@ -230,7 +230,7 @@ def _ask(ranker: ModelRanker, request: Requests, k: int, exclude_history: bool) 
 
 
 def _think(
-    ranker: ModelRanker, asked: _Asked, request: Requests, k: int, exclude_history: bool, count: int
+    ranker: ModelRanker, asked: Asked, request: Requests, k: int, exclude_history: bool, count: int
 ) -> _Said:
     """The same behind thoughts, which are numbered by the best item that goes back to each."""
     from itemic.evaluate.settings import ThinkingSettings
@@ -251,7 +251,7 @@ def _think(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """Who is asked, and how. ``users`` is the dataset that knows them, ``texts`` what prompts show of items."""
 
     model: Model
@@ -277,7 +277,7 @@ class _Asked:
         ]
 
 
-def _rows(asked: _Asked, user: str | None, items: Sequence[str]) -> npt.NDArray[np.int32]:
+def rows_of(asked: Asked, user: str | None, items: Sequence[str]) -> npt.NDArray[np.int32]:
     """The history's item rows, the latest as many as requests of the split show."""
     if asked.users is not None and user is not None:
         rows = _rows_of_user(asked.users, user)
@@ -291,14 +291,14 @@ def is_model(folder: str | Path) -> bool:
     return (Path(folder) / "config.json").is_file() and not (Path(folder) / RECIPE).is_file()
 
 
-def _of_run(folder: str | Path) -> _Asked:
+def of_run(folder: str | Path) -> Asked:
     from itemic.pipeline.work import load_dataset, load_model
 
     job = open_run(folder)
     dataset, part = load_dataset(job), job.recipe.evaluate
     model = load_model(job, last_stage(job.recipe))
     model.index.check_dataset(dataset)
-    return _Asked(
+    return Asked(
         model,
         dataset,
         dataset,
@@ -313,7 +313,7 @@ def _of_run(folder: str | Path) -> _Asked:
     )
 
 
-def _of_model(folder: Path, dataset: str | Path | None) -> _Asked:
+def of_model(folder: Path, dataset: str | Path | None) -> Asked:
     from itemic.data import Dataset
     from itemic.model import Model
     from itemic.training.ranks import joined
@@ -328,7 +328,7 @@ def _of_model(folder: Path, dataset: str | Path | None) -> _Asked:
     users = None if dataset is None else Dataset.load(dataset)
     if users is not None:
         model.index.check_dataset(users)
-    return _Asked(model, users, users or _texts_of(model.index), None)
+    return Asked(model, users, users or _texts_of(model.index), None)
 
 
 def _texts_of(index: ItemNames) -> Dataset | None:

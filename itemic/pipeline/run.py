@@ -17,6 +17,7 @@ from itemic.pipeline.step import Job
 from itemic.pipeline.steps import steps_of
 from itemic.progress import log
 from itemic.recipe import Recipe, dump_recipe
+from itemic.recipe.control import CONTROL_OPTIONS
 from itemic.recipe.trackers import trackers_of
 from itemic.trackers import check_trackers
 from itemic.training.ranks import Ranks, joined
@@ -158,4 +159,9 @@ def check_tasks(recipe: Recipe) -> None:
         return
     from itemic.tasks.build import read_entries
 
-    read_entries([{"task": task.task, **task.arguments} for task in recipe.tasks], recipe.seed)
+    entries = [{"task": task.task, **task.arguments} for task in recipe.tasks]
+    if any(task.task in CONTROL_OPTIONS for task in recipe.tasks):
+        from itemic.control.tasks.table import control_entries
+
+        entries = control_entries(entries)
+    read_entries(entries, recipe.seed)

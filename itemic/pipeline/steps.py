@@ -15,6 +15,7 @@ from itemic.pipeline import work
 from itemic.pipeline.rankings import rank
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
+from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
 from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
@@ -118,6 +119,8 @@ def _titles(recipe: Recipe) -> Step:
         config |= {"revision": model.revision} | _base(model.base, files)
     elif index.max_tokens is not None:
         config |= {"vocab_size": model.vocab_size, "system": recipe.system}
+        if words := _further_words(recipe):
+            config["words"] = words
     return Step("index", config, ("data",), work.make_titles, files, packages=TORCH)
 
 
@@ -136,17 +139,28 @@ def _conversations(recipe: Recipe) -> Step:
     asked = {"times": times, "held_out": held_out}
     config = {"tasks": entries} | {key: value for key, value in asked.items() if value}
     job = partial(work.make_conversations, entries, times, held_out)
-    return Step("conversations", config, ("data", "index"), job, packages=("polars",))
+    asks_teacher = any(entry["task"] in ASK_TEACHER for entry in entries)
+    needs = ("data", *(["teacher"] if asks_teacher else []), "index")
+    return Step(
+        "conversations", config, needs, job, packages=("polars", *(["torch"] if asks_teacher else []))
+    )
 
 
 def _model(recipe: Recipe) -> Step:
     model = recipe.model
     files: dict[str, str] = {}
     config = _dump(model, "base") | ({} if model.base is None else _base(model.base, files))
+    if model.base is None and (words := _further_words(recipe)):
+        config["words"] = words  # its tokenizer knows them
     if model.init == "vectors":
         config["vectors"] = [recipe.index.encoder, recipe.index.encoder_options]
     needs = _needs(recipe, "data", "index")
     return Step("model", config, needs, work.make_model, files, packages=TORCH)
+
+
+def _further_words(recipe: Recipe) -> list[str]:
+    """The kinds of tasks beside the usual ones whose words the tokenizer of a new model is to know."""
+    return ["control"] if any(task.task in CONTROL_OPTIONS for task in recipe.tasks) else []
 
 
 def _stages(recipe: Recipe) -> list[Step]:

@@ -13,6 +13,7 @@ from itemic.pipeline.step import Job
 from itemic.pipeline.variants import OWN, about, thinking_of, variants_of, worth_of_thoughts
 from itemic.pipeline.watch import publish
 from itemic.progress import log
+from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
 
 if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
@@ -158,10 +159,21 @@ def make_titles(job: Job) -> None:
 def _corpus(job: Job, dataset: Dataset | None) -> list[str]:
     """What the tokenizer of a new model learns from."""
     from itemic.sid.text import item_texts
-    from itemic.tasks import prompt_words
 
     texts = item_texts(dataset.items) if dataset is not None else []
-    return [*texts, *prompt_words(job.recipe.system)]
+    return [*texts, *_words(job)]
+
+
+def _words(job: Job) -> list[str]:
+    """The words of prompts; those of control where a task speaks them."""
+    from itemic.tasks import prompt_words
+
+    words = prompt_words(job.recipe.system)
+    if any(task.task in CONTROL_OPTIONS for task in job.recipe.tasks):
+        from itemic.control.words import control_words
+
+        words += control_words()
+    return words
 
 
 def make_conversations(tasks: list[dict[str, Any]], times: bool, held_out: float, job: Job) -> None:
@@ -170,8 +182,11 @@ def make_conversations(tasks: list[dict[str, Any]], times: bool, held_out: float
     from itemic.tasks import build_conversations
 
     shutil.rmtree(job.made("conversations.tokens"), ignore_errors=True)  # rows of what is replaced here
+    dataset = load_dataset(job)
+    if any(task["task"] in CONTROL_OPTIONS for task in tasks):
+        tasks = _with_control(tasks, dataset, job)
     built = build_conversations(
-        load_dataset(job),
+        dataset,
         load_index(job),
         tasks,
         seed=job.recipe.seed,
@@ -184,12 +199,20 @@ def make_conversations(tasks: list[dict[str, Any]], times: bool, held_out: float
     log.info("%s conversations: %s", f"{sum(built.counts.values()):,}", each)
 
 
+def _with_control(tasks: list[dict[str, Any]], dataset: Dataset, job: Job) -> list[dict[str, Any]]:
+    """Tasks of control with what they know, the teacher where one asks it."""
+    from itemic.control.tasks.table import with_control
+    from itemic.teacher.teacher import Teacher
+
+    asks = any(task["task"] in ASK_TEACHER for task in tasks)
+    return with_control(tasks, dataset, Teacher.load(job.made("teacher")) if asks else None)
+
+
 def make_model(job: Job) -> None:
     """A new model, or a base model with a token for every code."""
     from itemic.model.build import new_model
     from itemic.model.expand import expand
     from itemic.sid.text import item_texts
-    from itemic.tasks import prompt_words
 
     part, dataset, index = job.recipe.model, find_dataset(job), load_index(job)
     if part.base is not None:
@@ -214,7 +237,7 @@ def make_model(job: Job) -> None:
             max_length=part.max_length,
             init=init,
             vectors=_vectors(job, dataset) if init == "vectors" and dataset is not None else None,
-            corpus=prompt_words(job.recipe.system),
+            corpus=_words(job),
             **part.overrides,
         )
     model.save(job.output)

@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from itemic.errors import ConfigError
+from itemic.recipe.control import CONTROL_OPTIONS
 from itemic.recipe.fit import fit_faults
 from itemic.recipe.inputs import missing_inputs, on_the_hub
 from itemic.recipe.schema import Recipe
 from itemic.recipe.source import Fault, Source, read_source
-from itemic.recipe.tasks import option_faults
+from itemic.recipe.tasks import TASK_OPTIONS, option_faults
 from itemic.settings import KeyPath, faults_of
 
 
@@ -62,7 +63,7 @@ def check_recipe(file: str | Path, overrides: Iterable[str] = ()) -> tuple[Recip
     if source.faults:
         raise RecipeError(source.file, source.faults)
     recipe, sections = _parse(source)
-    for path, problem in option_faults(source.value.get("tasks")):
+    for path, problem in option_faults(source.value.get("tasks"), TASK_OPTIONS | CONTROL_OPTIONS):
         source.fault(path, problem)
     told = {fault.path for fault in source.faults}
     for path, problem in fit_faults(sections, set(source.value)):

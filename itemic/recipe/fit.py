@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from itemic.model.presets import PRESETS
 from itemic.recipe import schema as names
+from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
 from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
 from itemic.recipe.tasks import OF_CODES, PLAIN, TASK_OPTIONS
 from itemic.rl.settings import REWARD_NAMES, RLStage
@@ -33,6 +34,7 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
             yield from check(sections[name])
     yield from _blend_faults(sections.get("evaluate"), sections.get("teacher") is not None)
     yield from _rl_faults(sections, given)
+    yield from _control_faults(sections)
     if getattr(sections.get("index"), "names", None) == "title":
         yield from _faults_of_titles(sections, given)
     if not {"tasks", "conversations"} & given:
@@ -42,10 +44,20 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
     elif {"evaluate", "tasks"} <= set(sections):
         asked, built = sections["evaluate"].task, list(dict.fromkeys(task.task for task in sections["tasks"]))
         elsewhere = not built or "conversations" in given  # it may be taught by the files
-        if not elsewhere and asked not in built and set(built) <= set(TASK_OPTIONS):
+        if not elsewhere and asked not in built and set(built) <= {*TASK_OPTIONS, *CONTROL_OPTIONS}:
             yield (
                 ("evaluate", "task"),
                 f"{asked!r} is not among the tasks that are trained: {', '.join(built)}",
+            )
+
+
+def _control_faults(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Tasks that ask a teacher, where there is none."""
+    for i, task in enumerate(sections.get("tasks") or []):
+        if task.task in ASK_TEACHER and sections.get("teacher") is None:
+            yield (
+                ("tasks", i, "task"),
+                f"{task.task!r} asks the sequential teacher, and the recipe has none; add teacher: true",
             )
 
 
@@ -185,7 +197,7 @@ def _model_faults(model: ModelPart) -> Iterator[tuple[KeyPath, str]]:
 
 def _task_faults(tasks: list[TaskPart]) -> Iterator[tuple[KeyPath, str]]:
     for i, task in enumerate(tasks):
-        yield from _one_of(("tasks", i, "task"), task.task, TASK_OPTIONS)
+        yield from _one_of(("tasks", i, "task"), task.task, [*TASK_OPTIONS, *CONTROL_OPTIONS])
 
 
 def _evaluate_faults(part: EvaluatePart) -> Iterator[tuple[KeyPath, str]]:

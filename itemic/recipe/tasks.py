@@ -3,7 +3,7 @@ compares)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -144,21 +144,19 @@ OF_CODES = ("B", "D", "F")  # tasks that make no sense where items go by titles
 PLAIN = ("sequence",)  # tasks whose conversations are plain texts, without a system turn
 
 
-def options_of(name: str) -> dict[str, Any]:
+def options_of(name: str, known: Mapping[str, type[TaskOptions]] = TASK_OPTIONS) -> dict[str, Any]:
     """The options of a task alone, with their defaults."""
     mixture = {"task", "source", "limit", "weight", "seed"}
-    return {
-        key: field.default for key, field in TASK_OPTIONS[name].model_fields.items() if key not in mixture
-    }
+    return {key: field.default for key, field in known[name].model_fields.items() if key not in mixture}
 
 
-def option_faults(tasks: Any) -> Iterator[tuple[KeyPath, str]]:
-    """Faults of the options of a recipe's tasks."""
+def option_faults(tasks: Any, known: Mapping[str, type[TaskOptions]]) -> Iterator[tuple[KeyPath, str]]:
+    """Faults of the options of a recipe's tasks, by the options of those that are known."""
     for i, task in enumerate(tasks if isinstance(tasks, list) else []):
         name = task.get("task") if isinstance(task, dict) else None
-        if isinstance(name, str) and name in TASK_OPTIONS:
+        if isinstance(name, str) and name in known:
             try:
-                TASK_OPTIONS[name].model_validate(task)
+                known[name].model_validate(task)
             except ValidationError as error:
-                for path, problem in faults_of(TASK_OPTIONS[name], error):
+                for path, problem in faults_of(known[name], error):
                     yield ("tasks", i, *path), problem

@@ -118,8 +118,8 @@ def build_conversations(
     Args:
         dataset: its catalogue and its training sequences are used, nothing else.
         index: names the items.
-        tasks: for each its name, or ``{"task": "C"}`` and, where wanted, ``source`` (the name of its rows),
-            ``limit`` (the most rows), ``weight`` (rows of the entries with weights stand in these proportions;
+        tasks: for each its name, or ``{"task": "C"}`` (or a task itself) and, where wanted, ``source`` (the name of its
+            rows), ``limit`` (the most rows), ``weight`` (rows of the entries with weights stand in these proportions;
             the largest such mixture without a repeated row is made), ``seed``, and the task's own options.
         seed: the same seed, the same rows.
         held_out: share of the users whose histories nothing is made of, see :func:`itemic.data.held_out.held_out`;
@@ -216,7 +216,8 @@ def _as_mapping(task: Any) -> dict[str, Any]:
 
 
 def _read_entry(value: dict[str, Any], seed: int) -> Entry:
-    name = value.pop("task", None)
+    task = value.pop("task", None)
+    name = task.name if isinstance(task, Task) else task
     if not isinstance(name, str):
         raise ConfigError("the entry names no task", 'Write e.g. {"task": "C"}.')
     source, limit, weight = value.pop("source", name), value.pop("limit", None), value.pop("weight", None)
@@ -231,7 +232,13 @@ def _read_entry(value: dict[str, Any], seed: int) -> Entry:
         raise ConfigError(f"weight is {weight!r}", "Give a number above 0, or none to keep all rows.")
     if not isinstance(own_seed, int) or own_seed < 0:
         raise ConfigError(f"seed is {own_seed!r}", "Give a whole number from 0 on.")
-    return Entry(make_task(name, **value), source, limit, weight, own_seed)
+    if not isinstance(task, Task):
+        task = make_task(name, **value)
+    elif value:
+        raise ConfigError(
+            f"task {name} is given beside its options {', '.join(value)}", "Give them to the task."
+        )
+    return Entry(task, source, limit, weight, own_seed)
 
 
 def mixture(counts: Sequence[int], weights: Sequence[float | None]) -> list[int]:

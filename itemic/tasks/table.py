@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from itemic.errors import ConfigError
 from itemic.schema import SYSTEM
@@ -17,6 +17,8 @@ from itemic.tasks.sid_to_text import SidToText
 from itemic.tasks.task import Task
 from itemic.tasks.text_to_sid import TextToSid
 from itemic.tasks.transitions import Transitions
+
+Kind = TypeVar("Kind", bound=Task)
 
 TASKS: dict[str, Task] = {
     "A": SidToText(),
@@ -36,14 +38,19 @@ def make_task(name: str, **options: Any) -> Task:
     Raises:
         ConfigError: there is no such task or option, or the option's value can't work.
     """
-    if name not in TASKS:
-        raise ConfigError(f"unknown task {name!r}", f"Use one of {', '.join(TASKS)}.")
-    known = [field.name for field in fields(TASKS[name])]
+    return task_from(TASKS, name, options)
+
+
+def task_from(table: Mapping[str, Kind], name: str, options: Mapping[str, Any]) -> Kind:
+    """The same of any table of tasks."""
+    if name not in table:
+        raise ConfigError(f"unknown task {name!r}", f"Use one of {', '.join(table)}.")
+    known = [field.name for field in fields(table[name])]
     unknown = [option for option in options if option not in known]
     if unknown:
         raise ConfigError(f"task {name} has no option {', '.join(unknown)}", f"It has {', '.join(known)}.")
     try:
-        return replace(TASKS[name], **options)
+        return replace(table[name], **options)
     except TypeError as error:
         raise ConfigError(f"task {name}: {error}", "Correct the type of the option.") from error
 
@@ -66,7 +73,8 @@ def task_of(value: str | Mapping[str, Any] | Task) -> Task:
     options = {"task": value} if isinstance(value, str) else value
     if not isinstance(options, Mapping) or not isinstance(options.get("task"), str):
         raise ConfigError(f"{value!r} is no task", 'Write the name of a task, or e.g. {"task": "C"}.')
-    return make_task(**{"name" if key == "task" else key: each for key, each in options.items()})
+    own = dict(options)
+    return task_from(TASKS, own.pop("task"), own)
 
 
 def prompt_words(system: str | None = SYSTEM, times: int = 20) -> list[str]:

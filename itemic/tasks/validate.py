@@ -16,7 +16,7 @@ from itemic.sid.index import ItemIndex
 from itemic.sid.names import ItemNames
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.conversation import Conversations
-from itemic.tasks.leakage import HeldOut, find_leaks
+from itemic.tasks.leakage import LISTS, HeldOut, find_leaks
 from itemic.tasks.next_title import NEXT_TITLE
 from itemic.tasks.report import Balance, Fault, ValidationReport
 from itemic.tasks.turns import TEXT, Turns, take_apart
@@ -161,7 +161,8 @@ class _Checker:
         )
         single = named.group_by("row").agg(pl.col("number").first(), pl.len()).filter(pl.col("len") == 1)
         thoughtless = pl.col("text").str.replace(THOUGHTS, "").str.strip_chars()
-        in_words = parts.rows.filter(pl.col("kind").eq_missing(NEXT_TITLE))
+        listed = pl.col("task").fill_null("").str.starts_with(LISTS)
+        in_words = parts.rows.filter(pl.col("kind").eq_missing(NEXT_TITLE) | listed)
         asked = answers.join(single, on="row").join(in_words, on="row", how="anti")
         asked = asked.with_columns(sid=thoughtless)
         wrong = asked.join(self.sids, on="sid", how="left").filter(~pl.col("y").eq_missing(pl.col("number")))

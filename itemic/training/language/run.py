@@ -26,7 +26,7 @@ from itemic.model.stored import stored_of
 from itemic.progress import log
 from itemic.tasks.asking import remember_asked
 from itemic.tasks.build import taught_by
-from itemic.tasks.table import task_of
+from itemic.tasks.table import TASKS, task_of
 from itemic.trackers import check_trackers
 from itemic.training.distribution import Distribution
 from itemic.training.language.breakdown import TokenKinds
@@ -133,7 +133,7 @@ def _remember_asked(model: Model, conversations: Source, asked: str | Mapping[st
     tasks = (
         [task_of(asked)]
         if asked is not None
-        else [task_of(options) for options in taught.tasks]
+        else [task_of(options) for options in taught.tasks if options["task"] in TASKS]
         if taught
         else []
     )

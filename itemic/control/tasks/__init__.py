@@ -1,0 +1,1 @@
+"""Tasks that teach a model to make lists as they are wanted."""

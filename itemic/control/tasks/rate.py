@@ -1,0 +1,127 @@
+"""Tasks that want a share of the list to be of a category.
+
+How many items of it the list has is the number that is stated, or one stricter: with ``at most 3 of 10``, 3 or 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from itemic.control.tasks.task import (
+    ControlTask,
+    OfHistory,
+    Sample,
+    Windows,
+    WithoutHistory,
+    targets_of,
+    usable,
+)
+from itemic.control.want import How, PartOf, Want
+from itemic.data.sequences import Sequences
+from itemic.errors import ConfigError
+from itemic.tasks.catalogue import Catalogue
+
+Int64 = np.typing.NDArray[np.int64]
+
+# what each kind says, and which way is stricter; LC and MC count items where LP and MP tell a portion, and a want knows
+# portions alone, so that these are of whole items as well
+KINDS: dict[str, tuple[How, int]] = {
+    "LP": ("at most", -1),
+    "MP": ("at least", 1),
+    "LC": ("at most", -1),
+    "MC": ("at least", 1),
+    "EP": ("about", 0),
+}
+
+
+@dataclass(frozen=True)
+class CategoryRate(WithoutHistory):
+    """``topk`` items of which at most (``LP``, ``LC``) or at least (``MP``, ``MC``) a share is of a category, without a
+    history: any that fit."""
+
+    name: ClassVar[str] = "SFTCategoryRate"
+    leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("LP", "MP", "LC", "MC"), ("",))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self)
+
+    def draw(
+        self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
+    ) -> list[Sample | None]:
+        known = usable(self.knows.labels, catalogue)
+        if not len(known):
+            return [None] * len(windows)
+        none = np.full(len(windows), -1, np.int32)
+        return _rates(self, rng.choice(_large(self, known), len(windows)), none, rng)
+
+
+@dataclass(frozen=True)
+class PersonalCategoryRate(OfHistory):
+    """A history, and ``topk`` items of which at most (``LP``), at least (``MP``) or about (``EP``) a share is of a
+    category: the teacher's best within it and without, before them the item that came next where it fits.
+
+    The category is every second time one of the history's, else any.
+    """
+
+    name: ClassVar[str] = "SFTPersonalCategoryRate"
+    leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("LP", "MP", "EP"), ("",))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self)
+
+    def draw(
+        self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
+    ) -> list[Sample | None]:
+        labels = self.knows.labels
+        known = usable(labels, catalogue)
+        if not len(known):
+            return [None] * len(windows)
+        large = _large(self, known)
+        numbers = rng.choice(large, len(windows))
+        own, lots = set(large.tolist()), rng.random((2, len(windows)))
+        for place in np.flatnonzero(lots[0] < 0.5).tolist():
+            history = train.items[windows.start[place] : windows.stop[place]]
+            some = sorted({int(n) for row in history.tolist() for n in labels.numbers_of(row)} & own)
+            if some:
+                numbers[place] = some[int(lots[1][place] * len(some))]
+        return _rates(self, numbers, targets_of(windows, train), rng)
+
+
+def _check(task: ControlTask) -> None:
+    if task.topk < 3:
+        raise ConfigError(
+            f"task {task.name}: topk is {task.topk}, of which there are no shares", "Give 3 or more."
+        )
+
+
+def _large(task: ControlTask, known: Int64) -> Int64:
+    """Labels that ``topk`` items have and as many haven't; all where there are none."""
+    sizes = task.knows.labels.sizes[known]
+    large = known[(sizes >= task.topk) & (task.knows.labels.items - sizes >= task.topk)]
+    return large if len(large) else known
+
+
+def _rates(
+    task: ControlTask, numbers: Int64, targets: np.typing.NDArray[np.int32], rng: np.random.Generator
+) -> list[Sample | None]:
+    """Requests for shares of each label, the kinds in equal parts."""
+    names, count = task.knows.labels.names, task.topk
+    kinds = rng.choice(list(task.leads), len(numbers)).tolist()
+    stated = rng.integers(1, count, len(numbers)).tolist()
+    stricter = rng.integers(2, size=len(numbers)).tolist()
+    found: list[Sample | None] = []
+    for number, kind, told, more, target in zip(
+        numbers.tolist(), kinds, stated, stricter, targets.tolist(), strict=True
+    ):
+        how, way = KINDS[kind]
+        label = names[number]
+        there = told + way * more
+        want = Want(count=count, shares=(PartOf(label, how, told / count),))
+        exact = Want(count=count, shares=(PartOf(label, "about", there / count),))
+        found.append(Sample(kind, want, exact, target))
+    return found

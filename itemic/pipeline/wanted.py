@@ -1,0 +1,191 @@
+"""One question with wishes to a finished run: a list that keeps to them, written by the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from itemic import schema as c
+from itemic.control.form import ListForm
+from itemic.control.want import PartOf, Want
+from itemic.errors import ConfigError
+from itemic.pipeline.recommend import (
+    Answer,
+    Asked,
+    Item,
+    Ranked,
+    is_model,
+    of_model,
+    of_run,
+    open_run,
+    rows_of,
+)
+from itemic.recipe.control import CONTROL_OPTIONS, OfHistory
+from itemic.recipe.tasks import options_of
+from itemic.settings import faults_of
+
+if TYPE_CHECKING:
+    from itemic.control.labels import Labels
+    from itemic.control.terms import Terms
+    from itemic.model import Model
+
+HOW = {"=": "about", "<=": "at most", ">=": "at least"}
+_SHARE = re.compile(r"(.+?)\s*(<=|>=|=)\s*(\d*\.?\d+)\s*(%?)")
+
+
+def read_want(count: int, wanted: Sequence[str], unwanted: Sequence[str], shares: Sequence[str]) -> Want:
+    """A want as a command says it.
+
+    Args:
+        count: how many items.
+        wanted: labels.
+        unwanted: labels.
+        shares: ``Drama=.5``, ``Drama<=50%`` or ``Drama>=.5``.
+
+    Raises:
+        ConfigError: what is wrong with it.
+    """
+    parts = []
+    for text in shares:
+        found = _SHARE.fullmatch(text.strip())
+        if found is None:
+            raise ConfigError(
+                f"the share {text!r} can't be read", "Write e.g. Drama=.5, Drama<=.5 or Drama>=.5."
+            )
+        label, how, number, percent = found.groups()
+        parts.append({"label": label, "how": HOW[how], "portion": float(number) / (100 if percent else 1)})
+    try:
+        return Want(
+            count=count,
+            wanted=tuple(wanted),
+            unwanted=tuple(unwanted),
+            shares=tuple(PartOf(**part) for part in parts),  # type: ignore[arg-type]
+        )
+    except ValidationError as error:
+        told = "; ".join(problem for kind in (Want, PartOf) for _, problem in faults_of(kind, error))
+        raise ConfigError(f"this can't be wanted: {told or error}", "Correct what is wanted.") from None
+
+
+def recommend_list(
+    folder: str | Path,
+    *,
+    want: Want,
+    user: str | None = None,
+    items: Sequence[str] | None = None,
+    soft: bool = False,
+    dataset: str | Path | None = None,
+) -> Answer:
+    """Ask the last model of a run, or a model's own folder, for a list. The most probable token is written each time.
+
+    The list keeps to what is wanted whatever the model thinks (*hard*): exactly so many items, all allowed, none twice,
+    none of the history, the shares met. The request is worded and the list written as the first of the recipe's tasks
+    of control with a history has it.
+
+    Args:
+        folder: of the run, or of a model.
+        want: what is wanted.
+        user: an id of the dataset.
+        items: item ids, oldest first, instead of a user.
+        soft: only items are legal, and the model decides which and how many, up to the number wanted.
+        dataset: of a model's folder: it knows the labels.
+
+    Returns:
+        the items in the order in which they were written; their scores are the log-probabilities of their tokens where
+        they stand.
+
+    Raises:
+        ConfigError: neither or both of ``user`` and ``items``, or labels that aren't there.
+        ConstraintError: no list keeps to what is wanted.
+        ArtifactError, DataError, IndexMismatchError: as for :func:`itemic.pipeline.recommend.recommend_one`.
+    """
+    from itemic.control.labels import Labels
+
+    if (user is None) == (items is None):
+        raise ConfigError("recommend needs a user or a history", "Give one of --user and --history.")
+    asked = of_model(Path(folder), dataset) if is_model(folder) else of_run(folder)
+    if asked.users is None:
+        raise ConfigError(f"{folder} is a model, which knows no labels", "Give --dataset with its items.")
+    options, trained = _options(folder)
+    rows = rows_of(asked, user, items or [])
+    form = ListForm(options["numbered"], options["separator"])
+    index = asked.model.index
+    labels = Labels.of(asked.users, options["columns"])
+    terms = want.check(labels, rows, names=index.name_numbers if index.shared else None)
+    shown = rows[-options["max_items"] :]
+    found, scores = _write(asked, want, terms, labels, form, shown.tolist(), options["system"], soft)
+    notes = (
+        []
+        if trained
+        else ["No task of control taught this model: lists keep to what is wanted by the grammar alone."]
+    )
+    if soft and not terms.kept_by(found):
+        notes.append("The list doesn't keep to what is wanted; without --soft it does.")
+    ids, titles = index.item_ids, asked.titles
+    return Answer(
+        user,
+        [Item(ids[row], titles[row]) for row in shown.tolist()],
+        [
+            Ranked(ids[row], titles[row], place, score, index.texts[row])
+            for place, (row, score) in enumerate(zip(found, scores, strict=True), 1)
+        ],
+        notes,
+    )
+
+
+def _options(folder: str | Path) -> tuple[dict[str, Any], bool]:
+    """Of the task by which the request is worded; whether there is one."""
+    usual = options_of("SFTSeqRec", CONTROL_OPTIONS) | {"system": c.SYSTEM}
+    if is_model(folder):
+        return usual, True
+    recipe = open_run(folder).recipe
+    usual["system"] = recipe.system
+    for task in recipe.tasks:
+        if issubclass(CONTROL_OPTIONS.get(task.task, dict), OfHistory):
+            return usual | task.arguments, True
+    return usual, False
+
+
+def _write(
+    asked: Asked,
+    want: Want,
+    terms: Terms,
+    labels: Labels,
+    form: ListForm,
+    history: list[int],
+    system: str | None,
+    soft: bool,
+) -> tuple[list[int], list[float]]:
+    """The rows of the list that the model writes, and the log-probability of each item's tokens."""
+    import numpy as np
+
+    from itemic.control.lists import ListGrammar, ListTokens
+    from itemic.control.words import say
+    from itemic.decode.sample import Sampler
+    from itemic.sid.trie import Trie
+
+    model = asked.model
+    text = say(want, labels, form=form, names=model.index.texts, history=history)
+    head = [] if system is None else [{"role": "system", "content": _spoken(system, model)}]
+    prompt = model.chat.prompt_batch([[*head, {"role": "user", "content": text}]], asked.thinking)
+    tokens = ListTokens.of(model, form, want.count)
+    grammar = ListGrammar(Trie.build(model.item_rows), tokens, None if soft else [terms], most=want.count)
+    sampler = Sampler(model.lm, max_new_tokens=grammar.most_tokens, temperature=0.0, grammar=grammar)
+    samples = sampler.sample(prompt)
+    rows = grammar.read(samples.tokens, np.zeros(1, np.int64))[0].tolist()
+    scores, at = [], 0
+    for place, row in enumerate(rows):
+        at += len(grammar.text[place])
+        stop = at + int(model.item_rows.lengths[row])
+        scores.append(float(samples.model_log_probs[at:stop].sum()))
+        at = stop
+    return rows, scores
+
+
+def _spoken(system: str, model: Model) -> str:
+    from itemic.tasks.task import spoken_of
+
+    return spoken_of(system, model.index) if system == c.SYSTEM else system

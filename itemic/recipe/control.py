@@ -1,0 +1,65 @@
+"""The options of the tasks of control as a recipe spells them: the fields of the classes in ``itemic.control.tasks``
+(a test compares)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from itemic.recipe.tasks import TaskOptions
+from itemic.schema import CATEGORIES
+from itemic.settings import Count, Switch, Text
+
+COLUMNS = [CATEGORIES]
+
+
+class Control(TaskOptions):
+    """What every task of control takes."""
+
+    templates: Literal[1] | None = None
+    samples: Count | None = None
+    epochs: Count = 1
+    topk: Count = 10
+    numbered: Switch = True
+    separator: Text = "\n"
+    columns: Annotated[list[Text], Field(min_length=1)] = COLUMNS
+    shorter: Switch = True
+
+
+class OfHistory(Control):
+    """Those that show a history."""
+
+    max_items: Count = 10
+
+
+class Ranking(OfHistory):
+    """SFTSeqRanking."""
+
+    candidates: Annotated[int, Field(strict=True, ge=2)] = 20
+
+
+class ItemCount(OfHistory):
+    """SFTItemCount."""
+
+    most: Count = 15
+
+
+CONTROL_OPTIONS: dict[str, type[TaskOptions]] = {
+    "SFTSeqRec": OfHistory,
+    "SFTSeqRecPALR": OfHistory,
+    "SFTControlRec": Control,
+    "SFTControlRec_re": Control,
+    "SFTPersonalControlRec": OfHistory,
+    "SFTCategoryRate": Control,
+    "SFTPersonalCategoryRate": OfHistory,
+    "SFTSeqRanking": Ranking,
+    "SFTItemCount": ItemCount,
+}
+ASK_TEACHER = (
+    "SFTSeqRec",
+    "SFTPersonalControlRec",
+    "SFTPersonalCategoryRate",
+    "SFTSeqRanking",
+    "SFTItemCount",
+)
