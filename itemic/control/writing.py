@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ from itemic.errors import ConfigError
 from itemic.evaluate.recommend import fingerprint
 from itemic.forest.rows import TokenRows
 from itemic.model.model import Model
-from itemic.model.positions import most_positions
+from itemic.model.positions import learned_positions, most_positions
 from itemic.progress import progress_bar
 from itemic.sid.names import ItemNames
 from itemic.sid.trie import Trie
@@ -140,7 +141,7 @@ class Written(Answerer):
     def lists(
         self, asked: Sequence[Question], spoken: Spoken, labels: Labels, mode: Mode, *, plain: bool = False
     ) -> list[Int32]:
-        prompts = self._prompts(asked, spoken, labels, plain)
+        prompts = self.prompts(asked, spoken, labels, plain)
         keys = [self._key(prompts[n], one, spoken.form, mode) for n, one in enumerate(asked)]
         with opened(self.file) as kept, progress_bar(f"{mode} lists", len(asked)) as bar:
             missing = [n for n, key in enumerate(keys) if key not in kept]
@@ -171,7 +172,7 @@ class Written(Answerer):
 
     def _write(self, prompts: TokenRows, terms: Sequence[Terms], form: ListForm, mode: Mode) -> list[str]:
         """Of free lists the text, of others their rows."""
-        tokens = self._tokens_of(form)
+        tokens = self.tokens_of(form)
         grammar = ListGrammar(self.trie, tokens, terms if mode == "hard" else None, most=self.most)
         if mode == "free":
             sampler = Sampler(
@@ -199,37 +200,48 @@ class Written(Answerer):
         rows = grammar.read(sampler.sample(prompts).tokens)
         return [json.dumps(own.tolist()) for own in rows]
 
-    def _tokens_of(self, form: ListForm) -> ListTokens:
+    def tokens_of(self, form: ListForm) -> ListTokens:
         if form not in self._tokens:
             self._tokens[form] = ListTokens.of(self.model, form, self.most)
         return self._tokens[form]
 
-    def _prompts(self, asked: Sequence[Question], spoken: Spoken, labels: Labels, plain: bool) -> TokenRows:
-        """The prompts; of one that doesn't fit the oldest items are left out."""
-        shown = [len(one.shown) for one in asked]
-        render = self.model.chat.prompt_batch
-        texts = [
-            self.messages(one, spoken, labels, plain, count) for one, count in zip(asked, shown, strict=True)
-        ]
-        prompts = render(texts, self.thinking)
+    def room(self, form: ListForm, count: int) -> int | None:
+        """Tokens that a prompt may have so that a list of so many items fits behind it; None for any.
+
+        Models with learned positions can't write past them, so the longest names count; others can, and ordinary ones
+        do.
+        """
         positions = most_positions(self.model.lm)
         if positions is None:
-            return prompts
-        tokens = self._tokens_of(spoken.form)
-        room = (
-            positions - len(tokens.before.tokens) - self.most * int(self.trie.depth.max()) - len(tokens.end)
-        )
-        long = [n for n in range(len(asked)) if len(prompts[n]) > room and shown[n] > 1]
-        self.shortened += len(long)
+            return None
+        tokens, lengths = self.tokens_of(form), self.model.item_rows.lengths
+        if learned_positions(self.model.lm) is not None:
+            answer = len(tokens.before.tokens) + self.most * int(lengths.max())
+        else:
+            answer = int(tokens.before.lengths[:count].sum()) + count * math.ceil(lengths.mean())
+        return positions - answer - len(tokens.end)
+
+    def prompts(self, asked: Sequence[Question], spoken: Spoken, labels: Labels, plain: bool) -> TokenRows:
+        """The prompts; of one that doesn't fit the oldest items are left out."""
+        shown = [len(one.shown) for one in asked]
+        rooms = [self.room(spoken.form, one.want.count) for one in asked]
+        long = list(range(len(asked)))
+        texts: list[Messages] = [[] for _ in asked]
+        first = True
         while long:
             for n in long:
-                shown[n] -= 1
                 texts[n] = self.messages(asked[n], spoken, labels, plain, shown[n])
-            again = render([texts[n] for n in long], self.thinking)
-            long = [n for place, n in enumerate(long) if len(again[place]) > room and shown[n] > 1]
-            if not long:
-                prompts = render(texts, self.thinking)
-        return prompts
+            lengths = self.model.chat.prompt_batch([texts[n] for n in long], self.thinking).lengths.tolist()
+            long = [
+                n
+                for n, own in zip(long, lengths, strict=True)
+                if (room := rooms[n]) is not None and own > room and shown[n] > 1
+            ]
+            self.shortened += len(long) if first else 0
+            first = False
+            for n in long:
+                shown[n] -= 1
+        return self.model.chat.prompt_batch(texts, self.thinking)
 
 
 class Served(Answerer):
