@@ -129,10 +129,9 @@ def _own(folder: str | Path | None, dataset: str | Path | None, where: Where | N
         return _Own(asked.users, asked.model.index, None, asked, _titled(folder), lambda: None)
     job = open_run(dataset)
     asked = of_run(dataset)
-    title = _served(where)
+    title = _served(where) if folder is None else _titled(folder)
     if folder is not None:
         asked = replace(asked, model=of_model(Path(folder), Path(dataset) / "data").model)
-        title = _titled(folder)
     assert asked.users is not None
     return _Own(asked.users, asked.model.index, job.recipe, asked, title, _teacher(job))
 

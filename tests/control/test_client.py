@@ -70,13 +70,15 @@ def test_a_prompt_that_is_refused_alone_has_no_text_and_stops_nobody(status: int
         endpoint = Endpoint(server.url, "m", concurrency=1)
         assert ask(turns("a", "long", "b"), endpoint, file, counts=counts) == [" about a\n", "", " about b\n"]
         assert counts == {"refused": 1, "cut": 0, "empty": 0}
+        again = ask(turns("a", "long", "b"), endpoint, file)  # nothing but what is refused is left to ask
+        assert again == [" about a\n", "", " about b\n"]
         with pytest.raises(
             EndpointError, match=f"answered {status}: .*too long"
         ):  # where nothing may be lost
             ask_all(endpoint, turns("a", "long"), file)
         short.set()
         assert ask(turns("a", "long", "b"), endpoint, file)[1] == " about long\n"
-        assert server.asked == {"a": 1, "b": 1, "long": 3}
+        assert server.asked == {"a": 1, "b": 1, "long": 4}
 
 
 def test_who_refuses_all_is_named(tmp_path: Path) -> None:
