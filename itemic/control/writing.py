@@ -164,7 +164,7 @@ class Written(Answerer):
         return np.array(json.loads(text), np.int32)
 
     def _key(self, prompt: Int32, one: Question, form: ListForm, mode: Mode) -> str:
-        legal = [self.most]
+        legal: list[Any] = [self.most]
         if mode == "hard":
             terms = one.terms
             legal = [terms.count, digest_of([repr(one.want), terms.rows.tolist(), terms.classes.tolist()])]

@@ -318,7 +318,7 @@ def test_free_lists_are_what_generate_writes_and_is_parsed(tmp_path: Path) -> No
             one.want, own.drawer(test).labels, form=form, names=model.index.texts, history=one.shown.tolist()
         )
         prompt = torch.tensor([model.chat.prompt([{"role": "user", "content": said}])])
-        written = model.lm.generate(prompt, max_new_tokens=40, do_sample=False)[0, prompt.shape[1] :]
+        written = model.lm.generate(prompt, max_new_tokens=40, do_sample=False)[0, prompt.shape[1] :]  # type: ignore[operator]
         plain = model.tokenizer.decode(written, skip_special_tokens=False)
         width = min(len(plain), len(text), 60)
         assert width > 0
