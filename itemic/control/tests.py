@@ -14,7 +14,7 @@ from itemic.settings import Count, Listed, Switch, Text, meant, settings, wrong
 from itemic.text import settings_repr
 
 Kind = Literal["plain", "with", "without", "share", "count", "ranking", "several"]
-Mode = Literal["soft", "hard", "free"]
+Mode = Literal["soft", "distinct", "hard", "free"]
 
 HOWS: Final[dict[str, How]] = {"LP": "at most", "MP": "at least", "EP": "about"}
 FIXED: Final[dict[str, Kind]] = {
@@ -94,8 +94,9 @@ class ListTests:
 
     Attributes:
         tasks: their names, see :func:`control_test`.
-        mode: ``soft`` (only names of the catalogue are legal), ``hard`` (only lists that keep to what is wanted are)
-            or ``free`` (the text is read).
+        mode: ``soft`` (only names of the catalogue are legal), ``distinct`` (of these nothing twice, and nothing that
+            the prompt shows as history; all else is the model's choice), ``hard`` (only lists that keep to what is
+            wanted are) or ``free`` (the text is read).
         users: how many requests each task asks, drawn by the seed.
         k: cuts of the metrics.
         topk: items of a list; None for as many as the task was trained with.

@@ -76,7 +76,7 @@ class Answerer(ABC):
     """
 
     names: ItemNames
-    modes: tuple[Mode, ...] = ("soft", "hard")
+    modes: tuple[Mode, ...] = ("soft", "distinct", "hard")
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -149,7 +149,8 @@ class Written(Answerer):
             for first in range(0, len(missing), BATCH):
                 some = missing[first : first + BATCH]
                 terms = [asked[n].terms for n in some]
-                texts = self._write(prompts.take(np.array(some)), terms, spoken.form, mode)
+                seen = [asked[n].shown for n in some] if mode == "distinct" else None
+                texts = self._write(prompts.take(np.array(some)), terms, spoken.form, mode, seen)
                 for n, text in zip(some, texts, strict=True):
                     kept.add(keys[n], text, WHOLE)
                 bar.advance(len(some))
@@ -168,12 +169,22 @@ class Written(Answerer):
         if mode == "hard":
             terms = one.terms
             legal = [terms.count, digest_of([repr(one.want), terms.rows.tolist(), terms.classes.tolist()])]
+        if mode == "distinct":
+            legal = [self.most, one.shown.tolist()]
         return digest_of([self.weights, self.names.digest, mode, prompt.tolist(), repr(form), legal])
 
-    def _write(self, prompts: TokenRows, terms: Sequence[Terms], form: ListForm, mode: Mode) -> list[str]:
+    def _write(
+        self,
+        prompts: TokenRows,
+        terms: Sequence[Terms],
+        form: ListForm,
+        mode: Mode,
+        seen: Sequence[Int32] | None = None,
+    ) -> list[str]:
         """Of free lists the text, of others their rows."""
         tokens = self.tokens_of(form)
-        grammar = ListGrammar(self.trie, tokens, terms if mode == "hard" else None, most=self.most)
+        kept = terms if mode == "hard" else None
+        grammar = ListGrammar(self.trie, tokens, kept, most=self.most, seen=seen)
         if mode == "free":
             sampler = Sampler(
                 self.model.lm,

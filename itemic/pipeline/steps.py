@@ -16,7 +16,7 @@ from itemic.pipeline import work
 from itemic.pipeline.rankings import rank
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
-from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
+from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS, OF_THEIR_OWN
 from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
@@ -62,7 +62,7 @@ def task_entries(recipe: Recipe) -> list[dict[str, Any]]:
 
 def _with_system(recipe: Recipe, entry: dict[str, Any]) -> dict[str, Any]:
     """The recipe's first line, where the task has turns and none of its own."""
-    if entry["task"] in PLAIN or "system" in entry or recipe.system == SYSTEM:
+    if entry["task"] in (*PLAIN, *OF_THEIR_OWN) or "system" in entry or recipe.system == SYSTEM:
         return entry
     return entry | {"system": recipe.system}
 
@@ -145,9 +145,9 @@ def _conversations(recipe: Recipe) -> Step:
     job = partial(work.make_conversations, entries, times, held_out)
     asks_teacher = any(entry["task"] in ASK_TEACHER for entry in entries)
     needs = ("data", *(["teacher"] if asks_teacher else []), "index")
-    return Step(
-        "conversations", config, needs, job, packages=("polars", *(["torch"] if asks_teacher else []))
-    )
+    files = {f"dialogues {entry['path']}": entry["path"] for entry in entries if entry.get("path")}
+    packages = ("polars", *(["torch"] if asks_teacher else []))
+    return Step("conversations", config, needs, job, files, packages=packages)
 
 
 def _model(recipe: Recipe) -> Step:

@@ -348,7 +348,7 @@ def test_the_price_puts_all_ways_side_by_side(tmp_path: Path) -> None:
     everything = np.tile(np.arange(ITEMS, dtype=np.int32), (6, 1))
     own.ranked = lambda requests: everything[: len(requests)]
     results = own.price()
-    assert [line.way for line in results.lines] == ["no control", "soft", "hard", "filtered"]
+    assert [line.way for line in results.lines] == ["no control", "soft", "distinct", "hard", "filtered"]
     assert {line.task for line in results.lines} == {"SFT-TestPersonalControlRec"}
     obeyed = {line.way: line.metrics["obeyed"].value for line in results.lines}
     assert obeyed["hard"] == obeyed["filtered"] == 1
@@ -360,7 +360,7 @@ def test_the_price_puts_all_ways_side_by_side(tmp_path: Path) -> None:
         float(targets[one.request] in [row for row in range(ITEMS) if row in one.terms.rows][:3])
         for one in own.questions(test).asked
     ]
-    assert results.lines[3].metrics["recall@3"].value == pytest.approx(np.mean(hits))
+    assert results.lines[4].metrics["recall@3"].value == pytest.approx(np.mean(hits))
     with pytest.raises(ConfigError, match="none of these"):
         asking(tmp_path / "a.jsonl", tasks=("SFTTestSeqRec",)).price()
 
