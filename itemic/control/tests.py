@@ -106,7 +106,8 @@ class ListTests:
         protocol: ``history`` takes what is wanted from the history, the catalogue and the seed; ``oracle`` is
             RecLM-gen's, which takes categories from the item that is to be found.
         unwanted: whose list says what is unwanted: the model's ``own``, the ``teacher``'s, or the ``history``.
-        price: what obedience costs: the same requests without control, soft, hard, and by filtering a ranking.
+        price: what obedience costs: the same requests without control, soft, distinct, hard, and by filtering a
+            ranking.
     """
 
     tasks: Annotated[tuple[Text, ...], Listed, Field(min_length=1)] = USUAL

@@ -92,6 +92,12 @@ def evaluate_control(
     return found
 
 
+def asking_of_run(folder: str | Path, settings: ListTests, output: Path) -> Asking:
+    """A run's last model, ready to be asked; its answers go to ``output``."""
+    own = _own(folder, None, None)
+    return _asking(own, _answerer(own, None, settings, output), settings, None, None)
+
+
 @dataclass(frozen=True)
 class _Own:
     """What is known of who is asked: a recipe where there is a run, the model where it is at hand."""
