@@ -14,10 +14,10 @@ parser, and judged by the definitions. A want that can't be met is refused, coun
 control. ``--hard`` does this part alone.
 
 *Recall under hard control* (``--recall`` alone) is that of the recipe ``control-simulated``'s model, which is trained
-first where ``runs/control-simulated`` isn't there (``ITEMIC_RUN`` names another run). Its users ask for items of a label,
-for none of one, and for shares, 2,000 requests together. Hard lists of ten stand against the post-filter: the same
-model's ranking of the catalogue, made without knowing what is wanted, of which the list is what may come. The interval is
-that of the difference, paired by request.
+first where ``runs/control-simulated`` isn't there (``ITEMIC_RUN`` names another run). Its users ask for items of a
+label, for none of one, and for shares, 2,000 requests together. Hard lists of ten stand against the post-filter: the
+same model's ranking of the catalogue, made without knowing what is wanted, of which the list is what may come. The
+interval is that of the difference, paired by request.
 
     python benchmarks/control.py [--quick] [--hard] [--recall] [--json FILE]
 """
