@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, field_validator
 
-from itemic.control.want import How
 from itemic.errors import ConfigError
 from itemic.settings import Count, Listed, Switch, Text, meant, settings, wrong
 from itemic.text import settings_repr
+
+if TYPE_CHECKING:
+    from itemic.control.want import How  # which knows arrays
 
 Kind = Literal["plain", "with", "without", "share", "count", "ranking", "several"]
 Mode = Literal["soft", "distinct", "hard", "free"]
