@@ -252,6 +252,21 @@ def test_a_server_is_tested_and_failures_stay_in_the_table(
         assert {text for text in asked if server.asked[text] > asked[text]} == {
             t for t in asked if len(t) % 3 == 2
         }
+        obeys = [
+            "--task",
+            "SFTTestPersonalCategoryRateMP_30",
+            "--unwanted",
+            "history",
+            "--price",
+            "--users",
+            "9",
+        ]
+        assert call([*command, server.url, *obeys]) == 0
+        _, price = [Results.from_json(each) for each in json.loads(capsys.readouterr().out)]
+        assert [line.way for line in price.lines] == [
+            "no control",
+            "free",
+        ]  # nobody else's ranking is filtered
         lying.set()
         assert call([*command, server.url, "--seed", "1", "--users", "40"]) == 2
         assert "no chat completion" in capsys.readouterr().err

@@ -100,7 +100,8 @@ def asking_of_run(folder: str | Path, settings: ListTests, output: Path) -> Aski
 
 @dataclass(frozen=True)
 class _Own:
-    """What is known of who is asked: a recipe where there is a run, the model where it is at hand."""
+    """What is known of who is asked: a recipe where there is a run, the model where it is at hand; and whether it is
+    that model which answers, whose ranking can be filtered."""
 
     dataset: Dataset
     names: ItemNames
@@ -108,6 +109,7 @@ class _Own:
     asked: Asked | None
     title: str
     teacher: Callable[[], Teacher | None]
+    ranks: bool = True
 
 
 def _own(folder: str | Path | None, dataset: str | Path | None, where: Where | None) -> _Own:
@@ -139,7 +141,7 @@ def _own(folder: str | Path | None, dataset: str | Path | None, where: Where | N
     if folder is not None:
         asked = replace(asked, model=of_model(Path(folder), Path(dataset) / "data").model)
     assert asked.users is not None
-    return _Own(asked.users, asked.model.index, job.recipe, asked, title, _teacher(job))
+    return _Own(asked.users, asked.model.index, job.recipe, asked, title, _teacher(job), ranks=where is None)
 
 
 def _titled(folder: str | Path) -> str:
@@ -212,7 +214,7 @@ def _asking(
         split=split or usual[0],
         seed=usual[1] if seed is None else seed,
         teacher=own.teacher() if settings.unwanted == "teacher" else None,
-        ranked=None if own.asked is None or not settings.price else _ranked(own.asked),
+        ranked=_ranked(own.asked) if settings.price and own.asked is not None and own.ranks else None,
         title=own.title,
     )
 
