@@ -95,8 +95,19 @@ def test_the_step_lists_is_in_the_report_and_goes_on_with_its_answers(ran: Path)
     assert results.lines[1].worded == "SFTPersonalControlRec"
     assert results.lines[3].worded is None
     price = Results.load(ran / "lists" / "price.json")
-    assert [line.way for line in price.lines] == ["no control", "soft", "distinct", "hard", "filtered"] * 5
-    assert all(line.metrics["obeyed"].value == 1 for line in price.lines if line.way in ("hard", "filtered"))
+    assert [line.way for line in price.lines] == [
+        "no control",
+        "soft",
+        "distinct",
+        "hard",
+        "filtered",
+        "filtered ranking",
+    ] * 5
+    assert all(
+        line.metrics["obeyed"].value == 1
+        for line in price.lines
+        if line.way in ("hard", "filtered", "filtered ranking")
+    )
     manifest = json.loads((ran / "lists" / "manifest.json").read_text(encoding="utf-8"))
     assert set(manifest["inputs"]) == {"data", "teacher", "train.all"}
     told = (ran / "report" / "comparison.md").read_text(encoding="utf-8")

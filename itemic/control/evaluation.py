@@ -32,7 +32,8 @@ Float64 = npt.NDArray[np.float64]
 Ranked = Callable[[Requests], Int32]  # int32 [R, K]: of each request the best items, -1 is padding
 
 PLAIN = "SFTTestSeqRec"  # whose lists say what a model would recommend by itself
-NO_CONTROL, FILTERED = "no control", "filtered"
+NO_CONTROL = "no control"
+FILTERED, RANKED = "filtered", "filtered ranking"  # from the list's own prompt, and from the evaluation's
 OWN_MODE: Mode = "soft"  # of the lists that say what is unwanted, so that all modes are asked the same
 
 
@@ -57,7 +58,7 @@ class Asking:
         split: whose requests.
         seed: of what is drawn.
         teacher: for ``unwanted: teacher``.
-        ranked: for the price: the model's ranking of requests.
+        ranked: for the price: the model's ranking of requests, as it is evaluated.
         title: of the table.
     """
 
@@ -186,7 +187,9 @@ class Asking:
         ranking.
 
         The lists without control are asked for with the same number of items and nothing else, and judged by what
-        wasn't said. The filter goes down the model's own ranking, made without knowing what is wanted.
+        wasn't said. The filter goes down the model's own ranking, made without knowing what is wanted: in answer to the
+        list's prompt without control (``filtered``), and in answer to the prompt of the evaluation (``filtered
+        ranking``).
 
         Raises:
             as :meth:`evaluate`.
@@ -215,14 +218,21 @@ class Asking:
         found = {NO_CONTROL: self.judged(questions, plain)}
         for mode in self.answerer.modes:
             found[mode] = self.judged(questions, self.lists(questions, mode))
+        if (lists := self.filtered(questions)) is not None:
+            found[FILTERED] = self.judged(questions, lists)
         if ranked is not None:
-            found[FILTERED] = self.judged(questions, self.filtered(questions, ranked))
+            found[RANKED] = self.judged(questions, self.filtered_from(questions, ranked))
         return found
 
-    def filtered(self, questions: Questions, ranked: Int32) -> list[Int32]:
-        """What is left of the rankings of all requests, int32 ``[R, K]``, see :func:`post_filter`."""
-        own = ranked[[one.request for one in questions.asked]]
-        return [row[row >= 0] for row in post_filter(own, [one.terms for one in questions.asked])]
+    def filtered(self, questions: Questions) -> list[Int32] | None:
+        """What is left of the answerer's own ranking in answer to a list's prompt that says nothing of control."""
+        test = questions.test
+        own = self.answerer.ranked(questions.asked, self.spoken(test), self.drawer(test).labels)
+        return None if own is None else _left(questions, own)
+
+    def filtered_from(self, questions: Questions, ranked: Int32) -> list[Int32]:
+        """What is left of the rankings of all requests, int32 ``[R, K]``."""
+        return _left(questions, ranked[[one.request for one in questions.asked]])
 
     def _line(self, own: Lists, way: str) -> Line:
         test = own.questions.test
@@ -249,3 +259,8 @@ class Asking:
             told = ", ".join(dict.fromkeys(untaught))
             notes.append(f"No task taught what is asked by {told}.")
         return Results(title, sorted(self.settings.k), lines, config, notes)
+
+
+def _left(questions: Questions, ranked: Int32) -> list[Int32]:
+    """See :func:`itemic.control.filtered.post_filter`."""
+    return [row[row >= 0] for row in post_filter(ranked, [one.terms for one in questions.asked])]

@@ -26,6 +26,7 @@ from itemic.control.terms import Terms
 from itemic.control.tests import Mode
 from itemic.control.want import Want
 from itemic.control.words import say
+from itemic.decode import BeamSearch
 from itemic.decode.sample import Sampler
 from itemic.endpoint import WHOLE, Answers, Endpoint, opened
 from itemic.errors import ConfigError
@@ -40,6 +41,7 @@ from itemic.sid.trie import Trie
 Int32 = npt.NDArray[np.int32]
 
 BATCH = 64  # lists that are written at once, and kept
+REACH = 200  # items of a ranking that is filtered, where the catalogue has as many
 SLACK = 5  # items that a list may have beyond the longest that is wanted, so that too long ones are seen
 Messages = list[dict[str, str]]
 
@@ -95,6 +97,11 @@ class Answerer(ABC):
             mode: what is legal.
             plain: ask for as many items and nothing else.
         """
+
+    def ranked(self, asked: Sequence[Question], spoken: Spoken, labels: Labels) -> Int32 | None:
+        """How probable items are at the first place of the list that is asked for without control: int32 ``[R, K]``,
+        best first. None where nobody knows."""
+        return None
 
     @property
     @abstractmethod
@@ -157,6 +164,14 @@ class Written(Answerer):
             return [
                 self._read(kept, key, one, spoken.form, mode) for key, one in zip(keys, asked, strict=True)
             ]
+
+    def ranked(self, asked: Sequence[Question], spoken: Spoken, labels: Labels) -> Int32 | None:
+        first = self.tokens_of(spoken.form).before[0].tolist()
+        prompts = self.prompts(asked, spoken, labels, True)
+        own = TokenRows.of([[*prompts[n].tolist(), *first] for n in range(len(prompts))])
+        most = min(len(self.names), REACH)
+        search = BeamSearch(self.model.lm, self.trie, beams=most, max_batch_tokens=32 * max(128, most))
+        return search.rank(own, k=most, progress=True)[0]
 
     def _read(self, kept: Answers, key: str, one: Question, form: ListForm, mode: Mode) -> Int32:
         text = kept.answer(key).text

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from itemic.teacher.teacher import Teacher
 
 FOLDER, ANSWERS = "control", "answers.jsonl"
-REACH = 200  # items of the ranking that is filtered, where the catalogue has as many
 
 
 @dataclass(frozen=True)
@@ -221,6 +220,7 @@ def _asking(
 
 def _ranked(asked: Asked) -> Callable[[Requests], npt.NDArray[np.int32]]:
     """The model's ranking, as the recipe evaluates it, of as many items as a filter may need."""
+    from itemic.control.writing import REACH
     from itemic.evaluate.recommend import ModelRanker
 
     def rank(requests: Requests) -> npt.NDArray[np.int32]:

@@ -348,10 +348,17 @@ def test_the_price_puts_all_ways_side_by_side(tmp_path: Path) -> None:
     everything = np.tile(np.arange(ITEMS, dtype=np.int32), (6, 1))
     own.ranked = lambda requests: everything[: len(requests)]
     results = own.price()
-    assert [line.way for line in results.lines] == ["no control", "soft", "distinct", "hard", "filtered"]
+    assert [line.way for line in results.lines] == [
+        "no control",
+        "soft",
+        "distinct",
+        "hard",
+        "filtered",
+        "filtered ranking",
+    ]
     assert {line.task for line in results.lines} == {"SFT-TestPersonalControlRec"}
     obeyed = {line.way: line.metrics["obeyed"].value for line in results.lines}
-    assert obeyed["hard"] == obeyed["filtered"] == 1
+    assert obeyed["hard"] == obeyed["filtered"] == obeyed["filtered ranking"] == 1
     reachable = {line.metrics["reachable"].value for line in results.lines}
     assert len(reachable) == 1
     test = control_test("SFT-TestPersonalControlRec")
@@ -360,9 +367,31 @@ def test_the_price_puts_all_ways_side_by_side(tmp_path: Path) -> None:
         float(targets[one.request] in [row for row in range(ITEMS) if row in one.terms.rows][:3])
         for one in own.questions(test).asked
     ]
-    assert results.lines[4].metrics["recall@3"].value == pytest.approx(np.mean(hits))
+    assert results.lines[5].metrics["recall@3"].value == pytest.approx(np.mean(hits))
     with pytest.raises(ConfigError, match="none of these"):
         asking(tmp_path / "a.jsonl", tasks=("SFTTestSeqRec",)).price()
+
+
+def test_what_is_filtered_is_the_order_of_the_first_place_of_an_uncontrolled_list(tmp_path: Path) -> None:
+    """Against the sum of the log-probabilities of each item's tokens behind the prompt and the first number."""
+    own, model = asking(tmp_path / "a.jsonl"), model_of("title")
+    test = control_test("SFT+TestPersonalControlRec")
+    labels, asked = own.drawer(test).labels, own.questions(test).asked[:2]
+    ranked = own.answerer.ranked(asked, SPOKEN, labels)
+    assert ranked is not None
+    for one, found in zip(asked, ranked, strict=True):
+        want = Want(count=one.want.count)
+        said = say(want, labels, form=ListForm(), names=model.index.texts, history=one.shown.tolist())
+        prompt = model.chat.prompt([{"role": "user", "content": said}])
+        number = model.tokenizer.encode(ListForm().before(0), add_special_tokens=False)
+        scores = []
+        for item in (model.item_rows[row].tolist() for row in range(ITEMS)):
+            ids = torch.tensor([[*prompt, *number, *item]])
+            with torch.no_grad():
+                logs = model.lm(ids).logits[0].log_softmax(-1)
+            start = ids.shape[1] - len(item) - 1
+            scores.append(float(sum(logs[start + place, token] for place, token in enumerate(item))))
+        assert [scores[row] for row in found] == pytest.approx(sorted(scores, reverse=True), abs=1e-4)
 
 
 def test_long_histories_lose_their_oldest_items_and_are_counted(
