@@ -272,6 +272,7 @@ def test_a_server_is_tested_and_failures_stay_in_the_table(
             "--users",
             "9",
         ]
+        capsys.readouterr()
         assert call([*command, server.url, *obeys]) == 0
         _, price = [Results.from_json(each) for each in json.loads(capsys.readouterr().out)]
         assert [line.way for line in price.lines] == [
