@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,9 +54,9 @@ def test_the_last_folder_is_a_model_of_transformers_that_equals_both_adapters_by
         add_generation_prompt=True,
     )
     asked = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
-    plain = AutoModelForCausalLM.from_pretrained(ran / "train.rl").eval()
-    found = [plain, AutoModelForCausalLM.from_pretrained(ran / "train.sft").eval()]
-    lm = AutoModelForCausalLM.from_pretrained(ran / "model")
+    plain: Any = AutoModelForCausalLM.from_pretrained(ran / "train.rl")
+    found: list[Any] = [plain, AutoModelForCausalLM.from_pretrained(ran / "train.sft")]
+    lm: Any = AutoModelForCausalLM.from_pretrained(ran / "model")
     logits = []
     with torch.no_grad():
         start = lm(asked).logits

@@ -36,7 +36,9 @@ TEACHER = tiny(item_ids=DATA.item_ids)
 
 
 def bound(name: str, dataset: Dataset = DATA, **options: Any) -> ControlTask:
-    return task_from(CONTROL_TASKS, name, options).knowing(dataset, TEACHER)
+    task = task_from(CONTROL_TASKS, name, options)
+    assert isinstance(task, ControlTask)
+    return task.knowing(dataset, TEACHER)
 
 
 def history_of(row: dict[str, Any], dataset: Dataset = DATA) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -107,7 +108,8 @@ def test_equals_a_slow_loss_of_each_row(kind: str, what: str, smoothing: float) 
             cost = ours(forest)
             named = ours.learning()
             found = dict(zip(named, torch.autograd.grad(cost.sum, list(named.values())), strict=True))
-        table = model.lm.get_input_embeddings().weight.requires_grad_(True)
+        table: Any = model.lm.get_input_embeddings().weight
+        table.requires_grad_(True)
         wanted = slow_loss(model, rows, smoothing)
         assert cost.sum.item() == pytest.approx(wanted.item(), rel=1e-5)
         assert cost.weight == pytest.approx(sum(sum(weights[1:]) for _, weights in rows))
@@ -166,7 +168,7 @@ def test_a_stage_learns_by_it_and_is_another_one(tmp_path: Path) -> None:
     names = model.index.texts
     talks = table([(f"After {names[n]}?", names[n + 1]) for n in range(12)])
     plain = {"steps": 3, "learning_rate": 1e-3, "data": {"tokens_per_step": 128, "block_tokens": 128}}
-    ends = []
+    ends: list[dict[str, torch.Tensor]] = []
     for objective in ({}, {"scope": "items"}):
         own = deepcopy(model)
         stage = Stage.of(plain | {"objective": objective})
