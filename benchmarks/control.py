@@ -17,7 +17,8 @@ control. ``--hard`` does this part alone.
 first where ``runs/control-simulated`` isn't there (``ITEMIC_RUN`` names another run). Its users ask for items of a
 label, for none of one, and for shares, 2,000 requests together. Hard lists of ten stand against the post-filter: the
 same model's ranking of the catalogue in answer to the same prompt without what is wanted, of which the list is what may
-come. The interval is that of the difference, paired by request. Beside it stands the filter of the ranking that the
+come. Once the lists' prompt says what is wanted, and once it is untold, and the grammar alone obeys. The interval is
+that of the difference, paired by request. Beside it stands the filter of the ranking that the
 recipe evaluates, in answer to a prompt that asks for one item.
 
     python benchmarks/control.py [--quick] [--hard] [--recall] [--json FILE]
@@ -40,6 +41,7 @@ from common import Row, main, shared_data
 from transformers import LogitsProcessor, LogitsProcessorList
 
 import itemic
+from itemic.control.evaluation import UNTOLD
 from itemic.control.form import ListForm
 from itemic.control.labels import Labels
 from itemic.control.lists import ListGrammar, ListTokens
@@ -408,7 +410,13 @@ def recall_under_control(run: Path, requests: int) -> list[Row]:
             asked = own.questions(test)
             same = own.filtered(asked)
             assert same is not None
-            ways = {"hard": own.lists(asked, "hard"), SAME: same, OTHER: own.filtered_from(asked, ranked)}
+            untold = own.lists(asked, "hard", plain=True)
+            ways = {
+                "hard": own.lists(asked, "hard"),
+                UNTOLD: untold,
+                SAME: same,
+                OTHER: own.filtered_from(asked, ranked),
+            }
             for way, lists in ways.items():
                 found.setdefault(way, []).append(own.judged(asked, lists).values["recall@10"])
             rows += [_recall_row(test.name, way, found["hard"][-1], found[way][-1]) for way in (SAME, OTHER)]
@@ -420,13 +428,12 @@ def recall_under_control(run: Path, requests: int) -> list[Row]:
     ]
 
 
-def _recall_row(name: str, way: str, ours: Any, peer: Any) -> Row:
+def _recall_row(name: str, ours: Any, peer: Any, way: str) -> Row:
     low, high = bootstrap(ours - peer, 0)
-    about = f"hard lists against {way}, {name}, {len(ours)} requests; difference [{low:.4f}, {high:.4f}]"
+    about = f"{name}, {len(ours)} requests; difference [{low:.4f}, {high:.4f}]"
     us, them = float(ours.mean()), float(peer.mean())
-    return Row(
-        about, us, them, "recall@10", None, *(("not below", high >= 0) if way == SAME else (None, None))
-    )
+    target = ("not below", bool(high >= 0)) if way == SAME else (None, None)
+    return Row(about, us, them, "recall@10", None, *target)
 
 
 def recall(quick: bool) -> list[Row]:

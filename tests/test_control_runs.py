@@ -100,6 +100,7 @@ def test_the_step_lists_is_in_the_report_and_goes_on_with_its_answers(ran: Path)
         "soft",
         "distinct",
         "hard",
+        "hard, untold",
         "filtered",
         "filtered ranking",
     ] * 5

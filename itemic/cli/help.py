@@ -24,7 +24,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "itemic recommend runs/quickstart --user u1 -k 10",
         "itemic recommend runs/quickstart/train.all --history i1,i2",
         "itemic recommend runs/beauty-think --user A1 --think 8",
-        'itemic recommend runs/movies --user 42 --want Comedy --share "Drama=.5" --turn "fewer of Drama"',
+        "itemic recommend runs/movies --user 42 --want Comedy --avoid Horror --share Drama=.5",
     ),
     "train": (
         "itemic train models/new --conversations talks -o models/trained -s epochs=3 -s learning_rate=2e-3",

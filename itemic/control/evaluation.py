@@ -32,7 +32,7 @@ Float64 = npt.NDArray[np.float64]
 Ranked = Callable[[Requests], Int32]  # int32 [R, K]: of each request the best items, -1 is padding
 
 PLAIN = "SFTTestSeqRec"  # whose lists say what a model would recommend by itself
-NO_CONTROL = "no control"
+NO_CONTROL, UNTOLD = "no control", "hard, untold"
 FILTERED, RANKED = "filtered", "filtered ranking"  # from the list's own prompt, and from the evaluation's
 OWN_MODE: Mode = "soft"  # of the lists that say what is unwanted, so that all modes are asked the same
 
@@ -186,10 +186,10 @@ class Asking:
         """What obedience costs: the same requests without control, soft, distinct, hard, and by filtering a
         ranking.
 
-        The lists without control are asked for with the same number of items and nothing else, and judged by what
-        wasn't said. The filter goes down the model's own ranking, made without knowing what is wanted: in answer to the
-        list's prompt without control (``filtered``), and in answer to the prompt of the evaluation (``filtered
-        ranking``).
+        Lists without control are asked for with the same number of items and nothing else, and judged by what wasn't
+        said; so are hard lists ``untold``, which obey by the grammar alone. The filter goes down the model's own
+        ranking, made without knowing what is wanted: in answer to the list's prompt without control (``filtered``), and
+        in answer to the prompt of the evaluation (``filtered ranking``).
 
         Raises:
             as :meth:`evaluate`.
@@ -218,6 +218,8 @@ class Asking:
         found = {NO_CONTROL: self.judged(questions, plain)}
         for mode in self.answerer.modes:
             found[mode] = self.judged(questions, self.lists(questions, mode))
+        if "hard" in self.answerer.modes:
+            found[UNTOLD] = self.judged(questions, self.lists(questions, "hard", plain=True))
         if (lists := self.filtered(questions)) is not None:
             found[FILTERED] = self.judged(questions, lists)
         if ranked is not None:

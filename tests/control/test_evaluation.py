@@ -353,12 +353,13 @@ def test_the_price_puts_all_ways_side_by_side(tmp_path: Path) -> None:
         "soft",
         "distinct",
         "hard",
+        "hard, untold",
         "filtered",
         "filtered ranking",
     ]
     assert {line.task for line in results.lines} == {"SFT-TestPersonalControlRec"}
     obeyed = {line.way: line.metrics["obeyed"].value for line in results.lines}
-    assert obeyed["hard"] == obeyed["filtered"] == obeyed["filtered ranking"] == 1
+    assert obeyed["hard"] == obeyed["hard, untold"] == obeyed["filtered"] == obeyed["filtered ranking"] == 1
     reachable = {line.metrics["reachable"].value for line in results.lines}
     assert len(reachable) == 1
     test = control_test("SFT-TestPersonalControlRec")
@@ -367,7 +368,7 @@ def test_the_price_puts_all_ways_side_by_side(tmp_path: Path) -> None:
         float(targets[one.request] in [row for row in range(ITEMS) if row in one.terms.rows][:3])
         for one in own.questions(test).asked
     ]
-    assert results.lines[5].metrics["recall@3"].value == pytest.approx(np.mean(hits))
+    assert results.lines[6].metrics["recall@3"].value == pytest.approx(np.mean(hits))
     with pytest.raises(ConfigError, match="none of these"):
         asking(tmp_path / "a.jsonl", tasks=("SFTTestSeqRec",)).price()
 
