@@ -91,7 +91,7 @@ def evaluate(
         str, typer.Option(help="Whose list says what is unwanted: own, teacher or history.")
     ] = "own",
     price: Annotated[
-        bool, typer.Option("--price", help="A second table: without control, soft, hard, filtered.")
+        bool, typer.Option("--price", help="A second table: no control, soft, distinct, hard, filtered.")
     ] = False,
     options: Annotated[
         list[str] | None,

@@ -32,7 +32,8 @@ Float64 = npt.NDArray[np.float64]
 Ranked = Callable[[Requests], Int32]  # int32 [R, K]: of each request the best items, -1 is padding
 
 PLAIN = "SFTTestSeqRec"  # whose lists say what a model would recommend by itself
-NO_CONTROL, FILTERED = "no control", "filtered"
+NO_CONTROL, UNTOLD = "no control", "hard, untold"
+FILTERED, RANKED = "filtered", "filtered ranking"  # from the list's own prompt, and from the evaluation's
 OWN_MODE: Mode = "soft"  # of the lists that say what is unwanted, so that all modes are asked the same
 
 
@@ -57,7 +58,7 @@ class Asking:
         split: whose requests.
         seed: of what is drawn.
         teacher: for ``unwanted: teacher``.
-        ranked: for the price: the model's ranking of requests.
+        ranked: for the price: the model's ranking of requests, as it is evaluated.
         title: of the table.
     """
 
@@ -142,12 +143,13 @@ class Asking:
         test = control_test(PLAIN)
         own = self.questions(test)
         found = [np.zeros(0, np.int32)] * len(self.requests)
-        written = self._lists(own, OWN_MODE)
+        written = self.lists(own, OWN_MODE)
         for one, items in zip(own.asked, written, strict=True):
             found[one.request] = items
         return found
 
-    def _lists(self, questions: Questions, mode: Mode, *, plain: bool = False) -> list[Int32]:
+    def lists(self, questions: Questions, mode: Mode, *, plain: bool = False) -> list[Int32]:
+        """What is answered to questions; ``plain`` asks for as many items and nothing else."""
         test = questions.test
         return self.answerer.lists(
             questions.asked, self.spoken(test), self.drawer(test).labels, mode, plain=plain
@@ -164,7 +166,7 @@ class Asking:
     def ask(self, test: ControlTest, mode: Mode | None = None) -> Lists:
         """A test asked and judged."""
         questions = self.questions(test)
-        return self.judged(questions, self._lists(questions, mode or self.settings.mode))
+        return self.judged(questions, self.lists(questions, mode or self.settings.mode))
 
     # ------------------------------------------------------------------------------------------- the tables
 
@@ -181,10 +183,13 @@ class Asking:
         return self._results(self.title, lines)
 
     def price(self) -> Results:
-        """What obedience costs: the same requests without control, soft, hard, and by filtering a ranking.
+        """What obedience costs: the same requests without control, soft, distinct, hard, and by filtering a
+        ranking.
 
-        The lists without control are asked for with the same number of items and nothing else, and judged by what
-        wasn't said. The filter goes down the model's own ranking, made without knowing what is wanted.
+        Lists without control are asked for with the same number of items and nothing else, and judged by what wasn't
+        said; so are hard lists ``untold``, which obey by the grammar alone. The filter goes down the model's own
+        ranking, made without knowing what is wanted: in answer to the list's prompt without control (``filtered``), and
+        in answer to the prompt of the evaluation (``filtered ranking``).
 
         Raises:
             as :meth:`evaluate`.
@@ -194,7 +199,7 @@ class Asking:
         for test in self.settings.tests:
             if test.kind in ("plain", "count", "ranking"):
                 continue
-            lines += [self._line(own, way) for way, own in self._ways(test, ranked)]
+            lines += [self._line(own, way) for way, own in self.ways(test, ranked).items()]
         if not lines:
             raise ConfigError(
                 "none of these tasks has a control whose price could be told",
@@ -206,19 +211,30 @@ class Asking:
         ]
         return replace(found, notes=[*notes, *found.notes])
 
-    def _ways(self, test: ControlTest, ranked: Int32 | None) -> list[tuple[str, Lists]]:
+    def ways(self, test: ControlTest, ranked: Int32 | None = None) -> dict[str, Lists]:
+        """A test's lists without control, in each mode, and filtered from a ranking where there is one."""
         questions = self.questions(test)
-        found: list[tuple[str, Lists]] = [
-            (NO_CONTROL, self.judged(questions, self._lists(questions, "soft", plain=True)))
-        ]
-        found += [
-            (mode, self.judged(questions, self._lists(questions, mode))) for mode in self.answerer.modes
-        ]
+        plain = self.lists(questions, "soft", plain=True)
+        found = {NO_CONTROL: self.judged(questions, plain)}
+        for mode in self.answerer.modes:
+            found[mode] = self.judged(questions, self.lists(questions, mode))
+        if "hard" in self.answerer.modes:
+            found[UNTOLD] = self.judged(questions, self.lists(questions, "hard", plain=True))
+        if (lists := self.filtered(questions)) is not None:
+            found[FILTERED] = self.judged(questions, lists)
         if ranked is not None:
-            own = ranked[[one.request for one in questions.asked]]
-            filtered = post_filter(own, [one.terms for one in questions.asked])
-            found.append((FILTERED, self.judged(questions, [row[row >= 0] for row in filtered])))
+            found[RANKED] = self.judged(questions, self.filtered_from(questions, ranked))
         return found
+
+    def filtered(self, questions: Questions) -> list[Int32] | None:
+        """What is left of the answerer's own ranking in answer to a list's prompt that says nothing of control."""
+        test = questions.test
+        own = self.answerer.ranked(questions.asked, self.spoken(test), self.drawer(test).labels)
+        return None if own is None else _left(questions, own)
+
+    def filtered_from(self, questions: Questions, ranked: Int32) -> list[Int32]:
+        """What is left of the rankings of all requests, int32 ``[R, K]``."""
+        return _left(questions, ranked[[one.request for one in questions.asked]])
 
     def _line(self, own: Lists, way: str) -> Line:
         test = own.questions.test
@@ -245,3 +261,8 @@ class Asking:
             told = ", ".join(dict.fromkeys(untaught))
             notes.append(f"No task taught what is asked by {told}.")
         return Results(title, sorted(self.settings.k), lines, config, notes)
+
+
+def _left(questions: Questions, ranked: Int32) -> list[Int32]:
+    """See :func:`itemic.control.filtered.post_filter`."""
+    return [row[row >= 0] for row in post_filter(ranked, [one.terms for one in questions.asked])]

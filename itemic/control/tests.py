@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, field_validator
 
-from itemic.control.want import How
 from itemic.errors import ConfigError
 from itemic.settings import Count, Listed, Switch, Text, meant, settings, wrong
 from itemic.text import settings_repr
+
+if TYPE_CHECKING:
+    from itemic.control.want import How  # which knows arrays
 
 Kind = Literal["plain", "with", "without", "share", "count", "ranking", "several"]
 Mode = Literal["soft", "distinct", "hard", "free"]
@@ -106,7 +108,8 @@ class ListTests:
         protocol: ``history`` takes what is wanted from the history, the catalogue and the seed; ``oracle`` is
             RecLM-gen's, which takes categories from the item that is to be found.
         unwanted: whose list says what is unwanted: the model's ``own``, the ``teacher``'s, or the ``history``.
-        price: what obedience costs: the same requests without control, soft, hard, and by filtering a ranking.
+        price: what obedience costs: the same requests without control, soft, distinct, hard, and by filtering a
+            ranking.
     """
 
     tasks: Annotated[tuple[Text, ...], Listed, Field(min_length=1)] = USUAL

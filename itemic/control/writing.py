@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,13 +26,14 @@ from itemic.control.terms import Terms
 from itemic.control.tests import Mode
 from itemic.control.want import Want
 from itemic.control.words import say
+from itemic.decode import BeamSearch
 from itemic.decode.sample import Sampler
 from itemic.endpoint import WHOLE, Answers, Endpoint, opened
 from itemic.errors import ConfigError
 from itemic.evaluate.recommend import fingerprint
 from itemic.forest.rows import TokenRows
 from itemic.model.model import Model
-from itemic.model.positions import most_positions
+from itemic.model.positions import learned_positions, most_positions
 from itemic.progress import progress_bar
 from itemic.sid.names import ItemNames
 from itemic.sid.trie import Trie
@@ -39,6 +41,7 @@ from itemic.sid.trie import Trie
 Int32 = npt.NDArray[np.int32]
 
 BATCH = 64  # lists that are written at once, and kept
+REACH = 200  # items of a ranking that is filtered, where the catalogue has as many
 SLACK = 5  # items that a list may have beyond the longest that is wanted, so that too long ones are seen
 Messages = list[dict[str, str]]
 
@@ -75,7 +78,7 @@ class Answerer(ABC):
     """
 
     names: ItemNames
-    modes: tuple[Mode, ...] = ("soft", "hard")
+    modes: tuple[Mode, ...] = ("soft", "distinct", "hard")
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -94,6 +97,11 @@ class Answerer(ABC):
             mode: what is legal.
             plain: ask for as many items and nothing else.
         """
+
+    def ranked(self, asked: Sequence[Question], spoken: Spoken, labels: Labels) -> Int32 | None:
+        """How probable items are at the first place of the list that is asked for without control: int32 ``[R, K]``,
+        best first. None where nobody knows."""
+        return None
 
     @property
     @abstractmethod
@@ -140,7 +148,7 @@ class Written(Answerer):
     def lists(
         self, asked: Sequence[Question], spoken: Spoken, labels: Labels, mode: Mode, *, plain: bool = False
     ) -> list[Int32]:
-        prompts = self._prompts(asked, spoken, labels, plain)
+        prompts = self.prompts(asked, spoken, labels, plain)
         keys = [self._key(prompts[n], one, spoken.form, mode) for n, one in enumerate(asked)]
         with opened(self.file) as kept, progress_bar(f"{mode} lists", len(asked)) as bar:
             missing = [n for n, key in enumerate(keys) if key not in kept]
@@ -157,6 +165,14 @@ class Written(Answerer):
                 self._read(kept, key, one, spoken.form, mode) for key, one in zip(keys, asked, strict=True)
             ]
 
+    def ranked(self, asked: Sequence[Question], spoken: Spoken, labels: Labels) -> Int32 | None:
+        first = self.tokens_of(spoken.form).before[0].tolist()
+        prompts = self.prompts(asked, spoken, labels, True)
+        own = TokenRows.of([[*prompts[n].tolist(), *first] for n in range(len(prompts))])
+        most = min(len(self.names), REACH)
+        search = BeamSearch(self.model.lm, self.trie, beams=most, max_batch_tokens=32 * max(128, most))
+        return search.rank(own, k=most, progress=True)[0]
+
     def _read(self, kept: Answers, key: str, one: Question, form: ListForm, mode: Mode) -> Int32:
         text = kept.answer(key).text
         if mode == "free":
@@ -164,7 +180,7 @@ class Written(Answerer):
         return np.array(json.loads(text), np.int32)
 
     def _key(self, prompt: Int32, one: Question, form: ListForm, mode: Mode) -> str:
-        legal = [self.most]
+        legal: list[Any] = [self.most]
         if mode == "hard":
             terms = one.terms
             legal = [terms.count, digest_of([repr(one.want), terms.rows.tolist(), terms.classes.tolist()])]
@@ -181,7 +197,7 @@ class Written(Answerer):
         seen: Sequence[Int32] | None = None,
     ) -> list[str]:
         """Of free lists the text, of others their rows."""
-        tokens = self._tokens_of(form)
+        tokens = self.tokens_of(form)
         kept = terms if mode == "hard" else None
         grammar = ListGrammar(self.trie, tokens, kept, most=self.most, seen=seen)
         if mode == "free":
@@ -210,37 +226,48 @@ class Written(Answerer):
         rows = grammar.read(sampler.sample(prompts).tokens)
         return [json.dumps(own.tolist()) for own in rows]
 
-    def _tokens_of(self, form: ListForm) -> ListTokens:
+    def tokens_of(self, form: ListForm) -> ListTokens:
         if form not in self._tokens:
             self._tokens[form] = ListTokens.of(self.model, form, self.most)
         return self._tokens[form]
 
-    def _prompts(self, asked: Sequence[Question], spoken: Spoken, labels: Labels, plain: bool) -> TokenRows:
-        """The prompts; of one that doesn't fit the oldest items are left out."""
-        shown = [len(one.shown) for one in asked]
-        render = self.model.chat.prompt_batch
-        texts = [
-            self.messages(one, spoken, labels, plain, count) for one, count in zip(asked, shown, strict=True)
-        ]
-        prompts = render(texts, self.thinking)
+    def room(self, form: ListForm, count: int) -> int | None:
+        """Tokens that a prompt may have so that a list of so many items fits behind it; None for any.
+
+        Models with learned positions can't write past them, so the longest names count; others can, and ordinary ones
+        do.
+        """
         positions = most_positions(self.model.lm)
         if positions is None:
-            return prompts
-        tokens = self._tokens_of(spoken.form)
-        room = (
-            positions - len(tokens.before.tokens) - self.most * int(self.trie.depth.max()) - len(tokens.end)
-        )
-        long = [n for n in range(len(asked)) if len(prompts[n]) > room and shown[n] > 1]
-        self.shortened += len(long)
+            return None
+        tokens, lengths = self.tokens_of(form), self.model.item_rows.lengths
+        if learned_positions(self.model.lm) is not None:
+            answer = len(tokens.before.tokens) + self.most * int(lengths.max())
+        else:
+            answer = int(tokens.before.lengths[:count].sum()) + count * math.ceil(lengths.mean())
+        return positions - answer - len(tokens.end)
+
+    def prompts(self, asked: Sequence[Question], spoken: Spoken, labels: Labels, plain: bool) -> TokenRows:
+        """The prompts; of one that doesn't fit the oldest items are left out."""
+        shown = [len(one.shown) for one in asked]
+        rooms = [self.room(spoken.form, one.want.count) for one in asked]
+        long = list(range(len(asked)))
+        texts: list[Messages] = [[] for _ in asked]
+        first = True
         while long:
             for n in long:
-                shown[n] -= 1
                 texts[n] = self.messages(asked[n], spoken, labels, plain, shown[n])
-            again = render([texts[n] for n in long], self.thinking)
-            long = [n for place, n in enumerate(long) if len(again[place]) > room and shown[n] > 1]
-            if not long:
-                prompts = render(texts, self.thinking)
-        return prompts
+            lengths = self.model.chat.prompt_batch([texts[n] for n in long], self.thinking).lengths.tolist()
+            long = [
+                n
+                for n, own in zip(long, lengths, strict=True)
+                if (room := rooms[n]) is not None and own > room and shown[n] > 1
+            ]
+            self.shortened += len(long) if first else 0
+            first = False
+            for n in long:
+                shown[n] -= 1
+        return self.model.chat.prompt_batch(texts, self.thinking)
 
 
 class Served(Answerer):

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from itemic.teacher.teacher import Teacher
 
 FOLDER, ANSWERS = "control", "answers.jsonl"
-REACH = 200  # items of the ranking that is filtered, where the catalogue has as many
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,16 @@ def evaluate_control(
     return found
 
 
+def asking_of_run(folder: str | Path, settings: ListTests, output: Path) -> Asking:
+    """A run's last model, ready to be asked; its answers go to ``output``."""
+    own = _own(folder, None, None)
+    return _asking(own, _answerer(own, None, settings, output), settings, None, None)
+
+
 @dataclass(frozen=True)
 class _Own:
-    """What is known of who is asked: a recipe where there is a run, the model where it is at hand."""
+    """What is known of who is asked: a recipe where there is a run, the model where it is at hand; and whether it is
+    that model which answers, whose ranking can be filtered."""
 
     dataset: Dataset
     names: ItemNames
@@ -102,6 +108,7 @@ class _Own:
     asked: Asked | None
     title: str
     teacher: Callable[[], Teacher | None]
+    ranks: bool = True
 
 
 def _own(folder: str | Path | None, dataset: str | Path | None, where: Where | None) -> _Own:
@@ -129,12 +136,11 @@ def _own(folder: str | Path | None, dataset: str | Path | None, where: Where | N
         return _Own(asked.users, asked.model.index, None, asked, _titled(folder), lambda: None)
     job = open_run(dataset)
     asked = of_run(dataset)
-    title = _served(where)
+    title = _served(where) if folder is None else _titled(folder)
     if folder is not None:
         asked = replace(asked, model=of_model(Path(folder), Path(dataset) / "data").model)
-        title = _titled(folder)
     assert asked.users is not None
-    return _Own(asked.users, asked.model.index, job.recipe, asked, title, _teacher(job))
+    return _Own(asked.users, asked.model.index, job.recipe, asked, title, _teacher(job), ranks=where is None)
 
 
 def _titled(folder: str | Path) -> str:
@@ -207,13 +213,14 @@ def _asking(
         split=split or usual[0],
         seed=usual[1] if seed is None else seed,
         teacher=own.teacher() if settings.unwanted == "teacher" else None,
-        ranked=None if own.asked is None or not settings.price else _ranked(own.asked),
+        ranked=_ranked(own.asked) if settings.price and own.asked is not None and own.ranks else None,
         title=own.title,
     )
 
 
 def _ranked(asked: Asked) -> Callable[[Requests], npt.NDArray[np.int32]]:
     """The model's ranking, as the recipe evaluates it, of as many items as a filter may need."""
+    from itemic.control.writing import REACH
     from itemic.evaluate.recommend import ModelRanker
 
     def rank(requests: Requests) -> npt.NDArray[np.int32]:
