@@ -419,12 +419,16 @@ def recall_under_control(run: Path, requests: int) -> list[Row]:
             }
             for way, lists in ways.items():
                 found.setdefault(way, []).append(own.judged(asked, lists).values["recall@10"])
-            rows += [_recall_row(test.name, way, found["hard"][-1], found[way][-1]) for way in (SAME, OTHER)]
-            print(*rows[-2:], sep="\n", flush=True)
-    hard = np.concatenate(found["hard"])
+            rows += _recall_rows(test.name, {way: every[-1] for way, every in found.items()})
+            print(*rows[-3:], sep="\n", flush=True)
+    return [*rows, *_recall_rows("all of them", {way: np.concatenate(every) for way, every in found.items()})]
+
+
+def _recall_rows(name: str, found: dict[str, Any]) -> list[Row]:
+    pairs = (("hard", SAME), (UNTOLD, SAME), ("hard", OTHER))
     return [
-        *rows,
-        *(_recall_row("all of them", way, hard, np.concatenate(found[way])) for way in (SAME, OTHER)),
+        _recall_row(f"{ours} lists against {peer}, {name}", found[ours], found[peer], peer)
+        for ours, peer in pairs
     ]
 
 
