@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -97,7 +98,7 @@ def _switch(lm: PreTrainedModel, adapter: str) -> None:
                 weight.requires_grad_(True)  # both learn, whichever computes
 
 
-def _adapted(lm: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+def _adapted(lm: PreTrainedModel) -> Iterator[tuple[str, Any]]:
     from peft.tuners.lora import LoraLayer
 
     return ((name, module) for name, module in lm.named_modules() if isinstance(module, LoraLayer))

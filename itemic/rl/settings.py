@@ -165,7 +165,7 @@ class ListSettings:
 
     Attributes:
         mode: ``soft`` (names of items alone are legal; which, and how many, the model decides), ``hard`` (what was
-            asked for is kept to, whatever the model thinks) or ``free`` (anything may be written, and the text is read).
+            asked for is kept to, whatever the model thinks) or ``free`` (anything may be written, and is then read).
         samples: lists of each prompt.
         greedy: whether one of them is the most probable token each time.
         temperature: of drawing the others.
