@@ -158,6 +158,7 @@ class _Run:
         self.legal = Legal(Trie.build(model.item_rows), stage.rollout.normalize)
         self.book = book_of(model, dataset, stage, seed, knows)
         self.full: dict[str, Any] | None = None
+        self.critic: dict[str, torch.Tensor] = {}
 
     def train(self) -> Model:
         model, stage, ranks, folder = self.model, self.stage, self.ranks, self.folder
@@ -183,6 +184,8 @@ class _Run:
             place, strategy = self._learn(learns, identity)
         if folder is not None:
             save(model, folder, strategy, learns, ranks)
+            if self.critic and ranks.main:
+                save_critic(self.critic, folder)
         if folder is not None and ranks.main:
             self._record(identity, place)
             self._tell(place)
@@ -234,8 +237,10 @@ class _Run:
         torch.manual_seed(self.seed + ranks.rank)
         place = trainer.run()
         self._compare(strategy, seen, start, place)
-        if isinstance(objective, PPOObjective) and self.folder is not None and ranks.main:
-            save_critic(objective.critic_weights(), self.folder)
+        if isinstance(objective, PPOObjective):
+            self.critic = {
+                name: weight.detach().cpu().clone() for name, weight in objective.critic_weights().items()
+            }
         return place, strategy
 
     def _objective(self, learns: Learning) -> GroupObjective:

@@ -254,7 +254,7 @@ class ListRoller:
             asked.prompts.take(kept),
             TokenRows(rows.tokens[tokens], offsets),
             np.repeat(np.arange(len(kept)), count),
-            np.arange(len(kept)),
+            kept.astype(np.int64),
             read.node[tokens],
             choice,
             np.where(choice, written.log_probs[tokens], 0).astype(np.float32),

@@ -68,7 +68,7 @@ class ListValidation:
         return together(lambda: self._numbers(model) if self.ranks.main else {})
 
     def _numbers(self, model: Model) -> dict[str, float]:
-        answers = self._written(model).answers
+        answers = self.written(model).answers
         entries, lists, apart = self.rewards(answers)
         found = {"reward": float((entries.sum(1) + lists).mean())}
         found |= {f"reward/{name}": float(values.mean()) for name, values in apart.items()}
@@ -78,7 +78,7 @@ class ListValidation:
     def answers(self, model: Model) -> list[dict[str, str]]:
         """The first prompts with the list that was written, to be read."""
         count = min(self.stage.validation.samples, len(self.asked))
-        written = self._written(model)
+        written = self.written(model)
         ids = model.index.item_ids
         return [
             {
@@ -96,5 +96,6 @@ class ListValidation:
         policy = Policy(model, GroupObjective(model.lm, self.legal))
         return ListRoller(policy, self.stage.rollout, self.stage.objective, self.rewards, self.book)
 
-    def _written(self, model: Model) -> Written:
+    def written(self, model: Model) -> Written:
+        """The list for each request."""
         return self._roller(model).write(self.asked, np.zeros(len(self.asked), int).tolist(), greedy=True)
