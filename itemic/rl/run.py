@@ -31,7 +31,7 @@ from itemic.rl.lists.validation import ListValidation
 from itemic.rl.lists.worth import ListRewards
 from itemic.rl.objective import GroupObjective
 from itemic.rl.ppo import PPOObjective
-from itemic.rl.reference import Reference
+from itemic.rl.reference import OtherModel, OwnWeights, Reference
 from itemic.rl.rewards import Rewards, World
 from itemic.rl.rolled import Policy
 from itemic.rl.scoring import Legal
@@ -159,6 +159,9 @@ class _Run:
         self.book = book_of(model, dataset, stage, seed, knows)
         self.full: dict[str, Any] | None = None
         self.critic: dict[str, torch.Tensor] = {}
+        self.other: OtherModel | None = None
+        if stage.objective.other is not None and stage.objective.compares:
+            self.other = OtherModel(stage.objective.other, model, self.legal)
 
     def train(self) -> Model:
         model, stage, ranks, folder = self.model, self.stage, self.ranks, self.folder
@@ -228,10 +231,10 @@ class _Run:
             raise self._without_weights()
         seen = with_weights_of(model, strategy.evaluated)
         assert isinstance(strategy.evaluated, GroupObjective)
-        reference = None
-        if stage.objective.compares:
+        reference: Reference | None = self.other
+        if reference is None and stage.objective.compares:
             moves = stage.objective.sync_every if stage.objective.reference == "synced" else None
-            reference = Reference(strategy.evaluated, moves)
+            reference = OwnWeights(strategy.evaluated, moves)
         start = {name: weight.detach().clone() for name, weight in strategy.weights().items()}
         source.begin(Policy(seen, strategy.evaluated, lambda work: _meeting(strategy, work)), reference)
         torch.manual_seed(self.seed + ranks.rank)
@@ -354,6 +357,7 @@ class _Run:
                     ),
                     "weights": weights_digest(self.model.lm),
                 }
+                | ({} if self.other is None else {"reference": weights_digest(self.other.objective.lm)})
             )
         )
 

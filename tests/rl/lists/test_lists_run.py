@@ -18,7 +18,7 @@ from itemic.errors import ArtifactError, ConfigError
 from itemic.model import Model
 from itemic.rl.critic import FILE
 from itemic.rl.lists.rollout import ListRoller
-from itemic.rl.reference import Reference
+from itemic.rl.reference import OwnWeights, Reference
 from itemic.rl.run import Knows, train_rl
 from itemic.rl.settings import RLStage
 from itemic.rl.source import GroupSteps
@@ -52,11 +52,11 @@ def test_ppo_leaves_a_model_and_its_critic(
     train: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the reference is what the stage began with, bit for bit, all the way."""
-    kept: list[tuple[Reference, dict[str, torch.Tensor]]] = []
+    kept: list[tuple[OwnWeights, dict[str, torch.Tensor]]] = []
     plain = GroupSteps.begin
 
     def begin(self: GroupSteps, policy: Any, reference: Reference | None = None) -> None:
-        if reference is not None:
+        if isinstance(reference, OwnWeights):
             kept.append((reference, {name: weight.clone() for name, weight in reference.kept.items()}))
         plain(self, policy, reference)
 
