@@ -78,6 +78,13 @@ class Outcome:
     legal: tuple[float, float]
 
 
+def objective_of(name: str) -> dict[str, Any]:
+    """``ppo``, or ``ppo:kl=0.05`` with what belongs to PPO."""
+    kind, _, options = name.partition(":")
+    pairs = (option.split("=") for option in options.split(",") if option)
+    return {"name": kind, "ppo": {key: json.loads(value) for key, value in pairs}}
+
+
 def stage_of(name: str, flags: argparse.Namespace) -> RLStage:
     """As many rollouts for each objective."""
     return RLStage.of(
@@ -88,7 +95,7 @@ def stage_of(name: str, flags: argparse.Namespace) -> RLStage:
             "learning_rate": flags.rate,
             "asks": {"tasks": [dict(task) for task in TASKS], "requests": flags.rollouts * flags.prompts},
             "rollout": {"normalize": "legal", "lists": {"mode": "soft", "samples": flags.samples}},
-            "objective": name,
+            "objective": objective_of(name),
             "data": {"prompts_per_step": flags.prompts, "block_tokens": 8192},
             "schedule": {"name": "constant", "warmup": 0},
             "validation": {"every": None, "first": False, "full": False, "requests": flags.requests},
@@ -180,7 +187,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", nargs="?", type=Path, help="folder of `itemic run control-simulated`")
     parser.add_argument("--model", default="train.all", help="the step that the model is of")
-    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), help="which")
+    parser.add_argument(
+        "--objectives", nargs="+", default=list(OBJECTIVES), help='which; ppo:kl=0.05,whiten="rewards"'
+    )
     parser.add_argument("--train", default="all", help="what learns: all or lora")
     parser.add_argument("--rate", type=float, default=3e-4, help="learning rate")
     parser.add_argument("--rollouts", type=int, default=20, help="of each objective")
