@@ -87,13 +87,14 @@ def objective_of(name: str) -> dict[str, Any]:
 
 def stage_of(name: str, flags: argparse.Namespace) -> RLStage:
     """As many rollouts for each objective."""
+    words = {} if flags.templates is None else {"templates": flags.templates}
     return RLStage.of(
         {
             "name": "rl",
             "train": flags.train,
             "epochs": 1,
             "learning_rate": flags.rate,
-            "asks": {"tasks": [dict(task) for task in TASKS], "requests": flags.rollouts * flags.prompts},
+            "asks": {"tasks": [task | words for task in TASKS], "requests": flags.rollouts * flags.prompts},
             "rollout": {"normalize": "legal", "lists": {"mode": "soft", "samples": flags.samples}},
             "objective": objective_of(name),
             "data": {"prompts_per_step": flags.prompts, "block_tokens": 8192},
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument(
         "--objectives", nargs="+", default=list(OBJECTIVES), help='which; ppo:kl=0.05,whiten="rewards"'
     )
+    parser.add_argument("--templates", type=int, help="1 where the run taught the first wordings alone")
     parser.add_argument("--train", default="all", help="what learns: all or lora")
     parser.add_argument("--rate", type=float, default=3e-4, help="learning rate")
     parser.add_argument("--rollouts", type=int, default=20, help="of each objective")

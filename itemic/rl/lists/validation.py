@@ -65,7 +65,7 @@ class ListValidation:
     def __call__(self, model: Model, together: Together = lambda ask: ask()) -> dict[str, float]:
         """``reward``, each reward by itself, ``legal``, ``count``, ``worth/KIND`` and ``requests``; the same on each
         rank."""
-        return together(lambda: self._numbers(model) if self.ranks.main else {})
+        return self.ranks.share(together(lambda: self._numbers(model) if self.ranks.main else {}))
 
     def _numbers(self, model: Model) -> dict[str, float]:
         answers = self.written(model).answers

@@ -204,7 +204,7 @@ def test_killed_in_rollouts_and_updates_it_ends_bit_for_bit(tmp_path: Path) -> N
 
 
 def learn(model: str, folder: str, options: Distribution, what: str) -> None:
-    stage = STAGE | {"steps": 3, "train": what, "validation": {"every": 3, "requests": 8, "full": False}}
+    stage = STAGE | {"steps": 3, "train": what, "validation": {"every": 3, "requests": 8}}
     stage["objective"] = {"name": "ppo", "ppo": {"passes": 2}}  # what is whitened looks at all of a rollout
     with joined() as ranks:
         begun = Model.load(model, device=ranks.device_for(options))
