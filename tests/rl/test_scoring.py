@@ -159,11 +159,11 @@ def test_a_block_s_places_are_its_tokens() -> None:
 
 
 def test_learning_alone_is_what_a_reference_keeps() -> None:
-    from itemic.rl.reference import Reference
+    from itemic.rl.reference import OwnWeights
 
     lm = tiny_lm()
     objective = GroupObjective(lm, Legal(TRIE, "vocab"), Learning.all_of(lm), settings=GroupSettings(kl=0.1))
-    reference = Reference(objective, 5)
+    reference = OwnWeights(objective, 5)
     before = reference.score(ITEMS, 1000)
     np.testing.assert_allclose(before, objective.score(ITEMS), atol=1e-6)
     with torch.no_grad():
