@@ -53,7 +53,7 @@ fast: lint
 
 bench: $(READY)
 	$(PIP) -e '.[bench]'
-	@for bench in decode sample control rank forest train rl rl_table rl_simulated analysis stream data sid sid_downstream; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
+	@for bench in decode sample control rank forest train rl rl_table rl_simulated control_rl analysis stream data sid sid_downstream; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
 
 families: $(READY)
 	$(BIN)/python -m tests.model.test_families

@@ -119,3 +119,60 @@ def test_faults_name_the_key(tmp_path: Path, said: str, fault: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(write_recipe(tmp_path), [said])
     assert fault in str(caught.value)
+
+
+LISTS = (
+    "rl={steps: 2, learning_rate: 1.0e-3, data: {prompts_per_step: 4}, objective: ppo, examples: 1, "
+    "asks: {tasks: [RLSeqRec, {task: RLItemCount, share: 0.5, most: 12}], requests: 12}, "
+    "rollout: {normalize: legal, lists: {samples: 2}}, validation: {every: 2, requests: 6}}"
+)
+TAUGHT = "tasks=[{task: C}, {task: SFTSeqRec, samples: 20, columns: [brand], templates: 1}]"
+
+
+def test_a_run_whose_lists_are_rewarded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tasks have the options of those that taught them, the critic lies beside the model, and preview shows lists."""
+    said = [LISTS, TEACHER, TAUGHT.replace(", columns: [brand]", "")]
+    run = Run.of(load_recipe(write_recipe(tmp_path), said), tmp_path / "run")
+    run.execute(until="train.rl")
+    record = json.loads((tmp_path / "run" / "train.rl" / "training.json").read_text())
+    asked = record["stage"]["asks"]["tasks"]
+    assert [task["task"] for task in asked] == ["RLSeqRec", "RLItemCount"]
+    assert asked[0]["templates"] == 1
+    assert asked[1]["most"] == 12
+    assert record["stage"]["rewards"] == {"items": 1.0, "list": 1.0}
+    assert (tmp_path / "run" / "train.rl" / "critic.safetensors").is_file()
+    capsys.readouterr()
+    assert call(["rl", "preview", str(tmp_path / "run"), "-n", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("wanted") == 2
+    assert "list 2" in shown
+    assert "Want(" in shown
+    assert call(["rl", "preview", str(tmp_path / "run"), "-n", "2", "--trained", "--json"]) == 0
+    lines = json.loads(capsys.readouterr().out)
+    assert [len(line["lists"]) for line in lines] == [2, 2]
+    assert all(set(own["rewards"]) == {"items", "list"} for line in lines for own in line["lists"])
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        (LISTS, "rl.0.rollout.lists"),
+        (LISTS.replace("RLSeqRec", "RLSeqRek"), "unknown 0 'RLSeqRek'; did you mean 'RLSeqRec'"),
+        ("rl={rollout: {lists: true}}", "rl.0.rollout.lists"),
+        ("rl={rollout: {lists: {}}}", "names no task"),
+        ("rl={rollout: {lists: {mode: free}, normalize: legal}}", "rl.0.rollout.lists.mode"),
+        ("rl={rollout: {lists: {}, normalize: level}}", "rl.0.rollout.lists"),
+        ("rl={rollout: {lists: {}, add_target: true}}", "have no add_target"),
+        ("rl={rollout: {lists: {samples: 1}}}", "rl.0.objective.name"),
+        ("rl={rollout: {lists: {}}, objective: expected}", "lists may come twice"),
+        ("rl={rollout: {lists: {}}, rewards: hit}", "is a reward of items"),
+        ("rl={rewards: list}", "is a reward of lists"),
+        ("rl={rollout: {lists: {}}, asks: {places: ends}}", "draw their own places"),
+        ("rl={rollout: {lists: {}, epochs: 2}, objective: ppo}", "objective.ppo.passes"),
+        ("rl={rollout: {lists: {}}, objective: {name: ppo, kl: 0.1}}", "rl.0.objective.kl"),
+    ],
+)
+def test_faults_of_lists_name_the_key(tmp_path: Path, said: str, fault: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write_recipe(tmp_path), [said])
+    assert fault in str(caught.value)

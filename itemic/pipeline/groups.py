@@ -33,14 +33,12 @@ def preview_groups(
     """
     from itemic.data.names import names_of
     from itemic.pipeline.work import knows_of, load_dataset, load_model
-    from itemic.rl.asks import Book
     from itemic.rl.objective import GroupObjective
     from itemic.rl.preview import lines_of, shown
-    from itemic.rl.rewards import Rewards
     from itemic.rl.rolled import Policy
-    from itemic.rl.rollout import Roller
-    from itemic.rl.run import world_of
+    from itemic.rl.run import book_of, rewards_of
     from itemic.rl.scoring import Legal
+    from itemic.rl.source import roll, roller_of
     from itemic.sid.trie import Trie
 
     job = open_run(folder)
@@ -54,16 +52,14 @@ def preview_groups(
     told, before = stages[names.index(stage) if stage is not None else 0]
     dataset = load_dataset(job)
     model = load_model(job, f"train.{told.name}" if trained else before)
-    thoughts = told.rollout.thoughts
-    book = Book(model, dataset, told.asks, seed, None if thoughts is None else "think")
-    rewards = Rewards(told.rewards, world_of(model, dataset, knows_of(told, job)))
+    knows = knows_of(told, job)
+    book, rewards = book_of(model, dataset, told, seed, knows), rewards_of(model, dataset, told, knows)
     legal = Legal(Trie.build(model.item_rows), told.rollout.normalize)
+    policy = Policy(model, GroupObjective(model.lm, legal))
+    roller = roller_of(policy, told, rewards, legal, book)
     place, task = book.order(0)
     asked = book.ask(place[:n], task[:n])
-    policy = Policy(model, GroupObjective(model.lm, legal))
-    rolled = Roller(policy, told.rollout, told.objective, rewards, legal).roll(
-        asked, [seed * 1_000_003 + int(row) for row in np.arange(len(asked.prompts))]
-    )
+    rolled = roll(roller, asked, [seed * 1_000_003 + int(row) for row in np.arange(len(asked.prompts))])
     lines = list(lines_of(rolled, model, 0, n))
     titles = dict(zip(dataset.item_ids, names_of(dataset.items), strict=True))
     return lines, [part for line in lines for part in (*shown(line, titles), "")]

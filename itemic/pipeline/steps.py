@@ -20,7 +20,7 @@ from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS, OF_THEIR_OWN
 from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
-from itemic.rl.settings import RLStage
+from itemic.rl.settings import RL_TASKS, RLStage
 from itemic.schema import SYSTEM
 from itemic.settings import settings_json
 from itemic.teacher.settings import TeacherSettings
@@ -218,12 +218,27 @@ def _asking(recipe: Recipe, stage: RLStage) -> RLStage:
     if rollout.exclude_history is None:
         excludes = recipe.evaluate.exclude_history and rollout.normalize != "legal"
         rollout = replace(rollout, exclude_history=excludes)
+    if rollout.lists is not None:
+        lists = tuple(_list_task(recipe, given) for given in asks.tasks)
+        return replace(stage, rollout=rollout, asks=replace(asks, tasks=lists))
     given = asks.tasks or (recipe.evaluate.task,)
     tasks = tuple(
         task_of(recipe, name) if isinstance(name, str) else task_of(recipe, name["task"]) | name
         for name in given
     )
     return replace(stage, rollout=rollout, asks=replace(asks, tasks=tasks))
+
+
+def _list_task(recipe: Recipe, given: str | dict[str, Any]) -> dict[str, Any]:
+    """A task that asks for lists, with the options of the one that taught them."""
+    own = {"task": given} if isinstance(given, str) else given
+    base, _ = RL_TASKS.get(own["task"], (own["task"], None))
+    taught = next(
+        (arguments for arguments in task_entries(recipe) if arguments["task"] == base),
+        _with_system(recipe, {"task": base}),
+    )
+    known = options_of(base, CONTROL_OPTIONS)
+    return {key: value for key, value in taught.items() if key in known} | own
 
 
 def _evaluate(recipe: Recipe, model: str) -> Step:

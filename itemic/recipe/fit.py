@@ -13,7 +13,7 @@ from itemic.recipe import schema as names
 from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
 from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
 from itemic.recipe.tasks import OF_CODES, PLAIN, TASK_OPTIONS
-from itemic.rl.settings import REWARD_NAMES, RLStage
+from itemic.rl.settings import LIST_REWARD_NAMES, REWARD_NAMES, RL_TASKS, RLStage
 from itemic.settings import KeyPath, meant
 from itemic.trackers import TRACKERS
 from itemic.training.language.stage import Stage
@@ -254,11 +254,21 @@ def _rl_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
     for i, stage in enumerate(stages):
         for place, task in enumerate(stage.asks.tasks):
             name = task.get("task") if isinstance(task, dict) else task
-            yield from _one_of(("rl", i, "asks", "tasks", place), name, TASK_OPTIONS)
+            known = TASK_OPTIONS if stage.rollout.lists is None else {**RL_TASKS, **CONTROL_OPTIONS}
+            yield from _one_of(("rl", i, "asks", "tasks", place), name, known)
+        if stage.rollout.lists is not None:
+            if not stage.asks.tasks:
+                yield ("rl", i, "asks", "tasks"), "names no task; lists are asked for by tasks of control"
+            if sections.get("teacher") is None:
+                yield (
+                    ("rl", i, "rollout", "lists"),
+                    "ask the sequential teacher, and the recipe has none; add teacher: true",
+                )
         for name in stage.rewards:
             path = ("rl", i, "rewards", name)
-            if ":" not in name and name not in REWARD_NAMES:
-                yield path, f"unknown reward {name!r}" + meant(name, REWARD_NAMES)
+            known_rewards = REWARD_NAMES if stage.rollout.lists is None else LIST_REWARD_NAMES
+            if ":" not in name and name not in known_rewards:
+                yield path, f"unknown reward {name!r}" + meant(name, known_rewards)
             if name in ("teacher", "blend") and stage.asks_teacher and sections.get("teacher") is None:
                 yield path, "asks the sequential teacher, and the recipe has none; add teacher: true"
             if name == "prefix" and titles:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +37,8 @@ class Groups:
         rewards: float32 ``[N]``.
         advantages: float32 ``[N]``.
         reference: float32 ``[T]``, as ``log_probs`` under the reference; None without one.
+        sets: what might have come, where that is no node of a trie: ``node`` is then a row of these tokens.
+        numbers: further ones of each token, float32 ``[T]`` by name: all groups of a rollout have the same.
     """
 
     prompts: TokenRows
@@ -49,6 +51,8 @@ class Groups:
     rewards: Float32
     advantages: Float32
     reference: Float32 | None = None
+    sets: TokenRows | None = None
+    numbers: Mapping[str, Float32] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -87,13 +91,16 @@ class Groups:
             self.rewards[own],
             self.advantages[own],
             None if self.reference is None else self.reference[tokens],
+            self.sets,
+            {name: values[tokens] for name, values in self.numbers.items()},
         )
 
     @classmethod
     def joined(cls, parts: Sequence[Groups]) -> Groups:
-        """The groups of some parts, one part after the other; at least one part."""
+        """The groups of some parts, one part after the other; at least one part. All have sets, or none has."""
         if len(parts) == 1:
             return parts[0]
+        parts = _with_common_sets(parts)
         before = np.cumsum([0, *(len(part) for part in parts)])
         references = [part.reference for part in parts if part.reference is not None]
         return cls(
@@ -107,6 +114,8 @@ class Groups:
             np.concatenate([part.rewards for part in parts]),
             np.concatenate([part.advantages for part in parts]),
             np.concatenate(references) if references else None,
+            parts[0].sets,
+            {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers},
         )
 
     @property
@@ -127,14 +136,20 @@ class Groups:
         """The same with what the reference says."""
         return replace(self, reference=log_probs)
 
+    def with_numbers(self, **numbers: Float32) -> Groups:
+        """The same with further numbers of each token."""
+        return replace(self, numbers={**self.numbers, **numbers})
+
     # ------------------------------------------------------------- plain JSON, for checkpoints
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists; float32 values stay what they are."""
+        texts = {"prompts": self.prompts, "answers": self.answers, "sets": self.sets}
         found: dict[str, Any] = {
-            name: [rows.tokens.tolist(), rows.offsets.tolist()]
-            for name, rows in (("prompts", self.prompts), ("answers", self.answers))
+            name: None if rows is None else [rows.tokens.tolist(), rows.offsets.tolist()]
+            for name, rows in texts.items()
         }
+        found["numbers"] = {name: values.tolist() for name, values in self.numbers.items()}
         for name in ("group", "request", "node", "choice", "log_probs", "rewards", "advantages"):
             found[name] = getattr(self, name).tolist()
         found["reference"] = None if self.reference is None else self.reference.tolist()
@@ -143,9 +158,10 @@ class Groups:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Groups:
         """What :meth:`to_json` gave."""
-        prompts, answers = (
+        prompts, answers, *sets = (
             TokenRows(np.array(value[name][0], np.int32), np.array(value[name][1], np.int64))
-            for name in ("prompts", "answers")
+            for name in ("prompts", "answers", "sets")
+            if value[name] is not None
         )
         log_probs, rewards, advantages = (
             np.array(value[name], np.float32) for name in ("log_probs", "rewards", "advantages")
@@ -153,7 +169,34 @@ class Groups:
         group, request, node = (np.array(value[name], np.int64) for name in ("group", "request", "node"))
         reference = None if value["reference"] is None else np.array(value["reference"], np.float32)
         choice = np.array(value["choice"], bool)
-        return cls(prompts, answers, group, request, node, choice, log_probs, rewards, advantages, reference)
+        numbers = {name: np.array(values, np.float32) for name, values in value["numbers"].items()}
+        return cls(
+            prompts,
+            answers,
+            group,
+            request,
+            node,
+            choice,
+            log_probs,
+            rewards,
+            advantages,
+            reference,
+            sets[0] if sets else None,
+            numbers,
+        )
+
+
+def _with_common_sets(parts: Sequence[Groups]) -> list[Groups]:
+    """Groups whose nodes are rows of the sets of all; parts that have the same ones share them."""
+    own = [part.sets for part in parts]
+    if own[0] is None or all(sets is own[0] for sets in own):
+        return list(parts)
+    before = np.cumsum([0, *(len(sets) for sets in own if sets is not None)])
+    every = TokenRows.concat([sets for sets in own if sets is not None])
+    return [
+        replace(part, node=np.where(part.node == ANYTHING, ANYTHING, part.node + first), sets=every)
+        for part, first in zip(parts, before.tolist(), strict=False)
+    ]
 
 
 def _runs(first: Int64, count: Int64) -> Int64:

@@ -30,6 +30,7 @@ class Answers:
         advantages: float32 ``[N]``, see :mod:`itemic.rl.advantages`.
         rewards: float32 ``[N]``.
         reference: float32 ``[T]``, under the reference; None without one.
+        gains: float32 ``[T]``, advantages of the tokens; None where all of an answer have the answer's.
     """
 
     log_probs: Tensor
@@ -39,6 +40,7 @@ class Answers:
     advantages: Tensor
     rewards: Tensor
     reference: Tensor | None = None
+    gains: Tensor | None = None
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -144,6 +146,13 @@ def reinforce(answers: Answers, settings: Settings) -> Cost:
     return _surrogate(answers.ratios, answers.advantages[answers.answer], settings)
 
 
+def ppo(answers: Answers, settings: Settings) -> Cost:
+    """PPO's policy (Schulman et al. 2017, equation 7): each token has an advantage of its own; what its critic and its
+    entropy cost is in :mod:`itemic.rl.ppo`."""
+    gains = answers.advantages[answers.answer] if answers.gains is None else answers.gains
+    return _surrogate(answers.ratios, gains, settings)
+
+
 def shares_apart(answers: Answers, settings: Settings) -> Tensor:
     """``[G]``: KL(policy ‖ reference) over the answers of a group, exactly: of the probabilities that ``expected``
     weighs rewards by. With a weight β on it, the best shares are the reference's times ``exp(reward / β)``."""
@@ -233,6 +242,7 @@ LOSSES: dict[str, Loss] = {
     "expected": Loss(expected, GROUPS, advantages=False),
     "dpo": Loss(dpo, GROUPS, advantages=False),
     "s-dpo": Loss(sdpo, GROUPS, advantages=False),
+    "ppo": Loss(ppo, TOKENS),
 }
 
 

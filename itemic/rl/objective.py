@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from itemic.rl.settings import GroupSettings
 from itemic.training.language.learning import Learning
 from itemic.training.language.objective import LanguageObjective
 from itemic.training.objective import Cost
+from itemic.training.optimizer import Named
 from itemic.training.settings import EngineSettings
 from itemic.training.steps import Sizes
 
@@ -125,6 +127,7 @@ class GroupObjective(LanguageObjective):
             at(groups.advantages),
             at(groups.rewards),
             None if groups.reference is None else at(groups.reference[choice]),
+            at(groups.numbers["advantages"][choice]) if "advantages" in groups.numbers else None,
         )
 
     def _distance(self, answers: Answers) -> Tensor:
@@ -134,6 +137,20 @@ class GroupObjective(LanguageObjective):
     def _mean_distance(self, answers: Answers) -> Tensor:
         """``[N]``: of an answer the mean over its tokens."""
         return answers.sums(self._distance(answers)) / answers.lengths
+
+    def policy_weights(self) -> Named:
+        """Of the weights that learn those that decide what is answered; a reference is a copy of them."""
+        return self.learning()
+
+    def completed(
+        self,
+        groups: Groups,
+        max_tokens: int,
+        meet: Callable[[Callable[[], Any]], Any],
+        gather: Callable[[Any], list[Any]],
+    ) -> tuple[Groups, Mapping[str, tuple[float, float]]]:
+        """A rollout with what the objective has to know of it before it is learned from, and numbers to be told."""
+        return groups, {}
 
     def kept(self) -> dict[str, Tensor]:
         """The weights of a reference that moves; one that stays is what the training found."""

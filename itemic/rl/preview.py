@@ -12,13 +12,16 @@ from itemic.screen import Table, plain
 
 if TYPE_CHECKING:
     from itemic.model.model import Model
+    from itemic.rl.lists.rollout import RolledLists
     from itemic.rl.rolled import Rolled
 
 EXAMPLES = 2  # groups of a rollout that are written out
 WIDTH = 60  # of a title
 
 
-def lines_of(rolled: Rolled, model: Model, step: int, count: int = EXAMPLES) -> Iterator[dict[str, Any]]:
+def lines_of(
+    rolled: Rolled | RolledLists, model: Model, step: int, count: int = EXAMPLES
+) -> Iterator[dict[str, Any]]:
     """The first prompts of a rollout as plain JSON.
 
     Args:
@@ -27,6 +30,12 @@ def lines_of(rolled: Rolled, model: Model, step: int, count: int = EXAMPLES) -> 
         step: of the training.
         count: how many prompts.
     """
+    from itemic.rl.lists.preview import list_lines
+    from itemic.rl.lists.rollout import RolledLists
+
+    if isinstance(rolled, RolledLists):
+        yield from list_lines(rolled, model, step, count)
+        return
     asked, names = rolled.asked, model.index
     for number in range(min(count, len(asked.prompts))):
         target = int(asked.requests.targets[number])
@@ -84,6 +93,10 @@ def shown(line: Mapping[str, Any], titles: Mapping[str, str]) -> list[Renderable
     wanted = "nothing known" if target is None else titles.get(target, target)
     head = plain(f"user {line['user']} wanted {wanted}", "bold")
     prompt = plain(line["prompt"].strip(), "dim")
+    if "lists" in line:
+        from itemic.rl.lists.preview import list_parts
+
+        return [head, prompt, *list_parts(line, titles)]
     if "answers" in line:
         return [head, prompt, _table(line["answers"], titles, target)]
     parts: list[RenderableType] = [head, prompt]

@@ -97,7 +97,7 @@ class OwnWeights:
 
     def __init__(self, objective: GroupObjective, sync_every: int | None = None) -> None:
         self.objective, self.sync_every = objective, sync_every
-        self.named = objective.learning()
+        self.named = objective.policy_weights()
         self.kept: dict[str, Tensor] = {name: weight.detach().clone() for name, weight in self.named.items()}
         if sync_every is not None:
             objective.moving = self.kept

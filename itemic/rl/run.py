@@ -24,7 +24,13 @@ from itemic.evaluate.mixture import Scorer
 from itemic.model import Model
 from itemic.progress import log
 from itemic.rl.asks import Book
+from itemic.rl.critic import critic_adapters, load_critic, save_critic, value_head
+from itemic.rl.lists.asks import ListBook
+from itemic.rl.lists.rollout import list_limit, list_names
+from itemic.rl.lists.validation import ListValidation
+from itemic.rl.lists.worth import ListRewards
 from itemic.rl.objective import GroupObjective
+from itemic.rl.ppo import PPOObjective
 from itemic.rl.reference import OtherModel, OwnWeights, Reference
 from itemic.rl.rewards import Rewards, World
 from itemic.rl.rolled import Policy
@@ -34,6 +40,7 @@ from itemic.rl.source import GroupSteps
 from itemic.rl.told import told_names
 from itemic.sid.index import ItemIndex
 from itemic.sid.trie import Trie
+from itemic.teacher.teacher import Teacher
 from itemic.trackers import check_trackers
 from itemic.training.distribution import Distribution
 from itemic.training.language.learning import ADAPTER, Learning, learning
@@ -64,7 +71,8 @@ class Knows:
     """What rewards may ask beside answers and dataset.
 
     Attributes:
-        teacher: a ranker that scores the whole catalogue, for the reward ``teacher``.
+        teacher: a ranker that scores the whole catalogue, for the reward ``teacher``; for lists a
+            :class:`itemic.teacher.teacher.Teacher`.
         vectors: of the items, ``[n, d]``, for ``semantic`` and ``diversity``.
         rankers: further rankers that score the whole catalogue, for rewards of one's own.
     """
@@ -144,12 +152,13 @@ class _Run:
         self.model, self.dataset, self.stage, self.seed = model, dataset, stage, seed
         self.folder = None if output is None else Path(output)
         self.ranks, self.distribution, self.validate = ranks, distribution, validate
-        self.rewards = Rewards(stage.rewards, world_of(model, dataset, knows))
-        self.rewards.world.gather = ranks.gather
+        self.rewards = rewards_of(model, dataset, stage, knows)
+        if isinstance(self.rewards, Rewards):
+            self.rewards.world.gather = ranks.gather
         self.legal = Legal(Trie.build(model.item_rows), stage.rollout.normalize)
-        thinking = None if stage.rollout.thoughts is None else "think"
-        self.book = Book(model, dataset, stage.asks, seed, thinking)
+        self.book = book_of(model, dataset, stage, seed, knows)
         self.full: dict[str, Any] | None = None
+        self.critic: dict[str, torch.Tensor] = {}
         self.other: OtherModel | None = None
         if stage.objective.other is not None and stage.objective.compares:
             self.other = OtherModel(stage.objective.other, model, self.legal)
@@ -178,6 +187,8 @@ class _Run:
             place, strategy = self._learn(learns, identity)
         if folder is not None:
             save(model, folder, strategy, learns, ranks)
+            if self.critic and ranks.main:
+                save_critic(self.critic, folder)
         if folder is not None and ranks.main:
             self._record(identity, place)
             self._tell(place)
@@ -199,15 +210,7 @@ class _Run:
         model, stage, ranks = self.model, self.stage, self.ranks
         if ranks.size > 1 and self.distribution.strategy == "deepspeed" and self.distribution.shards_weights:
             raise self._without_weights()
-        objective = GroupObjective(
-            model.lm,
-            self.legal,
-            learns,
-            settings=stage.objective,
-            engine=stage.engine,
-            max_tokens=_longest(stage, self.legal),
-            told=told_names(stage.rollout, list(self.rewards.parts)),
-        )
+        objective = self._objective(learns)
         examples = None if self.folder is None else self.folder / EXAMPLES
         source = GroupSteps(self.book, stage, self.rewards, self.legal, self.seed, ranks, examples)
         measure, samples = self._measure(stage), self._samples()
@@ -237,7 +240,49 @@ class _Run:
         torch.manual_seed(self.seed + ranks.rank)
         place = trainer.run()
         self._compare(strategy, seen, start, place)
+        if isinstance(objective, PPOObjective):
+            self.critic = {
+                name: weight.detach().cpu().clone() for name, weight in objective.critic_weights().items()
+            }
         return place, strategy
+
+    def _objective(self, learns: Learning) -> GroupObjective:
+        model, stage = self.model, self.stage
+        rewards = list(self.rewards.parts)
+        common: dict[str, Any] = {
+            "settings": stage.objective,
+            "engine": stage.engine,
+            "max_tokens": self._longest(),
+            "told": list_names(rewards) if stage.rollout.lists else told_names(stage.rollout, rewards),
+        }
+        if stage.objective.name != "ppo":
+            return GroupObjective(model.lm, self.legal, learns, **common)
+        if self.ranks.size > 1 and self.distribution.strategy != "ddp":
+            raise ConfigError(
+                f"stage {stage.name!r}: ppo under strategy {self.distribution.strategy}, which knows no critic",
+                "Use strategy ddp, or another objective.",
+            )
+        adapters = None
+        if stage.train.what in ("lora", "qlora"):
+            if stage.engine.gradient_checkpointing:
+                raise ConfigError(
+                    f"stage {stage.name!r}: layers that are computed again can't tell the policy's adapters from the "
+                    "critic's",
+                    "Leave engine.gradient_checkpointing out, or train all.",
+                )
+            adapters = critic_adapters(model.lm, stage.train)
+        head = value_head(model.lm, stage.objective.ppo.hidden)
+        found = PPOObjective(model.lm, self.legal, learns, head=head, adapters=adapters, **common)
+        if stage.objective.ppo.critic is not None:
+            load_critic(found.critic_weights(), Path(stage.objective.ppo.critic))
+        return found
+
+    def _longest(self) -> int:
+        """Tokens of an answer at most."""
+        rollout = self.stage.rollout
+        if isinstance(self.book, ListBook):
+            return list_limit(self.model, rollout, self.book)
+        return int(self.legal.trie.depth.max()) if rollout.thoughts is None else rollout.thoughts.max_tokens
 
     # ------------------------------------------------------------------------------- validation
 
@@ -247,12 +292,20 @@ class _Run:
         if self.validate is not None:
             own, main = self.validate, self.ranks.main
             return lambda each, together: together(lambda: own(each) if main else {})
+        return self._asks(stage)
+
+    def _asks(self, stage: RLStage) -> Validation | ListValidation:
+        """What asks the validation split: for items, or for lists."""
+        if isinstance(self.book, ListBook) and isinstance(self.rewards, ListRewards):
+            return ListValidation(
+                self.model, self.dataset, self.book, self.rewards, stage, self.seed, self.ranks
+            )
         return Validation(self.model, self.dataset, stage, self.seed, self.ranks)
 
     def _samples(self) -> Answers | None:
         if not self.stage.validation.samples:
             return None
-        built, main = Validation(self.model, self.dataset, self.stage, self.seed, self.ranks), self.ranks.main
+        built, main = self._asks(self.stage), self.ranks.main
         return lambda each, together: together(lambda: built.answers(each) if main else [])
 
     @torch.no_grad()
@@ -263,7 +316,7 @@ class _Run:
             return
         count = len(self.dataset.split("valid"))
         stage = replace(self.stage, validation=replace(told, requests=count))
-        whole = Validation(self.model, self.dataset, stage, self.seed, self.ranks)
+        whole = self._asks(stage)
 
         def asked() -> dict[str, float]:
             return strategy.evaluate(lambda: whole(seen, strategy.together))
@@ -298,7 +351,9 @@ class _Run:
                     "seed": self.seed,
                     "catalogue": self.dataset.catalogue,
                     "asked": digest_of(
-                        [self.book.requests.items.tolist(), self.book.requests.targets.tolist()]
+                        self.book.identity
+                        if isinstance(self.book, ListBook)
+                        else [self.book.requests.items.tolist(), self.book.requests.targets.tolist()]
                     ),
                     "weights": weights_digest(self.model.lm),
                 }
@@ -332,6 +387,29 @@ class _Run:
         log.info("%s: %d steps%s", self.stage.name, place.step, best)
 
 
+def rewards_of(model: Model, dataset: Dataset, stage: RLStage, knows: Knows) -> Rewards | ListRewards:
+    """What a stage's answers are worth, of items or of lists."""
+    if stage.rollout.lists is not None:
+        return ListRewards(stage.rewards)
+    return Rewards(stage.rewards, world_of(model, dataset, knows))
+
+
+def book_of(model: Model, dataset: Dataset, stage: RLStage, seed: int, knows: Knows) -> Book | ListBook:
+    """What a stage asks, for items or for lists.
+
+    Raises:
+        ConfigError: lists without a sequential teacher who ranks.
+    """
+    if stage.rollout.lists is None:
+        return Book(model, dataset, stage.asks, seed, None if stage.rollout.thoughts is None else "think")
+    if knows.teacher is not None and not isinstance(knows.teacher, Teacher):
+        raise ConfigError(
+            f"lists are ranked by a sequential teacher, and this one is a {type(knows.teacher).__name__}",
+            "Give one of itemic.teacher.",
+        )
+    return ListBook(model, dataset, stage.asks, seed, knows.teacher)
+
+
 def world_of(model: Model, dataset: Dataset, knows: Knows) -> World:
     """What rewards and rollouts may ask: the baselines are always there, ``memory`` being the transitions."""
     scores: dict[str, Any] = {name: _when_asked(made, dataset) for name, made in BASELINES.items()}
@@ -347,12 +425,6 @@ def _when_asked(made: Callable[[Dataset], Scorer], dataset: Dataset) -> Callable
     """A baseline's scores; it is counted or solved when it is first asked."""
     ranker = cache(lambda: made(dataset))
     return lambda requests: ranker().scores(requests)
-
-
-def _longest(stage: RLStage, legal: Legal) -> int:
-    """Tokens of an answer at most."""
-    thoughts = stage.rollout.thoughts
-    return int(legal.trie.depth.max()) if thoughts is None else thoughts.max_tokens
 
 
 def _put(strategy: Strategy, values: Mapping[str, torch.Tensor]) -> None:

@@ -7,7 +7,7 @@ what is learned from that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
@@ -20,6 +20,7 @@ from itemic.settings import (
     Number,
     PartOfOne,
     Positive,
+    Share,
     Switch,
     Text,
     named,
@@ -53,6 +54,7 @@ Name = Literal[
     "expected",
     "dpo",
     "s-dpo",
+    "ppo",
 ]
 # The keys of :data:`itemic.rl.rewards.REWARDS`, which a recipe that is checked in an instant can't import.
 REWARD_NAMES = (
@@ -70,6 +72,23 @@ REWARD_NAMES = (
     "format",
     "length",
 )
+# The same of whole lists: the keys of :data:`itemic.rl.lists.worth.LIST_REWARDS`.
+LIST_REWARD_NAMES = ("items", "list")
+# What may be asked for lists beside the tasks of control themselves: RecLM-gen's names, each with the task that draws
+# its requests and the kinds of those that it keeps; None for all.
+RL_TASKS: Mapping[str, tuple[str, tuple[str, ...] | None]] = {
+    "RLSeqRec": ("SFTSeqRec", None),
+    "RLControlRec": ("SFTControlRec", None),
+    "RLPersonalControlRec": ("SFTPersonalControlRec", None),
+    "RL+PersonalControlRec": ("SFTPersonalControlRec", ("+",)),
+    "RL-PersonalControlRec": ("SFTPersonalControlRec", ("-",)),
+    "RLPersonalCategoryRate": ("SFTPersonalCategoryRate", None),
+    "RLPersonalCategoryRateLP": ("SFTPersonalCategoryRate", ("LP",)),
+    "RLPersonalCategoryRateMP": ("SFTPersonalCategoryRate", ("MP",)),
+    "RLPersonalCategoryRateEP": ("SFTPersonalCategoryRate", ("EP",)),
+    "RLSeqRanking": ("SFTSeqRanking", None),
+    "RLItemCount": ("SFTItemCount", None),
+}
 # what an objective takes for advantages where nobody says otherwise
 OWN_ADVANTAGES: Mapping[str, str] = {
     "dr-grpo": "centred",
@@ -88,8 +107,11 @@ class Asks:
             ``both``.
         tasks: whose prompts are asked, and how often each is: ``[sequence]``, ``[{task: C, share: .5}, …]`` with the
             options that the model was trained with. Tasks that recommend ask about a history; those from text to an
-            item ask about the item's text alone. None for the one that the recipe's evaluation asks.
-        requests: how many places an epoch sees, chosen once by the seed; None for all.
+            item ask about the item's text alone. None for the one that the recipe's evaluation asks. Under
+            ``rollout.lists`` tasks of control by their names, or by RecLM-gen's of reinforcement learning
+            (``RLSeqRec``, ``RL+PersonalControlRec``, …), at least one.
+        requests: how many places an epoch sees, chosen once by the seed; None for all. Under ``rollout.lists`` how
+            many requests an epoch draws anew; None for one of each user.
         per_user: of one user's places the latest ones; None for all.
         held_out: ask only about this share of the users, who are kept out of the recipe's conversations: what they
             chose is news to the model then. None asks about all users, and keeps out nobody.
@@ -138,6 +160,34 @@ class ThoughtSettings:
 
 
 @settings(frozen=True, repr=False)
+class ListSettings:
+    """Whole lists as answers, to requests that say what the list is to be. They are written by the sampler.
+
+    Attributes:
+        mode: ``soft`` (names of items alone are legal; which, and how many, the model decides), ``hard`` (what was
+            asked for is kept to, whatever the model thinks) or ``free`` (anything may be written, and is then read).
+        samples: lists of each prompt.
+        greedy: whether one of them is the most probable token each time.
+        temperature: of drawing the others.
+        top_k: tokens that the others are drawn among; None for all.
+        top_p: of what may follow the smallest set with this probability.
+        most: items of a list at most, where the mode doesn't say; None for the largest number asked for and five more.
+        max_new_tokens: of a list; None for as many as the longest one has.
+    """
+
+    mode: Literal["soft", "hard", "free"] = "soft"
+    samples: Count = 4
+    greedy: Switch = True
+    temperature: Positive = 0.7
+    top_k: Count | None = 20
+    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
+    most: Count | None = None
+    max_new_tokens: Count | None = None
+
+    __repr__ = settings_repr
+
+
+@settings(frozen=True, repr=False)
 class RolloutSettings:
     """How the answers of a group are drawn.
 
@@ -161,6 +211,9 @@ class RolloutSettings:
         steps_per_rollout: steps that one rollout serves, each with as many of its groups.
         epochs: how often a rollout's groups are learned from.
         thoughts: thoughts before the answers; None for none.
+        lists: whole lists instead of single items; None for items. ``how``, ``answers``, ``temperature``, ``top_p`` and
+            what follows them up to ``suggest`` is about items, but for ``normalize``: of a list a probability is
+            normalised over the whole vocabulary (``vocab``) or over what the mode allows (``legal``).
     """
 
     how: How = "beams"
@@ -176,8 +229,23 @@ class RolloutSettings:
     steps_per_rollout: Count = 1
     epochs: Count = 1
     thoughts: ThoughtSettings | None = None
+    lists: ListSettings | None = None
 
     __repr__ = settings_repr
+
+    @field_validator("lists")
+    @classmethod
+    def _alone(cls, lists: ListSettings | None, info: ValidationInfo) -> ListSettings | None:
+        if lists is None:
+            return None
+        for key in ("thoughts", "add_target", "suggest", "replacement"):
+            if info.data.get(key):
+                raise wrong(f"are whole lists, which have no {key}; leave one of the two out", None)
+        if info.data.get("normalize") == "level":
+            raise wrong("are whole lists, which have no levels; set normalize to vocab or legal", None)
+        if lists.mode == "free" and info.data.get("normalize") == "legal":
+            raise wrong("is free, so everything is legal; set normalize to vocab", lists.mode, "mode")
+        return lists
 
     @field_validator("replacement")
     @classmethod
@@ -216,12 +284,49 @@ class RolloutSettings:
 
 
 @settings(frozen=True, repr=False)
+class PPOSettings:
+    """What belongs to ``ppo`` alone, see :mod:`itemic.rl.ppo`. The defaults are RecLM-gen's, but for ``whiten``.
+
+    Attributes:
+        kl: weight of the distance to the reference, token by token, which is taken off the rewards; 0 needs no
+            reference.
+        gamma: how much a reward counts one choice earlier.
+        smoothing: λ of generalized advantage estimation: 1 believes the rewards, 0 the critic.
+        whiten: ``rewards`` divides a rollout's rewards by their deviation and leaves their mean, ``advantages`` makes
+            advantages 0 on average with deviation 1, ``both`` or ``none``.
+        value_clip: how far a value may move from the one at the time of the rollout before that stops counting.
+        value_weight: of the critic's loss.
+        entropy: weight of the entropy, which is rewarded.
+        passes: how often a rollout is learned from, at most; it stands for ``rollout.epochs``.
+        max_kl: distance of the policy from the one that wrote the rollout at which no further pass begins; None for no
+            limit.
+        hidden: width of the value head's hidden layer; None for that of the model.
+        critic: a folder of an earlier stage whose critic this one begins with; None for a new one.
+    """
+
+    kl: NotNegative = 0.3
+    gamma: Share = 0.99
+    smoothing: Share = 1.0
+    whiten: Literal["rewards", "advantages", "both", "none"] = "both"
+    value_clip: Positive = 0.2
+    value_weight: NotNegative = 0.1
+    entropy: NotNegative = 0.01
+    passes: Count = 4
+    max_kl: Positive | None = 0.05
+    hidden: Count | None = None
+    critic: Text | None = None
+
+    __repr__ = settings_repr
+
+
+@settings(frozen=True, repr=False)
 class GroupSettings:
     """The objective: what answers cost by their rewards, see :mod:`itemic.rl.losses`.
 
     Attributes:
         name: ``grpo``, ``dr-grpo``, ``dapo``, ``gspo``, ``cispo``, ``rloo``, ``reinforce++``; ``expected`` for the
-            expected reward over a group's answers; ``dpo`` and ``s-dpo`` for preferences of its best answer.
+            expected reward over a group's answers; ``dpo`` and ``s-dpo`` for preferences of its best answer; ``ppo``
+            for lists, whose tokens have values.
         advantages: how rewards become advantages: ``group`` (less the group's mean, over its deviation), ``centred``,
             ``leave-one-out`` or ``step``; None for the objective's own.
         clip: how far below 1 a token's ratio may fall before it stops counting.
@@ -234,6 +339,7 @@ class GroupSettings:
             ago (``synced``), or another model's, by its folder, of the same index and vocabulary.
         sync_every: under ``synced``: steps between taking over the weights of the moment.
         dropout: share of the embeddings and of the layers' outputs that is zeroed in updates; rollouts have none.
+        ppo: what ``ppo`` has beside ``clip`` and ``clip_high``.
     """
 
     name: Name = "grpo"
@@ -247,8 +353,16 @@ class GroupSettings:
     reference: Text = "start"
     sync_every: Count = 100
     dropout: PartOfOne = 0.0
+    ppo: PPOSettings = PPOSettings()
 
     __repr__ = settings_repr
+
+    @field_validator("kl")
+    @classmethod
+    def _in_rewards(cls, kl: float, info: ValidationInfo) -> float:
+        if kl and info.data.get("name") == "ppo":
+            raise wrong("is of the other objectives; ppo takes the distance off the rewards: ppo.kl", kl)
+        return kl
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -266,7 +380,7 @@ class GroupSettings:
     @property
     def compares(self) -> bool:
         """Whether a reference is asked."""
-        return self.kl > 0 or self.name in ("dpo", "s-dpo")
+        return self.kl > 0 or self.name in ("dpo", "s-dpo") or (self.name == "ppo" and self.ppo.kl > 0)
 
     @property
     def other(self) -> str | None:
@@ -343,6 +457,9 @@ class RLEngine(EngineSettings):
     __repr__ = settings_repr
 
 
+ITEM_REWARDS: Mapping[str, float] = {"hit": 1.0, "ranking": 1.0}
+
+
 def _rewards(value: Any) -> Any:
     return {value: 1.0} if isinstance(value, str) else value
 
@@ -361,13 +478,15 @@ class RLStage(TrainingTable):
         asks: what the model is asked.
         rollout: how answers are drawn.
         rewards: what answers are worth: names of rewards (:data:`itemic.rl.rewards.REWARDS`, or one's own as
-            ``module:name``) and the weight of each, or ``{weight: …}`` with options of its own.
+            ``module:name``) and the weight of each, or ``{weight: …}`` with options of its own. Of lists ``items`` and
+            ``list`` (:mod:`itemic.control.rewards`), 1 of each where none is given.
         objective: what is learned.
         data: how a step is laid out.
         optimizer: how gradients become steps.
         schedule: the way of the learning rate.
         engine: how steps are computed.
-        validation: what is asked of the model on the way.
+        validation: what is asked of the model on the way; under ``rollout.lists`` greedy lists, and the metric is
+            ``reward`` where it says nothing else.
         checkpoints: what is written on the way.
         logs: who is told the numbers.
         examples: steps between groups that are written out to be read, to ``groups.jsonl``; 0 writes none.
@@ -381,19 +500,84 @@ class RLStage(TrainingTable):
     asks: Asks = Asks()
     rollout: RolloutSettings = RolloutSettings()
     rewards: Annotated[
-        dict[Text, Number | dict[str, Any]], BeforeValidator(_rewards), Field(min_length=1)
-    ] = field(default_factory=lambda: {"hit": 1.0, "ranking": 1.0})
-    objective: Annotated[GroupSettings, named("name")] = GroupSettings()
+        dict[Text, Number | dict[str, Any]],
+        BeforeValidator(_rewards),
+        Field(min_length=1, validate_default=True),
+    ] = field(default_factory=lambda: dict(ITEM_REWARDS))
+    objective: Annotated[GroupSettings, named("name"), Field(validate_default=True)] = GroupSettings()
     data: GroupData = GroupData()
     optimizer: Annotated[RLOptimizer, named(WORDS["optimizer"])] = RLOptimizer()
     schedule: Annotated[ScheduleSettings, named(WORDS["schedule"]), Downwards] = ScheduleSettings()
     engine: RLEngine = RLEngine()
-    validation: RLValidation = RLValidation()
+    validation: Annotated[RLValidation, Field(validate_default=True)] = RLValidation()
     checkpoints: CheckpointSettings = CheckpointSettings(every=50)
     logs: LogSettings = LogSettings()
     examples: Amount = 50
 
     SILENT: ClassVar = ("name", "checkpoints.", "logs.", "validation.samples", "examples")
+
+    @field_validator("rollout")
+    @classmethod
+    def _can_be_listed(cls, rollout: RolloutSettings, info: ValidationInfo) -> RolloutSettings:
+        asks = info.data.get("asks")
+        if rollout.lists is None or asks is None:
+            return rollout
+        if asks.places != "known" or asks.per_user is not None or asks.history is not None:
+            raise wrong(
+                "draw their own places of training histories; leave asks.places, asks.per_user and asks.history out",
+                None,
+                "lists",
+            )
+        return rollout
+
+    @field_validator("rewards")
+    @classmethod
+    def _of_what(cls, rewards: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        rollout = info.data.get("rollout")
+        if rollout is None:
+            return rewards
+        if rollout.lists is not None and rewards == ITEM_REWARDS:
+            return dict.fromkeys(LIST_REWARD_NAMES, 1.0)
+        for name in rewards:
+            known = REWARD_NAMES if rollout.lists is not None else LIST_REWARD_NAMES
+            if name in known:
+                one, other = ("items", "lists") if rollout.lists is not None else ("lists", "items")
+                raise wrong(f"is a reward of {one}, and answers are {other} here", rewards[name], name)
+        return rewards
+
+    @field_validator("objective")
+    @classmethod
+    def _answers_for(cls, objective: GroupSettings, info: ValidationInfo) -> GroupSettings:
+        rollout = info.data.get("rollout")
+        if rollout is None:
+            return objective
+        if objective.name == "ppo" and rollout.lists is None:
+            raise wrong(
+                "is ppo, which is for lists; set rollout.lists, or use another objective", None, "name"
+            )
+        if objective.name == "ppo" and rollout.epochs != 1:
+            raise wrong(
+                "is ppo, whose passes are objective.ppo.passes; leave rollout.epochs out", None, "name"
+            )
+        if rollout.lists is not None and objective.name != "ppo" and rollout.lists.samples < 2:
+            raise wrong(
+                f"is {objective.name}, which compares lists; set rollout.lists.samples to 2 or more",
+                None,
+                "name",
+            )
+        if rollout.lists is not None and objective.name == "expected":
+            raise wrong(
+                "is expected, which needs answers that all differ, and lists may come twice", None, "name"
+            )
+        return objective
+
+    @field_validator("validation")
+    @classmethod
+    def _by_reward(cls, validation: RLValidation, info: ValidationInfo) -> RLValidation:
+        rollout = info.data.get("rollout")
+        if rollout is not None and rollout.lists is not None and validation.metric == "ndcg@10":
+            return replace(validation, metric="reward")
+        return validation
 
     @field_validator("objective")
     @classmethod
@@ -421,8 +605,18 @@ class RLStage(TrainingTable):
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether a reward asks the sequential teacher."""
-        return "teacher" in self.rewards or "teacher" in self.rankers
+        """Whether a reward asks the sequential teacher; those of lists always do."""
+        return self.rollout.lists is not None or "teacher" in self.rewards or "teacher" in self.rankers
+
+    @property
+    def passes(self) -> int:
+        """How often a rollout is learned from, at most."""
+        return self.objective.ppo.passes if self.objective.name == "ppo" else self.rollout.epochs
+
+    @property
+    def max_kl(self) -> float | None:
+        """How far the policy may be from the one that wrote a rollout when a further pass begins."""
+        return self.objective.ppo.max_kl if self.objective.name == "ppo" else None
 
     @property
     def copies(self) -> int:

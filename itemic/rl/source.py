@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from itemic.errors import ConfigError
 from itemic.progress import log
 from itemic.rl.asks import Asked, Book
 from itemic.rl.groups import GroupBlock, Groups, blocks_of
+from itemic.rl.lists.asks import ListAsked, ListBook
+from itemic.rl.lists.rollout import ListRoller, RolledLists
+from itemic.rl.lists.worth import ListRewards
 from itemic.rl.objective import weight_of
 from itemic.rl.preview import lines_of
 from itemic.rl.reference import Reference
@@ -40,9 +43,9 @@ class GroupSteps:
     so that a training that was killed there goes on with the very answers that it had.
 
     Args:
-        book: what is asked.
+        book: what is asked: for items, or for lists.
         stage: how.
-        rewards: what answers are worth.
+        rewards: what answers are worth; of lists theirs.
         legal: over what probabilities are normalised.
         seed: of what is drawn.
         ranks: who takes part.
@@ -51,9 +54,9 @@ class GroupSteps:
 
     def __init__(
         self,
-        book: Book,
+        book: Book | ListBook,
         stage: RLStage,
-        rewards: Rewards,
+        rewards: Rewards | ListRewards,
         legal: Legal,
         seed: int = 0,
         ranks: Ranks = ALONE,
@@ -68,7 +71,7 @@ class GroupSteps:
                 f"{self.per_rollout} prompts to a rollout, and there are {len(book)} to ask",
                 "Lower data.prompts_per_step or rollout.steps_per_rollout, or ask more (asks.requests).",
             )
-        self.steps_of_rollout = stage.rollout.steps_per_rollout * stage.rollout.epochs
+        self.steps_of_rollout = stage.rollout.steps_per_rollout * stage.passes
 
     def begin(self, policy: Policy, reference: Reference | None = None) -> None:
         """Say who answers, before the first step is asked for.
@@ -77,9 +80,8 @@ class GroupSteps:
             policy: who.
             reference: whose log-probabilities answers are compared with; None for nobody's.
         """
-        stage = self.stage
         self.policy, self.reference = policy, reference
-        self.roller = Roller(policy, stage.rollout, stage.objective, self.rewards, self.legal, self.ranks)
+        self.roller = roller_of(policy, self.stage, self.rewards, self.legal, self.book, self.ranks)
 
     @property
     def rollouts_per_epoch(self) -> int:
@@ -101,24 +103,30 @@ class GroupSteps:
         kept = self._kept(begin, rank, size)
         if self.reference is not None:
             self.reference.since = int(begin["since"])
-        self.rewards.restore(begin.get("rewards"))
+        if isinstance(self.rewards, Rewards):
+            self.rewards.restore(begin.get("rewards"))
         numbers: Numbers = {}
         while True:
+            fresh: Numbers = {}
+            if done and self._far(kept, done, fresh):
+                done = 0
             if done == 0:
                 if self.reference is not None:
                     self.reference.follow(number)
                 kept, numbers, epoch, at = self._rollout(epoch, at, number, rank, size)
-                hopeless = self._hope(numbers, hopeless)
+                fresh |= numbers
+                if self.stage.objective.name != "ppo":
+                    hopeless = self._hope(numbers, hopeless)
             assert kept is not None
             part = self._part(kept, done)
-            blocks = self._blocks(part, numbers if done == 0 else {})
+            blocks = self._blocks(part, fresh)
             done = (done + 1) % self.steps_of_rollout
             number += 1
             left = len(self.book) - at < self.per_rollout  # the next rollout begins another epoch
             ahead = Ahead(epoch + (left and done == 0), epoch + at / len(self.book))
             state = {"epoch": epoch, "asked": at, "done": done, "step": number, "hopeless": hopeless}
             state["since"] = 0 if self.reference is None else self.reference.since
-            if remembered := self.rewards.state():
+            if isinstance(self.rewards, Rewards) and (remembered := self.rewards.state()):
                 state["rewards"] = remembered
             state["groups"] = kept.to_json() if done else None
             yield Step(tuple(blocks), self._sizes(blocks), state, ahead)
@@ -177,19 +185,46 @@ class GroupSteps:
             scores = self.reference.score(groups, self.stage.data.block_tokens, self.policy.meet)
             groups = groups.with_reference(scores)
             _add(numbers, _distances(groups))
+        groups, more = self.policy.objective.completed(
+            groups, self.stage.data.block_tokens, self.policy.meet, self.ranks.gather
+        )
+        _add(numbers, more)
         return groups, numbers, epoch, at
 
-    def _roll(self, asked: Asked, place: Int64, number: int, epoch: int) -> Rolled:
+    def _far(self, kept: Groups | None, done: int, numbers: Numbers) -> bool:
+        """Whether a further pass over a rollout would begin with a policy too far from the one that wrote it. That is
+        measured anew, by the weights of the moment, so that a run that goes on finds the same."""
+        limit = self.stage.max_kl
+        if limit is None or done % self.stage.rollout.steps_per_rollout or kept is None:
+            return False
+        scores = self.policy.meet(lambda: self.policy.objective.score_all(kept, self.stage.data.block_tokens))
+        gone = (scores - kept.log_probs)[kept.choice].astype(np.float64)
+        # of the distance from then to now, never negative (Schulman 2020)
+        told = self.ranks.gather((float((np.expm1(gone) - gone).sum()), float(len(gone))))
+        apart, count = (sum(part) for part in zip(*told, strict=True))
+        numbers["pass_kl"] = apart, count
+        return bool(apart > limit * count)
+
+    def _roll(self, asked: Asked | ListAsked, place: Int64, number: int, epoch: int) -> Rolled | RolledLists:
         seeds = [hash_of(self.seed, epoch, int(each)) for each in place[asked.rows]]
-        rolled = self.roller.roll(asked, seeds)
+        rolled = roll(self.roller, asked, seeds)
+        if isinstance(rolled, Rolled):
+            rolled = self._scored(rolled)
+        self._tell(rolled, number)
+        return rolled
+
+    def _scored(self, rolled: Rolled) -> Rolled:
         if self.stage.rollout.add_target or self.stage.rollout.suggest:
-            rolled = _with_scores(rolled, self.policy, self.stage.data.block_tokens)
+            return _with_scores(rolled, self.policy, self.stage.data.block_tokens)
+        return rolled
+
+    def _tell(self, rolled: Rolled | RolledLists, number: int) -> None:
+        """Write some of it down, to be read."""
         every = self.stage.examples
         if self.examples is not None and every and number % every == 0 and self.ranks.main:
             with self.examples.open("a", encoding="utf-8") as file:
                 for line in lines_of(rolled, self.roller.model, number):
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        return rolled
 
     def _hope(self, numbers: Numbers, hopeless: int) -> int:
         """How many rollouts in a row had nothing to learn from.
@@ -229,7 +264,7 @@ class GroupSteps:
         rewards could tell them apart."""
         whole = weight_of(groups, self.stage.objective)
         alive = groups
-        if not self.stage.objective.kl:
+        if not self.stage.objective.kl and self.stage.objective.name != "ppo":
             alive = groups.take(np.flatnonzero(groups.differ))
         silent = whole - weight_of(alive, self.stage.objective)
         parts = blocks_of(alive, self.stage.data.block_tokens)
@@ -260,6 +295,31 @@ class GroupSteps:
         return Sizes(weight, len(blocks), counts)
 
 
+def roller_of(
+    policy: Policy,
+    stage: RLStage,
+    rewards: Rewards | ListRewards,
+    legal: Legal,
+    book: Book | ListBook,
+    ranks: Ranks = ALONE,
+) -> Roller | ListRoller:
+    """Who makes a stage's rollouts, of items or of lists."""
+    if isinstance(book, ListBook):
+        assert isinstance(rewards, ListRewards)
+        return ListRoller(policy, stage.rollout, stage.objective, rewards, book, ranks)
+    assert isinstance(rewards, Rewards)
+    return Roller(policy, stage.rollout, stage.objective, rewards, legal, ranks)
+
+
+def roll(roller: Roller | ListRoller, asked: Asked | ListAsked, seeds: Sequence[int]) -> Rolled | RolledLists:
+    """Its answers to what its book asked."""
+    if isinstance(asked, ListAsked):
+        assert isinstance(roller, ListRoller)
+        return roller.roll(asked, seeds)
+    assert isinstance(roller, Roller)
+    return roller.roll(asked, seeds)
+
+
 def hash_of(*numbers: int) -> int:
     """A seed made of some numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
@@ -279,7 +339,7 @@ def _of_requests(alive: npt.NDArray[np.bool_], request: Int64) -> npt.NDArray[np
     return np.isin(request, np.unique(request[alive]))
 
 
-def _add(numbers: Numbers, more: Numbers) -> None:
+def _add(numbers: Numbers, more: Mapping[str, tuple[float, float]]) -> None:
     for name, (total, weight) in more.items():
         before = numbers.get(name, (0.0, 0.0))
         numbers[name] = before[0] + total, before[1] + weight

@@ -155,6 +155,7 @@ PLAIN: dict[str, Callable[[list[list[Row]]], Tensor]] = {
     "cispo": plain_cispo,
     "rloo": plain_rloo,
     "reinforce++": plain_tokens,
+    "ppo": plain_tokens,  # where all tokens of an answer have its advantage
     "expected": plain_expected,
     "dpo": plain_dpo,
     "s-dpo": plain_sdpo,
