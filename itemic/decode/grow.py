@@ -119,9 +119,9 @@ class Store:
 
     def move(self, source: Int64, target: Int64) -> None:
         """Give the keys of places ``source`` to the places ``target``."""
-        for kept in self.layers:
-            there = source < len(kept.key)  # others have written nothing yet
-            old, new = (torch.from_numpy(x[there]).to(kept.key.device) for x in (source, target))
+        for layer in range(len(self.layers) if len(source) else 0):
+            kept = self.layers[layer] = KeyValue(*(self._wide_enough(x, 0) for x in self.layers[layer]))
+            old, new = (torch.from_numpy(x).to(kept.key.device) for x in (source, target))
             for store in kept:
                 store[new] = store[old]
 
