@@ -201,7 +201,7 @@ def recommend(
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.", min=1)] = 10,
     beams: Annotated[
-        int | None, typer.Option(help="Width of the search.", min=1, show_default="the recipe's")
+        int | None, typer.Option(help="Width of the search.", min=1, show_default="the recipe's; 1 for lists")
     ] = None,
     exclude_history: Annotated[
         bool | None,
@@ -244,13 +244,13 @@ def recommend(
 ) -> None:
     """Rank the catalogue for one user of a finished run, or for a list of items.
 
-    With --want, --avoid or --share the model writes a list of exactly K items that keeps to them.
+    With --want, --avoid or --share the model writes a list of exactly K items that keeps to them: its most probable
+    token each time, or with --beams the most probable list that so many beams find.
     """
     from itemic.pipeline.recommend import recommend_one
 
     if want or avoid or share or soft:
         for option, given in (
-            ("--beams", beams),
             ("--think", think),
             ("--allow-history", exclude_history is False),
         ):
@@ -259,7 +259,8 @@ def recommend(
                     f"{option} is for rankings, and lists are asked for", "Leave it out, or what is wanted."
                 )
         own = [item.strip() for item in history.split(",")] if history is not None else None
-        _recommend_list(folder, user, own, k, (want or [], avoid or [], share or []), soft, dataset, as_json)
+        wanted = (want or [], avoid or [], share or [])
+        _recommend_list(folder, user, own, k, wanted, soft, beams or 1, dataset, as_json)
         return
     items = [item.strip() for item in history.split(",")] if history is not None else None
     answer = recommend_one(
@@ -286,13 +287,20 @@ def _recommend_list(
     count: int,
     wanted: tuple[list[str], list[str], list[str]],
     soft: bool,
+    beams: int,
     dataset: Path | None,
     as_json: bool,
 ) -> None:
     from itemic.pipeline.wanted import read_want, recommend_list
 
     answer = recommend_list(
-        folder, user=user, items=items, want=read_want(count, *wanted), soft=soft, dataset=dataset
+        folder,
+        user=user,
+        items=items,
+        want=read_want(count, *wanted),
+        soft=soft,
+        beams=beams,
+        dataset=dataset,
     )
     if as_json:
         print_json(answer.to_json())
