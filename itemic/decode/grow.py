@@ -47,10 +47,16 @@ class Block:
         """From a pass over the prompts of ``requests`` and the last hidden state of each: one for each group."""
         blocks, begin = [], 0
         for place, group in enumerate(step.groups):
-            keys = [KeyValue(*(x.transpose(0, 1).contiguous() for x in layer[place])) for layer in step.keys]
-            own = slice(begin, begin + group.requests)
-            blocks.append(cls(requests[own], group.lengths, keys, hidden[own]))
-            begin = own.stop
+            keys = []
+            for number, layer in enumerate(step.keys):
+                own = [x.transpose(0, 1) for x in layer[place]]
+                if step.template:  # each prompt's keys stand behind those of what all begin with
+                    front = (x.expand(group.requests, -1, -1, -1) for x in step.template[number])
+                    own = [torch.cat(pair, 2) for pair in zip(front, own, strict=True)]
+                keys.append(KeyValue(*(x.contiguous() for x in own)))
+            some = slice(begin, begin + group.requests)
+            blocks.append(cls(requests[some], group.lengths + step.before, keys, hidden[some]))
+            begin = some.stop
         return blocks
 
     @property

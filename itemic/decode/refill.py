@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from itemic.decode.abreast import States, states_of
-from itemic.decode.attention import Pass, PromptPass
+from itemic.decode.attention import KeyValue, Pass, PromptPass
 from itemic.decode.draw import Dice, draw
 from itemic.decode.grow import Block, GrowPass, RunPass, Seating, Store
 from itemic.decode.layout import group_prompts
+from itemic.decode.plan import SHORTEST_TEMPLATE, common_prefix, without
 from itemic.errors import ModelError
 from itemic.forest.rows import TokenRows
 
@@ -125,6 +126,9 @@ class Writing(Generic[AnyPlaces]):
         # like lengths are neighbours; the longest come first, so that the last to finish are short
         self.queue = np.argsort(-prompts.lengths, kind="stable")
         self.waiting = 0  # the next of the queue's samples
+        shared = common_prefix(prompts) if len(prompts) > 1 else 0
+        self.shared = shared if shared >= SHORTEST_TEMPLATE else 0  # tokens that all begin with
+        self.template: list[KeyValue] | None = None  # their keys
         self.blocks: list[Block] = []
         self.store = Store(sampler.max_new_tokens)
         self.places: AnyPlaces | None = None
@@ -171,8 +175,14 @@ class Writing(Generic[AnyPlaces]):
             self._seat(np.arange(first, self.waiting))
 
     def _compute(self, requests: Int64) -> None:
-        """The prompts of requests, some at a time."""
-        begin = 0
+        """The prompts of requests, some at a time; what all prompts begin with is computed once."""
+        shared, begin = self.shared, 0
+        if self.template is None:
+            self.template = []
+            if shared:
+                step = PromptPass(group_prompts(np.array([shared]), self.device), [], keys_only=True)
+                self._forward(self.prompts[0][:shared], np.arange(shared), step)
+                self.template = step.as_template()
         while begin < len(requests):
             stop, total = begin, 0
             while stop < len(requests):
@@ -180,9 +190,9 @@ class Writing(Generic[AnyPlaces]):
                 if total > _PROMPT_TOKENS and stop > begin:
                     break
                 stop += 1
-            own = self.prompts.take(requests[begin:stop])
-            step = PromptPass(group_prompts(own.lengths, self.device), [])
-            at = np.arange(len(own.tokens)) - np.repeat(own.offsets[:-1], own.lengths)
+            own = without(self.prompts.take(requests[begin:stop]), shared, ())
+            step = PromptPass(group_prompts(own.lengths, self.device, shared), self.template)
+            at = shared + np.arange(len(own.tokens)) - np.repeat(own.offsets[:-1], own.lengths)
             hidden = self._forward(own.tokens, at, step)
             self.blocks += Block.of(requests[begin:stop], step, hidden)
             begin = stop
