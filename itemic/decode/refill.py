@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from itemic.decode.abreast import States, states_of
+from itemic.decode.abreast import Allowed, States, states_of
 from itemic.decode.attention import KeyValue, Pass, PromptPass
 from itemic.decode.draw import Dice, draw
 from itemic.decode.grow import Block, GrowPass, RunPass, Seating, Store
@@ -29,6 +29,7 @@ Float32 = npt.NDArray[np.float32]
 
 LENGTH, TOKEN, STRING, GRAMMAR = range(4)  # why a sample ended
 _CELLS = 1 << 24  # logits held at once
+_FEW = 2  # the vocabulary has so many times the tokens that are asked for alone, or more
 _PROMPT_TOKENS = 4096  # computed at once
 _REFILL = 8  # new samples come in when one part in so many of the room is free
 
@@ -376,28 +377,46 @@ class Run(Writing[Drawn]):
     def _draw_some(self, places: Drawn, rows: slice, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens, their log-probabilities as drawn, and those of the model."""
         sampler = self.sampler
-        raw = sampler.head.logits(places.hidden[rows])
-        if not bool(raw.amax(-1).isfinite().all()):  # of a row with one that is no number it is none either
+        allowed = None if places.states is None else places.states.allowed(rows)
+        if allowed is not None and allowed.free.all():
+            allowed = None
+        columns = self._columns(allowed)
+        asked = None if columns is None else torch.from_numpy(columns).to(self.device)
+        raw = sampler.head.logits(places.hidden[rows], asked)
+        top = raw.amax(-1, keepdim=True)
+        if not bool(top.isfinite().all()):  # of a row with one that is no number it is none either
             raise ModelError("the model's logits are not finite", "Check its weights, or use a wider dtype.")
-        legal = self._legal(raw, places.states, rows)
+        legal = self._legal(raw, allowed, columns)
         own = raw if legal is None or sampler.normalize == "vocab" else raw.masked_fill(~legal, -torch.inf)
         logits = sampler.filters.penalized(raw, self._seen(places, rows))
         logits = logits if legal is None else logits.masked_fill(~legal, -torch.inf)
         narrowed = sampler.filters.narrowed(logits)
-        token, log = draw(narrowed, uniform)
+        place, log = draw(narrowed, uniform, top if narrowed is raw else None)
+        token = place if asked is None else asked[place]
         if narrowed is own:
             return token, log, log
-        return token, log, own.gather(1, token[:, None])[:, 0] - own.logsumexp(-1)
+        return token, log, own.gather(1, place[:, None])[:, 0] - own.logsumexp(-1)
 
-    def _legal(self, logits: Tensor, states: States | None, part: slice) -> Tensor | None:
-        """bool ``[n, V]``, what the grammar allows; None for everything."""
-        if states is None:
+    def _columns(self, allowed: Allowed | None) -> Int64 | None:
+        """The tokens whose logits are asked for, rising; None for the whole vocabulary.
+
+        Where only what is legal counts, what isn't legal for anybody needn't be known.
+        """
+        sampler = self.sampler
+        if allowed is None or sampler.normalize == "vocab" or allowed.free.any():
             return None
-        allowed = states.allowed(part)
-        if allowed.free.all():
+        if sampler.filters.repetition_penalty != 1:
             return None
+        columns = np.unique(allowed.token)
+        return columns if _FEW * len(columns) < len(sampler.head.weight) else None
+
+    def _legal(self, logits: Tensor, allowed: Allowed | None, columns: Int64 | None) -> Tensor | None:
+        """bool as the logits ``[n, V]``, or ``[n, m]`` of those columns: what is allowed; None for everything."""
+        if allowed is None:
+            return None
+        token = allowed.token if columns is None else np.searchsorted(columns, allowed.token)
         legal = torch.from_numpy(allowed.free).to(logits.device)[:, None].repeat(1, logits.shape[1])
-        legal[tuple(torch.from_numpy(x).to(logits.device) for x in (allowed.row, allowed.token))] = True
+        legal[tuple(torch.from_numpy(x).to(logits.device) for x in (allowed.row, token))] = True
         return legal
 
     def _seen(self, places: Drawn, rows: slice) -> Tensor | None:
