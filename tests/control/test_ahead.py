@@ -96,8 +96,10 @@ def test_only_what_is_legal_for_somebody_is_asked_for(monkeypatch: pytest.Monkey
     for times in (1, 1 << 30):
         monkeypatch.setattr(refill, "_FEW", times)
         options: dict[str, Any] = {"max_new_tokens": grammar.most_tokens, "normalize": "legal"}
-        for more in ({}, {"temperature": 0}, {"top_p": 0.8, "temperature": 1.5}):
-            found.append(Sampler(model.lm, grammar=grammar, **options, **more).sample(prompts, 3))
+        found += [
+            Sampler(model.lm, grammar=grammar, **options, **more).sample(prompts, 3)  # type: ignore[arg-type]
+            for more in ({}, {"temperature": 0}, {"top_p": 0.8, "temperature": 1.5})
+        ]
     for few, whole in zip(found[:3], found[3:], strict=True):
         assert few.tokens.tokens.tolist() == whole.tokens.tokens.tolist()
         np.testing.assert_allclose(few.log_probs, whole.log_probs, atol=1e-5)
