@@ -381,10 +381,10 @@ class LongRuns:
         for (place, start, stop), mask in zip(self.own, self._masks, strict=True):
             block, row = runs.seating.blocks[int(runs.where[0][place])], int(runs.where[1][place])
             some = query[start:stop].transpose(0, 1)[None]
-            own = (x[place : place + 1, :, : mask.shape[1]] for x in written)
-            prompt = (x[row : row + 1, :, : int(block.lengths[row])] for x in block.keys[layer])
-            near.append(_fused(some, *own, mask, scores))
-            far.append(_fused(some, *prompt, None, scores))
+            own = KeyValue(*(x[place : place + 1, :, : mask.shape[1]] for x in written))
+            prompt = KeyValue(*(x[row : row + 1, :, : int(block.lengths[row])] for x in block.keys[layer]))
+            near.append(_fused(some, own, mask, scores))
+            far.append(_fused(some, prompt, None, scores))
         parts = []
         for found in (near, far):
             out = torch.cat([out[0].transpose(0, 1) for out, _ in found])
@@ -392,11 +392,10 @@ class LongRuns:
         return merge(*parts)[0]
 
 
-def _fused(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scores: Scores
-) -> tuple[Tensor, Tensor]:
+def _fused(query: Tensor, keys: KeyValue, mask: Tensor | None, scores: Scores) -> tuple[Tensor, Tensor]:
+    """Outputs ``[1, H, q, d]`` and log-sum-exps ``[1, H, q]`` over keys ``[1, H_kv, k, d]``."""
     out, norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0.0, False, attn_mask=mask, scale=scores.scale
+        query, keys.key, keys.value, 0.0, False, attn_mask=mask, scale=scores.scale
     )
     return out, norm
 

@@ -276,7 +276,8 @@ class TextRun(Writing[Branches]):
             ]
         )
         going = going[hope > worst]
-        return going[_best(after.number[going], after.score[going], self.search.beams)]
+        found: Int64 = going[_best(after.number[going], after.score[going], self.search.beams)]
+        return found
 
     def _settle(self, before: Branches, after: Branches, alive: Int64, parent: Int64) -> None:
         """Give each of those that live a place, and what its beginning has computed."""

@@ -25,7 +25,7 @@ from itemic.model import Model
 from itemic.progress import log
 from itemic.rl.asks import Book
 from itemic.rl.objective import GroupObjective
-from itemic.rl.reference import Reference
+from itemic.rl.reference import OtherModel, OwnWeights, Reference
 from itemic.rl.rewards import Rewards, World
 from itemic.rl.rolled import Policy
 from itemic.rl.scoring import Legal
@@ -150,6 +150,9 @@ class _Run:
         thinking = None if stage.rollout.thoughts is None else "think"
         self.book = Book(model, dataset, stage.asks, seed, thinking)
         self.full: dict[str, Any] | None = None
+        self.other: OtherModel | None = None
+        if stage.objective.other is not None and stage.objective.compares:
+            self.other = OtherModel(stage.objective.other, model, self.legal)
 
     def train(self) -> Model:
         model, stage, ranks, folder = self.model, self.stage, self.ranks, self.folder
@@ -225,10 +228,10 @@ class _Run:
             raise self._without_weights()
         seen = with_weights_of(model, strategy.evaluated)
         assert isinstance(strategy.evaluated, GroupObjective)
-        reference = None
-        if stage.objective.compares:
+        reference: Reference | None = self.other
+        if reference is None and stage.objective.compares:
             moves = stage.objective.sync_every if stage.objective.reference == "synced" else None
-            reference = Reference(strategy.evaluated, moves)
+            reference = OwnWeights(strategy.evaluated, moves)
         start = {name: weight.detach().clone() for name, weight in strategy.weights().items()}
         source.begin(Policy(seen, strategy.evaluated, lambda work: _meeting(strategy, work)), reference)
         torch.manual_seed(self.seed + ranks.rank)
@@ -299,6 +302,7 @@ class _Run:
                     ),
                     "weights": weights_digest(self.model.lm),
                 }
+                | ({} if self.other is None else {"reference": weights_digest(self.other.objective.lm)})
             )
         )
 

@@ -230,8 +230,8 @@ class GroupSettings:
         preference: β of ``dpo`` and ``s-dpo``.
         kl: weight of the distance to the reference; 0 needs no reference.
         estimator: of that distance: ``k1``, ``k2`` or ``k3``; ``expected`` has it exactly, over the answers of a group.
-        reference: whose probabilities are kept to: the model's as the stage found it (``start``), or
-            its own of some steps ago (``synced``).
+        reference: whose probabilities are kept to: the model's as the stage found it (``start``), its own of some steps
+            ago (``synced``), or another model's, by its folder, of the same index and vocabulary.
         sync_every: under ``synced``: steps between taking over the weights of the moment.
         dropout: share of the embeddings and of the layers' outputs that is zeroed in updates; rollouts have none.
     """
@@ -244,7 +244,7 @@ class GroupSettings:
     preference: Positive = 0.1
     kl: NotNegative = 0.0
     estimator: Literal["k1", "k2", "k3"] = "k3"
-    reference: Literal["start", "synced"] = "start"
+    reference: Text = "start"
     sync_every: Count = 100
     dropout: PartOfOne = 0.0
 
@@ -267,6 +267,11 @@ class GroupSettings:
     def compares(self) -> bool:
         """Whether a reference is asked."""
         return self.kl > 0 or self.name in ("dpo", "s-dpo")
+
+    @property
+    def other(self) -> str | None:
+        """The folder of a reference that is another model."""
+        return None if self.reference in ("start", "synced") else self.reference
 
 
 @settings(frozen=True, repr=False)
@@ -422,7 +427,7 @@ class RLStage(TrainingTable):
     @property
     def copies(self) -> int:
         """Further copies of the weights that learn: those of the start, and a reference's."""
-        return 1 + self.objective.compares
+        return 1 + (self.objective.compares and self.objective.other is None)
 
     @property
     def learns_rows(self) -> bool:

@@ -412,3 +412,46 @@ def test_adapters_and_rows_learn(dataset: Dataset, what: str) -> None:
     assert not torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
     matrix = "model.layers.0.mlp.up_proj.weight"
     assert torch.equal(before[matrix], after[matrix]) == (what == "embeddings")
+
+
+def test_a_reference_may_be_another_model(dataset: Dataset, tmp_path: Path) -> None:
+    start = fresh(dataset)
+    start.save(tmp_path / "start")
+    other = fresh(dataset)
+    with torch.no_grad():
+        for weight in other.lm.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.05)
+    other.save(tmp_path / "other")
+    kept = (tmp_path / "other" / "model.safetensors").read_bytes()
+
+    def learned(reference: str, name: str) -> list[float]:
+        stage = STAGE | {
+            "objective": {"name": "grpo", "kl": 0.5, "reference": reference},
+            "validation": {"every": None},
+        }
+        model = Model.load(tmp_path / "start")
+        train_rl(model, dataset, stage=stage, output=tmp_path / name)
+        return [line["kl"] for line in lines(tmp_path / name) if "loss" in line]
+
+    own = learned("start", "own")
+    same = learned(str(tmp_path / "start"), "same")
+    assert same[:2] == pytest.approx(
+        own[:2], rel=1e-3, abs=1e-9
+    )  # the same weights, lying elsewhere in memory
+    apart = learned(str(tmp_path / "other"), "apart")
+    assert apart[0] > 0.01 > own[0]
+    assert (tmp_path / "other" / "model.safetensors").read_bytes() == kept
+
+
+def test_a_reference_of_other_items_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    index = itemic.build_index(dataset, levels=[4, 16], format="minionerec")
+    itemic.new_model("qwen3-pico", index, ["a shop"], vocab_size=300).save(tmp_path / "other")
+    stage = STAGE | {"objective": {"name": "grpo", "kl": 0.5, "reference": str(tmp_path / "other")}}
+    with pytest.raises(IndexMismatchError, match=r"objective\.reference.*was made for the index"):
+        train_rl(fresh(dataset), dataset, stage=stage, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    index = itemic.build_index(dataset, levels=[8, 8], format="minionerec")
+    itemic.new_model("qwen3-pico", index, ["other words"] * 50, vocab_size=400).save(tmp_path / "words")
+    stage["objective"]["reference"] = str(tmp_path / "words")
+    with pytest.raises(IndexMismatchError, match="another vocabulary"):
+        train_rl(fresh(dataset), dataset, stage=stage, output=tmp_path / "out")
