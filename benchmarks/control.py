@@ -454,12 +454,14 @@ def hard(quick: bool) -> list[Row]:
 def measure(quick: bool) -> list[Row]:
     torch.set_num_threads(1)
     dataset = itemic.read("movielens", shared_data() / "ml-latest-small")
-    requests, few, repeats = (16, 4, 1) if quick else (128, 16, 3)
+    requests, few, repeats = (16, 4, 1) if quick else (128, 32, 3)
     rows = []
     for kind in ("titles", "semantic IDs"):
         names = TitleNames.of(dataset) if kind == "titles" else build_index(dataset, levels=(256,) * 3)
         bench = Bench(dataset, names, requests)
-        rows.append(lists_of_ten(f"lists of 10, {kind}", bench, (4,) if quick else (1, 4, 16), few, repeats))
+        rows.append(
+            lists_of_ten(f"lists of 10, {kind}", bench, (4,) if quick else (1, 4, 16, 32), few, repeats)
+        )
     return [*rows, *hard_control(60 if quick else 2000), *recall(quick)]
 
 

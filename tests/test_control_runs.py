@@ -82,7 +82,13 @@ def test_a_run_teaches_lists_and_hard_mode_keeps_to_what_is_wanted(
     assert {first[item.item_id] for item in by_items.items} == {heads[1]}
     assert call([*command, "--want", "nothing of the kind"]) == 2
     assert "no item has the label" in capsys.readouterr().err
-    assert call([*command, "--want", heads[0], "--beams", "7"]) == 2
+    assert call([*command, "--want", heads[0], "--think", "2"]) == 2
+    capsys.readouterr()
+    for width in ("1", "7"):
+        assert call([*command[:-3], "-k", "3", "--json", "--want", heads[1], "--beams", width]) == 0
+        items = json.loads(capsys.readouterr().out)["items"]
+        assert {first[item["item_id"]] for item in items} == {heads[1]}
+        assert len({item["item_id"] for item in items}) == 3
     with pytest.raises(ConstraintError, match="40 items are wanted"):
         recommend_list(ran, want=Want(count=40), user=str(users.users[0]))
     with pytest.raises(ConfigError, match="a user or a history"):

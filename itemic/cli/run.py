@@ -203,7 +203,7 @@ def recommend(
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.", min=1)] = 10,
     beams: Annotated[
-        int | None, typer.Option(help="Width of the search.", min=1, show_default="the recipe's")
+        int | None, typer.Option(help="Width of the search.", min=1, show_default="the recipe's; 1 for lists")
     ] = None,
     exclude_history: Annotated[
         bool | None,
@@ -252,14 +252,14 @@ def recommend(
 ) -> None:
     """Rank the catalogue for one user of a finished run, or for a list of items.
 
-    With --want, --avoid, --share or --turn the model writes a list of exactly K items that keeps to them. Labels of
-    other columns than was taught go by column and value: --want "brand=Nike".
+    With --want, --avoid, --share or --turn the model writes a list of exactly K items that keeps to them: its most
+    probable token each time, or with --beams the most probable list that so many beams find. Labels of other columns than
+    was taught go by column and value: --want "brand=Nike".
     """
     from itemic.pipeline.recommend import recommend_one
 
     if want or avoid or share or soft or turn:
         for option, given in (
-            ("--beams", beams),
             ("--think", think),
             ("--allow-history", exclude_history is False),
         ):
@@ -268,9 +268,8 @@ def recommend(
                     f"{option} is for rankings, and lists are asked for", "Leave it out, or what is wanted."
                 )
         own = [item.strip() for item in history.split(",")] if history is not None else None
-        _recommend_list(
-            folder, user, own, k, (want or [], avoid or [], share or []), turn or [], soft, dataset, as_json
-        )
+        wanted = (want or [], avoid or [], share or [])
+        _recommend_list(folder, user, own, k, wanted, turn or [], soft, beams or 1, dataset, as_json)
         return
     items = [item.strip() for item in history.split(",")] if history is not None else None
     answer = recommend_one(
@@ -298,6 +297,7 @@ def _recommend_list(
     wanted: tuple[list[str], list[str], list[str]],
     turns: list[str],
     soft: bool,
+    beams: int,
     dataset: Path | None,
     as_json: bool,
 ) -> None:
@@ -309,6 +309,7 @@ def _recommend_list(
         items=items,
         want=read_want(count, *wanted),
         soft=soft,
+        beams=beams,
         dataset=dataset,
         turns=[read_turn(text) for text in turns],
     )

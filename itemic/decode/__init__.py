@@ -4,6 +4,7 @@ from itemic.decode.beam import BeamSearch
 from itemic.decode.grammar import Fixed, FreeText, Grammar, ItemList, ItemWalk, Sequence
 from itemic.decode.include import Include
 from itemic.decode.sample import Sampler, Samples
+from itemic.decode.texts import Texts, TextSearch
 from itemic.decode.thoughts import Thoughts, ThoughtSearch
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "Sampler",
     "Samples",
     "Sequence",
+    "TextSearch",
+    "Texts",
     "ThoughtSearch",
     "Thoughts",
 ]

@@ -22,6 +22,7 @@ from itemic.decode.body import body_of, evaluating
 from itemic.decode.include import Include, goals, score_included
 from itemic.decode.layout import group_leaves, group_prompts
 from itemic.decode.plan import (
+    SHORTEST_TEMPLATE,
     Excluded,
     Forced,
     batches,
@@ -44,8 +45,6 @@ from itemic.sid.trie import Trie
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
-
-_SHORTEST_TEMPLATE = 4  # fewer tokens aren't worth a pass of their own
 
 
 class BeamSearch:
@@ -286,7 +285,7 @@ class BeamSearch:
                     self._template_version = version
                 return self._template_keys, width
         shared = common_prefix(prompts) if len(prompts) > 1 and not width else 0
-        if shared < _SHORTEST_TEMPLATE:
+        if shared < SHORTEST_TEMPLATE:
             return [], 0
         return self._compute_template(prompts[0][:shared]), shared
 

@@ -94,18 +94,19 @@ class Filters:
         )
 
 
-def draw(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+def draw(logits: Tensor, uniform: Tensor, top: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One token a row, by the inverse of the distribution function in the order of the vocabulary.
 
     Args:
         logits: float ``[n, V]``, -inf for what can't be drawn.
         uniform: float64 ``[n]``, from 0 to below 1.
+        top: ``[n, 1]``, the highest of each row, where it is known.
 
     Returns:
         tokens int64 ``[n]`` and their log-probabilities ``[n]``.
     """
     count, size = logits.shape
-    top = logits.amax(-1, keepdim=True)
+    top = logits.amax(-1, keepdim=True) if top is None else top
     blocks = -(-size // _BLOCK)
     mass = logits.new_zeros(count, blocks * _BLOCK)
     torch.sub(logits, top, out=mass[:, :size])

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from itemic.decode.attention import KeyValue, PromptPass
 from itemic.decode.layout import Group
-from itemic.forest.attention import fused
+from itemic.forest.attention import fused, merge
 from itemic.forest.scores import Scores
 
 Bool = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 
+_ALONE = 5  # tokens of a padded run that reading a run by itself costs beside its own
 _ROOM = 8  # tokens of a place that the store grows by at least, and by an eighth
 
 
@@ -47,10 +48,16 @@ class Block:
         """From a pass over the prompts of ``requests`` and the last hidden state of each: one for each group."""
         blocks, begin = [], 0
         for place, group in enumerate(step.groups):
-            keys = [KeyValue(*(x.transpose(0, 1).contiguous() for x in layer[place])) for layer in step.keys]
-            own = slice(begin, begin + group.requests)
-            blocks.append(cls(requests[own], group.lengths, keys, hidden[own]))
-            begin = own.stop
+            keys = []
+            for number, layer in enumerate(step.keys):
+                own = [x.transpose(0, 1) for x in layer[place]]
+                if step.template:  # each prompt's keys stand behind those of what all begin with
+                    front = (x.expand(group.requests, -1, -1, -1) for x in step.template[number])
+                    own = [torch.cat(pair, 2) for pair in zip(front, own, strict=True)]
+                keys.append(KeyValue(*(x.contiguous() for x in own)))
+            some = slice(begin, begin + group.requests)
+            blocks.append(cls(requests[some], group.lengths + step.before, keys, hidden[some]))
+            begin = some.stop
         return blocks
 
     @property
@@ -119,9 +126,9 @@ class Store:
 
     def move(self, source: Int64, target: Int64) -> None:
         """Give the keys of places ``source`` to the places ``target``."""
-        for kept in self.layers:
-            there = source < len(kept.key)  # others have written nothing yet
-            old, new = (torch.from_numpy(x[there]).to(kept.key.device) for x in (source, target))
+        for layer in range(len(self.layers) if len(source) else 0):
+            kept = self.layers[layer] = KeyValue(*(self._wide_enough(x, 0) for x in self.layers[layer]))
+            old, new = (torch.from_numpy(x).to(kept.key.device) for x in (source, target))
             for store in kept:
                 store[new] = store[old]
 
@@ -277,21 +284,50 @@ class RunPass(GrowPass):
     ) -> None:
         block, row = (np.repeat(x, lengths) for x in where)
         super().__init__(Seating(seating.blocks, block, row, seating.device), store, at)
+        self.lengths, self.where = lengths, where
         self.whose = np.repeat(np.arange(len(lengths)), lengths)
         last = np.cumsum(lengths) - 1
         self.wanted = torch.from_numpy(last).to(seating.device)
         self.last = GrowPass(seating, store, at[last])
         self.runs = Group.of(0, lengths, seating.device)
+        self._uneven: tuple[RunPass | GrowPass, LongRuns] | None = None
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """Keep the new keys; queries of all tokens or of each place's last one."""
         written = self.store.write(layer, key, value, self.at, self.whose)
         if len(query) < len(key):
             return self.last.read(layer, written, query, scores)
+        width = _even(self.lengths) if fused(query, scores) and scores.window is None else self.runs.width
+        if width == self.runs.width or scores.sinks is not None:
+            return self.read(layer, written, query, scores)
+        if self._uneven is None:
+            self._uneven = self._parted(width)
+        begins, rest = self._uneven
+        out = torch.empty_like(query)
+        out[rest.begins] = begins.read(layer, written, query[rest.begins], scores)
+        out[rest.tokens] = rest.read(layer, written, query, scores)
+        return out
+
+    def _parted(self, width: int) -> tuple[RunPass | GrowPass, LongRuns]:
+        """The first ``width`` tokens of all runs, which are padded together, and what is longer."""
+        inside = np.arange(len(self.whose)) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+        begins = np.flatnonzero(inside < width)
+        lengths = np.minimum(self.lengths, width)
+        part: RunPass | GrowPass
+        if width == 1:
+            part = GrowPass(
+                Seating(self.seating.blocks, *self.where, self.seating.device), self.store, self.at[begins]
+            )
+        else:
+            part = RunPass(self.seating, self.store, self.at[begins], lengths, self.where)
+        return part, LongRuns(self, begins, np.flatnonzero(inside >= width), width)
+
+    def read(self, layer: int, written: KeyValue, query: Tensor, scores: Scores) -> Tensor:
+        """Queries ``[T, H, d]`` of all tokens to outputs ``[T, H, d]``, runs padded to the longest."""
         first, mask = self._sight_of_own(scores.window, written.key.shape[2])
         own = KeyValue(*(x[:, :, first:].flatten(0, 1) for x in written))
         count, heads, size = query.shape
-        split = query.view(count, key.shape[1], -1, size)
+        split = query.view(count, written.key.shape[1], -1, size)
         # places, heads, tokens of a place, queries that share a key: as the padded runs stand
         shape = (self.runs.requests, split.shape[1], self.runs.width, split.shape[2])
         rows = self._together(split).reshape(shape[0] * shape[1], -1, size)
@@ -311,6 +347,65 @@ class RunPass(GrowPass):
     def _apart(self, places: Tensor) -> Tensor:
         """Back to ``[T, H_kv, g, x]``."""
         return self.runs.unpad(places.transpose(1, 2))
+
+
+class LongRuns:
+    """What runs have behind their first tokens, run by run: for the few that are much longer than the others.
+
+    Args:
+        runs: all of them.
+        begins: int64, their first tokens.
+        tokens: int64, all others.
+        width: how many tokens of a run count as first.
+    """
+
+    def __init__(self, runs: RunPass, begins: Int64, tokens: Int64, width: int) -> None:
+        self.runs, device = runs, runs.seating.device
+        self.begins, self.tokens = (torch.from_numpy(x).to(device) for x in (begins, tokens))
+        ends = np.cumsum(runs.lengths)
+        self.own = [
+            (place, int(ends[place] - runs.lengths[place]) + width, int(ends[place]))
+            for place in np.flatnonzero(runs.lengths > width).tolist()
+        ]
+        self._masks: list[Tensor] = []
+
+    def read(self, layer: int, written: KeyValue, query: Tensor, scores: Scores) -> Tensor:
+        """Queries ``[T, H, d]`` of all tokens to outputs ``[m, H, d]`` of those that aren't first ones."""
+        runs = self.runs
+        if not self._masks:
+            for _, start, stop in self.own:
+                back = runs.at[start:stop, None] - np.arange(int(runs.at[stop - 1]) + 1)
+                mask = np.where(back < 0, np.finfo(np.float32).min, np.float32(0))
+                self._masks.append(torch.from_numpy(mask).to(query.dtype))
+        near, far = [], []
+        for (place, start, stop), mask in zip(self.own, self._masks, strict=True):
+            block, row = runs.seating.blocks[int(runs.where[0][place])], int(runs.where[1][place])
+            some = query[start:stop].transpose(0, 1)[None]
+            own = KeyValue(*(x[place : place + 1, :, : mask.shape[1]] for x in written))
+            prompt = KeyValue(*(x[row : row + 1, :, : int(block.lengths[row])] for x in block.keys[layer]))
+            near.append(_fused(some, own, mask, scores))
+            far.append(_fused(some, prompt, None, scores))
+        parts = []
+        for found in (near, far):
+            out = torch.cat([out[0].transpose(0, 1) for out, _ in found])
+            parts += [out, torch.cat([norm[0].T for _, norm in found])]
+        return merge(*parts)[0]
+
+
+def _fused(query: Tensor, keys: KeyValue, mask: Tensor | None, scores: Scores) -> tuple[Tensor, Tensor]:
+    """Outputs ``[1, H, q, d]`` and log-sum-exps ``[1, H, q]`` over keys ``[1, H_kv, k, d]``."""
+    out, norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, keys.key, keys.value, 0.0, False, attn_mask=mask, scale=scores.scale
+    )
+    return out, norm
+
+
+def _even(lengths: Int64) -> int:
+    """To how many tokens runs are padded together, so that with what is longer run by run the least is computed."""
+    widths = np.unique(lengths)
+    longer = [lengths[lengths > width] - width for width in widths]
+    costs = [len(lengths) * width + (rest + _ALONE).sum() for width, rest in zip(widths, longer, strict=True)]
+    return int(widths[int(np.argmin(costs))])
 
 
 def _weights(near: Tensor, norm: Tensor, scores: Scores, dtype: torch.dtype) -> Tensor:

@@ -16,6 +16,8 @@ Bool = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
+SHORTEST_TEMPLATE = 4  # fewer tokens aren't worth a pass of their own
+
 
 @dataclass(frozen=True)
 class Forced:

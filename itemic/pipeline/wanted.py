@@ -79,10 +79,12 @@ def recommend_list(
     user: str | None = None,
     items: Sequence[str] | None = None,
     soft: bool = False,
+    beams: int = 1,
     dataset: str | Path | None = None,
     turns: Sequence[tuple[Turn, str]] = (),
 ) -> Answer:
-    """Ask the last model of a run, or a model's own folder, for a list. The most probable token is written each time.
+    """Ask the last model of a run, or a model's own folder, for a list: the most probable one that the beams find, or,
+    with one beam, the most probable token each time.
 
     The list keeps to what is wanted whatever the model thinks (*hard*): exactly so many items, all allowed, none twice,
     none of the history, the shares met. The request is worded and the list written as the first of the recipe's tasks
@@ -94,6 +96,7 @@ def recommend_list(
         user: an id of the dataset.
         items: item ids, oldest first, instead of a user.
         soft: only items are legal, and the model decides which and how many, up to the number wanted.
+        beams: width of the search for the most probable list.
         dataset: of a model's folder: it knows the labels.
         turns: what is said of the list, then of the one that was written after that, and so on: see
             :func:`itemic.control.turns.turned`. The last list is given.
@@ -133,14 +136,16 @@ def recommend_list(
         if trained
         else ["No task of control taught this model: lists keep to what is wanted by the grammar alone."]
     )
-    found, scores = _write(asked, want, terms, labels, form, shown.tolist(), options["system"], soft)
+    found, scores = _write(asked, want, terms, labels, form, shown.tolist(), options["system"], soft, beams)
     for turn, name in turns:
         want = turned(want, turn, name, labels, found)
         notes.append(
             f"{say_turn(turn, name, want, labels)} Of {len(found)} items {_of(labels, name, found)} were."
         )
         terms = want.check(labels, rows, names=names)
-        found, scores = _write(asked, want, terms, labels, form, shown.tolist(), options["system"], soft)
+        found, scores = _write(
+            asked, want, terms, labels, form, shown.tolist(), options["system"], soft, beams
+        )
     if soft and not terms.kept_by(found):
         notes.append("The list doesn't keep to what is wanted; without --soft it does.")
     ids, titles = index.item_ids, asked.titles
@@ -206,13 +211,14 @@ def _write(
     history: list[int],
     system: str | None,
     soft: bool,
+    beams: int,
 ) -> tuple[list[int], list[float]]:
     """The rows of the list that the model writes, and the log-probability of each item's tokens."""
     import numpy as np
 
     from itemic.control.lists import ListGrammar, ListTokens
     from itemic.control.words import say
-    from itemic.decode.sample import Sampler
+    from itemic.decode import Sampler, TextSearch
     from itemic.sid.trie import Trie
 
     model = asked.model
@@ -221,14 +227,20 @@ def _write(
     prompt = model.chat.prompt_batch([[*head, {"role": "user", "content": text}]], asked.thinking)
     tokens = ListTokens.of(model, form, want.count)
     grammar = ListGrammar(Trie.build(model.item_rows), tokens, None if soft else [terms], most=want.count)
-    sampler = Sampler(model.lm, max_new_tokens=grammar.most_tokens, temperature=0.0, grammar=grammar)
-    samples = sampler.sample(prompt)
-    rows = grammar.read(samples.tokens, np.zeros(1, np.int64))[0].tolist()
+    longest = grammar.most_tokens
+    if beams == 1:
+        sampler = Sampler(model.lm, max_new_tokens=longest, temperature=0.0, grammar=grammar)
+        samples = sampler.sample(prompt)
+        tokens_of_list, logs = samples.tokens, samples.model_log_probs
+    else:
+        best = TextSearch(model.lm, grammar, max_new_tokens=longest, beams=beams).best(prompt)
+        tokens_of_list, logs = best.tokens, best.log_probs
+    rows = grammar.read(tokens_of_list, np.zeros(1, np.int64))[0].tolist()
     scores, at = [], 0
     for place, row in enumerate(rows):
         at += len(grammar.text[place])
         stop = at + int(model.item_rows.lengths[row])
-        scores.append(float(samples.model_log_probs[at:stop].sum()))
+        scores.append(float(logs[at:stop].sum()))
         at = stop
     return rows, scores
 
