@@ -253,8 +253,8 @@ def recommend(
     """Rank the catalogue for one user of a finished run, or for a list of items.
 
     With --want, --avoid, --share or --turn the model writes a list of exactly K items that keeps to them: its most
-    probable token each time, or with --beams the most probable list that so many beams find. Labels of other columns than
-    was taught go by column and value: --want "brand=Nike".
+    probable token each time, or with --beams the most probable list that so many beams find. Labels of columns that
+    weren't taught go by column and value: --want "brand=Nike".
     """
     from itemic.pipeline.recommend import recommend_one
 

@@ -343,14 +343,13 @@ def _asker(given: str | Mapping[str, Any], dataset: Dataset, teacher: Teacher, c
     options = {"task": given} if isinstance(given, str) else dict(given)
     name, share = str(options.pop("task")), float(options.pop("share", 1.0))
     base, kinds = RL_TASKS.get(name, (name, None))
-    if base not in CONTROL_TASKS:
-        raise ConfigError(
-            f"task {name} asks for no list",
-            f"Use one of {', '.join([*RL_TASKS, *CONTROL_TASKS])}.",
-        )
+    lists = [own for own, kind in CONTROL_TASKS.items() if isinstance(kind, ControlTask)]
+    if base not in lists:
+        raise ConfigError(f"task {name} asks for no list", f"Use one of {', '.join([*RL_TASKS, *lists])}.")
     for key in ("samples", "epochs"):  # of conversations; here asks.requests says how many
         options.pop(key, None)
     task = task_from(CONTROL_TASKS, base, options)
+    assert isinstance(task, ControlTask)
     return _Asker(name, replace(task, samples=count).knowing(dataset, teacher), kinds, share)
 
 
