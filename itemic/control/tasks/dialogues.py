@@ -18,7 +18,8 @@ from itemic import schema as c
 from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError, DataError
 from itemic.progress import log
-from itemic.tasks.catalogue import CONTROL, Catalogue
+from itemic.sid.names import CONTROL
+from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.conversation import SCHEMA, json_strings, make_uuids
 from itemic.tasks.task import Task
 
