@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from commands import commands
 from meanings import Setting, introduction, meanings, options_of, settings_of, summary, written
 
+from itemic.control.tests import ListTests
 from itemic.data.readers import READERS, read
 from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
 from itemic.evaluate.baselines import BASELINES
@@ -125,6 +126,7 @@ SECTIONS: Mapping[
     "evaluate.memory": (MemorySettings, None, "Or `true`, for all of it chosen; so is what isn't given."),
     "evaluate.blend": (BlendSettings, None, "Or `true`, for what is usual."),
     "evaluate.thoughts": (ThinkingSettings, None, "Or `true`, for what is usual."),
+    "evaluate.control": (ListTests, None, "Or `true`, for what is usual."),
     "evaluate.published": (schema.PublishedPart, None, "A list."),
     "distribution": (Distribution, None, ""),
 }
@@ -170,6 +172,7 @@ NAMED = {  # keys whose values are names of parts that this page lists
         "memory": "`true`, a [section](#evaluatememory) or none",
         "blend": "`true`, a [section](#evaluateblend) or none",
         "thoughts": "`true`, a [section](#evaluatethoughts) or none",
+        "control": "`true`, a [section](#evaluatecontrol) or none",
         "published": "[list](#evaluatepublished)",
     },
     "Recipe": {
