@@ -13,14 +13,26 @@ marketplace: labels wanted and unwanted, shares of all three kinds, several at o
 parser, and judged by the definitions. A want that can't be met is refused, counted, and replaced by one without
 control. ``--hard`` does this part alone.
 
-    python benchmarks/control.py [--quick] [--hard] [--json FILE]
+*Recall under hard control* (``--recall`` alone) is that of the recipe ``control-simulated``'s model, which is trained
+first where ``runs/control-simulated`` isn't there (``ITEMIC_RUN`` names another run). Its users ask for items of a
+label, for none of one, and for shares, 2,000 requests together. Hard lists of ten stand against the post-filter: the
+same model's ranking of the catalogue in answer to the same prompt without what is wanted, of which the list is what may
+come. Once the lists' prompt says what is wanted, and once it is untold, and the grammar alone obeys. The interval is
+that of the difference, paired by request. Beside it stands the filter of the ranking that the
+recipe evaluates, in answer to a prompt that asks for one item.
+
+    python benchmarks/control.py [--quick] [--hard] [--recall] [--json FILE]
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,11 +41,13 @@ from common import Row, main, shared_data
 from transformers import LogitsProcessor, LogitsProcessorList
 
 import itemic
+from itemic.control.evaluation import UNTOLD
 from itemic.control.form import ListForm
 from itemic.control.labels import Labels
 from itemic.control.lists import ListGrammar, ListTokens
 from itemic.control.parse import parse
 from itemic.control.terms import TermsOf
+from itemic.control.tests import ListTests
 from itemic.control.want import PartOf, Want
 from itemic.control.words import WORDINGS, say
 from itemic.data.dataset import Dataset
@@ -42,7 +56,11 @@ from itemic.data.simulator import simulate
 from itemic.decode import Sampler
 from itemic.errors import ConstraintError
 from itemic.forest.rows import TokenRows
+from itemic.metrics import bootstrap
 from itemic.model import Model, new_model
+from itemic.pipeline import Run
+from itemic.pipeline.lists import asking_of_run
+from itemic.recipe import load_recipe
 from itemic.sid.build import build_index
 from itemic.sid.names import ItemNames
 from itemic.sid.titles import TitleNames
@@ -343,6 +361,87 @@ def judged(
     ]
 
 
+# ----------------------------------------------------------------------------------------- recall under control
+
+CONTROLS = (
+    "SFT+TestPersonalControlRec",
+    "SFT-TestPersonalControlRec",
+    "SFTTestPersonalCategoryRateLP_20",
+    "SFTTestPersonalCategoryRateMP_30",
+    "SFTTestPersonalCategoryRateEP_50",
+)
+SAME, OTHER = "the post-filter", "the filtered ranking of the evaluation"
+SMALL = (
+    "data.simulate.users=80",
+    "data.simulate.items=60",
+    "teacher.steps=5",
+    "index.levels=[8,8]",
+    "stages.0.data.tokens_per_step=1024",
+)
+
+
+def trained(quick: bool, scratch: Path) -> Path:
+    """A run of the recipe: the one that is there, or a new one."""
+    named = os.environ.get("ITEMIC_RUN")
+    if named is not None:
+        return Path(named)
+    run = scratch / "small" if quick else Path("runs/control-simulated")
+    if not (run / "train.all" / "config.json").is_file():
+        recipe = load_recipe("control-simulated", SMALL if quick else ())
+        if quick:
+            stages = [replace(recipe.stages[0], steps=5, epochs=None)]
+            recipe = recipe.model_copy(update={"stages": stages, "rl": []})
+        Run.of(recipe, run).execute(until="train.all")
+    return run
+
+
+def recall_under_control(run: Path, requests: int) -> list[Row]:
+    """Hard lists against the filter, test by test and together."""
+    settings = ListTests(
+        tasks=CONTROLS, mode="hard", users=max(1, requests // len(CONTROLS)), k=(10,), price=True
+    )
+    with TemporaryDirectory() as folder:
+        own = asking_of_run(run, settings, Path(folder))
+        assert own.ranked is not None
+        ranked = own.ranked(own.requests)
+        rows: list[Row] = []
+        found: dict[str, list[Any]] = {}
+        for test in settings.tests:
+            asked = own.questions(test)
+            same = own.filtered(asked)
+            assert same is not None
+            untold = own.lists(asked, "hard", plain=True)
+            ways = {
+                "hard": own.lists(asked, "hard"),
+                UNTOLD: untold,
+                SAME: same,
+                OTHER: own.filtered_from(asked, ranked),
+            }
+            for way, lists in ways.items():
+                found.setdefault(way, []).append(own.judged(asked, lists).values["recall@10"])
+            rows += [_recall_row(test.name, way, found["hard"][-1], found[way][-1]) for way in (SAME, OTHER)]
+            print(*rows[-2:], sep="\n", flush=True)
+    hard = np.concatenate(found["hard"])
+    return [
+        *rows,
+        *(_recall_row("all of them", way, hard, np.concatenate(found[way])) for way in (SAME, OTHER)),
+    ]
+
+
+def _recall_row(name: str, ours: Any, peer: Any, way: str) -> Row:
+    low, high = bootstrap(ours - peer, 0)
+    about = f"{name}, {len(ours)} requests; difference [{low:.4f}, {high:.4f}]"
+    us, them = float(ours.mean()), float(peer.mean())
+    target = ("not below", bool(high >= 0)) if way == SAME else (None, None)
+    return Row(about, us, them, "recall@10", None, *target)
+
+
+def recall(quick: bool) -> list[Row]:
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        return recall_under_control(trained(quick, Path(folder)), 50 if quick else 2000)
+
+
 def hard(quick: bool) -> list[Row]:
     torch.set_num_threads(1)
     return hard_control(60 if quick else 2000)
@@ -357,8 +456,8 @@ def measure(quick: bool) -> list[Row]:
         names = TitleNames.of(dataset) if kind == "titles" else build_index(dataset, levels=(256,) * 3)
         bench = Bench(dataset, names, requests)
         rows.append(lists_of_ten(f"lists of 10, {kind}", bench, (4,) if quick else (1, 4, 16), few, repeats))
-    return rows + hard_control(60 if quick else 2000)
+    return [*rows, *hard_control(60 if quick else 2000), *recall(quick)]
 
 
 if __name__ == "__main__":
-    main("Lists under control, CPU", measure, __doc__, {"hard": hard})
+    main("Lists under control, CPU", measure, __doc__, {"hard": hard, "recall": recall})

@@ -95,11 +95,17 @@ class Answer:
 
 
 class Answers:
-    """The answers in a file, for one process at a time; see :func:`opened`."""
+    """The answers in a file, for one process at a time; see :func:`opened`.
+
+    Attributes:
+        refused: keys of prompts that were refused while others were answered. They have no answer here.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._found = _read(file)
+        found = _read(file)
+        self.refused = {key for key, answer in found.items() if answer["finish"] == REFUSED}
+        self._found = {key: answer for key, answer in found.items() if key not in self.refused}
         self._lock = threading.Lock()
         self._out = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
@@ -121,7 +127,11 @@ class Answers:
             while line:
                 line = line[os.write(self._out, line) :]
             os.fsync(self._out)
-            self._found[key] = answer
+            if finish == REFUSED:
+                self.refused.add(key)
+            else:
+                self._found[key] = answer
+                self.refused.discard(key)
 
     def close(self) -> None:
         os.close(self._out)
@@ -210,8 +220,8 @@ def answered(
         prompts: messages that end with a user's, or plain texts (``/completions``); equal ones are asked once.
         file: of the answers.
         more: what else is sent with each, as vLLM's ``skip_special_tokens``.
-        spare: a prompt that is refused where others are answered has an answer that says so. It isn't kept, but asked
-            again next time.
+        spare: a prompt that is refused where others are answered has an answer that says so. It is asked again next
+            time.
 
     Raises:
         ConfigError: the package ``httpx`` is missing, or the key is no key.
@@ -258,6 +268,8 @@ def _fetch(asker: _Asker, missing: Mapping[str, dict[str, Any]]) -> None:
                     future.result()
                 bar.advance(len(done))
         asker.check_hope(0)
+        for key in asker.refused.keys() - asker.answers.refused:
+            asker.answers.add(key, "", REFUSED)
     except EndpointError as error:
         asker.stopped.set()
         pool.shutdown(cancel_futures=True)  # what is under way comes in, and is kept
@@ -306,11 +318,13 @@ class _Asker:
 
     def check_hope(self, most: int) -> None:
         """Raises:
-        EndpointError: more than so many prompts were refused, and none was answered.
+        EndpointError: more than so many prompts were refused, and none was answered; those that were refused before,
+            beside others, don't count.
         """
-        if len(self.refused) > most and len(self.answers) == self._before:
+        new = [error for key, error in list(self.refused.items()) if key not in self.answers.refused]
+        if len(new) > most and len(self.answers) == self._before:
             self.stopped.set()
-            raise next(iter(self.refused.values()))
+            raise new[0]
 
     def _persist(self, body: dict[str, Any]) -> tuple[str, str] | None:
         """Text and why it ended; None where all are to stop."""

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from itemic import schema as c
 from itemic.cli.app import call
+from itemic.control.labels import Labels
+from itemic.control.results import Results
+from itemic.control.tests import USUAL
 from itemic.control.want import PartOf, Want
 from itemic.data import Dataset
 from itemic.errors import ConfigError, ConstraintError
+from itemic.pipeline import Run
 from itemic.pipeline.wanted import read_want, recommend_list
 from itemic.recipe import RecipeError, check_recipe
+from itemic.sid.kinds import load_names
 from tests.runs import RECIPE, write_recipe
+from tests.server import Reply, completion, said, serving
 
 TASKS = """\
 teacher: {steps: 2, model: {width: 8, heads: 1, layers: 1}}
@@ -27,6 +36,11 @@ CONTROL = RECIPE.replace("tasks:\n  - {task: C, windows: [all]}\n  - {task: A, l
 CONTROL = CONTROL.replace("epochs: 2\n    data", "steps: 2\n    data").replace(
     "vocab_size: 400", "vocab_size: 600"
 )
+TESTS = """\
+evaluate:
+  control: {users: 12, topk: 4, most: 6, k: [2, 4], candidates: 8, unwanted: teacher, price: true}
+"""
+CONTROL = CONTROL.replace("evaluate:\n", TESTS)
 TITLES = CONTROL.replace("index:\n  levels: [8, 8]\n", "index: {names: title, max_tokens: 8}\n").replace(
     "  - name: rows\n    train: embeddings\n    steps: 2\n    data: {tokens_per_step: 512}\n", ""
 )
@@ -75,6 +89,205 @@ def test_a_run_teaches_lists_and_hard_mode_keeps_to_what_is_wanted(
         recommend_list(ran, want=Want(count=4))
 
 
+def test_the_step_lists_is_in_the_report_and_goes_on_with_its_answers(ran: Path) -> None:
+    results = Results.load(ran / "lists" / "results.json")
+    assert [line.task for line in results.lines] == list(USUAL)
+    assert results.lines[1].worded == "SFTPersonalControlRec"
+    assert results.lines[3].worded is None
+    price = Results.load(ran / "lists" / "price.json")
+    assert [line.way for line in price.lines] == [
+        "no control",
+        "soft",
+        "distinct",
+        "hard",
+        "hard, untold",
+        "filtered",
+        "filtered ranking",
+    ] * 5
+    assert all(
+        line.metrics["obeyed"].value == 1
+        for line in price.lines
+        if line.way in ("hard", "filtered", "filtered ranking")
+    )
+    manifest = json.loads((ran / "lists" / "manifest.json").read_text(encoding="utf-8"))
+    assert set(manifest["inputs"]) == {"data", "teacher", "train.all"}
+    told = (ran / "report" / "comparison.md").read_text(encoding="utf-8")
+    assert results.markdown() in told
+    assert price.markdown() in told
+    page = (ran / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Lists under control" in page
+    assert "SFTTestPersonalCategoryRateEP_50, filtered" in page
+    recipe = check_recipe(ran / "recipe.yaml", ["evaluate.k=[10]"])[0]
+    plan = Run.of(recipe, ran).plan()
+    assert [planned.step.name for planned in plan if planned.run] == ["report"]
+    other = check_recipe(ran / "recipe.yaml", ["evaluate.control.users=13"])[0]
+    assert [planned.step.name for planned in Run.of(other, ran).plan() if planned.run] == ["lists", "report"]
+    without = check_recipe(ran / "recipe.yaml", ["evaluate.control=null"])[0]
+    assert [planned.step.name for planned in Run.of(without, ran).plan() if planned.run] == ["report"]
+
+
+def test_a_run_and_one_of_its_models_are_tested(
+    ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--users", "5", "-k", "2,4", "-s", "topk=4", "--json", "-o", str(tmp_path / "out")]
+    some = ["--task", "SFTTestSeqRec", "--task", "SFTTestPersonalCategoryRateEP_50"]
+    capsys.readouterr()
+    assert call(["control", "evaluate", str(ran), "--mode", "hard", *few, *some]) == 0
+    (hard,) = [Results.from_json(each) for each in json.loads(capsys.readouterr().out)]
+    assert all(line.metrics["obeyed"].value == 1 for line in hard.lines)
+    assert Results.load(tmp_path / "out" / "hard.json") == hard
+    same = [
+        "control",
+        "evaluate",
+        str(ran / "train.all"),
+        "--dataset",
+        str(ran),
+        "--mode",
+        "hard",
+        *few,
+        *some,
+    ]
+    assert call(same) == 0
+    (again,) = [Results.from_json(each) for each in json.loads(capsys.readouterr().out)]
+    assert again.lines == hard.lines
+    assert (tmp_path / "out" / "train.all-hard.md").is_file()
+    brands = [
+        "--columns",
+        "brand,popularity",
+        "--task",
+        "SFT+TestPersonalControlRec",
+        "--task",
+        "TestWithCategoryRateLP_50",
+    ]
+    assert call(["control", "evaluate", str(ran), "--mode", "hard", *few, *brands]) == 0
+    (found,) = [Results.from_json(each) for each in json.loads(capsys.readouterr().out)]
+    assert found.settings["columns"] == ["brand", "popularity"]
+    assert all(line.metrics["obeyed"].value == 1 for line in found.lines)
+    assert call(["control", "evaluate", str(ran), "--mode", "free", *few, *some]) == 0
+    capsys.readouterr()
+    for wrong, told in (
+        ([], "Give one of RUN and --endpoint"),
+        ([str(ran / "train.all")], "--dataset"),
+        ([str(ran), "--task", "SFTTestNothing"], "no test task"),
+        ([str(ran), "--mode", "harder"], "harder"),
+        ([str(ran), "--columns", "colour"], "no column 'colour'"),
+        ([str(ran), "--plain"], "about a server"),
+        (["--endpoint", "http://127.0.0.1:9/v1", "--dataset", str(ran)], "--model"),
+        (["--endpoint", "http://127.0.0.1:9/v1", "--model", "m"], "knows no users"),
+        ([str(ran), "-s", "topk=60", *some[2:]], "can't ask any request"),
+    ):
+        assert call(["control", "evaluate", *wrong, "--users", "2"]) == 2, wrong
+        assert told in capsys.readouterr().err, wrong
+
+
+def test_any_column_can_be_asked_for_and_turns_follow_each_other(
+    ran: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Dataset.load(ran / "data")
+    user = str(data.sequences.users[0])
+    brand = data.items[c.BRAND].value_counts(sort=True)[c.BRAND][0]
+    brands = dict(zip(data.item_ids, data.items[c.BRAND].to_list(), strict=True))
+    capsys.readouterr()
+    command = ["recommend", str(ran), "--user", user, "-k", "4", "--json"]
+    assert call([*command, "--want", f"brand={brand}", "--avoid", "popularity=low"]) == 0
+    found = [item["item_id"] for item in json.loads(capsys.readouterr().out)["items"]]
+    labels = Labels.of(data, ["popularity"])
+    low, high = (
+        {data.item_ids[row] for row in labels.rows(f"popularity={third}")} for third in ("low", "high")
+    )
+    assert {brands[item] for item in found} == {brand}
+    assert not set(found) & low
+    first = recommend_list(ran, want=Want(count=4), user=user)
+    had = sum(brands[item.item_id] == brands[first.items[0].item_id] for item in first.items)
+    own = brands[first.items[0].item_id]
+    assert call([*command, "--turn", f"fewer of brand={own}", "--turn", "only popularity=high"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    last = [item["item_id"] for item in answer["items"]]
+    assert sum(brands[item] == own for item in last) <= had // 2
+    assert set(last) <= high
+    assert f"Of 4 items {had} were." in " ".join(answer["notes"])
+    assert call([*command, "--turn", "less Drama"]) == 2
+    assert call([*command, "--turn", "fewer of brand=Nobody"]) == 2
+    assert "no item has the label" in capsys.readouterr().err
+
+
+def test_a_server_is_tested_and_failures_stay_in_the_table(
+    ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It answers a third of the users with a list as wanted, a third with nonsense, and refuses a third."""
+    names = load_names(ran / "index").texts
+    lying = threading.Event()
+
+    def reply(body: dict[str, Any], attempt: int) -> Reply:
+        if lying.is_set():
+            return 200, {}, {"choices": []}
+        if attempt == 1 and len(said(body)) % 2:
+            return 503, {"Retry-After": "0"}, {"error": "busy"}
+        way = len(said(body)) % 3
+        shown = [name for name in names if name in said(body)]
+        fresh = [name for name in names if name not in shown]
+        if way == 2:
+            return 400, {}, {"error": "too long"}
+        return completion(
+            "\n".join(f"{n}. {name}" for n, name in enumerate(fresh[:4], 1)) if way else "I can't say."
+        )
+
+    command = [
+        "control",
+        "evaluate",
+        "--dataset",
+        str(ran),
+        "--model",
+        "org/m",
+        "--users",
+        "30",
+        "-s",
+        "topk=4",
+    ]
+    command += ["-k", "4", "--task", "SFTTestSeqRec", "--json", "-o", str(tmp_path), "--endpoint"]
+    capsys.readouterr()
+    with serving(reply) as server:
+        assert call([*command, server.url]) == 0
+        (found,) = [Results.from_json(each) for each in json.loads(capsys.readouterr().out)]
+        (line,) = found.lines
+        kinds = Counter(len(text) % 3 for text in server.asked)
+        assert sum(kinds.values()) == line.asked  # every user has a history of their own
+        assert len(kinds) == 3
+        assert line.failed == line.asked - kinds[1]
+        assert line.metrics["count_correct"].value == pytest.approx(kinds[1] / line.asked)
+        assert line.metrics["non_existing@4"].value == pytest.approx(1 - kinds[1] / line.asked)
+        assert all(body["temperature"] == 0 for body in server.bodies)
+        assert {"free"} == {line.way}
+        assert Results.load(tmp_path / "org_m.json") == found
+        asked = Counter(server.asked)
+        assert call([*command, server.url]) == 0  # but those that were refused are not asked again
+        assert {text for text in asked if server.asked[text] > asked[text]} == {
+            t for t in asked if len(t) % 3 == 2
+        }
+        obeys = [
+            "--task",
+            "SFTTestPersonalCategoryRateMP_30",
+            "--unwanted",
+            "history",
+            "--price",
+            "--users",
+            "9",
+        ]
+        capsys.readouterr()
+        assert call([*command, server.url, *obeys]) == 0
+        _, price = [Results.from_json(each) for each in json.loads(capsys.readouterr().out)]
+        assert [line.way for line in price.lines] == [
+            "no control",
+            "free",
+        ]  # nobody else's ranking is filtered
+        lying.set()
+        assert call([*command, server.url, "--seed", "1", "--users", "40"]) == 2
+        assert "no chat completion" in capsys.readouterr().err
+    nobody = [*command, "http://127.0.0.1:9/v1", "--retries", "0", "--users", "31"]
+    assert call(nobody) == 2
+    assert "can't be reached" in capsys.readouterr().err
+
+
 def test_wants_as_commands_say_them() -> None:
     want = read_want(4, ["A"], ["B"], ["brand=Nike<=.5", "C=25%", "D >= 1"])
     parts = (PartOf("brand=Nike", "at most", 0.5), PartOf("C", "about", 0.25), PartOf("D", "at least", 1.0))
@@ -90,9 +303,12 @@ def test_a_recipe_without_a_teacher_and_with_wrong_options_is_told(tmp_path: Pat
     text = CONTROL.replace(TASKS.splitlines()[0] + "\n", "").replace("topk: 4", "topk: 0, width: 3")
     with pytest.raises(RecipeError) as told:
         check_recipe(write_recipe(tmp_path, text))
-    assert str(told.value).count("add teacher: true") == 2
+    assert str(told.value).count("add teacher: true") == 3
+    assert "is the teacher's, and the recipe has none" in str(told.value)
     assert "topk" in str(told.value)
     assert "width" in str(told.value)
     random = CONTROL.replace(TASKS.splitlines()[0] + "\n", "").replace("SFTSeqRec,", "SFTControlRec,")
-    random = random.replace("SFTPersonalControlRec", "SFTCategoryRate")
+    random = random.replace("SFTPersonalControlRec", "SFTCategoryRate").replace(
+        "unwanted: teacher", "unwanted: own"
+    )
     check_recipe(write_recipe(tmp_path, random))

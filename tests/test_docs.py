@@ -51,6 +51,9 @@ OTHERS = {  # what recipes read that users bring along, and what stands in for i
     "OPENONEREC_DATA": None,
     "OPENONEREC_GENERAL": None,
     "OPENONEREC_SFT": None,
+    "LLAMA2": "llama-2-7b-chat",
+    "RECLM_DATA": None,
+    "SHAREGPT": None,
 }
 # ours, but not for a test to run: they take long, or need a run that did, or a server
 LONG = (
@@ -202,7 +205,8 @@ def test_every_shipped_recipe_is_sound_and_plans(recipe: Path, monkeypatch: pyte
     whole = found.data is not None
     taught = ["teacher"] if found.teacher is not None else []
     before = ["data", *taught, "index", "conversations", "model"] if whole else ["index", "model"]
-    after = ["evaluate", "report"] if whole else []
+    lists = ["lists"] if found.evaluate.control is not None else []
+    after = ["evaluate", *lists, "report"] if whole else []
     training = [f"train.{stage.name}" for stage in found.trainings]
     assert names == [*before, *training, *after]
     assert all(planned.run and planned.reason == "not built yet" for planned in steps)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from itemic.cli.app import call
+from itemic.data.dataset import Dataset
 from itemic.errors import ConfigError, ModelError
 from itemic.model import new_model
 from itemic.pipeline import Run
@@ -73,6 +74,35 @@ def test_minionerec(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shape.blocks == 2
     # beside Adam's two moments the weights of the start, and those of the reference
     assert grpo.optimizer == shape.optimizer + 2 * 4 * grpo.learning
+
+
+def test_reclm_gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Titles need no new token: Llama-2-7b-chat is as it was published, and adapters alone learn."""
+    for name in ("RECLM_DATA", "SHAREGPT", "LLAMA2"):
+        monkeypatch.delenv(name, raising=False)
+    found = recipe_shapes(check_recipe("reclm-gen")[0], CONFIGS / "llama-2-7b-chat.json", tokens=32_000)
+    assert (found.parameters, found.vocabulary, found.tied) == (6_738_415_616, 32_000, False)
+    adapters = 32 * 16 * (4 * (4096 + 4096) + 3 * (4096 + 11_008))
+    assert [shape.learning for shape in found.stages] == [adapters]
+
+    talk = [{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}]
+    (tmp_path / "talk.json").write_text(json.dumps(talk))
+    (tmp_path / "base").mkdir()
+    users = {f"u{n}": [f"i{(n + k) % 9}" for k in range(5)] for n in range(6)}
+    (tmp_path / "sequential.json").write_text(json.dumps(users))
+    meta = {f"i{n}": {"title": f"Film {n}", "title64_t": f"Film {n}"} for n in range(9)}
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    (tmp_path / "category.json").write_text(json.dumps({"Action": ["i0", "i1"], "Action, Wars": ["i1"]}))
+    monkeypatch.setenv("LLAMA2", str(tmp_path / "base"))
+    monkeypatch.setenv("SHAREGPT", str(tmp_path / "talk.json"))
+    recipe, faults = check_recipe("reclm-gen", [f"data.path={tmp_path}"])
+    assert not faults
+    run = Run.of(recipe, tmp_path / "run")
+    trained = ["conversations", "model", "train.sft"]
+    steps = [planned.step.name for planned in run.plan()]
+    assert steps == ["data", "teacher", "index", *trained, "evaluate", "lists", "report"]
+    run.execute(until="data")
+    assert "title64_t" in Dataset.load(tmp_path / "run" / "data").items.columns
 
 
 def test_the_shapes_are_those_of_the_model_that_is_made(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "itemic recommend runs/quickstart --user u1 -k 10",
         "itemic recommend runs/quickstart/train.all --history i1,i2",
         "itemic recommend runs/beauty-think --user A1 --think 8",
+        "itemic recommend runs/movies --user 42 --want Comedy --avoid Horror --share Drama=.5",
     ),
     "train": (
         "itemic train models/new --conversations talks -o models/trained -s epochs=3 -s learning_rate=2e-3",
@@ -66,6 +67,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "model check": ("itemic model check runs/quickstart/train.all",),
     "model checkpoints": ("itemic model checkpoints runs/quickstart",),
     "model curves": ("itemic model curves runs/quickstart -o curves.png",),
+    "control evaluate": (
+        "itemic control evaluate runs/control-simulated --price",
+        "itemic control evaluate --endpoint http://127.0.0.1:8000/v1 --model M --dataset runs/control-simulated",
+    ),
     "control export": ("itemic control export runs/movies -o SFT_dataset_train.pickle",),
     "control import": ("itemic control import SFT_dataset_train.pickle -o talks",),
     "teacher serve": ("itemic teacher serve runs/scientific --port 12621",),

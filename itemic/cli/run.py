@@ -153,9 +153,11 @@ def run(
 def _show_end(job: Run, last: str) -> None:
     if last == "report":
         from itemic.evaluate.compare import Comparison
-        from itemic.pipeline.work import COMPARISON, PAGE
+        from itemic.pipeline.work import COMPARISON, PAGE, list_results
 
         print_table(Comparison.load(job.root / "report" / COMPARISON).table())
+        for results in list_results(job.root) if job.recipe.evaluate.control is not None else []:
+            print_table(results.table())
         say(f"{job.root / 'report' / PAGE} shows the whole run")
     say(f"{job.root}: {last} is done")
 
@@ -237,6 +239,12 @@ def recommend(
             help="Which part of the list a category is to have: LABEL=.5 (about), LABEL<=.5 or LABEL>=.5.",
         ),
     ] = None,
+    turn: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--turn", metavar="TEXT", help='Then say "fewer of LABEL", "more of", "none of" or "only".'
+        ),
+    ] = None,
     soft: Annotated[
         bool, typer.Option("--soft", help="Say what is wanted, and leave it to the model to keep to it.")
     ] = False,
@@ -244,11 +252,12 @@ def recommend(
 ) -> None:
     """Rank the catalogue for one user of a finished run, or for a list of items.
 
-    With --want, --avoid or --share the model writes a list of exactly K items that keeps to them.
+    With --want, --avoid, --share or --turn the model writes a list of exactly K items that keeps to them. Labels of
+    other columns than was taught go by column and value: --want "brand=Nike".
     """
     from itemic.pipeline.recommend import recommend_one
 
-    if want or avoid or share or soft:
+    if want or avoid or share or soft or turn:
         for option, given in (
             ("--beams", beams),
             ("--think", think),
@@ -259,7 +268,9 @@ def recommend(
                     f"{option} is for rankings, and lists are asked for", "Leave it out, or what is wanted."
                 )
         own = [item.strip() for item in history.split(",")] if history is not None else None
-        _recommend_list(folder, user, own, k, (want or [], avoid or [], share or []), soft, dataset, as_json)
+        _recommend_list(
+            folder, user, own, k, (want or [], avoid or [], share or []), turn or [], soft, dataset, as_json
+        )
         return
     items = [item.strip() for item in history.split(",")] if history is not None else None
     answer = recommend_one(
@@ -285,14 +296,21 @@ def _recommend_list(
     items: list[str] | None,
     count: int,
     wanted: tuple[list[str], list[str], list[str]],
+    turns: list[str],
     soft: bool,
     dataset: Path | None,
     as_json: bool,
 ) -> None:
-    from itemic.pipeline.wanted import read_want, recommend_list
+    from itemic.pipeline.wanted import read_turn, read_want, recommend_list
 
     answer = recommend_list(
-        folder, user=user, items=items, want=read_want(count, *wanted), soft=soft, dataset=dataset
+        folder,
+        user=user,
+        items=items,
+        want=read_want(count, *wanted),
+        soft=soft,
+        dataset=dataset,
+        turns=[read_turn(text) for text in turns],
     )
     if as_json:
         print_json(answer.to_json())

@@ -77,13 +77,16 @@ class ListGrammar:
     """Lists of items for many requests.
 
     Hard: exactly as many items as the terms say, all of their rows, none twice, shares met; whatever the model thinks.
-    Soft: items of the catalogue, any of them, and as many as the model likes up to ``most``.
+    Soft: items of the catalogue, any of them, and as many as the model likes up to ``most``; where it is said what has
+    been ``seen``, nothing of that, and none twice.
 
     Args:
         trie: of the items' token sequences, none of which begins another one.
         tokens: those of the text around them.
         terms: one for each request; None is soft.
         most: under soft, of items; as many as there are ``tokens.before`` where it isn't given.
+        seen: under soft, for each request the rows that must not come, such as its history; an item that shares its
+            name with one of them doesn't either. None lets everything come, and again.
 
     Raises:
         ConfigError: no tokens for so many items, or terms in which items share a name.
@@ -91,9 +94,17 @@ class ListGrammar:
     """
 
     def __init__(
-        self, trie: Trie, tokens: ListTokens, terms: Sequence[Terms] | None = None, *, most: int | None = None
+        self,
+        trie: Trie,
+        tokens: ListTokens,
+        terms: Sequence[Terms] | None = None,
+        *,
+        most: int | None = None,
+        seen: Sequence[npt.NDArray[np.integer] | Sequence[int]] | None = None,
     ) -> None:
-        self.trie, self.ends, self.terms = trie, Ends(trie), terms
+        self.trie, self.ends, self.terms, self.seen = trie, Ends(trie), terms, seen
+        if terms is not None and seen is not None:
+            raise ConfigError("terms say what may come, and so does what was seen", "Leave one of them out.")
         longest = most or len(tokens.before) if terms is None else max((t.count for t in terms), default=1)
         if not 1 <= longest <= len(tokens.before):
             raise ConfigError(
@@ -112,6 +123,12 @@ class ListGrammar:
             raise ConfigError(
                 "soft lists whose end begins as what goes on", "Choose another separator, or another end."
             )
+        for request, rows in enumerate(seen or ()):
+            if self.ends.count - len(np.unique(self.ends.of_rows[np.asarray(rows, np.int64)])) < longest:
+                raise ConfigError(
+                    f"lists of up to {longest} different items, of which request {request} has seen too many",
+                    "Ask for shorter lists.",
+                )
         self._sets = Sets(self.ends.count)
         self._known: dict[tuple[int, bytes], int] = {}
         self._places: dict[int, tuple[Int64, Int32]] = {}
@@ -120,6 +137,11 @@ class ListGrammar:
     def hard(self) -> bool:
         """Whether terms are kept to."""
         return self.terms is not None
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no item may come twice."""
+        return self.hard or self.seen is not None
 
     @cached_property
     def most_tokens(self) -> int:
@@ -136,10 +158,11 @@ class ListGrammar:
         Raises:
             ConfigError: there aren't.
         """
-        if self.terms is not None and len(self.terms) != requests:
-            raise ConfigError(
-                f"terms of {len(self.terms)} requests for {requests}", "Give one for each prompt."
-            )
+        for what, given in (("terms", self.terms), ("what was seen", self.seen)):
+            if given is not None and len(given) != requests:
+                raise ConfigError(
+                    f"{what} of {len(given)} requests for {requests}", "Give one for each prompt."
+                )
 
     # ------------------------------------------------------------------------- many states, and single ones
 
@@ -186,12 +209,23 @@ class ListGrammar:
     def open(self, request: int, chosen: Sequence[int]) -> int:
         """The number of the set of ends that the next item may have, those that the list has already included."""
         if self.terms is None:
-            return -1
+            return self._unseen(request)
         legal = self.terms[request].quotas.open(chosen)
         key = (request, legal.tobytes())
         if key not in self._known:
             ends, classes = self.classes(request)
             self._known[key] = self._sets.add(ends[legal[classes]])
+        return self._known[key]
+
+    def _unseen(self, request: int) -> int:
+        """Under soft: the set of ends of what was not seen; -1 for all."""
+        if self.seen is None:
+            return -1
+        key = (request, b"")
+        if key not in self._known:
+            left = np.ones(self.ends.count, np.bool_)
+            left[self.ends.of_rows[np.asarray(self.seen[request], np.int64)]] = False
+            self._known[key] = self._sets.add(np.flatnonzero(left))
         return self._known[key]
 
     @property

@@ -112,7 +112,7 @@ class ListStates:
         node, opened = self.node[places], self.open[places]
         token, child, offsets = trie.children(node)
         row = np.repeat(np.arange(len(places)), np.diff(offsets))
-        if not self.grammar.hard:
+        if not self.grammar.distinct:
             return row, token.astype(np.int64)
         left = self.grammar.sets.between(opened[row], ends.first[child], ends.stop[child])
         which, place = np.nonzero(self.taken[places] >= 0)

@@ -159,8 +159,10 @@ def ask_label(name: str, *, wording: Wording = 0) -> str:
 
 
 def control_words(times: int = 20) -> list[str]:
-    """All sentences, ``times`` over: text for a tokenizer that is trained on the catalogue."""
-    return [text for some in WORDINGS.values() for text in some] * times
+    """All sentences, ``times`` over, and histories: text for a tokenizer that is trained on the catalogue, so that what
+    stands between two items is one token or two."""
+    history = f"a{ARROW}" * 10
+    return [*(text for some in WORDINGS.values() for text in some), history] * times
 
 
 def counted(count: int) -> str:

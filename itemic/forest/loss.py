@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from itemic.forest.head import OutputHead
+from itemic.forest.scope import Among
 
 
 def weighted_cross_entropy(
@@ -23,6 +25,7 @@ def weighted_cross_entropy(
     learn_start: int = 0,
     chunk: int = 2048,
     label_smoothing: float = 0.0,
+    among: Among | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``Σ weight · -log softmax(head · hidden)[target]``, without ever holding more than ``chunk`` rows of logits.
 
@@ -41,7 +44,9 @@ def weighted_cross_entropy(
         learn_start: the vocabulary row where ``learn`` begins.
         learn: ``[m, d]``, the same numbers as ``head[learn_start:learn_start + m]``: only these rows get a gradient
             and ``head`` gets none.
-        label_smoothing: ε of Szegedy et al. 2016, eq. 8: the target keeps 1-ε+ε/V, every other token gets ε/V.
+        label_smoothing: ε of Szegedy et al. 2016, eq. 8: the target keeps 1-ε+ε/V, every other token gets ε/V, where V
+            tokens compete.
+        among: in the last rows a few tokens compete instead of the whole vocabulary, the target one of them.
 
     Returns:
         the sum, a float32 scalar, and the losses that were summed, float32 ``[n]``, which carry no gradient.
@@ -58,6 +63,7 @@ def weighted_cross_entropy(
         learn_start,
         chunk,
         label_smoothing,
+        among,
     )
     return found
 
@@ -76,6 +82,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         start: int,
         chunk: int,
         smoothing: float,
+        among: Among | None,
     ) -> tuple[Tensor, Tensor]:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -92,37 +99,38 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         )
         total = torch.zeros((), device=hidden.device)
         losses = torch.empty(len(hidden), device=hidden.device)
-        for at in range(0, len(hidden), chunk):
-            rows, goal = hidden[at : at + chunk].to(dtype), targets[at : at + chunk]
-            weight = weights[at : at + chunk].float()
-            with torch.autocast(device, enabled=False):
-                logits = output.logits(rows)
-                bend = output.slope(logits)
-                top = logits.amax(-1, keepdim=True)
-                hit = logits.gather(1, goal[:, None]) - top
-                mean = logits.mean(-1, keepdim=True) - top if smoothing else 0.0
-                chance = logits.sub_(
-                    top
-                ).exp_()  # in place: a second matrix of this size would be most of the memory
-                sums = chance.sum(-1, keepdim=True)
-                loss = (sums.log() - (1 - smoothing) * hit - smoothing * mean)[:, 0]
-                total += (weight * loss).sum()
-                losses[at : at + chunk] = loss
-                if grad_hidden is None and grad_bias is None and not wants_head:
-                    continue
-                slope = chance.mul_(weight[:, None] / sums)
-                if smoothing:
-                    slope -= weight[:, None] * (smoothing / len(head))
-                slope[torch.arange(len(goal), device=goal.device), goal] -= weight * (1 - smoothing)
-                if after != (1.0, None):
-                    slope *= bend
-                if grad_bias is not None:
-                    grad_bias += slope.sum(0)
-                slope = slope.to(dtype)
-                if grad_hidden is not None:
-                    grad_hidden[at : at + chunk] = slope @ matrix
-                if wants_head:
-                    grad_head = _add_product(grad_head, slope[:, part].T, rows)
+        quiet = grad_hidden is None and grad_bias is None and not wants_head
+        for begin, stop, over, few in _parts(len(hidden), output, among):
+            grad_over: Tensor | None = None
+            for at in range(begin, stop, chunk):
+                here = slice(at, min(at + chunk, stop))
+                rows, goal, weight = hidden[here].to(dtype), targets[here], weights[here].float()
+                with torch.autocast(device, enabled=False):
+                    legal = None if few is None else few.mask(here.start, here.stop)
+                    goal = goal if few is None else torch.searchsorted(few.columns, goal)
+                    loss, slope = _slopes(over, rows, goal, weight, smoothing, quiet, legal)
+                    total += (weight * loss).sum()
+                    losses[here] = loss
+                    if slope is None:
+                        continue
+                    if grad_bias is not None and few is None:
+                        grad_bias += slope.sum(0)
+                    elif grad_bias is not None and few is not None:
+                        grad_bias.index_add_(0, few.columns, slope.sum(0))
+                    slope = slope.to(dtype)
+                    if grad_hidden is not None:
+                        grad_hidden[here] = slope @ over.weight
+                    if wants_head:
+                        wide = slope[:, part] if few is None else slope
+                        grad_over = _add_product(grad_over, wide.T, rows)
+            if few is None:
+                grad_head = grad_over
+            elif grad_over is not None:
+                if grad_head is None:
+                    grad_head = grad_over.new_zeros(part.stop - part.start, head.shape[1])
+                place = few.columns - part.start
+                own = (place >= 0) & (place < len(grad_head))
+                grad_head.index_add_(0, place[own], grad_over[own])
         if wants_head and grad_head is None:
             grad_head = torch.zeros(part.stop - part.start, head.shape[1], device=head.device)
         ctx.grads = (grad_hidden, grad_head, grad_bias, learn is not None)
@@ -140,10 +148,61 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         d_hidden = None if hidden is None else hidden.mul_(scale.to(hidden.dtype))
         d_head = None if head is None else head.mul_(scale).to(ctx.types[0])
         d_bias = None if bias is None else bias.mul_(scale).to(ctx.types[1])
-        none = (None, None, None, None, None, None)
+        none = (None,) * 7
         if learns:
             return (d_hidden, None, d_bias, d_head, *none)
         return (d_hidden, d_head, d_bias, None, *none)
+
+
+def _parts(
+    rows: int, head: OutputHead, among: Among | None
+) -> Iterator[tuple[int, int, OutputHead, Among | None]]:
+    """From which row to which, the head that is applied to them, and what competes where that isn't everything."""
+    if among is None:
+        yield 0, rows, head, None
+        return
+    yield 0, among.begin, head, None
+    bias = None if head.bias is None else head.bias[among.columns]
+    yield among.begin, rows, OutputHead(head.weight[among.columns], bias, head.scale, head.cap), among
+
+
+def _slopes(
+    head: OutputHead,
+    rows: Tensor,
+    goal: Tensor,
+    weight: Tensor,
+    smoothing: float,
+    quiet: bool,
+    legal: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """The losses ``[m]`` of a chunk, and what its weighted sum's gradient is of the products ``[m, V]`` with the head,
+    unless ``quiet``. Under ``legal``, bool ``[m, V]``, other tokens don't compete."""
+    logits = head.logits(rows)
+    bend = head.slope(logits)
+    if legal is not None:
+        logits.masked_fill_(~legal, -torch.inf)
+    top = logits.amax(-1, keepdim=True)
+    hit = logits.gather(1, goal[:, None]) - top
+    mean: Tensor | float = 0.0
+    if smoothing and legal is None:
+        mean = logits.mean(-1, keepdim=True) - top
+    elif smoothing and legal is not None:
+        count = legal.sum(-1, keepdim=True)
+        mean = logits.masked_fill(~legal, 0.0).sum(-1, keepdim=True) / count - top
+    chance = logits.sub_(top).exp_()  # in place: a second matrix of this size would be most of the memory
+    sums = chance.sum(-1, keepdim=True)
+    loss = (sums.log() - (1 - smoothing) * hit - smoothing * mean)[:, 0]
+    if quiet:
+        return loss, None
+    slope = chance.mul_(weight[:, None] / sums)
+    if smoothing and legal is None:
+        slope -= weight[:, None] * (smoothing / len(head.weight))
+    elif smoothing and legal is not None:
+        slope -= legal * (weight[:, None] * (smoothing / count))
+    slope[torch.arange(len(goal), device=goal.device), goal] -= weight * (1 - smoothing)
+    if head.scale != 1.0 or head.cap is not None:
+        slope *= bend
+    return loss, slope
 
 
 def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from itemic.forest.build import TokenForest
 from itemic.forest.head import OutputHead
 from itemic.forest.layout import ForestLayout
 from itemic.forest.loss import weighted_cross_entropy
-from itemic.forest.rows import Int64
+from itemic.forest.rows import Float32, Int64
+from itemic.forest.scope import Among, Scope
 from itemic.forest.windows import windows_of
 
 # Lengths of blocks and of their targets are rounded up to this. Buffers then come in a few sizes: with thousands of
@@ -133,6 +134,7 @@ def forest_loss(
     backend: str | None = None,
     chunk: int = 2048,
     label_smoothing: float = 0.0,
+    scope: Scope | None = None,
 ) -> ForestLoss:
     """Sum of ``weight · cross-entropy`` over a forest's tokens, each predicted from its parent.
 
@@ -145,19 +147,19 @@ def forest_loss(
         backend: as in :func:`forest_hidden`.
         new_rows: only these rows of the vocabulary get a gradient.
         chunk: rows of the head computed at once.
-        label_smoothing: share of the target's probability that is spread over the vocabulary.
+        label_smoothing: share of the target's probability that is spread over what competes with it.
+        scope: where a token competes with a few others alone; None for the whole vocabulary everywhere.
     """
     forest = forest.padded(ROUND)
     weighted = np.flatnonzero(forest.weight)
-    at = np.concatenate([weighted, np.zeros(-len(weighted) % ROUND, np.int64)])
-    weight = np.where(np.arange(len(at)) < len(weighted), forest.weight[at], 0).astype(np.float32)
+    at, weight, row, among = _rows_of(forest, weighted, scope, lm.device)
     targets = torch.from_numpy(forest.tokens[at].astype(np.int64)).to(lm.device)
     weights = torch.from_numpy(weight).to(lm.device)
     parents = np.maximum(forest.parent[at], 0).astype(np.int64)
     embeds = None
     if new_rows is not None:
         embeds = new_rows.embed(lm, torch.from_numpy(forest.tokens.astype(np.int64)).to(lm.device))
-    wanted = _wanted(forest, parents[: len(weighted)])
+    wanted = _wanted(forest, parents[row[row >= 0]])
     hidden = forest_hidden(lm, forest, embeds=embeds, backend=backend, wanted=wanted)
     head = OutputHead.of(lm)
     total, losses = weighted_cross_entropy(
@@ -172,5 +174,40 @@ def forest_loss(
         learn_start=0 if new_rows is None else new_rows.start,
         chunk=chunk,
         label_smoothing=label_smoothing,
+        among=among,
     )
-    return ForestLoss(total, float(weight.sum(dtype=np.float64)), weighted, losses[: len(weighted)])
+    each = losses[: len(weighted)]
+    if scope is not None:
+        each = torch.zeros(len(weighted), device=losses.device)
+        counted = np.flatnonzero(row >= 0)
+        each[torch.from_numpy(counted).to(lm.device)] = losses[torch.from_numpy(row[counted]).to(lm.device)]
+    alone = forest.weight[weighted[row < 0]]
+    size = float(weight.sum(dtype=np.float64) + alone.sum(dtype=np.float64))
+    return ForestLoss(total, size, weighted, each)
+
+
+def _rows_of(
+    forest: TokenForest, weighted: Int64, scope: Scope | None, device: torch.device
+) -> tuple[Int64, Float32, Int64, Among | None]:
+    """The rows of a loss.
+
+    Returns:
+        the token and the weight of each, the row of each weighted token (-1 for one without a rival, whose loss is 0),
+        and what competes in the last rows.
+    """
+    widths = np.zeros(len(weighted), np.int64) if scope is None else scope.widths(weighted)
+    free, few = np.flatnonzero(widths == 0), np.flatnonzero(widths > 1)
+    spare = -len(free) % ROUND, -len(few) % ROUND
+    row = np.full(len(weighted), -1, np.int64)
+    row[free] = np.arange(len(free))
+    row[few] = len(free) + spare[0] + np.arange(len(few))
+    own = forest.weight[weighted]
+    at = [weighted[free], np.zeros(spare[0], np.int64)]
+    weight = [own[free], np.zeros(spare[0], np.float32)]
+    among = None
+    if scope is not None and len(few):
+        at += [weighted[few], np.repeat(weighted[few[:1]], spare[1])]  # what fills up competes like the first
+        weight += [own[few], np.zeros(spare[1], np.float32)]
+        begin = len(free) + spare[0]
+        among = scope.among(np.concatenate(at)[begin:], begin, device)
+    return np.concatenate(at), np.concatenate(weight).astype(np.float32), row, among

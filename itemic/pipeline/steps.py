@@ -1,7 +1,8 @@
-"""The steps of a recipe, in order: data → teacher → index → conversations → model → train.… → evaluate → report.
+"""The steps of a recipe, in order: data → teacher → index → conversations → model → train.… → evaluate → lists →
+report.
 
 A recipe without data has no data, evaluate and report, one without a teacher no such step; one without tasks has no
-conversations but others' files.
+conversations but others' files. Lists are tested where the evaluation asks for it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from itemic.pipeline import work
 from itemic.pipeline.rankings import rank
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
-from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
+from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS, OF_THEIR_OWN
 from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
 from itemic.rl.settings import RL_TASKS, RLStage
 from itemic.schema import SYSTEM
+from itemic.settings import settings_json
 from itemic.teacher.settings import TeacherSettings
 
 TORCH = ("torch", "transformers")
@@ -33,7 +35,9 @@ def steps_of(recipe: Recipe) -> list[Step]:
     data = [] if recipe.data is None else [_data(recipe.data)]
     built = [_conversations(recipe)] if recipe.tasks else []
     stages = _stages(recipe)
-    after = [] if recipe.data is None else [_evaluate(recipe, stages[-1].name), _report(recipe)]
+    after = (
+        [] if recipe.data is None else [_evaluate(recipe, stages[-1].name), *_lists(recipe), _report(recipe)]
+    )
     teacher = [] if recipe.teacher is None else [_teacher(recipe, recipe.teacher)]
     return [*data, *teacher, _index(recipe), *built, _model(recipe), *stages, *after]
 
@@ -58,7 +62,7 @@ def task_entries(recipe: Recipe) -> list[dict[str, Any]]:
 
 def _with_system(recipe: Recipe, entry: dict[str, Any]) -> dict[str, Any]:
     """The recipe's first line, where the task has turns and none of its own."""
-    if entry["task"] in PLAIN or "system" in entry or recipe.system == SYSTEM:
+    if entry["task"] in (*PLAIN, *OF_THEIR_OWN) or "system" in entry or recipe.system == SYSTEM:
         return entry
     return entry | {"system": recipe.system}
 
@@ -141,9 +145,9 @@ def _conversations(recipe: Recipe) -> Step:
     job = partial(work.make_conversations, entries, times, held_out)
     asks_teacher = any(entry["task"] in ASK_TEACHER for entry in entries)
     needs = ("data", *(["teacher"] if asks_teacher else []), "index")
-    return Step(
-        "conversations", config, needs, job, packages=("polars", *(["torch"] if asks_teacher else []))
-    )
+    files = {f"dialogues {entry['path']}": entry["path"] for entry in entries if entry.get("path")}
+    packages = ("polars", *(["torch"] if asks_teacher else []))
+    return Step("conversations", config, needs, job, files, packages=packages)
 
 
 def _model(recipe: Recipe) -> Step:
@@ -238,7 +242,9 @@ def _list_task(recipe: Recipe, given: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def _evaluate(recipe: Recipe, model: str) -> Step:
-    config = _dump(recipe.evaluate, "k", "published", *UNSEEN) | {"longest": max(recipe.evaluate.k)}
+    config = _dump(recipe.evaluate, "k", "published", "control", *UNSEEN) | {
+        "longest": max(recipe.evaluate.k)
+    }
     config["task"] = task_of(recipe, recipe.evaluate.task)
     job = partial(rank, model, config["task"])
     needs = _needs(recipe, "data", "teacher", model)
@@ -247,4 +253,23 @@ def _evaluate(recipe: Recipe, model: str) -> Step:
 
 def _report(recipe: Recipe) -> Step:
     config = {"k": recipe.evaluate.k, "published": [_dump(paper) for paper in recipe.evaluate.published]}
-    return Step("report", config, ("data", "evaluate"), work.report, packages=("numpy",))
+    needs = ("data", "evaluate", *(step.name for step in _lists(recipe)))
+    return Step("report", config, needs, work.report, packages=("numpy",))
+
+
+def _lists(recipe: Recipe) -> list[Step]:
+    """The test tasks of control, where they are asked for."""
+    settings, part = recipe.evaluate.control, recipe.evaluate
+    if settings is None:
+        return []
+    from itemic.pipeline.lists import make_lists, spoken_options
+
+    config = settings_json(settings) | {key: getattr(part, key) for key in ("split", "thinking")}
+    config["words"] = [spoken_options(recipe, test)[0] for test in settings.tests]
+    if settings.price:  # the model's ranking is asked too
+        config |= {key: getattr(part, key) for key in ("beams", "normalize")}
+        config["task"] = task_of(recipe, part.task)
+    needs = _needs(
+        recipe, "data", *(["teacher"] if settings.unwanted == "teacher" else []), last_stage(recipe)
+    )
+    return [Step("lists", config, needs, partial(make_lists, settings), resumes=True, packages=TORCH)]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from itemic import schema as c
 from itemic.control.form import ListForm
+from itemic.control.turns import Turn, say_turn, turned
 from itemic.control.want import PartOf, Want
 from itemic.errors import ConfigError
 from itemic.pipeline.recommend import (
@@ -31,6 +32,7 @@ from itemic.settings import faults_of
 if TYPE_CHECKING:
     from itemic.control.labels import Labels
     from itemic.control.terms import Terms
+    from itemic.data.dataset import Dataset
     from itemic.model import Model
 
 HOW = {"=": "about", "<=": "at most", ">=": "at least"}
@@ -78,12 +80,13 @@ def recommend_list(
     items: Sequence[str] | None = None,
     soft: bool = False,
     dataset: str | Path | None = None,
+    turns: Sequence[tuple[Turn, str]] = (),
 ) -> Answer:
     """Ask the last model of a run, or a model's own folder, for a list. The most probable token is written each time.
 
     The list keeps to what is wanted whatever the model thinks (*hard*): exactly so many items, all allowed, none twice,
     none of the history, the shares met. The request is worded and the list written as the first of the recipe's tasks
-    of control with a history has it.
+    of control with a history has it. Labels may be of any column (``brand=Nike``, ``popularity=high``).
 
     Args:
         folder: of the run, or of a model.
@@ -92,6 +95,8 @@ def recommend_list(
         items: item ids, oldest first, instead of a user.
         soft: only items are legal, and the model decides which and how many, up to the number wanted.
         dataset: of a model's folder: it knows the labels.
+        turns: what is said of the list, then of the one that was written after that, and so on: see
+            :func:`itemic.control.turns.turned`. The last list is given.
 
     Returns:
         the items in the order in which they were written; their scores are the log-probabilities of their tokens where
@@ -113,15 +118,29 @@ def recommend_list(
     rows = rows_of(asked, user, items or [])
     form = ListForm(options["numbered"], options["separator"])
     index = asked.model.index
-    labels = Labels.of(asked.users, options["columns"])
-    terms = want.check(labels, rows, names=index.name_numbers if index.shared else None)
+    names = index.name_numbers if index.shared else None
+    meant = [
+        *want.wanted,
+        *want.unwanted,
+        *(part.label for part in want.shares),
+        *(name for _, name in turns),
+    ]
+    labels = Labels.of(asked.users, _columns(options["columns"], meant, asked.users))
+    terms = want.check(labels, rows, names=names)
     shown = rows[-options["max_items"] :]
-    found, scores = _write(asked, want, terms, labels, form, shown.tolist(), options["system"], soft)
     notes = (
         []
         if trained
         else ["No task of control taught this model: lists keep to what is wanted by the grammar alone."]
     )
+    found, scores = _write(asked, want, terms, labels, form, shown.tolist(), options["system"], soft)
+    for turn, name in turns:
+        want = turned(want, turn, name, labels, found)
+        notes.append(
+            f"{say_turn(turn, name, want, labels)} Of {len(found)} items {_of(labels, name, found)} were."
+        )
+        terms = want.check(labels, rows, names=names)
+        found, scores = _write(asked, want, terms, labels, form, shown.tolist(), options["system"], soft)
     if soft and not terms.kept_by(found):
         notes.append("The list doesn't keep to what is wanted; without --soft it does.")
     ids, titles = index.item_ids, asked.titles
@@ -134,6 +153,35 @@ def recommend_list(
         ],
         notes,
     )
+
+
+def read_turn(text: str) -> tuple[Turn, str]:
+    """What a command says of a list: ``fewer of Drama``, ``more of …``, ``none of …`` or ``only …``.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    found = re.fullmatch(r"\s*(fewer|more|none|only)\s+(?:of\s+)?(\S.*?)\s*", text)
+    if found is None:
+        raise ConfigError(
+            f"the turn {text!r} can't be read",
+            'Write e.g. "fewer of Drama", "more of Drama", "none of Drama" or "only Drama".',
+        )
+    return found[1], found[2]  # type: ignore[return-value]
+
+
+def _columns(known: Sequence[str], labels: Sequence[str], dataset: Dataset) -> list[str]:
+    """What labels are made of: as was taught, and further columns that are named before a value."""
+    from itemic.control.labels import THIRDS
+
+    there = {*dataset.items.columns, *THIRDS}
+    named = [label.partition("=")[0] for label in labels if "=" in label]
+    return list(dict.fromkeys([*known, *(name for name in named if name in there)]))
+
+
+def _of(labels: Labels, name: str, rows: Sequence[int]) -> int:
+    mask = labels.mask(labels.number(name))
+    return sum(bool(mask[row]) for row in rows)
 
 
 def _options(folder: str | Path) -> tuple[dict[str, Any], bool]:

@@ -16,6 +16,9 @@ from itemic.progress import log
 from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from itemic.control.results import Results
     from itemic.data.dataset import Dataset
     from itemic.model import Model
     from itemic.recipe.schema import DataPart
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from itemic.training.language.stage import Stage
 
 PAGE, COMPARISON, DESCRIPTION = "report.html", "comparison.json", "description.json"
+LISTS, RESULTS, PRICE = "lists", "results", "price"  # the step of test tasks of control, and its tables
 TRAINED = "model"  # the folder of the model's own ranking, and the name of its report
 TAUGHT = "teacher"  # the same of the teacher
 
@@ -349,9 +353,18 @@ def report(job: Job) -> None:
         notes = [*worth_of_thoughts([OWN, TRAINED, *unthinking], rankings, reports, seed), *notes]
     table = replace(table, notes=notes)
     table.save(job.output / COMPARISON)
-    write_text(job.output / "comparison.md", table.markdown())
+    lists = [results.markdown() for results in list_results(job.root)] if part.control is not None else []
+    write_text(job.output / "comparison.md", "\n".join([table.markdown(), *lists]))
     write_text(job.output / PAGE, run_page(job.root, job.output))
     publish(job, list(reports.values()), table)
+
+
+def list_results(root: Path) -> list[Results]:
+    """What the step ``lists`` told: the test tasks, and the price of obedience where that was asked for."""
+    from itemic.control.results import Results
+
+    files = [root / LISTS / f"{name}.json" for name in (RESULTS, PRICE)]
+    return [Results.load(file) for file in files if file.is_file()]
 
 
 def _left_out(job: Job) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from itemic.recipe.tasks import TaskOptions
 from itemic.schema import CATEGORIES
-from itemic.settings import Count, Switch, Text
+from itemic.settings import Count, Switch, Text, wrong
 
 COLUMNS = [CATEGORIES]
 
@@ -33,6 +33,18 @@ class OfHistory(Control):
     max_items: Count = 10
 
 
+class Rates(Control):
+    """SFTCategoryRate."""
+
+    order: Literal["teacher", "grouped"] = "teacher"
+
+
+class RatesOfHistory(OfHistory):
+    """SFTPersonalCategoryRate."""
+
+    order: Literal["teacher", "grouped"] = "teacher"
+
+
 class Ranking(OfHistory):
     """SFTSeqRanking."""
 
@@ -45,17 +57,36 @@ class ItemCount(OfHistory):
     most: Count = 15
 
 
+def _given(path: str | None) -> str | None:
+    if path is None:
+        raise wrong("is missing; name a file of dialogues")
+    return path
+
+
+class Dialogues(TaskOptions):
+    """ShareChatGPT."""
+
+    templates: Literal[1] | None = None
+    system: Text | None = None
+    path: Annotated[Text | None, Field(validate_default=True), AfterValidator(_given)] = None
+    samples: Count | None = None
+    epochs: Count = 1
+    max_chars: Count = 2000
+
+
 CONTROL_OPTIONS: dict[str, type[TaskOptions]] = {
     "SFTSeqRec": OfHistory,
     "SFTSeqRecPALR": OfHistory,
     "SFTControlRec": Control,
     "SFTControlRec_re": Control,
     "SFTPersonalControlRec": OfHistory,
-    "SFTCategoryRate": Control,
-    "SFTPersonalCategoryRate": OfHistory,
+    "SFTCategoryRate": Rates,
+    "SFTPersonalCategoryRate": RatesOfHistory,
     "SFTSeqRanking": Ranking,
     "SFTItemCount": ItemCount,
+    "ShareChatGPT": Dialogues,
 }
+OF_THEIR_OWN = ("ShareChatGPT",)  # tasks that don't open as the recipe says
 ASK_TEACHER = (
     "SFTSeqRec",
     "SFTPersonalControlRec",

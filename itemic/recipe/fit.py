@@ -52,7 +52,13 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
 
 
 def _control_faults(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    """Tasks that ask a teacher, where there is none."""
+    """Tasks and tests that ask a teacher, where there is none."""
+    tests = getattr(sections.get("evaluate"), "control", None)
+    if tests is not None and tests.unwanted == "teacher" and sections.get("teacher") is None:
+        yield (
+            ("evaluate", "control", "unwanted"),
+            "is the teacher's, and the recipe has none; add teacher: true",
+        )
     for i, task in enumerate(sections.get("tasks") or []):
         if task.task in ASK_TEACHER and sections.get("teacher") is None:
             yield (

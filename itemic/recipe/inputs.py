@@ -27,6 +27,9 @@ def missing_inputs(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         named.append((("model", "base"), model.base))
     if (distribution := sections.get("distribution")) is not None:
         named.append((("distribution", "config"), distribution.config))
+    for i, task in enumerate(sections.get("tasks") or []):
+        if (file := task.arguments.get("path")) is not None:
+            named.append((("tasks", i, "path"), file))
     for path, value in named:
         if value is not None and not _remote(value) and not local_files(value):
             yield path, f"there is nothing at {value}"

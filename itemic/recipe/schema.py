@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from itemic.control.tests import ListTests
 from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
 from itemic.evaluate.settings import BlendSettings, MemorySettings, ThinkingSettings
 from itemic.model.presets import Preset
@@ -226,6 +227,8 @@ class EvaluatePart(Part):
         thoughts: rank twice more, so that it is seen what thinking is worth: the model without thoughts in the other
             way than its own row (before an empty think block, or behind one), and with thoughts that it writes itself:
             ``true`` or a section. All three read the very same histories.
+        control: ask the test tasks of control as well, which tell how well lists do what they are told: ``true`` or a
+            section.
         published: rows of others for the table.
         trackers: who is told the numbers, the table and some predictions; None for those of the last stage.
         samples: how many predictions trackers are shown, with titles.
@@ -247,6 +250,7 @@ class EvaluatePart(Part):
     memory: Annotated[dict[str, Any] | None, some_of(MemorySettings), BeforeValidator(_switched)] = None
     blend: Annotated[BlendSettings | None, BeforeValidator(_switched)] = None
     thoughts: Annotated[ThinkingSettings | None, BeforeValidator(_switched)] = None
+    control: Annotated[ListTests | None, BeforeValidator(_switched)] = None
     published: list[PublishedPart] = []
     trackers: list[Text] | None = None
     samples: Amount = 10

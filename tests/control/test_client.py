@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ import pytest
 import torch
 
 from itemic.control.client import ask
+from itemic.control.tests import ListTests
 from itemic.endpoint import HOPELESS, Endpoint, ask_all
 from itemic.errors import EndpointError
 from itemic.model import Model
+from itemic.pipeline.lists import Where, asking_of_run, evaluate_control
 from itemic.tasks.conversation import Conversations
 from tests.server import Reply, completion, said, serving
 
@@ -70,13 +74,15 @@ def test_a_prompt_that_is_refused_alone_has_no_text_and_stops_nobody(status: int
         endpoint = Endpoint(server.url, "m", concurrency=1)
         assert ask(turns("a", "long", "b"), endpoint, file, counts=counts) == [" about a\n", "", " about b\n"]
         assert counts == {"refused": 1, "cut": 0, "empty": 0}
+        again = ask(turns("a", "long", "b"), endpoint, file)  # nothing but what is refused is left to ask
+        assert again == [" about a\n", "", " about b\n"]
         with pytest.raises(
             EndpointError, match=f"answered {status}: .*too long"
         ):  # where nothing may be lost
             ask_all(endpoint, turns("a", "long"), file)
         short.set()
         assert ask(turns("a", "long", "b"), endpoint, file)[1] == " about long\n"
-        assert server.asked == {"a": 1, "b": 1, "long": 3}
+        assert server.asked == {"a": 1, "b": 1, "long": 4}
 
 
 def test_who_refuses_all_is_named(tmp_path: Path) -> None:
@@ -159,21 +165,13 @@ def lively(model: Model, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_against_transformers_serve(finished: Path, tmp_path: Path) -> None:
-    """Both kinds of prompts are answered with the text that ``generate`` writes, those of many at once too."""
+@pytest.fixture(scope="module")
+def served(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Model, Endpoint]]:
+    """A model of the run's with other weights, and where transformers serves it."""
     pytest.importorskip("openai", reason="transformers serve needs it")
     pytest.importorskip("uvicorn", reason="transformers serve needs it")
     model = Model.load(finished / "run" / "train.all")
-    folder = lively(model, tmp_path / "model")
-    told = [row for row in Conversations.open(finished / "run" / "conversations") if row.messages]
-    prompts = [row.messages[:-1] for row in told[:6] if row.messages]
-    expected = []
-    for prompt in prompts:
-        tokens = torch.tensor([model.chat.prompt(prompt)])
-        written = model.lm.generate(tokens, max_new_tokens=12, do_sample=False)[0, tokens.shape[1] :]
-        expected.append(model.tokenizer.decode(written, skip_special_tokens=True))
-    assert len(set(expected)) > 1
+    folder = lively(model, tmp_path_factory.mktemp("served") / "model")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [
@@ -192,15 +190,54 @@ def test_against_transformers_serve(finished: Path, tmp_path: Path) -> None:
     )
     try:
         _until_up(process, port)
-        endpoint = Endpoint(
-            f"http://127.0.0.1:{port}/v1", str(folder), concurrency=3, max_tokens=12, temperature=0.0
-        )
-        assert ask(prompts, endpoint, tmp_path / "a.jsonl") == expected
-        texts = [model.chat.prompt_text(prompt) for prompt in prompts]
-        assert ask(texts, endpoint, tmp_path / "a.jsonl") == expected
+        url = f"http://127.0.0.1:{port}/v1"
+        yield model, Endpoint(url, str(folder), concurrency=3, max_tokens=12, temperature=0.0)
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+def written(model: Model, prompt: Sequence[Mapping[str, str]]) -> str:
+    tokens = torch.tensor([model.chat.prompt(prompt)])
+    found = model.lm.generate(tokens, max_new_tokens=12, do_sample=False)[0, tokens.shape[1] :]  # type: ignore[operator]
+    return str(model.tokenizer.decode(found, skip_special_tokens=True))
+
+
+@pytest.mark.slow
+def test_against_transformers_serve(served: tuple[Model, Endpoint], finished: Path, tmp_path: Path) -> None:
+    """Both kinds of prompts are answered with the text that ``generate`` writes, those of many at once too."""
+    model, endpoint = served
+    told = [row for row in Conversations.open(finished / "run" / "conversations") if row.messages]
+    prompts = [row.messages[:-1] for row in told[:6] if row.messages]
+    expected = [written(model, prompt) for prompt in prompts]
+    assert len(set(expected)) > 1
+    assert ask(prompts, endpoint, tmp_path / "a.jsonl") == expected
+    texts = [model.chat.prompt_text(prompt) for prompt in prompts]
+    assert ask(texts, endpoint, tmp_path / "a.jsonl") == expected
+
+
+@pytest.mark.slow
+def test_test_tasks_against_transformers_serve(
+    served: tuple[Model, Endpoint], finished: Path, tmp_path: Path
+) -> None:
+    """Chats and plain texts come to the same table, and the answers are those of ``generate``."""
+    model, endpoint = served
+    tests = ListTests(tasks=("SFTTestSeqRec", "SFT+TestPersonalControlRec"), users=3, topk=3, mode="free")
+    tables = []
+    for plain in (False, True):
+        where, folder = Where(endpoint, plain), tmp_path / str(plain)
+        (found,) = evaluate_control(None, tests, dataset=finished / "run", where=where, output=folder)
+        tables.append(found.lines)
+        kept = {json.loads(line)["text"] for line in (folder / "served-answers.jsonl").open(encoding="utf-8")}
+        own = asking_of_run(finished / "run", tests, folder)
+        (test, _) = tests.tests
+        for one in own.questions(test).asked:
+            said = own.answerer.messages(
+                one, own.spoken(test), own.drawer(test).labels, False, len(one.shown)
+            )
+            assert written(model, said) in kept
+    assert tables[0] == tables[1]
+    assert [line.asked for line in tables[0]] == [3, 3]
 
 
 def _until_up(process: subprocess.Popen[str], port: int) -> None:

@@ -29,14 +29,16 @@ from tests.control.test_labelling import of_rows
 from tests.tasks.helpers import make_dataset, make_index, make_sequences, messages, metadata
 from tests.teacher.helpers import tiny
 
-ALL = list(CONTROL_TASKS)
+ALL = [name for name, task in CONTROL_TASKS.items() if isinstance(task, ControlTask)]
 DATA = make_dataset(make_sequences())
 NAMES: dict[str, ItemNames] = {"sid": make_index(), "title": TitleNames.of(DATA)}
 TEACHER = tiny(item_ids=DATA.item_ids)
 
 
 def bound(name: str, dataset: Dataset = DATA, **options: Any) -> ControlTask:
-    return task_from(CONTROL_TASKS, name, options).knowing(dataset, TEACHER)
+    task = task_from(CONTROL_TASKS, name, options)
+    assert isinstance(task, ControlTask)
+    return task.knowing(dataset, TEACHER)
 
 
 def history_of(row: dict[str, Any], dataset: Dataset = DATA) -> list[int]:
@@ -156,6 +158,26 @@ def test_rates_have_the_number_that_is_stated_or_one_stricter() -> None:
         stricter = {"L": -1, "M": 1}
         legal = {(kind, way) for kind in kinds for way in {0, stricter.get(kind[0], 0)}}
         assert set(seen) == legal
+
+
+def test_grouped_lists_hold_the_same_items_with_those_of_the_category_together() -> None:
+    for name in ("SFTCategoryRate", "SFTPersonalCategoryRate"):
+        plans = [
+            bound(name, samples=60, order=order).planned(Catalogue(NAMES["sid"], DATA.items), DATA.train, 3)
+            for order in ("teacher", "grouped")
+        ]
+        labels = bound(name).knows.labels
+        moved = 0
+        for usual, row in zip(*(plan.iter_rows(named=True) for plan in plans), strict=True):
+            part = want_of(row["want"]).shares[0]
+            label = labels.mask(labels.number(part.label))
+            inside = [item for item in usual["items"] if label[item]]
+            outside = [item for item in usual["items"] if not label[item]]
+            assert row["items"] == (outside + inside if part.how == "at most" else inside + outside)
+            moved += row["items"] != usual["items"]
+        assert moved > 10
+        with pytest.raises(ConfigError, match="order is 'best'"):
+            bound(name, order="best")
 
 
 def test_minus_is_what_the_teacher_would_say_most_and_plus_anything() -> None:

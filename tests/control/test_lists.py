@@ -227,3 +227,39 @@ def test_every_wording_is_drawn_and_says_what_its_kind_has_to() -> None:
     with pytest.raises(ConfigError, match="without their names"):
         say(Want(1, avoid=(0,)), labels)
     assert say(Want(1, wanted=("Drama",)), labels) == 'Recommend 1 item. Each of them must be of "Drama".'
+
+
+def test_soft_lists_of_what_was_not_seen_have_nothing_twice() -> None:
+    """At every step the legal tokens are those that a loop over all items that are left finds."""
+    rows = [(1, 2, 3), (1, 2, 4), (1, 5), (2, 5), (2, 6), (3,), (1, 5), (4, 1, 1)]  # two share a name
+    trie, between, end = Trie.build(TokenRows.of(rows)), (90,), (99,)
+    grammar = ListGrammar(trie, tokens_of(3, between, end), most=3, seen=[[0, 6], [], [2, 3, 4]])
+    rng = np.random.default_rng(0)
+    for request, seen in enumerate(([0, 6], [], [2, 3, 4])):
+        for _ in range(30):
+            state, gone = grammar.start(request), {rows[row] for row in seen}
+            written: list[int] = []
+            item: tuple[int, ...] = ()
+            while True:
+                legal = set(grammar.allowed(state).tolist())
+                place = len(gone) - len({rows[row] for row in seen})
+                if not item and written and written[-1] not in between:  # behind an item
+                    assert legal == {*(between if place < 3 else ()), *end}
+                else:
+                    left = {own for own in rows if own not in gone and own[: len(item)] == item}
+                    assert legal == {own[len(item)] for own in left}
+                token = int(rng.choice(sorted(legal)))
+                written.append(token)
+                if token not in (*between, *end):
+                    item = (*item, token)
+                    if item in rows:
+                        gone, item = gone | {item}, ()
+                after = grammar.step(state, token)
+                if after is None:
+                    break
+                state = after
+            assert 1 <= place <= 3
+    with pytest.raises(ConfigError, match="request 1 has seen too many"):
+        ListGrammar(trie, tokens_of(3, between, end), most=3, seen=[[], [0, 1, 2, 3, 4]])
+    with pytest.raises(ConfigError, match="what was seen of 3 requests for 2"):
+        grammar.check(2)

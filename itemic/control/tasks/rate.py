@@ -1,15 +1,21 @@
 """Tasks that want a share of the list to be of a category.
 
 How many items of it the list has is the number that is stated, or one stricter: with ``at most 3 of 10``, 3 or 2.
+Where they stand is the teacher's choice, as in RecLM-gen, or, ``grouped``, they stand together: first where they are
+wanted (at least, about), last where they are limited (at most). So a place's number says what comes there, and a small
+model needn't count what it has written.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
+from itemic.control.labelling import Labelled
+from itemic.control.labels import Labels
 from itemic.control.tasks.task import (
     ControlTask,
     OfHistory,
@@ -24,6 +30,7 @@ from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
 from itemic.tasks.catalogue import Catalogue
 
+Int32 = np.typing.NDArray[np.int32]
 Int64 = np.typing.NDArray[np.int64]
 
 # what each kind says, and which way is stricter; LC and MC count items where LP and MP tell a portion, and a want knows
@@ -37,17 +44,60 @@ KINDS: dict[str, tuple[How, int]] = {
 }
 
 
+ORDERS = ("teacher", "grouped")
+
+
 @dataclass(frozen=True)
-class CategoryRate(WithoutHistory):
+class _Rates(ControlTask):
+    """What both have.
+
+    Attributes:
+        order: ``teacher``, or ``grouped`` for the items of the category to stand together.
+    """
+
+    order: str = "teacher"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.topk < 3:
+            raise ConfigError(
+                f"task {self.name}: topk is {self.topk}, of which there are no shares", "Give 3 or more."
+            )
+        if self.order not in ORDERS:
+            raise ConfigError(
+                f"task {self.name}: order is {self.order!r}", f"Give one of {', '.join(ORDERS)}."
+            )
+
+    def answers(
+        self,
+        windows: Windows,
+        samples: Sequence[Sample],
+        catalogue: Catalogue,
+        train: Sequences,
+        rng: np.random.Generator,
+    ) -> Labelled:
+        found = super().answers(windows, samples, catalogue, train, rng)
+        if self.order == "teacher":
+            return found
+        lists = zip(found.items, samples, strict=True)
+        return replace(found, items=[_grouped(items, own.want, self.knows.labels) for items, own in lists])
+
+
+def _grouped(items: Int32, want: Want, labels: Labels) -> Int32:
+    """A list with the items that its share is of together, both sides in the order that they have."""
+    part = want.shares[0]
+    inside = labels.mask(labels.number(part.label))[items]
+    sides = items[inside], items[~inside]
+    return np.concatenate(sides[::-1] if part.how == "at most" else sides)
+
+
+@dataclass(frozen=True)
+class CategoryRate(_Rates, WithoutHistory):
     """``topk`` items of which at most (``LP``, ``LC``) or at least (``MP``, ``MC``) a share is of a category, without a
     history: any that fit."""
 
     name: ClassVar[str] = "SFTCategoryRate"
     leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("LP", "MP", "LC", "MC"), ("",))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self)
 
     def draw(
         self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
@@ -60,7 +110,7 @@ class CategoryRate(WithoutHistory):
 
 
 @dataclass(frozen=True)
-class PersonalCategoryRate(OfHistory):
+class PersonalCategoryRate(_Rates, OfHistory):
     """A history, and ``topk`` items of which at most (``LP``), at least (``MP``) or about (``EP``) a share is of a
     category: the teacher's best within it and without, before them the item that came next where it fits.
 
@@ -69,10 +119,6 @@ class PersonalCategoryRate(OfHistory):
 
     name: ClassVar[str] = "SFTPersonalCategoryRate"
     leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("LP", "MP", "EP"), ("",))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self)
 
     def draw(
         self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
@@ -90,13 +136,6 @@ class PersonalCategoryRate(OfHistory):
             if some:
                 numbers[place] = some[int(lots[1][place] * len(some))]
         return _rates(self, numbers, targets_of(windows, train), rng)
-
-
-def _check(task: ControlTask) -> None:
-    if task.topk < 3:
-        raise ConfigError(
-            f"task {task.name}: topk is {task.topk}, of which there are no shares", "Give 3 or more."
-        )
 
 
 def _large(task: ControlTask, known: Int64) -> Int64:

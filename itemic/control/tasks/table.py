@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from itemic.control.tasks.category import ControlRec, ControlRecRe, PersonalControlRec
+from itemic.control.tasks.dialogues import Dialogues
 from itemic.control.tasks.rate import CategoryRate, PersonalCategoryRate
 from itemic.control.tasks.sequence import ItemCount, SeqRanking, SeqRec, SeqRecPALR
 from itemic.control.tasks.task import ControlTask
@@ -13,7 +14,7 @@ from itemic.data.dataset import Dataset
 from itemic.tasks.table import task_from
 from itemic.teacher.teacher import Teacher
 
-CONTROL_TASKS: dict[str, ControlTask] = {
+CONTROL_TASKS: dict[str, ControlTask | Dialogues] = {
     "SFTSeqRec": SeqRec(),
     "SFTSeqRecPALR": SeqRecPALR(),
     "SFTControlRec": ControlRec(),
@@ -23,6 +24,7 @@ CONTROL_TASKS: dict[str, ControlTask] = {
     "SFTPersonalCategoryRate": PersonalCategoryRate(),
     "SFTSeqRanking": SeqRanking(),
     "SFTItemCount": ItemCount(),
+    "ShareChatGPT": Dialogues(),
 }
 MIXTURE = ("task", "source", "limit", "weight", "seed")  # of an entry what isn't the task's
 

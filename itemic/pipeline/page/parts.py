@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.page import Cell, Figure, Grid, Row
 from itemic.pipeline.page.steps import Made, duration, seconds
-from itemic.pipeline.work import COMPARISON, DESCRIPTION, TRAINED
+from itemic.pipeline.work import COMPARISON, DESCRIPTION, TRAINED, list_results
 from itemic.recipe import Recipe
 
 if TYPE_CHECKING:
+    from itemic.control.results import Results
     from itemic.evaluate.compare import Comparison
     from itemic.evaluate.report import Measure, Report
 
@@ -133,6 +134,29 @@ def _slices_grid(report: Report) -> Grid | None:
         for place, part in enumerate(slices)
     ]
     return Grid(["", "requests", *(name.upper() for name in names)], rows)
+
+
+def lists_parts(root: Path) -> list[Part]:
+    """How well lists do what they are told, and what that costs, as far as it was asked."""
+    return [Part(_lists_grid(results), results.title, notes=results.notes) for results in list_results(root)]
+
+
+def _lists_grid(results: Results) -> Grid:
+    from itemic.control.results import heading
+
+    columns = results.columns
+    rows = [
+        Row(
+            f"{line.task}, {line.way}",
+            [
+                Cell(f"{line.asked:,}"),
+                *(_result(line.metrics.get(name), True, False, None) for name in columns),
+            ],
+            start=bool(place) and line.task != results.lines[place - 1].task and results.ways > 1,
+        )
+        for place, line in enumerate(results.lines)
+    ]
+    return Grid(["", "asked", *map(heading, columns)], rows)
 
 
 def data_part(root: Path) -> Part | None:

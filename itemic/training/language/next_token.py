@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 from itemic.forest.build import TokenForest, chain_forest
 from itemic.forest.rows import TokenRows
 from itemic.forest.run import forest_loss
+from itemic.sid.trie import Trie
 from itemic.training.language.breakdown import TokenKinds, loss_parts, part_names
 from itemic.training.language.learning import Learning
 from itemic.training.language.objective import LanguageObjective
+from itemic.training.language.scope import item_scope
 from itemic.training.language.stage import NextTokenSettings, Stage
 from itemic.training.objective import Cost
 from itemic.training.settings import EngineSettings
@@ -33,6 +35,7 @@ class NextToken(LanguageObjective):
         settings: label smoothing and dropout; the rest of it is the data's.
         engine: how it computes; precision is the loop's.
         block_tokens: forest tokens of a full block, for the log.
+        items: names of the items, where inside one only the tokens that they have there compete; None where all do.
     """
 
     totals = ("tokens", "row_tokens", "targets")
@@ -47,12 +50,13 @@ class NextToken(LanguageObjective):
         settings: NextTokenSettings | None = None,
         engine: EngineSettings | None = None,
         block_tokens: int = 4096,
+        items: Trie | None = None,
     ) -> None:
         told = settings or NextTokenSettings()
         super().__init__(lm, learns, dropout=told.dropout, engine=engine)
         self.settings = told
         self.kinds, self.sources = kinds, tuple(sources)
-        self.block_tokens = block_tokens
+        self.block_tokens, self.items = block_tokens, items
         self.names = part_names(kinds, self.sources)
 
     @classmethod
@@ -64,6 +68,7 @@ class NextToken(LanguageObjective):
         *,
         kinds: TokenKinds | None = None,
         sources: Sequence[str] = (),
+        items: Trie | None = None,
     ) -> Self:
         """As a stage says.
 
@@ -84,6 +89,7 @@ class NextToken(LanguageObjective):
             settings=stage.objective,
             engine=stage.engine,
             block_tokens=stage.data.planned_block,
+            items=items,
         )
 
     def forward(self, block: TokenForest) -> Cost:
@@ -94,6 +100,7 @@ class NextToken(LanguageObjective):
             new_rows=self._rows(),
             chunk=self.engine.minibatch_size,
             label_smoothing=self.settings.label_smoothing,
+            scope=None if self.items is None else item_scope(block, self.items),
         )
         return Cost(found.total, found.weight, loss_parts(block, found.losses, self.kinds, self.sources))
 

@@ -24,6 +24,7 @@ from itemic.model.model import embeddings
 from itemic.model.positions import most_positions
 from itemic.model.stored import stored_of
 from itemic.progress import log
+from itemic.sid.trie import Trie
 from itemic.tasks.asking import remember_asked
 from itemic.tasks.build import taught_by
 from itemic.tasks.table import TASKS, task_of
@@ -181,6 +182,7 @@ def _train(
             learns,
             kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
             sources=data.names,
+            items=_scoped(model, stage),
         )
         trainer = Trainer(
             objective,
@@ -227,6 +229,18 @@ def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> Con
     from itemic.training.language.feed import Feed  # torchdata and pyarrow, for those who ask
 
     return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
+
+
+def _scoped(model: Model, stage: Stage) -> Trie | None:
+    """The names that tokens inside items compete by, where a stage asks for it."""
+    if stage.objective.scope is None:
+        return None
+    if not len(model.index):
+        raise ConfigError(
+            "objective.scope is about items, and the model knows codes alone",
+            "Leave it out, or give the model an index with items.",
+        )
+    return Trie.build(model.item_rows)
 
 
 def _tell(stage: Stage, data: ConversationSteps, place: Place) -> None:

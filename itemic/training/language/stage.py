@@ -210,6 +210,9 @@ class NextTokenSettings:
             turns included.
         weights: weigh the loss of items by how frequent they are, and how old the interaction is. None weighs all
             alike.
+        scope: ``items`` for an item's tokens to compete with those alone that some item has there, so that no
+            probability is lost to what constrained decoding never writes (RecLM-cgen's scope mask). An item's first
+            token, which also says that there is an item, competes with the vocabulary, as everything does under None.
     """
 
     name: Literal["next-token"] = "next-token"
@@ -218,6 +221,7 @@ class NextTokenSettings:
     normalizer: Literal["token", "row"] = "token"
     supervise: Supervise = "all"
     weights: ItemWeights | None = None
+    scope: Literal["items"] | None = None
 
     __repr__ = settings_repr
 
@@ -286,7 +290,7 @@ class Stage(TrainingTable):
     logs: LogSettings = LogSettings()
 
     SILENT: ClassVar = ("name", "checkpoints.", "logs.", "data.workers", "validation.samples")
-    LATER: ClassVar = ("data.balance", "objective.weights")
+    LATER: ClassVar = ("data.balance", "objective.weights", "objective.scope")
     MOVED: ClassVar[Mapping[str, str]] = _MOVED  # where keys stand that once stood here
 
     @field_validator("objective")
