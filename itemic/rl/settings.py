@@ -164,8 +164,9 @@ class ListSettings:
     """Whole lists as answers, to requests that say what the list is to be. They are written by the sampler.
 
     Attributes:
-        mode: ``soft`` (names of items alone are legal; which, and how many, the model decides), ``hard`` (what was
-            asked for is kept to, whatever the model thinks) or ``free`` (anything may be written, and is then read).
+        mode: ``soft`` (names of items alone are legal; which, and how many, the model decides), ``distinct`` (of these
+            nothing twice, and nothing of the history), ``hard`` (what was asked for is kept to, whatever the model
+            thinks) or ``free`` (anything may be written, and is then read).
         samples: lists of each prompt.
         greedy: whether one of them is the most probable token each time.
         temperature: of drawing the others.
@@ -175,7 +176,7 @@ class ListSettings:
         max_new_tokens: of a list; None for as many as the longest one has.
     """
 
-    mode: Literal["soft", "hard", "free"] = "soft"
+    mode: Literal["soft", "distinct", "hard", "free"] = "soft"
     samples: Count = 4
     greedy: Switch = True
     temperature: Positive = 0.7

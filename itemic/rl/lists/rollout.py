@@ -169,8 +169,13 @@ class ListRoller:
         mode = self.settings.mode
         if mode == "free" or not len(asked):
             return None
+        histories = [asked.requests.history(row) for row in range(len(asked))]
         return ListGrammar(
-            self.trie, self.tokens, list(asked.terms) if mode == "hard" else None, most=self.most
+            self.trie,
+            self.tokens,
+            list(asked.terms) if mode == "hard" else None,
+            most=self.most,
+            seen=histories if mode == "distinct" else None,
         )
 
     def _samples(

@@ -24,7 +24,14 @@ from itemic.sid.trie import Trie
 from tests.rl.lists.helpers import TASKS, teacher
 from tests.rl.test_run import fresh, shop
 
-MODES = [("soft", "legal"), ("soft", "vocab"), ("hard", "legal"), ("hard", "vocab"), ("free", "vocab")]
+MODES = [
+    ("soft", "legal"),
+    ("soft", "vocab"),
+    ("distinct", "legal"),
+    ("hard", "legal"),
+    ("hard", "vocab"),
+    ("free", "vocab"),
+]
 DATASET = shop()
 
 
@@ -104,6 +111,11 @@ def test_lists_are_what_their_text_says_and_worth_what_the_rewards_say(mode: str
                 assert upto.count(index.text(row)) == before.count(index.text(row)) + 1
         if mode == "hard":
             assert terms.kept_by(items)
+        if mode == "distinct":
+            ends = {index.text(row) for row in asked.requests.history(number // each).tolist()}
+            texts_of = [index.text(row) for row in items.tolist()]
+            assert len(set(texts_of)) == len(texts_of)
+            assert not ends & set(texts_of)
     rows = np.repeat(np.arange(len(asked)), each).tolist()
     names = index.name_numbers  # items that share a name stand for each other
     lowest = {int(name): int(np.flatnonzero(names == name)[0]) for name in names}
