@@ -375,8 +375,8 @@ class LongRuns:
         if not self._masks:
             for _, start, stop in self.own:
                 back = runs.at[start:stop, None] - np.arange(int(runs.at[stop - 1]) + 1)
-                hidden = np.where(back < 0, np.finfo(np.float32).min, np.float32(0))
-                self._masks.append(torch.from_numpy(hidden).to(query.dtype))
+                bias = torch.from_numpy(np.where(back < 0, np.finfo(np.float32).min, np.float32(0)))
+                self._masks.append(bias.to(query.dtype))
         near, far = [], []
         for (place, start, stop), mask in zip(self.own, self._masks, strict=True):
             block, row = runs.seating.blocks[int(runs.where[0][place])], int(runs.where[1][place])
