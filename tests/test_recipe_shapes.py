@@ -83,7 +83,8 @@ def test_reclm_gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = recipe_shapes(check_recipe("reclm-gen")[0], CONFIGS / "llama-2-7b-chat.json", tokens=32_000)
     assert (found.parameters, found.vocabulary, found.tied) == (6_738_415_616, 32_000, False)
     adapters = 32 * 16 * (4 * (4096 + 4096) + 3 * (4096 + 11_008))
-    assert [shape.learning for shape in found.stages] == [adapters]
+    actor = adapters // 4  # rank 4; the critic's adapters and head aren't the policy's
+    assert [shape.learning for shape in found.stages] == [adapters, actor]
 
     talk = [{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}]
     (tmp_path / "talk.json").write_text(json.dumps(talk))
@@ -98,7 +99,7 @@ def test_reclm_gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, faults = check_recipe("reclm-gen", [f"data.path={tmp_path}"])
     assert not faults
     run = Run.of(recipe, tmp_path / "run")
-    trained = ["conversations", "model", "train.sft"]
+    trained = ["conversations", "model", "train.sft", "train.ppo"]
     steps = [planned.step.name for planned in run.plan()]
     assert steps == ["data", "teacher", "index", *trained, "evaluate", "lists", "report"]
     run.execute(until="data")
