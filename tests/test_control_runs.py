@@ -89,6 +89,19 @@ def test_a_run_teaches_lists_and_hard_mode_keeps_to_what_is_wanted(
         items = json.loads(capsys.readouterr().out)["items"]
         assert {first[item["item_id"]] for item in items} == {heads[1]}
         assert len({item["item_id"] for item in items}) == 3
+    assert call([*command, "--avoid", heads[0], "--share", f"{heads[1]}=.5", "--ranked"]) == 0
+    ranked = json.loads(capsys.readouterr().out)["items"]
+    assert [first[item["item_id"]] for item in ranked].count(heads[1]) == 3
+    assert heads[0] not in {first[item["item_id"]] for item in ranked}
+    assert not seen & {item["item_id"] for item in ranked}
+    assert call([*command[:-3], "-k", "1", "--json", "--want", heads[1], "--ranked"]) == 0
+    best = json.loads(capsys.readouterr().out)["items"][0]
+    assert call([*command[:-3], "-k", "30", "--json", "--beams", "40", "--exclude-history"]) == 0
+    plain = json.loads(capsys.readouterr().out)["items"]
+    top = next(item for item in plain if first[item["item_id"]] == heads[1])
+    assert (best["item_id"], best["score"]) == (top["item_id"], pytest.approx(top["score"], abs=1e-4))
+    assert call([*command, "--want", heads[1], "--ranked", "--soft"]) == 2
+    assert "ranked lists aren't written" in capsys.readouterr().err
     with pytest.raises(ConstraintError, match="40 items are wanted"):
         recommend_list(ran, want=Want(count=40), user=str(users.users[0]))
     with pytest.raises(ConfigError, match="a user or a history"):
