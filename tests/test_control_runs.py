@@ -120,13 +120,14 @@ def test_the_step_lists_is_in_the_report_and_goes_on_with_its_answers(ran: Path)
         "distinct",
         "hard",
         "hard, untold",
+        "ranked",
         "filtered",
         "filtered ranking",
     ] * 5
     assert all(
         line.metrics["obeyed"].value == 1
         for line in price.lines
-        if line.way in ("hard", "filtered", "filtered ranking")
+        if line.way in ("hard", "ranked", "filtered", "filtered ranking")
     )
     manifest = json.loads((ran / "lists" / "manifest.json").read_text(encoding="utf-8"))
     assert set(manifest["inputs"]) == {"data", "teacher", "train.all"}
