@@ -53,14 +53,15 @@ class OtherModel:
         folder: of a model.
         policy: the model that is kept near to it.
         legal: over what probabilities are normalised.
+        device: where it computes.
 
     Raises:
         IndexMismatchError: it was made for other items, or its names of them are other tokens.
     """
 
-    def __init__(self, folder: str | Path, policy: Model, legal: Legal) -> None:
+    def __init__(self, folder: str | Path, policy: Model, legal: Legal, device: torch.device) -> None:
         self.folder, self.since = Path(folder), 0
-        model = Model.load(folder, device=policy.lm.device, dtype=torch.float32)
+        model = Model.load(folder, device=device, dtype=torch.float32)
         if model.index.digest != policy.index.digest:
             raise IndexMismatchError(
                 f"objective.reference: {folder} was made for the index {model.index.digest[:12]}, and the model that "

@@ -161,7 +161,8 @@ class _Run:
         self.critic: dict[str, torch.Tensor] = {}
         self.other: OtherModel | None = None
         if stage.objective.other is not None and stage.objective.compares:
-            self.other = OtherModel(stage.objective.other, model, self.legal)
+            device = ranks.device if model.lm.device.type == "meta" else model.lm.device
+            self.other = OtherModel(stage.objective.other, model, self.legal, device)
 
     def train(self) -> Model:
         model, stage, ranks, folder = self.model, self.stage, self.ranks, self.folder
