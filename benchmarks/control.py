@@ -452,7 +452,7 @@ def hard(quick: bool) -> list[Row]:
     return hard_control(60 if quick else 2000)
 
 
-def measure(quick: bool) -> list[Row]:
+def lists(quick: bool) -> list[Row]:
     torch.set_num_threads(1)
     dataset = itemic.read("movielens", shared_data() / "ml-latest-small")
     requests, few, repeats = (16, 4, 1) if quick else (128, 32, 3)
@@ -460,11 +460,14 @@ def measure(quick: bool) -> list[Row]:
     for kind in ("titles", "semantic IDs"):
         names = TitleNames.of(dataset) if kind == "titles" else build_index(dataset, levels=(256,) * 3)
         bench = Bench(dataset, names, requests)
-        rows.append(
-            lists_of_ten(f"lists of 10, {kind}", bench, (4,) if quick else (1, 4, 16, 32), few, repeats)
-        )
-    return [*rows, *hard_control(60 if quick else 2000), *recall(quick)]
+        batches = (4,) if quick else (1, 4, 16, 32)
+        rows.append(lists_of_ten(f"lists of 10, {kind}", bench, batches, few, repeats))
+    return rows
+
+
+def measure(quick: bool) -> list[Row]:
+    return [*lists(quick), *hard(quick), *recall(quick)]
 
 
 if __name__ == "__main__":
-    main("Lists under control, CPU", measure, __doc__, {"hard": hard, "recall": recall})
+    main("Lists under control, CPU", measure, __doc__, {"lists": lists, "hard": hard, "recall": recall})
