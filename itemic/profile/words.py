@@ -159,8 +159,8 @@ class ProfileWords:
         """All prompts, none longer than ``max_tokens``.
 
         A prompt that is too long has its descriptions and reviews cut, all at once, to 4,000 characters, 2,000, … and
-        0 (``CUTS``), until it fits. Where it doesn't fit without them, its oldest items are left out, one by one. Both are
-        counted; no session is lost.
+        0 (``CUTS``), until it fits. Where it doesn't fit without them, its oldest items are left out, one by one. Both
+        are counted; no session is lost.
 
         Args:
             sessions: of the facts' catalogue.
@@ -257,8 +257,8 @@ _SHORT = re.compile(r"(?:^|[\s(])(?:[A-Z]|e\.g|i\.e|etc|vs|cf|Mr|Mrs|Ms|Dr|St|No
 def sentences(profile: str) -> list[str]:
     """A profile's sentences, or lines; joined they are the profile, blanks behind each among them.
 
-    A sentence ends at ``.``, ``!``, ``?`` or ``…`` before a blank, at ``。！？`` anywhere, or at a line's end. A point after
-    an initial or a common abbreviation (``e.g.``, ``Dr.``, ``Co.``) ends none.
+    A sentence ends at ``.``, ``!``, ``?`` or ``…`` before a blank, at ``。！？`` anywhere, or at a line's end. A point
+    after an initial or a common abbreviation (``e.g.``, ``Dr.``, ``Co.``) ends none.
     """
     found, start = [], 0
     for end in _ENDS.finditer(profile):
