@@ -42,8 +42,6 @@ class Written:
     texts: Mapping[str, str]
     shown: int = 0
 
-    __hash__ = None  # type: ignore[assignment]
-
     def of(self, users: pl.Series) -> pl.Series:
         """The texts of some users.
 
