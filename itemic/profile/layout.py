@@ -1,7 +1,7 @@
 """LangPTune's published layout: a table of items and tables of sessions, as Parquet or as Hugging Face's arrow folders.
 
-Source: the data scripts of https://github.com/ZhaolinGao/LangPTune, which name the columns (``tokenize_for_gemma_mxbai.py``,
-``reprocess_data.py``), and the tables that its README points to.
+Source: the data scripts of https://github.com/ZhaolinGao/LangPTune, which name the columns
+(``tokenize_for_gemma_mxbai.py``, ``reprocess_data.py``), and the tables that its README points to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.data.settings import SplitRule
 from itemic.errors import ConfigError, DataError
-from itemic.profile.facts import ItemFacts
 from itemic.profile.sessions import Sessions
 from itemic.profile.words import ProfileWords, Prompts, WordsSettings
 
@@ -55,10 +54,10 @@ class Layout:
 
     Attributes:
         items: ``index``, ``item_descriptions`` and ``item_description_tokens``; a row's number is the item's.
-        sessions: under ``train``, ``val`` and ``test`` tables with ``in_sess_item_idxs``, ``out_sess_item_idxs`` (lists of item
-            numbers), ``sess_descriptions`` (the prompt, with its chat markers), ``ref_responses`` (the text of the last
-            item shown) and the token ids of both, in columns named for the models that read them. The dense columns,
-            of a number for each item, say nothing more and aren't kept.
+        sessions: under ``train``, ``val`` and ``test`` tables with ``in_sess_item_idxs``, ``out_sess_item_idxs`` (lists
+            of item numbers), ``sess_descriptions`` (the prompt, with its chat markers), ``ref_responses`` (the text of
+            the last item shown) and the token ids of both, in columns named for the models that read them. The dense
+            columns, of a number for each item, say nothing more and aren't kept.
     """
 
     items: pl.DataFrame
@@ -100,9 +99,9 @@ class Layout:
     def dataset(self, name: str = "langptune") -> Dataset:
         """The sessions as a dataset under the published split: each is a user of its own, ``val-12``.
 
-        Titles, categories, brands and prices are what the items' texts say under these labels. Ratings and reviews are read
-        from the prompts, where an item's text stands there word for word; the others have none, and ``notes`` counts
-        them. Sessions of it under ``split: dataset`` are the published ones.
+        Titles, categories, brands and prices are what the items' texts say under these labels. Ratings and reviews are
+        read from the prompts, where an item's text stands there word for word; the others have none, and ``notes``
+        counts them. Sessions of it under ``split: dataset`` are the published ones.
         """
         texts = self.items[TEXT].to_list()
         told = [_fields(text) for text in texts]
@@ -119,7 +118,7 @@ class Layout:
             }
         )
         events: list[tuple[str, int, float | None, str, str]] = []
-        unread = 0
+        unread = without = 0
         for split, table in self.sessions.items():
             for number, (shown, out, prompt) in enumerate(table.select(IN, OUT, PROMPT).iter_rows()):
                 user, said = f"{split}-{number}", _said(prompt, [texts[row] for row in shown])
@@ -128,7 +127,11 @@ class Layout:
                     (user, row, rating, review, c.TRAIN)
                     for row, (rating, review) in zip(shown, said, strict=True)
                 ]
-                events += [(user, row, None, "", SPLITS[split]) for row in out[:1]]
+                target = next((row for row in out if row not in shown), None)
+                if target is None:
+                    without += 1
+                else:
+                    events.append((user, target, None, "", SPLITS[split]))
         table = pl.DataFrame(
             {
                 c.USER_ID: [event[0] for event in events],
@@ -139,14 +142,14 @@ class Layout:
                 c.REVIEW: [event[3] for event in events],
             }
         )
-        notes = {"inputs without a rating in the prompt": unread}
+        notes = {"inputs without a rating in the prompt": unread, "sessions without a target": without}
         return Dataset(items, table, name, SplitRule("published", history=None), notes)
 
 
 def write_layout(
     folder: str | Path,
     sessions: Sessions,
-    facts: ItemFacts,
+    words: ProfileWords,
     prompts: Prompts,
     *,
     writer: PreTrainedTokenizerBase,
@@ -163,7 +166,7 @@ def write_layout(
     Args:
         folder: is made.
         sessions: all of them; each split becomes one.
-        facts: of their catalogue.
+        words: that made the prompts. An item's text is what they say of it, without the user's rating and review.
         prompts: of the sessions, by the writer's tokenizer.
         writer: tokenizer that the prompts are for.
         embedder: tokenizer of the model that reads items.
@@ -189,9 +192,11 @@ def write_layout(
     pads = [tokenizer.pad_token_id for tokenizer in (writer, embedder)]
     if None in pads:
         raise ConfigError("a tokenizer has no padding token", "Set its pad_token.")
-    about = ProfileWords(
-        facts, WordsSettings(fields=("title", "average", "description", "brand", "category", "price"))
-    )
+    fields = tuple(name for name in words.rule.fields if name not in ("rating", "review"))
+    if not fields:
+        raise ConfigError("the words say nothing of items", "Give fields such as title and category.")
+    facts = words.facts
+    about = ProfileWords(facts, WordsSettings(fields=fields))
     texts = [about.item(row) for row in range(len(facts))]
     whole = embedder(texts, truncation=True, max_length=max_tokens[1])["input_ids"] if texts else []
     long = sum(len(row) > max_tokens[1] for row in embedder(texts)["input_ids"]) if texts else 0
@@ -216,7 +221,7 @@ def write_layout(
         columns: dict[str, Any] = {
             IN: pa.array(shown, ids),
             OUT: pa.array(targets, ids),
-            PROMPT: pa.array([prompts.texts[session] for session in own], pa.string()),
+            PROMPT: pa.array([writer.decode(row) for row in read], pa.string()),
             PROMPT_TOKENS + names[0]: pa.array(
                 [[*[pads[0]] * (max_tokens[0] - len(row)), *row] for row in read], ids
             ),
@@ -344,7 +349,7 @@ def _write(root: Path, tables: dict[str, Iterator[pa.Table]], form: str, *, alon
         first = next(parts)
         if form == "parquet":
             with pa.parquet.ParquetWriter(root / f"{split}-00000-of-00001.parquet", first.schema) as out:
-                for part in (first, *parts) if alone else _chain(first, parts):
+                for part in _chain(first, parts):
                     out.write_table(part)
             continue
         if form != "arrow":

@@ -51,10 +51,9 @@ def test_what_a_history_shows():
 def test_a_profile_by_hand():
     said = {described(taste_of([2, 3], [5.0, 4.0], FACTS), seed) for seed in range(60)}
     assert len(said) > 20
-    assert (
-        "This person likes Camping. They are loyal to Boro. They rate highly. High prices don't put them off."
-        in {text for text in (described(taste_of([2, 3], [5.0, 4.0], FACTS), seed) for seed in range(3000))}
-    )
+    every = {described(taste_of([2, 3], [5.0, 4.0], FACTS), seed) for seed in range(3000)}
+    dear = "High prices don't put them off."
+    assert f"This person likes Camping. They are loyal to Boro. They rate highly. {dear}" in every
     assert described(Taste()) == NOTHING
     assert described(Taste(rating=3.5)) == NOTHING
 
