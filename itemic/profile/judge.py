@@ -163,16 +163,17 @@ def steerability(
     for other, what in ((after, "lists after the edit"), (wanted, "attributes"), (targets, "targets")):
         _alike(before, other, what)
     masks = {int(number): attributes.has(int(number)) for number in np.unique(wanted)}
-    shares = []
-    for lists in (before, after):
+
+    def share(lists: Int32) -> Float64:
         cut = np.asarray(lists)[:, :k]
         there = cut >= 0
         marks = [masks[int(number)][np.maximum(own, 0)] for number, own in zip(wanted, cut, strict=True)]
         hits = (np.array(marks, bool).reshape(cut.shape) & there).sum(axis=1)
-        shares.append(hits / np.maximum(there.sum(axis=1), 1))
+        return np.asarray(hits / np.maximum(there.sum(axis=1), 1), np.float64)
+
     hit = [(np.asarray(lists)[:, :k] == targets[:, None]).any(axis=1) for lists in (before, after)]
     lost = np.where(targets >= 0, hit[0].astype(np.float64) - hit[1], np.nan)
-    return Steer(*(np.asarray(share, np.float64) for share in shares), lost)
+    return Steer(share(before), share(after), lost)
 
 
 def consistency(first: Int32, second: Int32, k: int = 10, p: float = 0.9) -> tuple[Float64, Float64]:

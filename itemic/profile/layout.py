@@ -26,7 +26,8 @@ from itemic.data.dataset import Dataset
 from itemic.data.settings import SplitRule
 from itemic.errors import ConfigError, DataError
 from itemic.profile.sessions import Sessions
-from itemic.profile.words import ProfileWords, Prompts, WordsSettings
+from itemic.profile.word_settings import WordsSettings
+from itemic.profile.words import ProfileWords, Prompts
 
 INDEX, TEXT, TOKENS = "index", "item_descriptions", "item_description_tokens"
 IN, OUT, PROMPT, REFERENCE = "in_sess_item_idxs", "out_sess_item_idxs", "sess_descriptions", "ref_responses"
@@ -363,7 +364,7 @@ def _write(root: Path, tables: dict[str, Iterator[pa.Table]], form: str, *, alon
             for part in _chain(first, parts):
                 stream.write_table(part.cast(schema))
         (folder / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
-        state = {
+        state: dict[str, Any] = {
             "_data_files": [{"filename": name}],
             "_fingerprint": "0" * 16,
             "_format_columns": None,
@@ -395,7 +396,7 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
 
 def _fields(text: str) -> dict[str, str]:
     """What stands behind each label of an item's text; a label counts once, the first time."""
-    marks = []
+    marks: list[tuple[str, int, int]] = []
     for mark in _LINE.finditer(text):
         if mark[1] not in {label for label, *_ in marks}:
             marks.append((mark[1], mark.start(), mark.end()))

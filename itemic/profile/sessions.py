@@ -272,9 +272,7 @@ def _found(
     count, size = len(items), rule.inputs
     position = np.arange(count, dtype=np.int64)
     seen = position - offsets[user]
-    prefix = np.add.reduceat(given == 0, offsets[:-1][np.diff(offsets) > 0], dtype=np.int64) if count else []
-    trained = np.zeros(len(offsets) - 1, np.int64)
-    trained[np.diff(offsets) > 0] = prefix
+    trained = np.bincount(user[given == 0], minlength=len(offsets) - 1)
     lost[FEW] += int((np.diff(offsets) <= size).sum())
     enough = seen >= size
     first = rule.each == "first"

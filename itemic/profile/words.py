@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator, field_validator
 from transformers import PreTrainedTokenizerBase
 
 from itemic.errors import ConfigError, DataError
@@ -17,20 +15,9 @@ from itemic.forest.rows import TokenRows
 from itemic.model.chat import ChatRenderer
 from itemic.profile.facts import ItemFacts, plain
 from itemic.profile.sessions import Lengths, Sessions
-from itemic.settings import Count, Listed, Switch, Text, settings, wrong
+from itemic.profile.word_settings import WordsSettings
 from itemic.tasks.conversation import Message
 
-Field = Literal["title", "average", "description", "brand", "category", "price", "rating", "review"]
-FORMS: dict[str, tuple[Field, ...]] = {  # what each item is shown by
-    "paper": ("title", "average", "description", "category", "price", "rating", "review"),
-    "facts": ("title", "brand", "category", "price", "rating"),
-    "titles": ("title",),
-}
-INSTRUCTION = (
-    "Below is what one person has chosen, the oldest first and the latest last, with what is known of each item and "
-    "what the person said about it. Write a detailed profile of this person's taste: what they like, what they don't, "
-    "and what they look for. Write about the person in general; don't list the items.\n\n"
-)
 EMPTY = "(nothing is known of this person yet)"
 TITLE = 300  # characters of a title, at most
 CUTS = (
@@ -48,36 +35,6 @@ CUTS = (
     30,
     0,
 )  # characters of a description or review
-
-
-def _form(value: object) -> object:
-    return FORMS.get(value, value) if isinstance(value, str) else value
-
-
-@settings(frozen=True)
-class WordsSettings:
-    """How a history is told.
-
-    Attributes:
-        fields: what is said of each item, in this order; or ``paper`` for what LangPTune's prompt has (title, average
-            rating, description, category, price, the user's rating and review), ``facts`` (no long texts), ``titles``.
-        instruction: what stands before the history.
-        max_tokens: the longest prompt, with the chat template's own tokens; what is longer is cut
-            (:meth:`ProfileWords.prompts` says how).
-        whole: cut nothing; prompts may be longer then, for :meth:`Sessions.within` to leave out, as LangPTune does.
-    """
-
-    fields: Annotated[tuple[Field, ...], Listed, BeforeValidator(_form)] = FORMS["paper"]
-    instruction: Text = INSTRUCTION
-    max_tokens: Count = 1024
-    whole: Switch = False
-
-    @field_validator("fields")
-    @classmethod
-    def _some_once(cls, fields: tuple[Field, ...]) -> tuple[Field, ...]:
-        if not fields or len(set(fields)) < len(fields):
-            raise wrong(f"is {list(fields)}; name some fields, each once, or paper, facts or titles", fields)
-        return fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +137,7 @@ class ProfileWords:
         texts = [self.text(sessions, session) for session in range(count)]
         rows = self._tokens(texts, chat)
         if self.rule.whole:
-            return Prompts(TokenRows.of(rows), texts, cut, left)
+            return Prompts(_rows(rows), texts, cut, left)
         sizes = np.diff(sessions.offsets)
         long = [session for session in range(count) if len(rows[session]) > self.rule.max_tokens]
         step = 0
@@ -203,13 +160,18 @@ class ProfileWords:
                 rows[session] = row
             long = [session for session in long if len(rows[session]) > self.rule.max_tokens]
             step += 1
-        return Prompts(TokenRows.of(rows), texts, cut, left)
+        return Prompts(_rows(rows), texts, cut, left)
 
     def _tokens(self, texts: Sequence[str], chat: ChatRenderer) -> list[npt.NDArray[np.int32]]:
         if not texts:
             return []
         rows = chat.prompt_batch([self.messages(text) for text in texts])
         return np.split(rows.tokens, rows.offsets[1:-1])
+
+
+def _rows(rows: Sequence[npt.NDArray[np.int32]]) -> TokenRows:
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+    return TokenRows(np.concatenate([np.zeros(0, np.int32), *rows]), offsets.astype(np.int64))
 
 
 LABELS: dict[str, str] = {
@@ -260,7 +222,8 @@ def sentences(profile: str) -> list[str]:
     A sentence ends at ``.``, ``!``, ``?`` or ``…`` before a blank, at ``。！？`` anywhere, or at a line's end. A point
     after an initial or a common abbreviation (``e.g.``, ``Dr.``, ``Co.``) ends none.
     """
-    found, start = [], 0
+    found: list[str] = []
+    start = 0
     for end in _ENDS.finditer(profile):
         said = profile[start : end.end()]
         if "\n" not in end[0] and _SHORT.search(said.rstrip()):

@@ -14,7 +14,8 @@ from itemic.model.chat import ChatRenderer
 from itemic.profile.facts import ItemFacts
 from itemic.profile.layout import Layout, write_layout
 from itemic.profile.sessions import Sessions, SessionSettings
-from itemic.profile.words import ProfileWords, WordsSettings
+from itemic.profile.word_settings import WordsSettings
+from itemic.profile.words import ProfileWords
 from tests.model.helpers import family_tokenizer
 from tests.profile.people import TITLES, people, walk
 

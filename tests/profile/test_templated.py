@@ -25,7 +25,8 @@ from itemic.profile.templated import (
     templated_conversations,
     templated_profiles,
 )
-from itemic.profile.words import ProfileWords, WordsSettings
+from itemic.profile.word_settings import WordsSettings
+from itemic.profile.words import ProfileWords
 from itemic.tasks.conversation import Conversations
 from tests.profile.people import people, walk
 

@@ -11,11 +11,10 @@ from itemic.errors import ConfigError, DataError
 from itemic.model.chat import ChatRenderer
 from itemic.profile.facts import ItemFacts
 from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.word_settings import FORMS, WordsSettings
 from itemic.profile.words import (
     EMPTY,
-    FORMS,
     ProfileWords,
-    WordsSettings,
     edited,
     sentences,
     tokens_of,
