@@ -46,6 +46,8 @@ class SessionSettings:
         inputs: how many items a session shows.
         each: ``first``, the first items of a user and one session each, as LangPTune has them; or ``every``, each item
             that ``inputs`` others precede is a target once, and they are shown.
+        least: the fewest items that a session shows where ``inputs`` aren't there, for ``every`` and for valid and test
+            of the dataset's split; None for ``inputs``. ``first`` shows ``inputs`` items always.
         split: ``time``, by the times of the targets over all users; or ``dataset``, the split that the dataset has:
             its training prefixes, and before each of its targets of valid and test the ``inputs`` items right there.
         ratios: train, valid and test shares of the sessions under ``time``.
@@ -59,6 +61,7 @@ class SessionSettings:
 
     inputs: Count = 4
     each: Literal["first", "every"] = "first"
+    least: Annotated[Count | None, Field(validate_default=True)] = None
     split: Literal["time", "dataset"] = "time"
     ratios: Annotated[tuple[Share, Share, Share], Listed] = (0.8, 0.1, 0.1)
     known: Switch = True
@@ -74,6 +77,13 @@ class SessionSettings:
         if abs(sum(ratios) - 1) > 1e-6:
             raise wrong(f"add up to {sum(ratios):g}, not to 1; give e.g. [0.8, 0.1, 0.1]", ratios)
         return ratios
+
+    @field_validator("least")
+    @classmethod
+    def _no_more(cls, least: int | None, info: ValidationInfo) -> int | None:
+        if least is not None and least > info.data.get("inputs", least):
+            raise wrong(f"is {least}, more than the {info.data['inputs']} inputs", least)
+        return least
 
     @field_validator("longest_review")
     @classmethod
@@ -205,7 +215,7 @@ class Sessions:
         items, user = dataset.sequences.items[place], user[place]
         offsets = np.searchsorted(user, np.arange(len(dataset.sequences) + 1)).astype(np.int64)
         given = dataset.labels[place] if rule.split == "dataset" else np.zeros(len(place), np.int8)
-        start, target, labels = _found(items, user, offsets, given, rule, lost)
+        start, stop, target, labels = _found(items, user, offsets, given, rule, lost)
         if not len(start):
             raise DataError(
                 f"no user has {rule.inputs} items and another one after them; {_told(lost)}",
@@ -226,8 +236,8 @@ class Sessions:
         if rule.known:
             fine = (labels == 0) | known[items[target]]
             lost[UNKNOWN] += int((~fine).sum())
-            start, target, labels = start[fine], target[fine], labels[fine]
-        spans, shown = _spans(start, start + rule.inputs)
+            start, stop, target, labels = start[fine], stop[fine], target[fine], labels[fine]
+        spans, shown = _spans(start, stop)
         return cls(
             users=dataset.sequences.users[user[target]],
             offsets=spans,
@@ -264,33 +274,37 @@ def _kept(dataset: Dataset, rule: SessionSettings, length: Lengths, lost: Counte
 
 def _found(
     items: Int32, user: Int64, offsets: Int64, given: Int8, rule: SessionSettings, lost: Counter[str]
-) -> tuple[Int64, Int64, Int8]:
-    """Start and target of each session, as positions, and its label; users in their order, each one's by time.
+) -> tuple[Int64, Int64, Int64, Int8]:
+    """Where the inputs of each session start and stop, and its target, as positions; and its label. Users in their
+    order, each one's by time.
 
     Within ``given`` labels a session of training lies in the training prefix altogether.
     """
-    count, size = len(items), rule.inputs
+    count, size, least = len(items), rule.inputs, rule.least or rule.inputs
     position = np.arange(count, dtype=np.int64)
     seen = position - offsets[user]
-    trained = np.bincount(user[given == 0], minlength=len(offsets) - 1)
-    lost[FEW] += int((np.diff(offsets) <= size).sum())
-    enough = seen >= size
-    first = rule.each == "first"
-    start = np.where((given == 0) & first, offsets[user], position - size)
+    begins = (given == 0) if rule.each == "first" else np.zeros(count, bool)  # shows what the user began with
+    start = np.where(begins, offsets[user], np.maximum(position - size, offsets[user]))
+    stop = np.where(begins, start + size, position)
+    enough = seen >= np.where(begins, size, least)
     among = np.zeros(count, bool)
     for back in range(size):
-        at = np.minimum(np.maximum(start + back, 0), max(count - 1, 0))
-        among |= enough & (items[at] == items)
+        at = start + back
+        inside = enough & (at < stop)
+        among[inside] |= items[at[inside]] == items[inside]
     fresh = position[enough & (given == 0) & ~among]
-    if first:
+    if rule.each == "first":
         fresh = fresh[np.unique(user[fresh], return_index=True)[1]]
-    had = np.zeros(len(trained), bool)
-    had[user[fresh]] = True
-    lost[NO_TARGET] += int(((trained > size) & ~had).sum())
+    users = len(offsets) - 1
+    trained, had = np.bincount(user[given == 0], minlength=users), np.bincount(user[fresh], minlength=users)
+    fewest = size if rule.each == "first" else least
+    lost[NO_TARGET] += int(((trained > fewest) & (had == 0)).sum())
     asked = enough & (given > 0)
     lost[AMONG] += int((asked & among).sum())
     target = np.sort(np.concatenate([fresh, position[asked & ~among]]))
-    return start[target], target, given[target]
+    without = np.bincount(user[target], minlength=users) == 0
+    lost[FEW] += int((without & (trained <= fewest)).sum())
+    return start[target], stop[target], target, given[target]
 
 
 def _by_time(times: Int64, ratios: tuple[float, float, float]) -> Int8:

@@ -20,17 +20,18 @@ from tests.profile.people import people, walk
 ALL = SessionSettings(inputs=2, ratios=(1.0, 0.0, 0.0), known=False)
 
 
-def slow(dataset, inputs, each):
+def slow(dataset, inputs, each, least):
     """(user, inputs, target) of every session, by the words of the documentation."""
     found = []
     for user, table in dataset.interactions.group_by(c.USER_ID, maintain_order=True):
         own = table[c.ITEM_ID].to_list()
-        starts = [0] if each == "first" else range(len(own) - inputs)
-        for start in starts:
-            shown = own[start : start + inputs]
-            later = own[start + inputs :] if each == "first" else own[start + inputs : start + inputs + 1]
+        if each == "first":
+            windows = [(own[:inputs], own[inputs:])] if len(own) >= inputs else []
+        else:
+            windows = [(own[max(0, at - inputs) : at], own[at : at + 1]) for at in range(least, len(own))]
+        for shown, later in windows:
             target = next((item for item in later if item not in shown), None)
-            if len(shown) == inputs and target is not None:
+            if target is not None:
                 found.append((user[0], shown, target))
     return found
 
@@ -46,12 +47,14 @@ def told(dataset, sessions):
 @given(
     st.lists(st.lists(st.integers(0, 7), min_size=1, max_size=8), min_size=1, max_size=6),
     st.integers(1, 4),
+    st.integers(1, 4),
     st.sampled_from(["first", "every"]),
 )
-def test_as_the_slow_loop(histories, inputs, each):
+def test_as_the_slow_loop(histories, inputs, least, each):
+    least = min(least, inputs)
     dataset = people({f"u{n}": walk(own, n) for n, own in enumerate(histories)})
-    rule = SessionSettings(inputs=inputs, each=each, ratios=(1.0, 0.0, 0.0))
-    expected = slow(dataset, inputs, each)
+    rule = SessionSettings(inputs=inputs, least=least, each=each, ratios=(1.0, 0.0, 0.0))
+    expected = slow(dataset, inputs, each, least)
     if not expected:
         with pytest.raises(DataError, match="no user has"):
             Sessions.of(dataset, rule)
@@ -59,8 +62,10 @@ def test_as_the_slow_loop(histories, inputs, each):
     found = Sessions.of(dataset, rule)
     assert told(dataset, found) == expected
     assert (found.labels == 0).all()
-    if each == "first":
-        assert found.lost[words.FEW] + found.lost[words.NO_TARGET] == len(histories) - len(expected)
+    fewest = inputs if each == "first" else least
+    few = sum(len(own) <= fewest for own in histories)
+    told_without = sum(len(own) > fewest for own in histories) - len({user for user, *_ in expected})
+    assert (found.lost[words.FEW], found.lost[words.NO_TARGET]) == (few, told_without)
 
 
 def test_a_target_is_the_first_later_item_that_is_not_among_the_inputs():
@@ -96,7 +101,7 @@ def test_targets_of_one_moment_stay_together():
 @pytest.mark.parametrize("method", ["leave-one-out", "temporal"])
 def test_the_datasets_own_split(method):
     dataset = simulate(SimulatorConfig(users=60, items=40)).dataset.with_split(SplitRule(method))
-    found = Sessions.of(dataset, SessionSettings(inputs=3, split="dataset"))
+    found = Sessions.of(dataset, SessionSettings(inputs=3, least=1, split="dataset"))
     train = dataset.train
     ends = dict(zip(train.users, np.diff(train.offsets), strict=True))
     for name in ("valid", "test"):
@@ -165,6 +170,8 @@ def test_errors():
     dataset = people({"a": walk([0, 1, 2], 0)})
     with pytest.raises(ConfigError, match=r"add up to 0\.9"):
         SessionSettings(ratios=(0.8, 0.1, 0.0))
+    with pytest.raises(ConfigError, match="more than the 4 inputs"):
+        SessionSettings(least=5)
     with pytest.raises(ConfigError, match="less than the shortest"):
         SessionSettings(shortest_review=5, longest_review=2)
     with pytest.raises(ConfigError, match="unknown split 'all'"):
