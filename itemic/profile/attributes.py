@@ -59,9 +59,9 @@ class Attributes:
     def of(cls, facts: ItemFacts) -> Attributes:
         """Those of a catalogue.
 
-        Names that differ in case or blanks alone are one attribute. A brand whose name stands in the titles or
-        descriptions of more than 1 % of the items that aren't of it, and of five at least, is an ordinary word
-        (``Simple``, ``Best``) and is not looked for; :attr:`ordinary` has them.
+        Names that differ in case or blanks alone are one attribute. A brand whose name stands in small letters in the
+        titles or descriptions of more than 1 % of the items that aren't of it, and of five at least, is an ordinary
+        word (``Simple``, ``Grip``) and is not looked for; :attr:`ordinary` has them.
         """
         numbers: dict[tuple[str, tuple[str, ...]], int] = {}
         names: list[str] = []
@@ -106,9 +106,10 @@ class Attributes:
         return marks
 
     def of_rows(self, rows: Iterable[int], *, finest: bool = False) -> set[int]:
-        """The attributes that some items have."""
-        table = self.finest if finest else self.items
-        return {int(number) for row in rows for number in table[row]}
+        """The attributes that some items have; of the ``finest`` those that can be found alone."""
+        if finest:
+            return {int(number) for row in rows for number in self.finest[row]} & self._found
+        return {int(number) for row in rows for number in self.items[row]}
 
     def find(self, text: str) -> list[list[int]]:
         """What a text names, in its order: each time the attributes that the name may mean.
@@ -144,6 +145,10 @@ class Attributes:
         return found
 
     @cached_property
+    def _found(self) -> set[int]:
+        return {number for numbers in self._spelled.values() for number in numbers}
+
+    @cached_property
     def _starts(self) -> dict[str, list[int]]:
         """For each first word the lengths that names with it have, the longest first."""
         found: dict[str, set[int]] = {}
@@ -156,8 +161,9 @@ def _ordinary(attributes: Attributes, facts: ItemFacts) -> frozenset[str]:
     counts: Counter[int] = Counter()
     sizes: Counter[int] = Counter(attributes.items.tokens.tolist())
     for row, texts in enumerate(zip(facts.titles, facts.descriptions, strict=True)):
-        own = set(attributes.items[row].tolist())
-        counts.update({number for each in attributes.find("\n".join(texts)) for number in each} - own)
+        small = [piece if piece == piece.casefold() else "" for piece in _PIECE.findall("\n".join(texts))]
+        found = {number for name in attributes._walk(small) for number in attributes._spelled[name]}
+        counts.update(found - set(attributes.items[row].tolist()))
     return frozenset(
         attributes.names[number]
         for number, count in counts.items()

@@ -82,6 +82,10 @@ def test_brands_that_are_ordinary_words_are_not_looked_for():
     assert found.find("best alba") == [found.numbers("Alba")]
     with pytest.raises(ConfigError):
         found.numbers("Best")
+    one = faithfulness(["best cookware"], [[0]], found)  # neither supported nor asked for
+    assert (one.precision[0], one.recall[0], one.named[0], one.known[0]) == (1, 1, 1, 1)
+    shouted = facts_of(brand=["Best", *["Alba"] * 7], description=["by Best"] * 8)
+    assert not Attributes.of(shouted).ordinary  # others name the brand
     assert not Attributes.of(facts_of(brand=["Best", *["Alba"] * 7])).ordinary
 
 
