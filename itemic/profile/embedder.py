@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from itemic.artifact import Manifest, building, read_manifest, staleness
+from itemic.artifact import Manifest, building, digest_of, read_manifest, staleness
 from itemic.errors import ArtifactError, ConfigError, DataError, missing_extra
 from itemic.forest.rows import TokenRows
 from itemic.profile.find import Bool, ItemVectors
@@ -147,7 +147,7 @@ class Embedder(nn.Module):
             prompts=(prompts[0], prompts[1]),
             name=told.model if told.model == MINILM else model_label(told.model),
         )
-        return made.to(device)
+        return made.eval().to(device)
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that :meth:`load` and sentence-transformers load, which then give the same vectors; the
@@ -194,7 +194,11 @@ class Embedder(nn.Module):
         for name, weight in sorted(self.lm.state_dict().items()):
             total.update(name.encode())
             total.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        total.update(self.tokenizer.backend_tokenizer.to_str().encode())
+        words = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        kept = {
+            key: value for key, value in words.items() if key not in ("truncation", "padding")
+        }  # of a call
+        total.update(digest_of(kept).encode())
         return {
             "name": "embedder",
             "model": self.name,

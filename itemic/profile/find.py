@@ -146,7 +146,7 @@ class ItemVectors:
             for start in range(0, count, told.profiles_per_block):
                 part = slice(start, min(count, start + told.profiles_per_block))
                 rows = np.arange(part.start, part.stop)
-                search = _Search(
+                items[part], scores[part], ranks[part], similarity[part] = _Search(
                     self,
                     table,
                     check_vectors(profiles[part], "the vectors of profiles"),
@@ -154,8 +154,7 @@ class ItemVectors:
                     None if targets is None else np.asarray(targets[part], np.int64),
                     None if seen is None else seen.take(rows),
                     told.items_per_block,
-                )
-                items[part], scores[part], ranks[part], similarity[part] = search.run()
+                ).run()
         return Found(items, scores, ranks, similarity)
 
     def _check(
