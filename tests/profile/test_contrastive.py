@@ -7,6 +7,7 @@ import json
 import random
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from itemic.errors import ArtifactError, ConfigError
 from itemic.profile.contrastive import InfoNCE
 from itemic.profile.embedder import Embedder, item_vectors
 from itemic.profile.pairs import Pairs, PairSteps, Written, hard_negatives
-from itemic.profile.run_embedder import measured, train_embedder
-from itemic.profile.settings import EmbedderStage, InfoNCESettings
+from itemic.profile.rewards import Scorer, SessionScorer
+from itemic.profile.run_embedder import EmbedderLearner, Sought, measured, train_embedder
+from itemic.profile.settings import EmbedderSettings, EmbedderStage, InfoNCESettings, RewardSettings
 from itemic.training.ranks import ALONE
 from itemic.training.schedule import learning_rate
 from tests.profile.test_find import rows_of
@@ -112,7 +114,7 @@ def test_cost_and_gradients_are_those_of_one_text_at_a_time(folder: Path, learne
     heat = torch.tensor(0.2).log().requires_grad_()
     more = {2: [7, 25], 5: [8], 9: [1]}
     expected = reference(other, heat.exp(), data, [row + 1 for row in batch], more)
-    expected.backward()
+    expected.backward()  # type: ignore[no-untyped-call]
     assert cost.weight == 7
     assert cost.sum.item() == pytest.approx(expected.item(), abs=1e-4)
     for (name, ours), theirs in zip(embedder.named_parameters(), other.parameters(), strict=True):
@@ -121,6 +123,7 @@ def test_cost_and_gradients_are_those_of_one_text_at_a_time(folder: Path, learne
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-3, msg=name)
     assert ("heat" in objective.learning()) is learned
     if learned:
+        assert heat.grad is not None
         torch.testing.assert_close(objective.heat.grad, heat.grad[None], atol=1e-4, rtol=1e-4)
     assert float(cost.numbers["temperature"][0]) == pytest.approx(0.2 * 7)
     assert 0 <= float(cost.numbers["accuracy"][0]) <= 7
@@ -152,7 +155,7 @@ def plain(folder: Path, settings: EmbedderStage) -> tuple[list[float], dict[str,
                 torch.zeros(()),
             )
             loss = loss / sum(map(len, step))
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, epoch * 3 + number, total)
             torch.nn.utils.clip_grad_norm_(list(named.values()), settings.optimizer.clip)
@@ -243,6 +246,38 @@ def test_the_best_is_kept(folder: Path, tmp_path: Path) -> None:
     for ours in (embedder, Embedder.load(str(tmp_path / "e"))):
         assert measured(ours, valid, ITEMS, ALONE)["mrr"] == pytest.approx(max(found))
     assert max(found) > begun["mrr"]
+
+
+def test_a_phase_is_from_folder_to_folder(folder: Path, tmp_path: Path) -> None:
+    """By sessions, in another order, of which one profile can't be used: the same as by hand."""
+    data = written()
+    order = np.random.default_rng(1).permutation(31)
+    usable = np.ones(31, np.bool_)
+    usable[4] = False
+    profiles = SimpleNamespace(sessions=order, texts=[data.texts[row] for row in order], usable=usable)
+    learner = EmbedderLearner(
+        ITEMS,
+        Sought(data.targets, data.seen),
+        stage=EmbedderStage.of(SETTINGS),
+        encoder=EmbedderSettings(max_length=20),
+    )
+    learner(folder, profiles, None, tmp_path / "first", 3)
+    kept = order[usable]
+    by_hand = Written([data.texts[row] for row in kept], data.targets[kept], data.seen.take(kept))
+    started = Embedder.load(EmbedderSettings(model=str(folder), max_length=20))
+    expected = train_embedder(started, by_hand, ITEMS, settings=SETTINGS, seed=3)
+    learner(tmp_path / "first", profiles, None, tmp_path / "second", 4)
+    first, second = Embedder.load(str(tmp_path / "first")), Embedder.load(str(tmp_path / "second"))
+    assert first.identity == expected.identity != second.identity
+    assert second.max_length == 20
+    items = item_vectors(first, ITEMS)
+    score = SessionScorer(Scorer(first, items, RewardSettings()), data.targets, data.seen)
+    found = items.find(
+        first.encode(data.texts[4:5], "profile"),
+        targets=data.targets[4:5],
+        seen=data.seen.take(np.array([4])),
+    )
+    assert score([data.texts[4], ""], np.array([4, 4])).tolist() == [1 / np.log2(found.ranks[0] + 1), 0]
 
 
 def test_hard_negatives_are_what_is_found_first(folder: Path) -> None:
