@@ -89,6 +89,19 @@ def test_a_run_teaches_lists_and_hard_mode_keeps_to_what_is_wanted(
         items = json.loads(capsys.readouterr().out)["items"]
         assert {first[item["item_id"]] for item in items} == {heads[1]}
         assert len({item["item_id"] for item in items}) == 3
+    assert call([*command, "--avoid", heads[0], "--share", f"{heads[1]}=.5", "--ranked"]) == 0
+    ranked = json.loads(capsys.readouterr().out)["items"]
+    assert [first[item["item_id"]] for item in ranked].count(heads[1]) == 3
+    assert heads[0] not in {first[item["item_id"]] for item in ranked}
+    assert not seen & {item["item_id"] for item in ranked}
+    assert call([*command[:-3], "-k", "1", "--json", "--want", heads[1], "--ranked"]) == 0
+    best = json.loads(capsys.readouterr().out)["items"][0]
+    assert call([*command[:-3], "-k", "30", "--json", "--beams", "40", "--exclude-history"]) == 0
+    plain = json.loads(capsys.readouterr().out)["items"]
+    top = next(item for item in plain if first[item["item_id"]] == heads[1])
+    assert (best["item_id"], best["score"]) == (top["item_id"], pytest.approx(top["score"], abs=1e-4))
+    assert call([*command, "--want", heads[1], "--ranked", "--soft"]) == 2
+    assert "ranked lists aren't written" in capsys.readouterr().err
     with pytest.raises(ConstraintError, match="40 items are wanted"):
         recommend_list(ran, want=Want(count=40), user=str(users.users[0]))
     with pytest.raises(ConfigError, match="a user or a history"):
@@ -107,13 +120,14 @@ def test_the_step_lists_is_in_the_report_and_goes_on_with_its_answers(ran: Path)
         "distinct",
         "hard",
         "hard, untold",
+        "ranked",
         "filtered",
         "filtered ranking",
     ] * 5
     assert all(
         line.metrics["obeyed"].value == 1
         for line in price.lines
-        if line.way in ("hard", "filtered", "filtered ranking")
+        if line.way in ("hard", "ranked", "filtered", "filtered ranking")
     )
     manifest = json.loads((ran / "lists" / "manifest.json").read_text(encoding="utf-8"))
     assert set(manifest["inputs"]) == {"data", "teacher", "train.all"}

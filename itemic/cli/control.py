@@ -77,7 +77,7 @@ def evaluate(
     task: Annotated[
         list[str] | None, typer.Option("--task", help="A test task; may be repeated.", show_default="eight")
     ] = None,
-    mode: Annotated[str, typer.Option(help="soft, distinct, hard or free.")] = "soft",
+    mode: Annotated[str, typer.Option(help="soft, distinct, hard, ranked or free.")] = "soft",
     users: Annotated[int, typer.Option(help="Requests of each task.", min=1)] = 320,
     k: Annotated[str, typer.Option("-k", help="Cuts of the metrics.")] = "1,5,10",
     columns: Annotated[
@@ -91,7 +91,8 @@ def evaluate(
         str, typer.Option(help="Whose list says what is unwanted: own, teacher or history.")
     ] = "own",
     price: Annotated[
-        bool, typer.Option("--price", help="A second table: no control, soft, distinct, hard, filtered.")
+        bool,
+        typer.Option("--price", help="A second table: no control, soft, distinct, hard, ranked, filtered."),
     ] = False,
     options: Annotated[
         list[str] | None,

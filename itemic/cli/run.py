@@ -248,6 +248,10 @@ def recommend(
     soft: Annotated[
         bool, typer.Option("--soft", help="Say what is wanted, and leave it to the model to keep to it.")
     ] = False,
+    ranked: Annotated[
+        bool,
+        typer.Option("--ranked", help="Make the list of the model's ranking, for models that write none."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Rank the catalogue for one user of a finished run, or for a list of items.
@@ -258,7 +262,7 @@ def recommend(
     """
     from itemic.pipeline.recommend import recommend_one
 
-    if want or avoid or share or soft or turn:
+    if want or avoid or share or soft or turn or ranked:
         for option, given in (
             ("--think", think),
             ("--allow-history", exclude_history is False),
@@ -269,7 +273,9 @@ def recommend(
                 )
         own = [item.strip() for item in history.split(",")] if history is not None else None
         wanted = (want or [], avoid or [], share or [])
-        _recommend_list(folder, user, own, k, wanted, turn or [], soft, beams or 1, dataset, as_json)
+        _recommend_list(
+            folder, user, own, k, wanted, turn or [], (soft, ranked), beams or 1, dataset, as_json
+        )
         return
     items = [item.strip() for item in history.split(",")] if history is not None else None
     answer = recommend_one(
@@ -296,7 +302,7 @@ def _recommend_list(
     count: int,
     wanted: tuple[list[str], list[str], list[str]],
     turns: list[str],
-    soft: bool,
+    modes: tuple[bool, bool],
     beams: int,
     dataset: Path | None,
     as_json: bool,
@@ -308,7 +314,8 @@ def _recommend_list(
         user=user,
         items=items,
         want=read_want(count, *wanted),
-        soft=soft,
+        soft=modes[0],
+        ranked=modes[1],
         beams=beams,
         dataset=dataset,
         turns=[read_turn(text) for text in turns],

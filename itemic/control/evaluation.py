@@ -14,6 +14,7 @@ from itemic.control.judge import judge
 from itemic.control.labelling import Labeller
 from itemic.control.labels import Labels
 from itemic.control.questions import Drawer, Questions
+from itemic.control.ranked import Among, ranked_lists
 from itemic.control.results import Line, Results, measures, notes_of
 from itemic.control.tasks.task import usable
 from itemic.control.tests import ControlTest, ListTests, Mode, control_test
@@ -59,6 +60,7 @@ class Asking:
         seed: of what is drawn.
         teacher: for ``unwanted: teacher``.
         ranked: for the price: the model's ranking of requests, as it is evaluated.
+        among: the same of the items that may come, for the mode ``ranked``.
         title: of the table.
     """
 
@@ -70,6 +72,7 @@ class Asking:
     seed: int = 0
     teacher: Teacher | None = None
     ranked: Ranked | None = None
+    among: Among | None = None
     title: str = "Lists under control"
     _drawers: dict[tuple[str, ...], Drawer] = field(default_factory=dict, init=False, repr=False)
 
@@ -150,6 +153,14 @@ class Asking:
 
     def lists(self, questions: Questions, mode: Mode, *, plain: bool = False) -> list[Int32]:
         """What is answered to questions; ``plain`` asks for as many items and nothing else."""
+        if mode == "ranked":
+            if self.among is None:
+                raise ConfigError(
+                    "mode ranked asks a model for its ranking, and there is none at hand",
+                    "Evaluate a run or a model's folder.",
+                )
+            requests = self.requests.take(np.array([one.request for one in questions.asked], np.int64))
+            return ranked_lists(self.among, requests, [one.terms for one in questions.asked])
         test = questions.test
         return self.answerer.lists(
             questions.asked, self.spoken(test), self.drawer(test).labels, mode, plain=plain
@@ -187,9 +198,10 @@ class Asking:
         ranking.
 
         Lists without control are asked for with the same number of items and nothing else, and judged by what wasn't
-        said; so are hard lists ``untold``, which obey by the grammar alone. The filter goes down the model's own
-        ranking, made without knowing what is wanted: in answer to the list's prompt without control (``filtered``), and
-        in answer to the prompt of the evaluation (``filtered ranking``).
+        said; so are hard lists ``untold``, which obey by the grammar alone. ``ranked`` lists are the best of the
+        ranking among what may come. The filter goes down the model's own ranking, made without knowing what is wanted:
+        in answer to the list's prompt without control (``filtered``), and in answer to the prompt of the evaluation
+        (``filtered ranking``).
 
         Raises:
             as :meth:`evaluate`.
@@ -220,6 +232,8 @@ class Asking:
             found[mode] = self.judged(questions, self.lists(questions, mode))
         if "hard" in self.answerer.modes:
             found[UNTOLD] = self.judged(questions, self.lists(questions, "hard", plain=True))
+        if self.among is not None:
+            found["ranked"] = self.judged(questions, self.lists(questions, "ranked"))
         if (lists := self.filtered(questions)) is not None:
             found[FILTERED] = self.judged(questions, lists)
         if ranked is not None:

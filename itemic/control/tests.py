@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from itemic.control.want import How  # which knows arrays
 
 Kind = Literal["plain", "with", "without", "share", "count", "ranking", "several"]
-Mode = Literal["soft", "distinct", "hard", "free"]
+Mode = Literal["soft", "distinct", "hard", "ranked", "free"]
 
 HOWS: Final[dict[str, How]] = {"LP": "at most", "MP": "at least", "EP": "about"}
 FIXED: Final[dict[str, Kind]] = {
@@ -98,7 +98,8 @@ class ListTests:
         tasks: their names, see :func:`control_test`.
         mode: ``soft`` (only names of the catalogue are legal), ``distinct`` (of these nothing twice, and nothing that
             the prompt shows as history; all else is the model's choice), ``hard`` (only lists that keep to what is
-            wanted are) or ``free`` (the text is read).
+            wanted are), ``ranked`` (hard too, made of the ranking that the evaluation asks for, of the items that may
+            come: nothing needs to have been taught) or ``free`` (the text is read).
         users: how many requests each task asks, drawn by the seed.
         k: cuts of the metrics.
         topk: items of a list; None for as many as the task was trained with.

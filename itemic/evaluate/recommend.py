@@ -200,11 +200,34 @@ class ModelRanker:
             IndexMismatchError: the requests are of another catalogue.
             DataError: they name items that the model doesn't know.
         """
+        histories = [requests.history(row) for row in range(len(requests))] if exclude_history else None
+        return self._rank(requests, k, histories)
+
+    def rank_among(
+        self, requests: Requests, k: int, rows: Sequence[npt.NDArray[np.int32]]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """The same of the items alone that each request may get; no other takes a beam's place.
+
+        Args:
+            requests: ``R`` of them.
+            k: how many items to give.
+            rows: of each request, the rows that it may get.
+
+        Raises:
+            as :meth:`rank`.
+        """
+        every = np.arange(len(self.trie.items), dtype=np.int32)
+        return self._rank(requests, k, [np.setdiff1d(every, own) for own in rows])
+
+    def _rank(
+        self, requests: Requests, k: int, out: Sequence[npt.NDArray[np.int32]] | None
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """``out`` are the rows that each request must not get."""
         asked = self.ask(requests)
         items = np.full((len(requests), k), -1, np.int32)
         scores = np.full((len(requests), k), -np.inf, np.float32)
         if len(asked.rows):
-            exclude = [requests.history(int(row)) for row in asked.rows] if exclude_history else None
+            exclude = None if out is None else [out[int(row)] for row in asked.rows]
             with tf32(self.tf32, self.model.lm.device):
                 found = self._search_for(asked.prompts).rank(asked.prompts, k=k, exclude=exclude)
             items[asked.rows], scores[asked.rows] = found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from itemic import schema as c
 from itemic.control.form import ListForm
 from itemic.control.tests import TRAINED, ControlTest, ListTests
 from itemic.errors import ConfigError
-from itemic.pipeline.recommend import Asked, is_model, of_model, of_run, open_run
+from itemic.pipeline.recommend import Asked, is_model, of_model, of_run, open_run, ranker_of
 from itemic.pipeline.run import RECIPE
 from itemic.pipeline.step import Job
 from itemic.pipeline.steps import last_stage, task_of
@@ -22,14 +23,10 @@ from itemic.recipe.control import CONTROL_OPTIONS, OfHistory
 from itemic.recipe.tasks import options_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from itemic.control.evaluation import Asking
     from itemic.control.results import Results
     from itemic.control.writing import Answerer, Spoken
     from itemic.data.dataset import Dataset
-    from itemic.data.sequences import Requests
     from itemic.endpoint import Endpoint
     from itemic.recipe import Recipe
     from itemic.sid.names import ItemNames
@@ -205,6 +202,8 @@ def _asking(
 
     recipe = own.recipe
     usual = ("test", 0) if recipe is None else (recipe.evaluate.split, recipe.seed)
+    asked = own.asked if own.ranks else None
+    ranker = None if asked is None else cache(lambda: ranker_of(asked))
     return Asking(
         own.dataset,
         answerer,
@@ -213,29 +212,10 @@ def _asking(
         split=split or usual[0],
         seed=usual[1] if seed is None else seed,
         teacher=own.teacher() if settings.unwanted == "teacher" else None,
-        ranked=_ranked(own.asked) if settings.price and own.asked is not None and own.ranks else None,
+        ranked=None if ranker is None else lambda requests: ranker().rank(requests, ranker().beams)[0],
+        among=None if ranker is None else lambda requests, k, rows: ranker().rank_among(requests, k, rows),
         title=own.title,
     )
-
-
-def _ranked(asked: Asked) -> Callable[[Requests], npt.NDArray[np.int32]]:
-    """The model's ranking, as the recipe evaluates it, of as many items as a filter may need."""
-    from itemic.control.writing import REACH
-    from itemic.evaluate.recommend import ModelRanker
-
-    def rank(requests: Requests) -> npt.NDArray[np.int32]:
-        most = min(len(asked.model.index), max(REACH, asked.beams))
-        ranker = ModelRanker(
-            asked.model,
-            task=asked.task,
-            beams=most,
-            normalize=asked.normalize,
-            thinking=asked.thinking,
-            dataset=asked.texts,
-        )
-        return ranker.rank(requests, most)[0]
-
-    return rank
 
 
 # --------------------------------------------------------------------------------------------- the wording

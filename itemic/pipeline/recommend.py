@@ -188,7 +188,7 @@ def recommend_one(
         thinking=asked.thinking,
         dataset=asked.texts,
     )
-    request = Requests(*_alone(rows, user), index.catalogue)
+    request = Requests(*alone(rows, user), index.catalogue)
     known = asked.exclude_history if exclude_history is None else exclude_history
     said = (
         _ask(ranker, request, k, known) if think is None else _think(ranker, asked, request, k, known, think)
@@ -275,6 +275,21 @@ class Asked:
         return [
             title or item for title, item in zip(self.model.index.known_titles() or ids, ids, strict=True)
         ]
+
+
+def ranker_of(asked: Asked) -> ModelRanker:
+    """The model as the recipe evaluates it, with as many beams as a filter may need items."""
+    from itemic.control.writing import REACH
+    from itemic.evaluate.recommend import ModelRanker
+
+    return ModelRanker(
+        asked.model,
+        task=asked.task,
+        beams=min(len(asked.model.index), max(REACH, asked.beams)),
+        normalize=asked.normalize,
+        thinking=asked.thinking,
+        dataset=asked.texts,
+    )
 
 
 def rows_of(asked: Asked, user: str | None, items: Sequence[str]) -> npt.NDArray[np.int32]:
@@ -373,7 +388,7 @@ def open_run(folder: str | Path) -> Job:
     return Job(recipe, root, root, Manifest("question", {}, {}))
 
 
-def _alone(rows: npt.NDArray[np.int32], user: str | None) -> tuple[Any, Any, Any, Any]:
+def alone(rows: npt.NDArray[np.int32], user: str | None) -> tuple[Any, Any, Any, Any]:
     import numpy as np
 
     return np.array([user or ""], object), np.array([0, len(rows)]), rows, np.array([-1], np.int32)

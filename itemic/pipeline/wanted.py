@@ -19,10 +19,12 @@ from itemic.pipeline.recommend import (
     Asked,
     Item,
     Ranked,
+    alone,
     is_model,
     of_model,
     of_run,
     open_run,
+    ranker_of,
     rows_of,
 )
 from itemic.recipe.control import CONTROL_OPTIONS, OfHistory
@@ -30,6 +32,9 @@ from itemic.recipe.tasks import options_of
 from itemic.settings import faults_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from itemic.control.labels import Labels
     from itemic.control.terms import Terms
     from itemic.data.dataset import Dataset
@@ -79,6 +84,7 @@ def recommend_list(
     user: str | None = None,
     items: Sequence[str] | None = None,
     soft: bool = False,
+    ranked: bool = False,
     beams: int = 1,
     dataset: str | Path | None = None,
     turns: Sequence[tuple[Turn, str]] = (),
@@ -96,6 +102,7 @@ def recommend_list(
         user: an id of the dataset.
         items: item ids, oldest first, instead of a user.
         soft: only items are legal, and the model decides which and how many, up to the number wanted.
+        ranked: no list is written: it is made of the model's ranking of the items that may come.
         beams: width of the search for the most probable list.
         dataset: of a model's folder: it knows the labels.
         turns: what is said of the list, then of the one that was written after that, and so on: see
@@ -112,6 +119,8 @@ def recommend_list(
     """
     from itemic.control.labels import Labels
 
+    if ranked and (soft or beams > 1):
+        raise ConfigError("ranked lists aren't written", "Leave --soft and --beams out, or --ranked.")
     if (user is None) == (items is None):
         raise ConfigError("recommend needs a user or a history", "Give one of --user and --history.")
     asked = of_model(Path(folder), dataset) if is_model(folder) else of_run(folder)
@@ -131,12 +140,21 @@ def recommend_list(
     labels = Labels.of(asked.users, _columns(options["columns"], meant, asked.users))
     terms = want.check(labels, rows, names=names)
     shown = rows[-options["max_items"] :]
-    notes = (
-        []
-        if trained
-        else ["No task of control taught this model: lists keep to what is wanted by the grammar alone."]
-    )
-    found, scores = _write(asked, want, terms, labels, form, shown.tolist(), options["system"], soft, beams)
+    notes = []
+    if ranked:
+        shown = rows
+    elif not trained:
+        notes = [
+            "No task of control taught this model: lists keep to what is wanted by the grammar alone; --ranked makes "
+            "them of its ranking."
+        ]
+
+    def write() -> tuple[list[int], list[float]]:
+        if ranked:
+            return _rank(asked, terms, rows, user)
+        return _write(asked, want, terms, labels, form, shown.tolist(), options["system"], soft, beams)
+
+    found, scores = write()
     for turn, name in turns:
         want = turned(want, turn, name, labels, found)
         notes.append(
@@ -200,6 +218,26 @@ def _options(folder: str | Path) -> tuple[dict[str, Any], bool]:
         if issubclass(CONTROL_OPTIONS.get(task.task, dict), OfHistory):
             return usual | task.arguments, True
     return usual, False
+
+
+def _rank(
+    asked: Asked, terms: Terms, rows: npt.NDArray[np.int32], user: str | None
+) -> tuple[list[int], list[float]]:
+    """The rows of the list that the model's ranking makes, and their log-probabilities in it."""
+    from itemic.control.ranked import ranked_lists
+    from itemic.data.sequences import Requests
+
+    ranker = ranker_of(asked)
+    worth: dict[int, float] = {}
+
+    def among(requests: Requests, k: int, some: Sequence[npt.NDArray[np.int32]]) -> Any:
+        items, scores = ranker.rank_among(requests, k, some)
+        worth.update(zip(items[0].tolist(), scores[0].tolist(), strict=True))
+        return items, scores
+
+    request = Requests(*alone(rows, user), asked.model.index.catalogue)
+    found = ranked_lists(among, request, [terms])[0].tolist()
+    return found, [worth[row] for row in found]
 
 
 def _write(

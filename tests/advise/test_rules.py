@@ -219,6 +219,8 @@ def test_all_advice_to_every_shipped_recipe_leaves_it_sound(
 ) -> None:
     for variable in ("QWEN3_8B", "QWEN2_5", "OPENONEREC_BASE", "OPENONEREC_STAGE1", "OPENONEREC_STAGE2"):
         monkeypatch.setenv(variable, str(SHIPPED))
+    for variable in ("LLAMA2", "RECLM_DATA", "SHAREGPT"):
+        monkeypatch.setenv(variable, str(SHIPPED))
     for variable in ("OPENONEREC_DATA", "OPENONEREC_GENERAL", "OPENONEREC_SFT"):
         monkeypatch.setenv(variable, str(SHIPPED / "*.yaml"))
     recipe, _ = check_recipe(name)

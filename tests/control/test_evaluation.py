@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from itemic.control.words import say
 from itemic.control.writing import Spoken, Written
 from itemic.data.dataset import Dataset
 from itemic.errors import ArtifactError, ConfigError, DataError
+from itemic.evaluate import ModelRanker
 from itemic.recipe.control import CONTROL_OPTIONS
 from tests.control.catalogues import dataset
 from tests.control.models import model_of
@@ -371,6 +373,40 @@ def test_the_price_puts_all_ways_side_by_side(tmp_path: Path) -> None:
     assert results.lines[6].metrics["recall@3"].value == pytest.approx(np.mean(hits))
     with pytest.raises(ConfigError, match="none of these"):
         asking(tmp_path / "a.jsonl", tasks=("SFTTestSeqRec",)).price()
+
+
+@pytest.mark.parametrize("kind", ["title", "sid"])
+def test_ranked_lists_are_the_best_of_the_ranking_that_obey(kind: str, tmp_path: Path) -> None:
+    """Against all lists: place by place the best item with which some list that obeys begins."""
+    own = asking(tmp_path / "a.jsonl", kind, mode="ranked")
+    ranker = ModelRanker(model_of(kind), task="sequence", beams=ITEMS)
+    own.among = ranker.rank_among
+    own.ranked = lambda requests: ranker.rank(requests, ITEMS)[0]
+    for test in own.settings.tests:
+        questions = own.questions(test)
+        rows = [one.request for one in questions.asked]
+        best = ranker.rank(own.requests.take(np.array(rows)), ITEMS)[0].tolist()
+        for one, order, found in zip(questions.asked, best, own.lists(questions, "ranked"), strict=True):
+            terms = one.terms
+            fine = [set(some) for some in combinations(range(ITEMS), terms.count) if terms.kept_by(some)]
+            wanted: list[int] = []
+            while len(wanted) < terms.count:
+                wanted.append(
+                    next(
+                        row
+                        for row in order
+                        if row not in wanted and any({*wanted, row} <= some for some in fine)
+                    )
+                )
+            assert found.tolist() == wanted
+    results = own.evaluate()
+    assert all(line.metrics["obeyed"].value == 1 for line in results.lines)
+    price = {(line.task, line.way): line.metrics["recall@3"].value for line in own.price().lines}
+    for task in {task for task, _ in price}:
+        assert price[task, "ranked"] >= price[task, "filtered ranking"]
+    own.among = None
+    with pytest.raises(ConfigError, match="mode ranked asks a model"):
+        own.evaluate()
 
 
 def test_what_is_filtered_is_the_order_of_the_first_place_of_an_uncontrolled_list(tmp_path: Path) -> None:
