@@ -1,1 +1,1 @@
-"""Users described in words: profiles that a model writes, what they find, and how both learn in turns."""
+"""Users described in words: profiles that a language model writes, and the items that they bring up."""
