@@ -227,7 +227,7 @@ class _Run:
         folder = self.stage.objective.other
         if folder is None or not self.stage.objective.compares:
             return None
-        return OtherWriter(folder, self.writer)
+        return OtherWriter(folder, self.writer, self.ranks.device)
 
     # ------------------------------------------------------------------------------- validation
 
@@ -307,14 +307,15 @@ class OtherWriter:
     Args:
         folder: of the writer.
         writer: who is kept near to it.
+        device: where it computes; None for where the writer does.
 
     Raises:
         ConfigError: it has another vocabulary.
     """
 
-    def __init__(self, folder: str | Path, writer: Writer) -> None:
+    def __init__(self, folder: str | Path, writer: Writer, device: torch.device | None = None) -> None:
         self.since = 0
-        other = Writer.load(folder, device=writer.lm.device, dtype=torch.float32)
+        other = Writer.load(folder, device=device or writer.lm.device, dtype=torch.float32)
         if other.tokenizer.get_vocab() != writer.tokenizer.get_vocab():
             raise ConfigError(
                 f"objective.reference: {folder} has another vocabulary than the writer",

@@ -11,12 +11,16 @@ import pytest
 import torch
 
 from itemic.errors import ArtifactError, ConfigError, DataError
-from itemic.profile.learn import PROFILES, Users, train_writer
+from itemic.profile.learn import PROFILES, OtherWriter, Users, train_writer
 from itemic.profile.rollout import ProfileBook, worth_of
 from itemic.profile.turn_settings import Drawing, WriterStage
 from itemic.profile.writer import Writer
-from tests.profile.writers import LikesBlue, messages, prompts, taught
+from itemic.training.distribution import Distribution
+from itemic.training.ranks import joined
+from tests.profile.writers import LikesBlue, messages, prompts, taught, untaught
+from tests.training import processes
 from tests.training.helpers import copy_of
+from tests.training.test_distribution import options
 
 STAGE: dict[str, Any] = {
     "steps": 24,
@@ -152,3 +156,39 @@ def test_faults_that_are_known_at_once() -> None:
     writer = taught()
     with pytest.raises(ConfigError, match="24 prompts to a rollout, and there are 16"):
         train_writer(writer, users(writer), stage=STAGE | {"data": {"prompts_per_step": 24}})
+
+
+def learn(begin: str, folder: str, told: Distribution) -> None:
+    torch.set_num_threads(1)
+    stage = STAGE | {"steps": 3, "learning_rate": 1e-3, "train": {"what": "last-layers", "layers": 1}}
+    stage["objective"] = {"name": "rebel", "rebel": {"kl": 0.1}}  # rewards are whitened over both
+    stage["validation"] = {"every": 2, "requests": 5}
+    with joined() as ranks:
+        writer = Writer.load(begin, device=ranks.device_for(told))
+        held = Users(users(writer).prompts, LikesBlue(), "held", np.arange(4, 10))
+        train_writer(writer, users(writer), held=held, stage=stage, output=folder, distribution=told)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_learn_what_one_does(strategy: str, tmp_path: Path) -> None:
+    taught().save(tmp_path / "begin")
+    for size in (1, 2):
+        arguments = (str(tmp_path / "begin"), str(tmp_path / str(size)), options(strategy, tmp_path))
+        processes.run(learn, size, *arguments, folder=tmp_path)
+    one, two = (Writer.load(tmp_path / name).lm.state_dict() for name in "12")
+    for name, weight in one.items():
+        torch.testing.assert_close(weight, two[name], atol=2e-4, rtol=1e-3, msg=name)
+    start = taught().lm.state_dict()
+    assert any(not torch.equal(start[name], weight) for name, weight in one.items())
+    logs = [[line for line in lines(tmp_path / name) if "reward" in line] for name in "12"]
+    assert [line["reward"] for line in logs[0]] == pytest.approx(
+        [line["reward"] for line in logs[1]], abs=1e-6
+    )
+
+
+def test_a_reference_of_other_words_is_refused(tmp_path: Path) -> None:
+    other = untaught()
+    other.tokenizer.add_tokens(["<new>"])
+    other.save(tmp_path / "other")
+    with pytest.raises(ConfigError, match="another vocabulary"):
+        OtherWriter(tmp_path / "other", taught())
