@@ -192,7 +192,7 @@ class WriterPhase:
 
 
 @dataclass(frozen=True)
-class Written:
+class SessionProfiles:
     """Profiles of sessions, one of each.
 
     Attributes:
@@ -217,7 +217,7 @@ class Written:
 class LearnsEmbedder(Protocol):
     """What trains an embedder."""
 
-    def __call__(self, begin: Path, written: Written, output: Path, seed: int) -> None:
+    def __call__(self, begin: Path, written: SessionProfiles, output: Path, seed: int) -> None:
         """Train the embedder of the folder ``begin`` on profiles, to the folder ``output``; go on where it was
         stopped. Profiles that aren't usable teach nothing."""
 
@@ -276,7 +276,7 @@ def write_profiles(
     file: Path,
     *,
     ranks: Ranks = ALONE,
-) -> Written:
+) -> SessionProfiles:
     """One profile of each of some sessions, through a file of JSON lines that grows; what it has isn't written again.
 
     Args:
@@ -321,7 +321,7 @@ def write_profiles(
             with file.open("a", encoding="utf-8") as stream:
                 stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in found)
         lines += found
-    return Written(
+    return SessionProfiles(
         np.array([line["session"] for line in lines], np.int64),
         tuple(line["text"] for line in lines),
         np.array([line["usable"] for line in lines], np.bool_),

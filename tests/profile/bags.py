@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from itemic.artifact import digest_of
 from itemic.profile.learn import Users
-from itemic.profile.turns import Written
+from itemic.profile.turns import SessionProfiles
 from itemic.profile.writer import Writer
 from itemic.training.loop import Trainer
 from itemic.training.objective import Cost, Objective
@@ -82,7 +82,7 @@ class Bag(Objective):
 class Pairs:
     """The usable profiles of a phase, eight a step."""
 
-    def __init__(self, written: Written, steps: int, seed: int) -> None:
+    def __init__(self, written: SessionProfiles, steps: int, seed: int) -> None:
         self.written, self.count, self.seed = written, steps, seed
 
     def total_steps(self) -> int:
@@ -106,7 +106,7 @@ class Pairs:
         return states[0]
 
 
-def learn_bag(begin: Path, written: Written, output: Path, seed: int) -> None:
+def learn_bag(begin: Path, written: SessionProfiles, output: Path, seed: int) -> None:
     """Train one, unless it is done."""
     if (output / "done.json").exists():
         return
