@@ -161,65 +161,18 @@ class TransformersEncoder(TextEncoder):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        require_tokenizer(self._folder)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                self._folder, local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:  # tokenizers raises bare Exceptions on broken files
-            raise ModelError(
-                f"{self._folder} has no usable tokenizer: {first_line(error)}",
-                "Copy the model's tokenizer files there.",
-            ) from error
-        if not tokenizer.is_fast:
-            raise ModelError(f"{self._folder} has a slow tokenizer", "Convert it to a tokenizer.json.")
-        return tokenizer
+        return load_tokenizer(self._folder)
 
     @property
     def _pad(self) -> int:
         return int(self._tokenizer.pad_token_id or 0)  # masked, so that any token will do
 
     def _tokenize(self, texts: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
-        """Token ids of each text, and how many texts were cut."""
-        given = [self.instruction + text for text in texts]
-        self._tokenizer.truncation_side = "right"
-        batch = self._tokenizer(given, truncation=True, max_length=limit, padding=False)
-        ids: list[list[int]] = batch["input_ids"]
-        for text, tokens in zip(given, ids, strict=True):
-            if not tokens:
-                raise DataError(
-                    f"the tokenizer of {self.model!r} makes no token of {text[:60]!r}",
-                    "Use a model whose tokenizer knows the catalogue's script.",
-                )
-        return ids, sum(bool(encoding.overflowing) for encoding in batch.encodings)
+        return tokenize(self._tokenizer, [self.instruction + text for text in texts], limit, self.model)
 
     @cached_property
     def _model(self) -> Any:
-        import torch
-        from transformers import AutoModel
-
-        again = "Copy the folder again, or use a model that transformers knows without code of its own."
-        try:
-            with quiet():
-                lm, info = AutoModel.from_pretrained(
-                    self._folder,
-                    dtype=getattr(torch, self.dtype),
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                )
-        except (
-            Exception
-        ) as error:  # OSError, ValueError, KeyError, SafetensorError, RuntimeError: as the fault is
-            raise ModelError(f"{self._folder} can't be loaded: {first_line(error)}", again) from error
-        # BERT's pooler is often left out of the weights, and no pooling here reads it.
-        lacking = sorted(key for key in map(str, info["missing_keys"]) if not key.startswith("pooler."))
-        if lacking:
-            raise ModelError(f"{self._folder} lacks {len(lacking)} weights, first {lacking[0]}", again)
-        return (lm.get_encoder() if lm.config.is_encoder_decoder else lm).eval()
+        return load_encoder(self._folder, self.dtype)
 
     def _loaded(self, device: torch.device) -> tuple[Any, int]:
         """The model on its device, and how many tokens it takes.
@@ -227,18 +180,97 @@ class TransformersEncoder(TextEncoder):
         Raises:
             ConfigError: ``max_length`` is more than that.
         """
-        most = min(
-            int(self._tokenizer.model_max_length or NO_LIMIT),
-            getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or NO_LIMIT,
-            NO_LIMIT,
-        )
-        if self.max_length is not None and self.max_length > most:
-            raise ConfigError(
-                f"max_length is {self.max_length}, and model {self.model!r} takes {most} tokens",
-                "Lower max_length.",
-            )
+        limit = token_limit(self._model, self._tokenizer, self.max_length, self.model)
         with told_memory(self.batch_size):
-            return self._model.to(device), self.max_length or min(most, MAX_LENGTH)
+            return self._model.to(device), limit
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The fast tokenizer of a model's folder.
+
+    Raises:
+        ModelError: there is none, or none that can be used.
+    """
+    from transformers import AutoTokenizer
+
+    require_tokenizer(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises bare Exceptions on broken files
+        raise ModelError(
+            f"{folder} has no usable tokenizer: {first_line(error)}",
+            "Copy the model's tokenizer files there.",
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"{folder} has a slow tokenizer", "Convert it to a tokenizer.json.")
+    return tokenizer
+
+
+def load_encoder(folder: Path, dtype: str = "float32") -> Any:
+    """The model of a folder without a head, in evaluation mode; of an encoder-decoder the encoder.
+
+    Raises:
+        ModelError: it can't be loaded, or lacks weights.
+    """
+    import torch
+    from transformers import AutoModel
+
+    again = "Copy the folder again, or use a model that transformers knows without code of its own."
+    try:
+        with quiet():
+            lm, info = AutoModel.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except (
+        Exception
+    ) as error:  # OSError, ValueError, KeyError, SafetensorError, RuntimeError: as the fault is
+        raise ModelError(f"{folder} can't be loaded: {first_line(error)}", again) from error
+    # BERT's pooler is often left out of the weights, and no pooling here reads it.
+    lacking = sorted(key for key in map(str, info["missing_keys"]) if not key.startswith("pooler."))
+    if lacking:
+        raise ModelError(f"{folder} lacks {len(lacking)} weights, first {lacking[0]}", again)
+    return (lm.get_encoder() if lm.config.is_encoder_decoder else lm).eval()
+
+
+def token_limit(lm: Any, tokenizer: Any, wanted: int | None, name: str) -> int:
+    """How many tokens of a text are read: those that are wanted, else 512 or less.
+
+    Raises:
+        ConfigError: more are wanted than the model takes.
+    """
+    most = min(
+        int(tokenizer.model_max_length or NO_LIMIT),
+        getattr(lm.config.get_text_config(), "max_position_embeddings", None) or NO_LIMIT,
+        NO_LIMIT,
+    )
+    if wanted is not None and wanted > most:
+        raise ConfigError(
+            f"max_length is {wanted}, and model {name!r} takes {most} tokens", "Lower max_length."
+        )
+    return wanted or min(most, MAX_LENGTH)
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], limit: int, name: str) -> tuple[list[list[int]], int]:
+    """Token ids of each text, and how many texts were cut.
+
+    Raises:
+        DataError: a text has no token.
+    """
+    tokenizer.truncation_side = "right"
+    batch = tokenizer(list(texts), truncation=True, max_length=limit, padding=False)
+    ids: list[list[int]] = batch["input_ids"]
+    for text, tokens in zip(texts, ids, strict=True):
+        if not tokens:
+            raise DataError(
+                f"the tokenizer of {name!r} makes no token of {text[:60]!r}",
+                "Use a model whose tokenizer knows the catalogue's script.",
+            )
+    return ids, sum(bool(encoding.overflowing) for encoding in batch.encodings)
 
 
 def pad_right(ids: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
