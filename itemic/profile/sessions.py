@@ -1,0 +1,341 @@
+"""Sessions: the first few items of a user, and the one that comes first after them and isn't among them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import Field, ValidationInfo, field_validator
+
+from itemic import schema as c
+from itemic.data.dataset import Dataset
+from itemic.data.sequences import Requests
+from itemic.errors import ConfigError, DataError
+from itemic.settings import Amount, Count, Listed, Share, Switch, settings, wrong
+from itemic.text import settings_repr
+
+Bool = npt.NDArray[np.bool_]
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Strings = npt.NDArray[np.object_]
+Lengths = Callable[[Sequence[str]], Int64]  # of texts, in characters or tokens
+
+FEW = "users with too few interactions"
+NO_TARGET = "users without a later item that isn't among the inputs"
+UNKNOWN = "sessions of valid and test whose target isn't known in training"
+AMONG = "targets of valid and test that are among the inputs"
+
+
+def characters(texts: Sequence[str]) -> Int64:
+    """How many characters each text has."""
+    return np.fromiter(map(len, texts), np.int64, len(texts))
+
+
+@settings(frozen=True, repr=False)
+class SessionSettings:
+    """Which sessions are made of a dataset.
+
+    Attributes:
+        inputs: how many items a session shows.
+        each: ``first``, the first items of a user and one session each, as LangPTune has them; or ``every``, each item
+            that ``inputs`` others precede is a target once, and they are shown.
+        split: ``time``, by the times of the targets over all users; or ``dataset``, the split that the dataset has:
+            its training prefixes, and before each of its targets of valid and test the ``inputs`` items right there.
+        ratios: train, valid and test shares of the sessions under ``time``.
+        known: leave out sessions of valid and test whose target isn't known in training.
+        shortest_review: interactions whose review is shorter are left out before anything else, those without one
+            among them (0: none is).
+        longest_review: interactions whose review is longer are left out.
+        longest_description: interactions with items whose description is longer are left out; the items stay in the
+            catalogue.
+    """
+
+    inputs: Count = 4
+    each: Literal["first", "every"] = "first"
+    split: Literal["time", "dataset"] = "time"
+    ratios: Annotated[tuple[Share, Share, Share], Listed] = (0.8, 0.1, 0.1)
+    known: Switch = True
+    shortest_review: Amount = 0
+    longest_review: Annotated[Count | None, Field(validate_default=True)] = None
+    longest_description: Count | None = None
+
+    __repr__ = settings_repr
+
+    @field_validator("ratios")
+    @classmethod
+    def _shares_of_one(cls, ratios: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(ratios) - 1) > 1e-6:
+            raise wrong(f"add up to {sum(ratios):g}, not to 1; give e.g. [0.8, 0.1, 0.1]", ratios)
+        return ratios
+
+    @field_validator("longest_review")
+    @classmethod
+    def _room(cls, longest: int | None, info: ValidationInfo) -> int | None:
+        if longest is not None and longest < info.data.get("shortest_review", 0):
+            raise wrong(f"is {longest}, less than the shortest, {info.data['shortest_review']}", longest)
+        return longest
+
+
+@dataclass(frozen=True, eq=False)
+class Sessions:
+    """What users did first, and what came next, as flat arrays.
+
+    Attributes:
+        users: ids of the users, ``[S]``; one may have several sessions.
+        offsets: int64 ``[S + 1]``; session ``s`` shows ``items[offsets[s]:offsets[s + 1]]``.
+        items: int32 ``[N]``, rows of ``Dataset.items``, oldest first; an item that was taken twice stands there twice.
+        ratings: float32 ``[N]``, NaN where there is none.
+        reviews: ``[N]`` texts as the source has them, empty where there is none.
+        targets: int32 ``[S]``, the row of the item that comes next.
+        times: int64 ``[S]``, of the targets in milliseconds; None where the source tells only the order.
+        labels: int8 ``[S]``, 0 train, 1 valid, 2 test.
+        training: bool, one for each of the dataset's interactions: whether training may count it.
+        catalogue: digest of the catalogue whose rows these are.
+        lost: what was left out, by reason.
+    """
+
+    users: Strings
+    offsets: Int64
+    items: Int32
+    ratings: Float32
+    reviews: pl.Series
+    targets: Int32
+    times: Int64 | None
+    labels: Int8
+    training: Bool
+    catalogue: str
+    lost: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{int((self.labels == code).sum()):,} {name}" for code, name in enumerate(c.SPLITS))
+        return f"<Sessions: {told}; {sum(self.lost.values()):,} lost>"
+
+    def inputs(self, session: int) -> Int32:
+        return self.items[self.offsets[session] : self.offsets[session + 1]]
+
+    def take(self, sessions: npt.NDArray[np.integer] | Sequence[int]) -> Sessions:
+        """Some of the sessions, in the order given."""
+        some = np.asarray(sessions, np.int64)
+        return self._shown(some, self.offsets[:-1][some], self.offsets[1:][some])
+
+    def split(self, name: str) -> Sessions:
+        """The sessions of ``train``, ``valid`` or ``test``.
+
+        Raises:
+            ConfigError: there is no such split.
+            DataError: it is empty.
+        """
+        if name not in c.SPLITS:
+            raise ConfigError(f"unknown split {name!r}", f"Ask for {', '.join(c.SPLITS)}.")
+        some = np.flatnonzero(self.labels == c.SPLITS.index(name))
+        if not len(some):
+            raise DataError(
+                f"no session is of the split {name}; {_told(self.lost)}",
+                "Use fewer inputs, other shares, wider length filters or more data.",
+            )
+        return self.take(some)
+
+    def latest(self, count: int) -> Sessions:
+        """The same sessions with their last ``count`` inputs alone; with 0 they show nothing."""
+        if count < 0:
+            raise ConfigError(f"the latest {count} inputs", "Give 0 or more.")
+        start = np.maximum(self.offsets[1:] - count, self.offsets[:-1])
+        return self._shown(np.arange(len(self)), start, self.offsets[1:])
+
+    def within(self, lengths: npt.ArrayLike, most: int, what: str) -> Sessions:
+        """Without the sessions that are too long, which are counted.
+
+        Args:
+            lengths: ``[S]``, such as the tokens of their prompts.
+            most: the longest that stays.
+            what: the reason to be told, such as ``prompts of more than 1,024 tokens``.
+        """
+        fits = np.asarray(lengths) <= most
+        if len(fits) != len(self):
+            raise ConfigError(f"{len(fits)} lengths for {len(self)} sessions", "Give one for each session.")
+        return replace(self.take(np.flatnonzero(fits)), lost=self.lost + Counter({what: int((~fits).sum())}))
+
+    def requests(self) -> Requests:
+        """The same as questions to a recommender."""
+        return Requests(self.users, self.offsets, self.items, self.targets, self.catalogue)
+
+    def _shown(self, some: Int64, start: Int64, stop: Int64) -> Sessions:
+        offsets, places = _spans(start, stop)
+        return replace(
+            self,
+            users=self.users[some],
+            offsets=offsets,
+            items=self.items[places],
+            ratings=self.ratings[places],
+            reviews=self.reviews.gather(places),
+            targets=self.targets[some],
+            times=None if self.times is None else self.times[some],
+            labels=self.labels[some],
+        )
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, rule: SessionSettings | None = None, *, length: Lengths = characters
+    ) -> Sessions:
+        """The sessions of a dataset.
+
+        Args:
+            dataset: with ratings, reviews and times where its source has them.
+            rule: which ones.
+            length: what the length filters count; see :func:`itemic.profile.words.tokens_of` for tokens.
+
+        Raises:
+            DataError: no user has enough interactions, or the split asks for times that aren't there.
+        """
+        rule = rule or SessionSettings()
+        lost: Counter[str] = Counter()
+        kept = _kept(dataset, rule, length, lost)
+        user = np.repeat(np.arange(len(dataset.sequences)), np.diff(dataset.sequences.offsets))
+        place = np.flatnonzero(kept)  # positions below count what is kept
+        items, user = dataset.sequences.items[place], user[place]
+        offsets = np.searchsorted(user, np.arange(len(dataset.sequences) + 1)).astype(np.int64)
+        given = dataset.labels[place] if rule.split == "dataset" else np.zeros(len(place), np.int8)
+        start, target, labels = _found(items, user, offsets, given, rule, lost)
+        if not len(start):
+            raise DataError(
+                f"no user has {rule.inputs} items and another one after them; {_told(lost)}",
+                "Use fewer inputs, wider length filters or a source with longer sequences.",
+            )
+        time = dataset.interactions[c.TIMESTAMP]
+        times = None if time.null_count() else time.to_numpy().astype(np.int64)
+        if rule.split == "time":
+            if times is None:
+                raise DataError(
+                    "sessions are split by time, and the source has none for every interaction",
+                    "Give split: dataset, or add timestamps.",
+                )
+            labels = _by_time(times[place[target]], rule.ratios)
+        training = _training(dataset, rule, times, place, start, target, labels)
+        known = np.zeros(len(dataset.items), bool)
+        known[dataset.sequences.items[training]] = True
+        if rule.known:
+            fine = (labels == 0) | known[items[target]]
+            lost[UNKNOWN] += int((~fine).sum())
+            start, target, labels = start[fine], target[fine], labels[fine]
+        spans, shown = _spans(start, start + rule.inputs)
+        return cls(
+            users=dataset.sequences.users[user[target]],
+            offsets=spans,
+            items=items[shown],
+            ratings=_column(dataset, c.RATING, pl.Float32, None).gather(place[shown]).to_numpy(),
+            reviews=_column(dataset, c.REVIEW, pl.String, "").gather(place[shown]),
+            targets=items[target],
+            times=None if times is None else times[place[target]],
+            labels=labels,
+            training=training,
+            catalogue=dataset.catalogue,
+            lost=+lost,
+        )
+
+
+def _kept(dataset: Dataset, rule: SessionSettings, length: Lengths, lost: Counter[str]) -> Bool:
+    """Which interactions are left by the length filters."""
+    kept = np.ones(len(dataset.interactions), bool)
+    if rule.longest_description is not None:
+        long = length(dataset.items[c.DESCRIPTION].fill_null("").to_list()) > rule.longest_description
+        lost[f"items with a description longer than {rule.longest_description:,}"] += int(long.sum())
+        kept &= ~long[dataset.sequences.items]
+        lost["their interactions"] += int((~kept).sum())
+    if rule.shortest_review or rule.longest_review is not None:
+        size = length(_column(dataset, c.REVIEW, pl.String, "").to_list())
+        short, long = size < rule.shortest_review, size > (rule.longest_review or np.inf)
+        lost[f"interactions with a review shorter than {rule.shortest_review:,}"] += int((kept & short).sum())
+        if rule.longest_review is not None:
+            told = f"interactions with a review longer than {rule.longest_review:,}"
+            lost[told] += int((kept & long).sum())
+        kept &= ~(short | long)
+    return kept
+
+
+def _found(
+    items: Int32, user: Int64, offsets: Int64, given: Int8, rule: SessionSettings, lost: Counter[str]
+) -> tuple[Int64, Int64, Int8]:
+    """Start and target of each session, as positions, and its label; users in their order, each one's by time.
+
+    Within ``given`` labels a session of training lies in the training prefix altogether.
+    """
+    count, size = len(items), rule.inputs
+    position = np.arange(count, dtype=np.int64)
+    seen = position - offsets[user]
+    prefix = np.add.reduceat(given == 0, offsets[:-1][np.diff(offsets) > 0], dtype=np.int64) if count else []
+    trained = np.zeros(len(offsets) - 1, np.int64)
+    trained[np.diff(offsets) > 0] = prefix
+    lost[FEW] += int((np.diff(offsets) <= size).sum())
+    enough = seen >= size
+    first = rule.each == "first"
+    start = np.where((given == 0) & first, offsets[user], position - size)
+    among = np.zeros(count, bool)
+    for back in range(size):
+        at = np.minimum(np.maximum(start + back, 0), max(count - 1, 0))
+        among |= enough & (items[at] == items)
+    fresh = position[enough & (given == 0) & ~among]
+    if first:
+        fresh = fresh[np.unique(user[fresh], return_index=True)[1]]
+    had = np.zeros(len(trained), bool)
+    had[user[fresh]] = True
+    lost[NO_TARGET] += int(((trained > size) & ~had).sum())
+    asked = enough & (given > 0)
+    lost[AMONG] += int((asked & among).sum())
+    target = np.sort(np.concatenate([fresh, position[asked & ~among]]))
+    return start[target], target, given[target]
+
+
+def _by_time(times: Int64, ratios: tuple[float, float, float]) -> Int8:
+    """Labels by the targets' times; those of one moment stay together, in the earlier split."""
+    order = np.sort(times)
+    bounds = (np.cumsum(ratios[:2]) * len(times) + 1e-9).astype(np.int64)
+    labels = np.zeros(len(times), np.int8)
+    for code, bound in zip((1, 2), bounds.tolist(), strict=True):
+        latest = order[bound - 1] if bound else order[0] - 1
+        labels[times > latest] = code
+    return labels
+
+
+def _training(
+    dataset: Dataset,
+    rule: SessionSettings,
+    times: Int64 | None,
+    place: Int64,
+    start: Int64,
+    target: Int64,
+    labels: Int8,
+) -> Bool:
+    """Which interactions training may count: the dataset's own, or all until the last target of training, in time."""
+    if rule.split == "dataset":
+        return np.asarray(dataset.labels == 0)
+    assert times is not None
+    ends = times[place[target[labels == 0]]]
+    return np.asarray(times <= ends.max()) if len(ends) else np.zeros(len(times), bool)
+
+
+def _column(dataset: Dataset, name: str, kind: type[pl.DataType], missing: str | None) -> pl.Series:
+    """A column of the interactions; without it, or without a value, ``missing`` (NaN for numbers)."""
+    table = dataset.interactions
+    found = table[name] if name in table.columns else pl.Series([None]).new_from_index(0, len(table))
+    return found.cast(kind).fill_null(np.nan if missing is None else missing)
+
+
+def _spans(start: Int64, stop: Int64) -> tuple[Int64, Int64]:
+    """CSR offsets of spans, and the positions in them one after the other."""
+    lengths = stop - start
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return offsets, np.arange(offsets[-1]) - np.repeat(offsets[:-1] - start, lengths)
+
+
+def _told(lost: Counter[str]) -> str:
+    return "lost: " + ("; ".join(f"{count:,} {what}" for what, count in (+lost).items()) or "nothing")
