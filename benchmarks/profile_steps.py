@@ -17,6 +17,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,22 @@ from itemic.model.configuration import preset_config
 from itemic.model.tokenizer import train_tokenizer
 from itemic.profile.rollout import FREE, ProfileBook, ProfileSteps, WriterPolicy, told_of_profiles
 from itemic.profile.turn_settings import WriterStage
-from itemic.profile.writer import Writer
+from itemic.profile.writer import Profiles, Writer
 from itemic.rl.groups import Groups
 from itemic.rl.rebel import RebelObjective
 
 PROMPTS, SAMPLES, TARGET, AGREE = 8, 4, 5.0, 1e-3
 VOCABULARY = 4096
+
+
+class Counted(Writer):
+    """A writer all of whose profiles count, also where they are cut off: it never learnt to end, or to say words."""
+
+    def write(self, *args: Any, **options: Any) -> Profiles:
+        found = super().write(*args, **options)
+        texts = tuple(str(found.tokens[row].tolist()) for row in range(len(found)))
+        every = np.ones(len(found), np.bool_)
+        return replace(found, texts=texts, ended=every, empty=~every)
 
 
 class Bench:
@@ -48,7 +59,7 @@ class Bench:
         lm = Qwen3ForCausalLM(config).eval()
         self.stops = draw.choice(np.arange(300, VOCABULARY), ends, replace=False).tolist() if ends else [0]
         lm.generation_config = GenerationConfig(eos_token_id=self.stops)
-        self.writer, self.lm, self.new, self.ends = Writer(lm, tokenizer), lm, new, ends
+        self.writer, self.lm, self.new, self.ends = Counted(lm, tokenizer), lm, new, ends
         self.writer.__dict__["ends"] = tuple(self.stops)
         lengths = draw.integers(longest * 3 // 10, longest + 1, PROMPTS)
         self.prompts = [draw.integers(300, VOCABULARY, length).tolist() for length in lengths]

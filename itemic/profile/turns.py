@@ -31,6 +31,7 @@ from itemic.training.ranks import ALONE, Ranks, joined
 
 TURNS = "turns.json"  # which phases are done
 PROFILES = "profiles.jsonl"  # the profiles that an embedder's phase learns from
+HELD = "profiles-valid.jsonl"  # those that it is validated on
 CHUNK = 256  # profiles that are written between two looks at the disk
 EMBEDDER, WRITER = "embedder", "writer"
 Int64 = npt.NDArray[np.int64]
@@ -217,9 +218,11 @@ class SessionProfiles:
 class LearnsEmbedder(Protocol):
     """What trains an embedder."""
 
-    def __call__(self, begin: Path, written: SessionProfiles, output: Path, seed: int) -> None:
+    def __call__(
+        self, begin: Path, written: SessionProfiles, held: SessionProfiles | None, output: Path, seed: int
+    ) -> None:
         """Train the embedder of the folder ``begin`` on profiles, to the folder ``output``; go on where it was
-        stopped. Profiles that aren't usable teach nothing."""
+        stopped. Profiles that aren't usable teach nothing. ``held`` are of the validation split, where it is asked."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,7 @@ class EmbedderPhase:
         learn: trains it.
         about: plain JSON: what decides what ``learn`` does.
         prompts: one row for each session of the training split.
+        held: the same of the validation split, for phases that validate.
         drawing: how profiles are drawn; one of each session.
         count: sessions that a phase learns from, drawn anew for each; None for all.
         distribution: how several processes share the work.
@@ -238,6 +242,7 @@ class EmbedderPhase:
     learn: LearnsEmbedder
     about: Mapping[str, Any]
     prompts: TokenRows
+    held: TokenRows | None = None
     drawing: Drawing = field(default_factory=Drawing)
     count: int | None = None
     distribution: Distribution | None = None
@@ -254,17 +259,23 @@ class EmbedderPhase:
             name: getattr(self.drawing, name) for name in ("max_new_tokens", "temperature", "top_k", "top_p")
         }
         asked = digest_of([rows.tokens.tolist(), rows.offsets.tolist()])
-        return {**self.about, "drawing": drawing, "count": self.count, "prompts": asked}
+        told = {**self.about, "drawing": drawing, "count": self.count, "prompts": asked}
+        if self.held is not None:
+            told["held"] = digest_of([self.held.tokens.tolist(), self.held.offsets.tolist()])
+        return told
 
     def train(self, folder: Path, models: Models, seed: int, ranks: Ranks = ALONE) -> None:
         """Write the profiles, then learn from them, in ``folder``."""
         sessions = np.random.default_rng([seed, 1]).permutation(len(self.prompts))[: self.count]
-        writer = Writer.load(models.now[WRITER], device=ranks.device)
+        writer, held = Writer.load(models.now[WRITER], device=ranks.device), None
         written = write_profiles(
             writer, self.prompts, sessions, self.drawing, seed, folder / PROFILES, ranks=ranks
         )
+        if self.held is not None:
+            every = np.arange(len(self.held))
+            held = write_profiles(writer, self.held, every, self.drawing, seed, folder / HELD, ranks=ranks)
         del writer
-        self.learn(models.now[EMBEDDER], written, folder, seed)
+        self.learn(models.now[EMBEDDER], written, held, folder, seed)
 
 
 def write_profiles(

@@ -106,7 +106,7 @@ class Pairs:
         return states[0]
 
 
-def learn_bag(begin: Path, written: SessionProfiles, output: Path, seed: int) -> None:
+def learn_bag(begin: Path, written: SessionProfiles, held: Any, output: Path, seed: int) -> None:
     """Train one, unless it is done."""
     if (output / "done.json").exists():
         return

@@ -47,7 +47,7 @@ def phases(start: Any, told: TurnSettings = TOLD, **keys: Any) -> list[Any]:
     writer = Writer.load(start["writer"])
     asked = prompts(writer, 20)
     return [
-        EmbedderPhase(learn_bag, {"steps": 6}, asked, Drawing(max_new_tokens=8), count=16),
+        EmbedderPhase(learn_bag, {"steps": 6}, asked, drawing=Drawing(max_new_tokens=8), count=16),
         WriterPhase(WriterStage.of(STAGE | keys), users_of(writer), told),
     ]
 
