@@ -1,4 +1,4 @@
-"""Both phases over sessions of a dataset, with a real encoder: rewards by hand, two turns, one of them killed."""
+"""Both phases over sessions of a dataset, with a real encoder: rewards by hand, and a turn that is killed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.profile.test_turns import STAGE, arm
 from tests.profile.writers import taught
 from tests.sid.encoders.models import bert
 
-TOLD = TurnSettings(iterations=2)
+TOLD = TurnSettings(iterations=1)
 
 
 def grounds(writer: Writer) -> tuple[Ground, Ground, list[str]]:
@@ -69,7 +69,7 @@ def context() -> Any:
     return found
 
 
-def test_two_turns_with_a_real_encoder_killed_in_each_phase(context: Any, tmp_path: Path) -> None:
+def test_a_turn_with_a_real_encoder_killed_in_each_phase(context: Any, tmp_path: Path) -> None:
     start = begin(tmp_path)
 
     def ended(folder: str, die_at: tuple[str, int] | None) -> int:
@@ -86,8 +86,8 @@ def test_two_turns_with_a_real_encoder_killed_in_each_phase(context: Any, tmp_pa
         whole, killed, first = (
             (folder / "model.safetensors").read_bytes()
             for folder in (
-                tmp_path / "whole" / "turn-001" / name,
-                tmp_path / "killed" / "turn-001" / name,
+                tmp_path / "whole" / "turn-000" / name,
+                tmp_path / "killed" / "turn-000" / name,
                 start[name],
             )
         )
