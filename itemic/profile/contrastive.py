@@ -78,7 +78,8 @@ class InfoNCE(Objective):
 
     def __init__(self, embedder: Embedder, settings: InfoNCESettings, ranks: Ranks = ALONE) -> None:
         super().__init__()
-        self.embedder, self.settings, self.ranks = embedder, settings, ranks
+        self.embedder, self.settings = embedder, settings
+        self.rank, self.size = ranks.rank, ranks.size  # numbers alone: the objective can be copied
         if settings.learned:  # of one number rather than none, which can't be shared out
             self.heat = nn.Parameter(
                 torch.tensor([math.log(settings.temperature)], device=embedder.device, dtype=torch.float32)
@@ -88,15 +89,15 @@ class InfoNCE(Objective):
         """The cost of the profiles of a block. All ranks call it for the same batches in the same order."""
         block = block.to(self.device)
         profiles = self.embedder(block.profiles)
-        own = self.embedder(block.items)[: block.columns[self.ranks.rank]]
+        own = self.embedder(block.items)[: block.columns[self.rank]]
         with torch.autocast(self.device.type, enabled=False):
-            items = gathered(own.float(), block.columns, self.ranks)
+            items = gathered(own.float(), block.columns, self.rank)
             temperature = self.temperature
             logits = (profiles.float() @ items.T / temperature).masked_fill(block.barred, -math.inf)
             loss = F.cross_entropy(logits, block.target, reduction="sum")
         weight = float(len(block))
         right = (logits.argmax(dim=1) == block.target).sum()
-        numbers = {"accuracy": (right, weight), "temperature": (float(temperature) * weight, weight)}
+        numbers = {"accuracy": (right, weight), "temperature": (float(temperature.detach()) * weight, weight)}
         return Cost(loss, weight, numbers)
 
     @property
@@ -109,7 +110,7 @@ class InfoNCE(Objective):
     def nothing(self) -> PairBlock:
         """A block for a rank on its own: where several share batches, all have as many."""
         one = Ready(torch.tensor([[self.embedder.pad]]), torch.ones(1, 1, dtype=torch.int64))
-        columns = tuple(int(rank == self.ranks.rank) for rank in range(self.ranks.size))
+        columns = tuple(int(rank == self.rank) for rank in range(self.size))
         return PairBlock(
             one, one, columns, torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.bool)
         )
@@ -128,12 +129,12 @@ class InfoNCE(Objective):
         return nullcontext() if self.settings.dropout else without_own_dropout(self.embedder.lm)
 
 
-def gathered(own: Tensor, counts: Sequence[int], ranks: Ranks) -> Tensor:
+def gathered(own: Tensor, counts: Sequence[int], rank: int) -> Tensor:
     """All ranks' rows ``[Σ counts, d]``, in their order, of which each has ``counts[rank]``. The gradient of a rank's
     rows is the sum of what all ranks have for them."""
-    if ranks.size == 1:
+    if len(counts) == 1:
         return own
-    found: Tensor = _Gathered.apply(own, tuple(counts), ranks.rank)  # type: ignore[no-untyped-call]
+    found: Tensor = _Gathered.apply(own, tuple(counts), rank)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -180,7 +180,8 @@ class Embedder(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return next(self.lm.parameters()).device
+        found: torch.device = next(self.lm.parameters()).device
+        return found
 
     @property
     def pad(self) -> int:
@@ -189,7 +190,8 @@ class Embedder(nn.Module):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Plain JSON that two embedders share exactly when they give the same vectors: every weight counts."""
+        """Plain JSON that two embedders share exactly when they give the same vectors: every weight counts, and no
+        folder's name."""
         total = hashlib.sha256()
         for name, weight in sorted(self.lm.state_dict().items()):
             total.update(name.encode())
@@ -201,7 +203,6 @@ class Embedder(nn.Module):
         total.update(digest_of(kept).encode())
         return {
             "name": "embedder",
-            "model": self.name,
             "weights": total.hexdigest()[:16],
             "width": self.width,
             "pooling": self.pooling,
@@ -223,15 +224,15 @@ class Embedder(nn.Module):
             DataError: the tokenizer makes no token of a text that has words.
         """
         silent = np.array([_WORD.search(text) is None for text in texts], np.bool_)
-        spoken, ids, cut = np.flatnonzero(~silent).tolist(), [], 0
-        for first in range(0, len(spoken), TOKENIZE):
-            given = [self.prompts[kind] + texts[row] for row in spoken[first : first + TOKENIZE]]
-            found, shortened = tokenize(self.tokenizer, given, self.max_length, self.name)
-            ids += found
-            cut += shortened
         rows: list[list[int]] = [[]] * len(texts)
-        for row, found in zip(spoken, ids, strict=True):
-            rows[row] = found
+        spoken, cut = np.flatnonzero(~silent).tolist(), 0
+        for first in range(0, len(spoken), TOKENIZE):
+            part = spoken[first : first + TOKENIZE]
+            given = [self.prompts[kind] + texts[row] for row in part]
+            found, shortened = tokenize(self.tokenizer, given, self.max_length, self.name)
+            for row, ids in zip(part, found, strict=True):
+                rows[row] = ids
+            cut += shortened
         return Tokens(TokenRows.of(rows), silent, cut)
 
     def encode(self, texts: Sequence[str], kind: Kind, *, batch_size: int = 32, bar: bool = False) -> Float32:

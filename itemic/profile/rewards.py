@@ -126,7 +126,32 @@ class Scorer:
         found = self.items.find(
             vectors, targets=targets, seen=seen, settings=self.find, device=self.embedder.device
         )
-        counted = vectors.any(axis=1)
+        counted = np.asarray(vectors.any(axis=1))
         if ended is not None:
-            counted &= np.asarray(ended, np.bool_)
+            counted = counted & np.asarray(ended, np.bool_)
         return worth(found.ranks, found.similarity, counted, self.rewards)
+
+
+@dataclass(frozen=True)
+class SessionScorer:
+    """The same for profiles of sessions, which are named by their numbers.
+
+    Attributes:
+        scorer: says what texts are worth.
+        targets: int ``[S]``, of each session the row of its item.
+        seen: of each session the items that its profiles were written from.
+    """
+
+    scorer: Scorer
+    targets: npt.NDArray[np.integer]
+    seen: ItemRows
+
+    def __call__(self, texts: Sequence[str], sessions: npt.NDArray[np.integer]) -> Float64:
+        """A finite number for each profile, float64 ``[N]``.
+
+        Args:
+            texts: profiles that ended.
+            sessions: int ``[N]``, the session that each was written for.
+        """
+        rows = np.asarray(sessions, np.int64)
+        return self.scorer(texts, self.targets[rows], self.seen.take(rows)).rewards

@@ -6,21 +6,24 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from itemic.artifact import digest_of, locked, versions, write_json
 from itemic.errors import ArtifactError, ConfigError
 from itemic.profile.contrastive import InfoNCE
 from itemic.profile.embedder import Embedder, item_vectors
+from itemic.profile.find import Bool, Int64
 from itemic.profile.pairs import Pairs, PairSteps, Written, hard_negatives
 from itemic.profile.rewards import reward
-from itemic.profile.settings import EMBEDDER, EmbedderStage
+from itemic.profile.settings import EMBEDDER, EmbedderSettings, EmbedderStage
 from itemic.progress import log
+from itemic.teacher.rows import ItemRows
 from itemic.trackers import check_trackers
 from itemic.training.distribution import Distribution
 from itemic.training.loop import Trainer
@@ -109,6 +112,74 @@ def train_embedder(
             _finish(embedder, folder, identity, told, ranks, place)
         ranks.wait()
     return embedder
+
+
+class OfSessions(Protocol):
+    """Profiles of sessions: the session of each, its text, and whether it can be learned from."""
+
+    @property
+    def sessions(self) -> Int64: ...
+    @property
+    def texts(self) -> Sequence[str]: ...
+    @property
+    def usable(self) -> Bool: ...
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What profiles of sessions are for.
+
+    Attributes:
+        targets: int ``[S]``, of each session the row of its item.
+        seen: of each session the items that its profiles are written from.
+    """
+
+    targets: npt.NDArray[np.integer]
+    seen: ItemRows
+
+    def written(self, profiles: OfSessions) -> Written:
+        """Those of some profiles that are usable, with what they are for."""
+        rows = profiles.sessions[profiles.usable]
+        texts = [text for text, usable in zip(profiles.texts, profiles.usable, strict=True) if usable]
+        return Written(texts, self.targets[rows], self.seen.take(rows))
+
+
+@dataclass(frozen=True)
+class EmbedderLearner:
+    """One phase of an embedder, from folder to folder.
+
+    Attributes:
+        item_texts: of the whole catalogue.
+        sought: what the profiles of the training split are for.
+        held: what those of the validation split are for.
+        stage: how the embedder learns.
+        encoder: how it is used; ``model`` is the folder that a phase begins with.
+        distribution: how several processes share the work.
+    """
+
+    item_texts: Sequence[str]
+    sought: Sought
+    held: Sought | None = None
+    stage: EmbedderStage = field(default_factory=EmbedderStage)
+    encoder: EmbedderSettings = field(default_factory=EmbedderSettings)
+    distribution: Distribution | None = None
+
+    def __call__(
+        self, begin: Path, written: OfSessions, held: OfSessions | None, output: Path, seed: int
+    ) -> None:
+        """Train the embedder of the folder ``begin`` on profiles, to the folder ``output``; go on where it was
+        stopped."""
+        valid = self.held.written(held) if self.held is not None and held is not None else None
+        train_embedder(
+            Embedder.load(replace(self.encoder, model=str(begin))),
+            self.sought.written(written),
+            self.item_texts,
+            settings=self.stage,
+            output=output,
+            seed=seed,
+            valid=valid,
+            distribution=self.distribution,
+        )
 
 
 def measured(embedder: Embedder, valid: Written, item_texts: Sequence[str], ranks: Ranks) -> dict[str, float]:

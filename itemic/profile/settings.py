@@ -34,8 +34,9 @@ from itemic.training.settings import (
 )
 
 Pooling = Literal["mean", "last", "cls"]
+TextField = Literal["title", "brand", "categories", "description"]
 MINILM = "minilm"  # the encoder that comes with the extra of that name
-FIELDS = ("title", "brand", "categories", "description")
+FIELDS: tuple[TextField, ...] = ("title", "brand", "categories", "description")
 EMBEDDER = "embedder"  # of its training, in logs and bars
 REWARD = re.compile(r"(?:(ndcg|mrr|recall)(?:@([1-9]\d*))?)|similarity")
 
@@ -64,7 +65,7 @@ class EmbedderSettings:
     max_length: Count | None = None
     profile_prompt: Text | None = None
     item_prompt: Text | None = None
-    fields: Annotated[tuple[Literal["title", "brand", "categories", "description"], ...], Listed] = FIELDS
+    fields: Annotated[tuple[TextField, ...], Listed] = FIELDS
     revision: Text | None = None
     batch_size: Count = 32
 

@@ -19,7 +19,7 @@ SMALL = FindSettings(profiles_per_block=3, items_per_block=7)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def rows_of(rows: list[list[int]]) -> ItemRows:
