@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from itemic.artifact import digest_of
 from itemic.errors import ConfigError
 from itemic.forest.rows import TokenRows
 from itemic.profile.embedder import Embedder, item_vectors
 from itemic.profile.learn import Users
-from itemic.profile.pairs import Written
-from itemic.profile.rewards import Scorer
-from itemic.profile.run_embedder import train_embedder
+from itemic.profile.rewards import Scorer, SessionScorer
+from itemic.profile.run_embedder import EmbedderLearner, Sought
 from itemic.profile.sessions import Sessions
 from itemic.profile.settings import EmbedderStage, RewardSettings
 from itemic.profile.turn_settings import Drawing, TurnSettings, WriterStage
-from itemic.profile.turns import EmbedderPhase, SessionProfiles, WriterPhase
+from itemic.profile.turns import EmbedderPhase, WriterPhase
 from itemic.teacher.rows import ItemRows
 from itemic.training.distribution import Distribution
 from itemic.training.ranks import joined
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -60,66 +53,10 @@ class Ground:
             [self.sessions.items.tolist(), self.sessions.offsets.tolist(), self.sessions.targets.tolist()]
         )
 
-    def of(self, written: SessionProfiles) -> Written:
-        """Profiles with what they are for; those that were cut off or say nothing are left out."""
-        kept = np.flatnonzero(written.usable)
-        rows = written.sessions[kept]
-        texts = [written.texts[number] for number in kept.tolist()]
-        return Written(texts, self.sessions.targets[rows], self.seen.take(rows))
-
-
-@dataclass(frozen=True)
-class Finds:
-    """What profiles are worth by what an embedder finds with them, as a writer's training asks.
-
-    Attributes:
-        scorer: ranks targets.
-        ground: whose sessions.
-    """
-
-    scorer: Scorer
-    ground: Ground
-
-    def __call__(self, texts: Sequence[str], sessions: Int64) -> Float64:
-        """float64 ``[N]``, one for each profile."""
-        targets = self.ground.sessions.targets[sessions]
-        return self.scorer(texts, targets, self.ground.seen.take(sessions)).rewards
-
-
-@dataclass(frozen=True)
-class EmbedderOfItems:
-    """Trains an embedder on profiles and the texts of a catalogue's items.
-
-    Attributes:
-        ground: the sessions that profiles are of.
-        item_texts: of the whole catalogue, in its order.
-        stage: how.
-        held: the sessions of the validation split; None where the stage doesn't validate.
-        distribution: how several processes share the work.
-    """
-
-    ground: Ground
-    item_texts: Sequence[str]
-    stage: EmbedderStage
-    held: Ground | None = None
-    distribution: Distribution = field(default_factory=Distribution)
-
-    def __call__(
-        self, begin: Path, written: SessionProfiles, held: SessionProfiles | None, output: Path, seed: int
-    ) -> None:
-        """As :class:`itemic.profile.turns.LearnsEmbedder` has it."""
-        with joined() as ranks:
-            embedder = Embedder.load(begin, device=ranks.device)
-        train_embedder(
-            embedder,
-            self.ground.of(written),
-            self.item_texts,
-            settings=self.stage,
-            output=output,
-            seed=seed,
-            valid=None if held is None or self.held is None else self.held.of(held),
-            distribution=self.distribution,
-        )
+    @property
+    def sought(self) -> Sought:
+        """What profiles of the sessions are for."""
+        return Sought(self.sessions.targets, self.seen)
 
 
 def phases_of(
@@ -160,14 +97,20 @@ def phases_of(
 
         def told(some: Ground) -> Users:
             what = digest_of([some.digest, scorer.embedder.identity, dict(worth.weights), list(item_texts)])
-            return Users(some.prompts, Finds(scorer, some), what)
+            return Users(some.prompts, SessionScorer(scorer, some.sessions.targets, some.seen), what)
 
         return told(ground), None if held is None else told(held)
 
     texts = digest_of(list(item_texts))
     return [
         EmbedderPhase(
-            EmbedderOfItems(ground, item_texts, stage, held if validates else None, shared),
+            EmbedderLearner(
+                item_texts,
+                ground.sought,
+                held.sought if held is not None and validates else None,
+                stage,
+                distribution=shared,
+            ),
             {**stage.decisive(), "sessions": ground.digest, "items": texts},
             ground.prompts,
             held.prompts if held is not None and validates else None,

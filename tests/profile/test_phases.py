@@ -14,8 +14,8 @@ import itemic
 from itemic.errors import ConfigError
 from itemic.profile.embedder import Embedder, item_vectors
 from itemic.profile.facts import ItemFacts
-from itemic.profile.phases import Finds, Ground, phases_of
-from itemic.profile.rewards import Scorer
+from itemic.profile.phases import Ground, phases_of
+from itemic.profile.rewards import Scorer, SessionScorer
 from itemic.profile.sessions import Sessions, SessionSettings
 from itemic.profile.settings import EmbedderStage, RewardSettings
 from itemic.profile.turn_settings import TurnSettings, WriterStage
@@ -102,7 +102,7 @@ def test_rewards_are_the_targets_of_the_sessions_own(tmp_path: Path) -> None:
     embedder = Embedder.load(str(bert(tmp_path / "bert")))
     scorer = Scorer(embedder, item_vectors(embedder, texts), RewardSettings())
     profiles, rows = ["likes blue things", "likes red"], np.array([5, 2])
-    found = Finds(scorer, train)(profiles, rows)
+    found = SessionScorer(scorer, train.sessions.targets, train.seen)(profiles, rows)
     items, own = embedder.encode(texts, "item"), embedder.encode(profiles, "profile")
     for number, session in enumerate(rows.tolist()):
         scores = (items @ own[number]).astype(np.float64)
@@ -112,7 +112,7 @@ def test_rewards_are_the_targets_of_the_sessions_own(tmp_path: Path) -> None:
         assert np.isfinite(scores[target])
         assert found[number] == pytest.approx(1 / np.log2(rank + 1), abs=0.02)
     told = SessionProfiles(np.array([4, 1, 3]), ("a", "", "c"), np.array([True, False, True]))
-    written = train.of(told)
+    written = train.sought.written(told)
     assert list(written.texts) == ["a", "c"]
     assert written.targets.tolist() == train.sessions.targets[[4, 3]].tolist()
     assert written.seen.items.tolist() == [*train.sessions.inputs(4), *train.sessions.inputs(3)]
