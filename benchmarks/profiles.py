@@ -7,6 +7,7 @@ Seconds are process CPU seconds on one thread, both sides in turn, medians of ni
 holds at most while it searches, beyond what it held before (Linux alone counts that).
 
     python benchmarks/profiles.py [--quick] [--json FILE]
+    python benchmarks/profiles.py --steps [--quick]      a step of a writer, see profile_steps.py
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import Row, in_subprocess, main, median_alternating, peak_rss
+from profile_steps import measure_steps
 
 from itemic.profile.find import ItemVectors
 
@@ -104,4 +106,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory"]:
         print(json.dumps({"bytes": memory(int(sys.argv[2]), int(sys.argv[3]))}))
     else:
-        main("Profiles against a catalogue, CPU", measure, __doc__)
+        main("Profiles against a catalogue, CPU", measure, __doc__, {"steps": measure_steps})

@@ -4,9 +4,10 @@ along."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -189,6 +190,23 @@ def _empty_lm(config: Any, dtype: torch.dtype) -> PreTrainedModel:
     with torch.device("meta"):
         lm: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     return cast(PreTrainedModel, lm.eval())
+
+
+def write_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
+    """Make a model folder, or replace the model in one; all of it or nothing.
+
+    Args:
+        folder: where it is to stand.
+        write: writes it into a folder that doesn't exist yet.
+    """
+    final = Path(folder)
+    scratch = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        write(scratch)
+        move_in(scratch, final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def move_in(scratch: Path, final: Path) -> None:

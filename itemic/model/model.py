@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,14 +25,12 @@ from itemic.model.folder import (
     as_dtype,
     load_lm,
     load_tokenizer,
-    move_in,
-    quiet,
     read_config,
-    without_deepspeed,
+    write_folder,
 )
 from itemic.model.shorten import HistoryMarks
 from itemic.model.spelled import Spelled
-from itemic.model.streamed import Value, write_weights
+from itemic.model.streamed import Value, write_lm, write_weights
 from itemic.sid.going_on import PLAIN
 from itemic.sid.kinds import load_names
 from itemic.sid.names import ItemNames
@@ -201,7 +196,7 @@ class Model:
         Raises:
             OSError: the disk refuses; what stood in ``folder`` before still stands there.
         """
-        self._move_in(folder, partial(self._write, dtype=dtype))
+        write_folder(folder, partial(self._write, dtype=dtype))
 
     def save_streamed(self, folder: str | Path | None, value: Value) -> None:
         """The same for a model on the meta device, the weights of which are given one by one.
@@ -217,31 +212,15 @@ class Model:
         if folder is None:
             write_weights(self.lm, value, None)
             return
-        self._move_in(folder, partial(self._write, value=value))
-
-    @staticmethod
-    def _move_in(folder: str | Path, write: Callable[[Path], None]) -> None:
-        final = Path(folder)
-        scratch = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-        shutil.rmtree(scratch, ignore_errors=True)
-        try:
-            write(scratch)
-            move_in(scratch, final)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        write_folder(folder, partial(self._write, value=value))
 
     def _write(
         self, folder: Path, dtype: torch.dtype | str | None = None, value: Value | None = None
     ) -> None:
-        folder.mkdir(parents=True)
         lm = self.lm
         if dtype is not None and as_dtype(dtype) != lm.dtype:
             lm = torch.nn.Module.to(copy.deepcopy(lm), as_dtype(dtype))
-        with quiet(), without_deepspeed():
-            lm.save_pretrained(folder, state_dict=None if value is None else {})
-        if value is not None:
-            write_weights(lm, value, folder)
-        self.tokenizer.save_pretrained(folder)
+        write_lm(lm, self.tokenizer, folder, value)
         self.index.save(folder / SID)
         write_text(folder / "README.md", model_card(lm, len(self.tokenizer), self.index))
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from itemic.errors import ModelError
+from itemic.model.folder import quiet, without_deepspeed
 from itemic.model.layers import layers_of
 from itemic.model.stored import INDEX, weights_and_buffers
 
@@ -52,6 +53,25 @@ class Place:
     file: str
     at: int
     size: int
+
+
+def write_lm(
+    lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, value: Value | None = None
+) -> None:
+    """Write a plain Hugging Face folder, which is made.
+
+    Args:
+        lm: the model.
+        tokenizer: its tokenizer.
+        folder: where.
+        value: gives a whole weight by its name, where the model is on the meta device.
+    """
+    folder.mkdir(parents=True)
+    with quiet(), without_deepspeed():
+        lm.save_pretrained(folder, state_dict=None if value is None else {})
+    if value is not None:
+        write_weights(lm, value, folder)
+    tokenizer.save_pretrained(folder)
 
 
 def write_weights(

@@ -79,6 +79,8 @@ class Settings:
         max_tokens: of an answer; what Dr. GRPO divides each answer's sum by.
         sharpness: exponent of the probabilities in ``expected``.
         preference: β of ``dpo`` and ``sdpo``.
+        eta: η of ``rebel``.
+        pairs: of ``rebel``: ``all`` pairs of a group, or its ``best-worst``.
     """
 
     clip: float = 0.2
@@ -86,6 +88,8 @@ class Settings:
     max_tokens: int = 1
     sharpness: float = 1.0
     preference: float = 0.1
+    eta: float = 1.0
+    pairs: str = "all"
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -198,17 +202,46 @@ def sdpo(answers: Answers, settings: Settings) -> Cost:
     return Cost(each, torch.zeros_like(each, dtype=torch.bool))
 
 
+def rebel(answers: Answers, settings: Settings) -> Cost:
+    """REBEL (Gao et al. 2024, "REBEL: Reinforcement Learning via Regressing Relative Rewards", algorithm 1), times η²:
+    ``((Δ₁ - Δ₂) - η (r₁ - r₂))²``, where Δ is how much more probable an answer is than when it was written.
+
+    The paper has two answers to a prompt. Of more, ``all`` takes the mean over all pairs, which needs no pair: with
+    ``a = Δ - η r`` it is twice the sample variance of a group's ``a``. ``best-worst`` takes the best and the worst by
+    their reward, as the authors' own program does with five (``ultrafeedback_largebatch`` of their repository): the
+    first of equally good ones and the last of equally bad ones.
+
+    Example:
+        Δ = .5 and .1, rewards 1 and 0, η = 1: ``(.4 - 1)² = .36``.
+    """
+    apart = answers.sums(answers.log_probs - answers.old) - settings.eta * answers.rewards
+    if settings.pairs == "best-worst":
+        best, worst = (_extreme(sign * answers.rewards, answers, first=sign > 0) for sign in (1, -1))
+        each = (apart[best] - apart[worst]).square()
+    else:
+        count = _by_group(torch.ones_like(apart), answers)
+        gone = apart - (_by_group(apart, answers) / count)[answers.group]
+        each = 2 * _by_group(gone.square(), answers) / (count - 1).clamp(min=1)
+    return Cost(each, torch.zeros_like(each, dtype=torch.bool))
+
+
+def _extreme(values: Tensor, answers: Answers, *, first: bool) -> Tensor:
+    """``[G]``: the place of each group's highest value, the first or the last of equal ones."""
+    most = values.new_full((answers.groups,), -torch.inf)
+    most = most.scatter_reduce(0, answers.group, values, "amax")
+    top = values == most[answers.group]
+    nobody, way = (len(top), "amin") if first else (-1, "amax")
+    place = torch.where(top, torch.arange(len(top), device=top.device), nobody)
+    found = torch.full((answers.groups,), nobody, device=top.device, dtype=torch.int64)
+    return found.scatter_reduce(0, answers.group, place, way)
+
+
 def _preferences(answers: Answers, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
     """Implicit rewards ``[N]``, the place of each group's best answer ``[G]``, and bool ``[N]``, who is worse."""
     reference = answers.old if answers.reference is None else answers.reference
     gains = settings.preference * answers.sums(answers.log_probs - reference)
-    most = answers.rewards.new_full((answers.groups,), -torch.inf)
-    most = most.scatter_reduce(0, answers.group, answers.rewards, "amax")
-    top = answers.rewards == most[answers.group]
-    place = torch.where(top, torch.arange(len(top), device=top.device), len(top))
-    best = torch.full((answers.groups,), len(top), device=top.device, dtype=torch.int64)
-    best = best.scatter_reduce(0, answers.group, place, "amin")
-    return gains, best, ~top
+    best = _extreme(answers.rewards, answers, first=True)
+    return gains, best, answers.rewards < answers.rewards[best][answers.group]
 
 
 def _by_group(values: Tensor, answers: Answers) -> Tensor:
@@ -243,6 +276,7 @@ LOSSES: dict[str, Loss] = {
     "dpo": Loss(dpo, GROUPS, advantages=False),
     "s-dpo": Loss(sdpo, GROUPS, advantages=False),
     "ppo": Loss(ppo, TOKENS),
+    "rebel": Loss(rebel, GROUPS, advantages=False),
 }
 
 

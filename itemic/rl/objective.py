@@ -58,7 +58,8 @@ class GroupObjective(LanguageObjective):
         self.legal, self.settings = legal, chosen
         self.loss = LOSSES[chosen.name]
         low, high = chosen.bounds
-        self._told = Settings(low, high, max_tokens, chosen.sharpness, chosen.preference)
+        own = chosen.rebel
+        self._told = Settings(low, high, max_tokens, chosen.sharpness, chosen.preference, own.eta, own.pairs)
         self.names = (*LOSS_NAMES, *told)
         self.moving: dict[str, Tensor] | None = None  # a reference's weights
 

@@ -31,6 +31,7 @@ from itemic.rl.lists.validation import ListValidation
 from itemic.rl.lists.worth import ListRewards
 from itemic.rl.objective import GroupObjective
 from itemic.rl.ppo import PPOObjective
+from itemic.rl.rebel import objective_class
 from itemic.rl.reference import OtherModel, OwnWeights, Reference
 from itemic.rl.rewards import Rewards, World
 from itemic.rl.rolled import Policy
@@ -257,7 +258,7 @@ class _Run:
             "told": list_names(rewards) if stage.rollout.lists else told_names(stage.rollout, rewards),
         }
         if stage.objective.name != "ppo":
-            return GroupObjective(model.lm, self.legal, learns, **common)
+            return objective_class(stage.objective)(model.lm, self.legal, learns, **common)
         if self.ranks.size > 1 and self.distribution.strategy != "ddp":
             raise ConfigError(
                 f"stage {stage.name!r}: ppo under strategy {self.distribution.strategy}, which knows no critic",

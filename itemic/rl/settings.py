@@ -55,6 +55,7 @@ Name = Literal[
     "dpo",
     "s-dpo",
     "ppo",
+    "rebel",
 ]
 # The keys of :data:`itemic.rl.rewards.REWARDS`, which a recipe that is checked in an instant can't import.
 REWARD_NAMES = (
@@ -321,13 +322,32 @@ class PPOSettings:
 
 
 @settings(frozen=True, repr=False)
+class RebelSettings:
+    """What belongs to ``rebel`` alone, see :mod:`itemic.rl.rebel`.
+
+    Attributes:
+        eta: η: how much more probable an answer is to become for each unit of reward that it has more than another.
+        pairs: of a group ``all`` pairs, or its best answer and its worst (``best-worst``).
+        kl: weight of the distance to the reference, which is taken off the rewards; 0 needs no reference.
+        whiten: make the rewards of a rollout, over all ranks, 0 on average with deviation 1.
+    """
+
+    eta: Positive = 1.0
+    pairs: Literal["all", "best-worst"] = "all"
+    kl: NotNegative = 0.0
+    whiten: Switch = True
+
+    __repr__ = settings_repr
+
+
+@settings(frozen=True, repr=False)
 class GroupSettings:
     """The objective: what answers cost by their rewards, see :mod:`itemic.rl.losses`.
 
     Attributes:
         name: ``grpo``, ``dr-grpo``, ``dapo``, ``gspo``, ``cispo``, ``rloo``, ``reinforce++``; ``expected`` for the
             expected reward over a group's answers; ``dpo`` and ``s-dpo`` for preferences of its best answer; ``ppo``
-            for lists, whose tokens have values.
+            for lists, whose tokens have values; ``rebel`` for a regression of relative rewards.
         advantages: how rewards become advantages: ``group`` (less the group's mean, over its deviation), ``centred``,
             ``leave-one-out`` or ``step``; None for the objective's own.
         clip: how far below 1 a token's ratio may fall before it stops counting.
@@ -341,6 +361,7 @@ class GroupSettings:
         sync_every: under ``synced``: steps between taking over the weights of the moment.
         dropout: share of the embeddings and of the layers' outputs that is zeroed in updates; rollouts have none.
         ppo: what ``ppo`` has beside ``clip`` and ``clip_high``.
+        rebel: what ``rebel`` has.
     """
 
     name: Name = "grpo"
@@ -355,14 +376,18 @@ class GroupSettings:
     sync_every: Count = 100
     dropout: PartOfOne = 0.0
     ppo: PPOSettings = PPOSettings()
+    rebel: RebelSettings = RebelSettings()
 
     __repr__ = settings_repr
 
     @field_validator("kl")
     @classmethod
     def _in_rewards(cls, kl: float, info: ValidationInfo) -> float:
-        if kl and info.data.get("name") == "ppo":
-            raise wrong("is of the other objectives; ppo takes the distance off the rewards: ppo.kl", kl)
+        name = info.data.get("name")
+        if kl and name in ("ppo", "rebel"):
+            raise wrong(
+                f"is of the other objectives; {name} takes the distance off the rewards: {name}.kl", kl
+            )
         return kl
 
     @property
@@ -381,7 +406,13 @@ class GroupSettings:
     @property
     def compares(self) -> bool:
         """Whether a reference is asked."""
-        return self.kl > 0 or self.name in ("dpo", "s-dpo") or (self.name == "ppo" and self.ppo.kl > 0)
+        own = {"dpo": 1.0, "s-dpo": 1.0, "ppo": self.ppo.kl, "rebel": self.rebel.kl}
+        return self.kl > 0 or own.get(self.name, 0.0) > 0
+
+    @property
+    def needs_signal(self) -> bool:
+        """Whether a group whose answers are all worth the same costs nothing, wherever the weights are."""
+        return not self.kl and self.name not in ("ppo", "rebel")
 
     @property
     def other(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from itemic.rl.losses import ESTIMATORS, LOSSES, Answers, Settings, divergence
 LENGTHS = [[3, 1, 4], [2, 2], [5, 1, 1, 2]]  # tokens of each answer of each group
 REWARDS = [[0.0, 1.0, 0.5], [0.3, 0.3], [0.0, 0.0, 1.0, 1.0]]
 ADVANTAGES = [[-1.1, 1.3, -0.2], [0.4, -0.4], [-0.9, -0.7, 1.0, 0.6]]
-SETTINGS = Settings(clip=0.2, clip_high=0.28, max_tokens=5, sharpness=0.5, preference=0.3)
+ETA = 0.7
+SETTINGS = Settings(clip=0.2, clip_high=0.28, max_tokens=5, sharpness=0.5, preference=0.3, eta=ETA)
 
 
 def numbers(seed: int, spread: float = 0.4) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,6 +149,23 @@ def plain_sdpo(groups: list[list[Row]]) -> Tensor:
     return total / len(groups)
 
 
+def plain_rebel(groups: list[list[Row]], pairs: str = "all") -> Tensor:
+    """The mean over pairs of a group, then over groups."""
+    total = torch.zeros((), dtype=torch.float64)
+    for group in groups:
+        some = [(one, two) for at, one in enumerate(group) for two in group[at + 1 :]]
+        if pairs == "best-worst":
+            rewards = [row[4] for row in group]
+            worst = len(group) - 1 - rewards[::-1].index(min(rewards))
+            some = [(group[rewards.index(max(rewards))], group[worst])]
+        costs = [
+            ((one[0] - one[1]).sum() - (two[0] - two[1]).sum() - ETA * (one[4] - two[4])) ** 2
+            for one, two in some
+        ]
+        total = total + sum(costs) / len(costs)
+    return total / len(groups)
+
+
 PLAIN: dict[str, Callable[[list[list[Row]]], Tensor]] = {
     "grpo": plain_grpo,
     "dr-grpo": plain_dr_grpo,
@@ -159,6 +178,7 @@ PLAIN: dict[str, Callable[[list[list[Row]]], Tensor]] = {
     "expected": plain_expected,
     "dpo": plain_dpo,
     "s-dpo": plain_sdpo,
+    "rebel": plain_rebel,
 }
 
 
@@ -198,6 +218,20 @@ def test_fresh_answers_give_the_policy_gradient(name: str) -> None:
     scale = {"grpo": 1 / answers.lengths, "dr-grpo": torch.full_like(answers.lengths, 1 / 5)}.get(name)
     wanted = -answers.advantages if scale is None else -answers.advantages * scale
     torch.testing.assert_close(found, wanted[answers.answer])
+
+
+def test_rebel_of_the_best_and_the_worst_alone() -> None:
+    """Of equally good answers the first, of equally bad ones the last; of two it is the pair."""
+    now, old, reference = numbers(3)
+    best_worst = replace(SETTINGS, pairs="best-worst")
+    each = LOSSES["rebel"].function(made(now, old, None), best_worst).each
+    wanted = plain_rebel(rows(now, old, reference), "best-worst")
+    torch.testing.assert_close(each.mean(), wanted)
+    (mine,), (theirs,) = (torch.autograd.grad(value, now) for value in (each.mean(), wanted))
+    torch.testing.assert_close(mine, theirs)
+    every = LOSSES["rebel"].function(made(now, old, None), SETTINGS).each
+    torch.testing.assert_close(each[1], every[1])  # the second group has two answers
+    assert not torch.isclose(each[0], every[0])
 
 
 def test_without_a_reference_preferences_are_against_the_answers_own_time() -> None:

@@ -363,9 +363,9 @@ def test_a_reward_that_goes_wrong_is_named(dataset: Dataset, name: str, said: st
 
 
 def test_a_constant_reward_is_told_and_ends(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from itemic.rl import source
+    from itemic.rl import steps
 
-    monkeypatch.setattr(source, "HOPELESS", 3)
+    monkeypatch.setattr(steps, "HOPELESS", 3)
     stage = STAGE | {"rewards": "tests.rl.test_run:constant", "validation": {"every": None}}
     with pytest.raises(ConfigError, match="in 3 rollouts no group had answers of different worth"):
         train_rl(fresh(dataset), dataset, stage=stage)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from itemic.errors import ArtifactError
-from itemic.model import Model
+from itemic.model.streamed import Value
 from itemic.training.language.learning import Learning
 from itemic.training.language.objective import LanguageObjective
 from itemic.training.objective import Objective
@@ -16,7 +18,19 @@ from itemic.training.parallel import Strategy
 from itemic.training.ranks import Ranks
 
 
-def with_weights_of(model: Model, objective: Objective) -> Model:
+class Saved(Protocol):
+    """What has a language model and writes it with all that belongs to it, as :class:`itemic.model.Model` does."""
+
+    lm: PreTrainedModel
+
+    def save(self, folder: str | Path) -> None: ...
+    def save_streamed(self, folder: str | Path | None, value: Value) -> None: ...
+
+
+S = TypeVar("S", bound=Saved)
+
+
+def with_weights_of(model: S, objective: Objective) -> S:
     """The model with the weights of what is validated."""
     assert isinstance(objective, LanguageObjective)
     found = copy.copy(model)
@@ -24,7 +38,7 @@ def with_weights_of(model: Model, objective: Objective) -> Model:
     return found
 
 
-def save(model: Model, folder: Path, strategy: Strategy, learns: Learning, ranks: Ranks) -> None:
+def save(model: Saved, folder: Path, strategy: Strategy, learns: Learning, ranks: Ranks) -> None:
     """Rank 0 writes the model; where nobody has it whole, all gather its weights one by one."""
 
     def value(name: str) -> Tensor:
