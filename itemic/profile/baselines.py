@@ -34,9 +34,9 @@ _PAPER = (
 )
 LANGPTUNE = (
     Published("LangPTune", {"ndcg@20": 0.0494}, _PAPER),
-    Published("LangPTune's embedder on the history's metadata", {"ndcg@20": 0.0543}, _PAPER),
-    Published("LangPTune's most popular", {"ndcg@20": 0.0039}, _PAPER),
-    Published("LangPTune's random", {"ndcg@20": 0.0006}, _PAPER),
+    Published("LangPTune, titles and metadata", {"ndcg@20": 0.0543}, _PAPER),
+    Published("LangPTune, popularity", {"ndcg@20": 0.0039}, _PAPER),
+    Published("LangPTune, random", {"ndcg@20": 0.0006}, _PAPER),
 )
 
 

@@ -90,13 +90,8 @@ class ProfileResults:
         )
 
     def table(self) -> Table:
-        """For the console: recall and NDCG at all cuts, the reciprocal rank at the main one."""
-        k = main_k([int(name.partition("@")[2]) for name in self.comparison.columns])
-        shown = [
-            name
-            for name in self.comparison.columns
-            if name.startswith(("recall@", "ndcg@")) or name == f"mrr@{k}"
-        ]
+        """For the console: recall and NDCG."""
+        shown = [name for name in self.comparison.columns if name.startswith(("recall@", "ndcg@"))]
         return replace(self.comparison, columns=shown).table()
 
     def judged_table(self) -> Table | None:
@@ -176,7 +171,7 @@ def compared(
         k: the cuts.
         title: in front of what the table says of itself.
         notes: what a reader has to know.
-        published: figures of others, of other data.
+        published: figures of others, of other data; those at no cut of this table are left out.
         seed: of the bootstrap.
         level: of the intervals.
     """
@@ -192,7 +187,9 @@ def compared(
         Row(row, "item", {name: measure(each) for name, each in own.items()}, "")
         for row, own in values.items()
     ]
-    for paper in published:
+    columns = [f"{name}@{cut}" for name in METRICS for cut in k]
+    papers = [paper for paper in published if set(paper.metrics) & set(columns)]
+    for paper in papers:
         given = {name: Measure(value, value, value) for name, value in paper.metrics.items()}
         rows.append(Row(f"{paper.name} (other data)", "item", given, paper.source))
     first, *others = values
@@ -202,8 +199,7 @@ def compared(
         for other in others
     ]
     head = f"{len(users):,} sessions, intervals at {level:.0%}"
-    said = [*notes, *dict.fromkeys(f"Other data: {paper.source}." for paper in published)]
-    columns = [f"{name}@{cut}" for name in METRICS for cut in k]
+    said = [*notes, *dict.fromkeys(f"Other data: {paper.source}." for paper in papers)]
     return Comparison(f"{title} · {head}" if title else head, columns, rows, said, found)
 
 
