@@ -82,7 +82,7 @@ def test_judged_by_hand() -> None:
     }
     found = judged(own, SESSIONS, FACTS, ATTRIBUTES, lists, np.array([camping, NOBODY, NOBODY]), 2)
     nan = np.nan
-    expected = {
+    expected: dict[str, list[float]] = {
         "attribute precision": [2 / 3, 1, nan],  # Alba and cookware are the history's, music isn't
         "attribute recall": [1, 1 / 2, nan],  # b had camping of Boro
         "leakage": [1, 0, nan],  # the tent is a's target, the pen b's

@@ -17,7 +17,8 @@ from itemic.profile.evaluation import ProfileAsking
 from itemic.profile.evaluation_settings import ProfileTests
 from itemic.profile.facts import ItemFacts
 from itemic.profile.sessions import Sessions, SessionSettings
-from itemic.profile.words import ProfileWords, WordsSettings
+from itemic.profile.word_settings import WordsSettings
+from itemic.profile.words import ProfileWords
 from itemic.sid.text import item_texts
 from tests.profile.writers import taught, untaught
 from tests.sid.encoders.models import bert
