@@ -112,13 +112,13 @@ class Asker:
             return Asked(own.rows, own.prompts, shortened)
         fitting = (shown > 0) | (shown == whole)
         rows, shown = own.rows[fitting], shown[fitting]
-        return Asked(rows, self._prompts(_latest(requests, rows, shown)), shortened)
+        return Asked(rows, self.prompts(_latest(requests, rows, shown)), shortened)
 
     def _reading(self, requests: Requests) -> _Read:
         """What this one could read by itself; that of the last call is kept, for those that see the same ask again."""
         if self._read is None or self._read[0] is not requests:
             rows = np.flatnonzero(np.diff(requests.offsets) >= self.task.least_items)
-            prompts = self._prompts(_latest(requests, rows, np.diff(requests.offsets)[rows]))
+            prompts = self.prompts(_latest(requests, rows, np.diff(requests.offsets)[rows]))
             self._read = requests, _Read(rows, prompts, self._fitting(requests, rows, prompts))
         return self._read[1]
 
@@ -132,13 +132,14 @@ class Asker:
         fails = np.where(prompts.lengths <= self.room, most + 1, most)
         while (open_ := np.flatnonzero(fails - fits > 1)).size:
             half = (fits[open_] + fails[open_]) // 2
-            short = self._prompts(_latest(requests, rows[open_], half)).lengths <= self.room
+            short = self.prompts(_latest(requests, rows[open_], half)).lengths <= self.room
             fits[open_[short]] = half[short]
             fails[open_[~short]] = half[~short]
         return np.where((most == 0) & (prompts.lengths > self.room), -1, fits)
 
-    def _prompts(self, requests: Requests) -> TokenRows:
-        asked = self.task.prompts(self.model.index, requests, self.dataset)
+    def prompts(self, requests: Requests, task: Task | None = None) -> TokenRows:
+        """The whole prompts of requests, however long they are; ``task`` stands in for the asker's own."""
+        asked = (task or self.task).prompts(self.model.index, requests, self.dataset)
         texts = [prompt.messages if prompt.messages is not None else str(prompt.text) for prompt in asked]
         return self.model.chat.prompt_batch(texts, self.thinking)
 
