@@ -51,8 +51,8 @@ class Told:
     @cached_property
     def words(self) -> ProfileWords:
         """Makes prompts."""
-        from itemic.profile.facts import ItemFacts
         from itemic.profile.words import ProfileWords
+        from itemic.tasks.facts import ItemFacts
 
         return ProfileWords(ItemFacts.of(self.dataset, self.sessions.training), self.part.words)
 

@@ -18,10 +18,10 @@ from itemic.evaluate.compare import Published
 from itemic.evaluate.counting import Popularity
 from itemic.profile.embedder import Embedder
 from itemic.profile.evaluation_settings import Told
-from itemic.profile.facts import ItemFacts
 from itemic.profile.sessions import Sessions
 from itemic.profile.word_settings import FORMS, WordsSettings
 from itemic.profile.words import CUTS, ProfileWords
+from itemic.tasks.facts import ItemFacts
 
 Int32 = npt.NDArray[np.int32]
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic.profile.attributes import CATEGORY, Attributes
-from itemic.profile.facts import ItemFacts
 from itemic.profile.judge import consistency, faithfulness, leakage, reading, steerability
 from itemic.profile.sessions import Sessions
+from itemic.tasks.facts import ItemFacts
 
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]

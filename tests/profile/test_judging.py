@@ -10,11 +10,11 @@ import pytest
 from itemic.errors import ArtifactError
 from itemic.evaluate.compare import Published
 from itemic.profile.attributes import Attributes
-from itemic.profile.facts import ItemFacts
 from itemic.profile.judging import NOBODY, Told, edits, judged, wishes
 from itemic.profile.lines import grown
 from itemic.profile.results import compared, judgement, precision
 from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.tasks.facts import ItemFacts
 from tests.profile.people import people, walk
 
 # Pan Pot | Tent Stove | Pen Ink | Drum Lute, each pair of a category, the last two of one each

@@ -15,11 +15,11 @@ from itemic.data.dataset import Dataset
 from itemic.profile.embedder import Embedder
 from itemic.profile.evaluation import ProfileAsking
 from itemic.profile.evaluation_settings import ProfileTests
-from itemic.profile.facts import ItemFacts
 from itemic.profile.sessions import Sessions, SessionSettings
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords
 from itemic.sid.text import item_texts
+from itemic.tasks.facts import ItemFacts
 from tests.profile.writers import taught, untaught
 from tests.sid.encoders.models import bert
 
