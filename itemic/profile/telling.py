@@ -25,21 +25,24 @@ MOVED = 5  # attributes that nobody asked for, and whose shares of the lists cha
 _WORD = re.compile(r"\w")
 
 
-def worded(text: str) -> str:
-    """A profile that somebody typed, as plain words, line by line.
+def cleaned(text: str) -> str:
+    """A text that somebody typed as plain words, line by line: what looks like HTML or a chat marker goes, as in texts
+    of the catalogue; other scripts and emoji stay."""
+    return "\n".join(plain(line) for line in text.splitlines()).strip()
 
-    What looks like HTML or a chat marker goes, as in texts of the catalogue; other scripts and emoji stay.
+
+def worded(profile: str) -> str:
+    """The profile itself, where something can be found with it.
 
     Raises:
-        ConfigError: it has no letter and no digit, so that nothing can be found with it.
+        ConfigError: it has no letter and no digit.
     """
-    found = "\n".join(plain(line) for line in text.splitlines()).strip()
-    if _WORD.search(found) is None:
+    if _WORD.search(profile) is None:
         raise ConfigError(
             "the profile has no letter and no digit, and nothing is found without words",
             "Say in words what the person likes.",
         )
-    return found
+    return profile
 
 
 @dataclass(frozen=True)
