@@ -93,7 +93,7 @@ def write_profile(
         the profiles with their items. A writer that writes nothing, or doesn't end, is told in the profile's notes.
 
     Raises:
-        ConfigError: neither or both of ``user`` and ``items``, or more items than there are.
+        ConfigError: neither or both of ``user`` and ``items``.
         ArtifactError: the folder is no run with profiles, or the run isn't finished.
         DataError: an unknown user or item, or a user without history.
     """

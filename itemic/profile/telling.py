@@ -99,17 +99,15 @@ class Teller:
         Args:
             text: the profile.
             history: rows of the items that it was written of; they aren't found.
-            k: how many items.
+            k: how many items; a note says where there are fewer.
             had: rows of all items that the user has had; None for the history alone.
             ended: whether its writer came to an end.
             tokens: how many it wrote.
-
-        Raises:
-            ConfigError: ``k`` is more than there are items.
         """
         vector = self.embedder.encode([text], "profile", batch_size=self.batch_size)
         spoken = bool(vector.any())
-        found = self.vectors.find(vector, k=k, seen=_alike(history, 1), device=self.embedder.device)
+        most = min(k, len(self.vectors))
+        found = self.vectors.find(vector, k=most, seen=_alike(history, 1), device=self.embedder.device)
         rows = found.items[0][found.items[0] >= 0] if spoken else np.zeros(0, np.int32)
         lines, pulls = self._pulls(text, rows)
         known = set(history.tolist() if had is None else had.tolist())
@@ -224,12 +222,14 @@ class Teller:
             ConfigError: one of the two brings nothing up.
         """
         after = self.tell(text, history, k, had=had)
-        for told, what in ((before, "the profile as it was"), (after, "the new profile")):
+        for told, what, remedy in (
+            (before, "the profile as it was", "Give the profile that it is compared with."),
+            (after, "the new profile", "Say in words what the person likes."),
+        ):
             if not told.items:
                 reason = told.notes[0] if told.notes else "No item is left to be found."
                 raise ConfigError(
-                    f"{what} brings nothing up, so that there are no lists to compare. {reason}",
-                    "Say in words what the person likes.",
+                    f"{what} brings nothing up, so that there are no lists to compare. {reason}", remedy
                 )
         lists = [
             np.array([self.place[item.item_id] for item in told.items], np.int32) for told in (before, after)
