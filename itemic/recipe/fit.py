@@ -11,10 +11,11 @@ from pydantic import BaseModel
 from itemic.model.presets import PRESETS
 from itemic.recipe import schema as names
 from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
+from itemic.recipe.profile import profile_faults
 from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
 from itemic.recipe.tasks import OF_CODES, PLAIN, TASK_OPTIONS
 from itemic.rl.settings import LIST_REWARD_NAMES, REWARD_NAMES, RL_TASKS, RLStage
-from itemic.settings import KeyPath, meant
+from itemic.settings import MISSING_KEY, KeyPath, meant
 from itemic.trackers import TRACKERS
 from itemic.training.language.stage import Stage
 
@@ -35,6 +36,14 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
     yield from _blend_faults(sections.get("evaluate"), sections.get("teacher") is not None)
     yield from _rl_faults(sections, given)
     yield from _control_faults(sections)
+    yield from profile_faults(sections.get("profile"), given)
+    if not {"model", "stages"} & given and "profile" in given:
+        for name in sorted({"index", "tasks", "conversations", "rl", "evaluate"} & given):
+            yield (name,), "is about a model that names items, and the recipe has none; add model and stages"
+        return
+    for name in ("model", "stages"):
+        if name not in given:
+            yield (name,), MISSING_KEY
     if getattr(sections.get("index"), "names", None) == "title":
         yield from _faults_of_titles(sections, given)
     if not {"tasks", "conversations"} & given:
