@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from itemic.errors import ConfigError, DataError
-from itemic.pipeline.described import Parts, describe, edit
+from itemic.cli.app import call
+from itemic.data import Dataset
+from itemic.errors import ArtifactError, ConfigError, DataError
+from itemic.pipeline.described import Parts, describe, edit, parts_of
+from itemic.profile.embedder import Embedder
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords
 from itemic.profile.writer import Writer
+from itemic.recipe import dump_recipe, load_recipe
+from itemic.sid.text import item_texts
 from tests.profile.coloured import SHADES, TITLES, parts
 from tests.profile.writers import taught
+from tests.runs import write_recipe
+from tests.sid.encoders.models import bert
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +187,93 @@ def test_edits_of_a_given_profile_need_no_writer(run: Parts, tmp_path: Path) -> 
     assert edit(
         without, profile="любит мыло", text="好きなもの：赤い石鹸。", user="b", k=2
     ).after.text.startswith("好き")
+
+
+RECIPE = """\
+name: described
+data:
+  simulate: {users: 60, items: 40, categories: 4, brands: 6, shortest: 4, longest: 8}
+profile:
+  sessions: {inputs: 2}
+  words: {fields: titles, instruction: "Had: ", max_tokens: 110}
+  writer: {base: FOLDER/writer}
+  embedder: {model: FOLDER/bert, fields: [title]}
+  turns:
+    iterations: 1
+    count: 10
+    embedder: {steps: 1}
+    writer:
+      steps: 1
+      rollout: {samples: 2, max_new_tokens: 8, epochs: 1}
+      data: {prompts_per_step: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("ran")
+    taught().save(folder / "writer")
+    bert(folder / "bert")
+    file = write_recipe(folder, RECIPE.replace("FOLDER", str(folder)))
+    assert call(["run", str(file), "-o", str(folder / "run"), "--until", "turns"]) == 0
+    return folder / "run"
+
+
+def test_commands_ask_the_models_that_were_trained(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = Dataset.load(ran / "data")
+    user = str(data.sequences.users[7])
+    capsys.readouterr()
+    assert call(["profile", "write", str(ran), "--user", user, "-k", "5", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    shown = data.sequences[7][-2:].tolist()
+    assert [item["item_id"] for item in told["history"]] == [data.item_ids[row] for row in shown]
+    (profile,) = told["profiles"]
+    embedder = Embedder.load(ran / "turns" / "turn-000" / "embedder")
+    items = embedder.encode(item_texts(data.items, ["title"]), "item").astype(np.float64)
+    scores = items @ embedder.encode([profile["text"]], "profile")[0].astype(np.float64)
+    scores[shown] = -np.inf
+    best = np.argsort(-scores, kind="stable")[:5]
+    assert [item["item_id"] for item in profile["items"]] == [data.item_ids[row] for row in best]
+    kept = ran / "profile" / "vectors" / "vectors.npy"
+    assert np.load(kept) == pytest.approx(items, abs=1e-6)
+    asked = ["profile", "edit", str(ran), "--user", user, "--profile", "likes red", "-k", "5"]
+    file = ran.parent / "new.txt"
+    file.write_text("\ufefflikes blue", encoding="utf-8")
+    assert call([*asked, "--text-file", str(file)]) == 0
+    shown_text = capsys.readouterr().out
+    assert "likes blue" in shown_text
+    assert "overlap" in shown_text
+    assert call([*asked, "--text", "likes blue", "--json"]) == 0
+    edited = json.loads(capsys.readouterr().out)
+    assert edited["before"]["text"] == "likes red"
+    assert len(edited["after"]["items"]) == 5
+    assert call(["profile", "write", str(ran), "--history", f"{data.item_ids[0]}, {data.item_ids[1]}"]) == 0
+    assert "Profile" in capsys.readouterr().out
+    assert call([*asked]) == 2
+    assert "--text-file" in capsys.readouterr().err
+    file.write_bytes(b"\xff\xfe\x00")
+    assert call([*asked, "--text-file", str(file)]) == 2
+    assert "no text in UTF-8" in capsys.readouterr().err
+    assert call([*asked, "--text-file", str(ran / "none.txt")]) == 2
+
+
+def test_runs_that_can_not_be_asked(ran: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="not the folder of a run"):
+        parts_of(tmp_path)
+    recipe = (ran / "recipe.yaml").read_text(encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    with pytest.raises(ArtifactError, match="data is missing"):
+        parts_of(tmp_path)
+    shutil.copytree(ran / "data", tmp_path / "data")
+    with pytest.raises(ArtifactError, match="turns is missing"):
+        parts_of(tmp_path)
+    (tmp_path / "turns").mkdir()
+    with pytest.raises(ArtifactError, match="no model that was trained in turns"):
+        parts_of(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    items = load_recipe(write_recipe(other))
+    (other / "recipe.yaml").write_text(dump_recipe(items), encoding="utf-8")
+    with pytest.raises(ArtifactError, match="no section profile"):
+        parts_of(other)
