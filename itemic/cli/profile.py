@@ -84,7 +84,7 @@ def edit(
     k: K = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Show what changes in the list with another profile of the same person.
+    """Show what another profile changes in the list of a person.
 
     Text is read as plain words: HTML goes, other scripts and emoji stay.
     """

@@ -19,7 +19,6 @@ from itemic.recipe import read_resolved
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import torch
 
     from itemic.data.dataset import Dataset
     from itemic.profile.sessions import Sessions, SessionSettings
@@ -34,36 +33,55 @@ FOLDER, VECTORS = "profile", "vectors"  # in a run's folder: what questions keep
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run has for questions about profiles.
+    """What a run has for questions about profiles. Models are loaded when something needs them: a user who isn't there
+    is told before, and nobody waits for the writer who brings a profile along.
 
     Attributes:
         dataset: knows the users.
-        sessions: any of the dataset's; they say which interactions training counted.
+        sessions: any of the dataset's.
         rule: what a session shows.
         words: make the prompts.
-        teller: finds, by the embedder.
+        item_texts: of the catalogue, as the embedder reads them.
         writer: the writer's folder.
-        drawing: how it writes.
+        embedder: the embedder's.
+        drawing: how the writer writes.
+        vectors: a folder where the catalogue's vectors are kept; None keeps nothing.
+        batch_size: texts per forward pass of the embedder.
         seed: of what is drawn where nobody gives another.
-        device: where it computes.
     """
 
     dataset: Dataset
     sessions: Sessions
     rule: SessionSettings
     words: ProfileWords
-    teller: Teller
+    item_texts: Sequence[str]
     writer: Path
+    embedder: Path
     drawing: Drawing
+    vectors: Path | None = None
+    batch_size: int = 32
     seed: int = 0
-    device: torch.device | str = "cpu"
 
     @cached_property
-    def loaded(self) -> Writer:
-        """The writer; nobody waits for it who brings a profile along."""
+    def speaker(self) -> Writer:
+        """The writer."""
         from itemic.profile.writer import Writer
+        from itemic.training.ranks import joined
 
-        return Writer.load(self.writer, self.device)
+        with joined() as ranks:
+            return Writer.load(self.writer, ranks.device)
+
+    @cached_property
+    def teller(self) -> Teller:
+        """The embedder, with the catalogue's vectors."""
+        from itemic.profile.embedder import Embedder, item_vectors
+        from itemic.profile.telling import Teller
+        from itemic.training.ranks import joined
+
+        with joined() as ranks:
+            embedder = Embedder.load(self.embedder, device=ranks.device)
+        found = item_vectors(embedder, self.item_texts, self.vectors, batch_size=self.batch_size)
+        return Teller(self.dataset.item_ids, self.words.facts, embedder, found, self.batch_size)
 
 
 def write_profile(
@@ -150,11 +168,8 @@ def parts_of(folder: str | Path) -> Parts:
         ArtifactError: the folder is no run with profiles, or the run isn't finished.
     """
     from itemic.pipeline import profiles
-    from itemic.profile.embedder import Embedder, item_vectors
-    from itemic.profile.telling import Teller
     from itemic.profile.turn_settings import Drawing
     from itemic.profile.turns import EMBEDDER, WRITER, latest
-    from itemic.training.ranks import joined
 
     root = Path(folder)
     if not (root / RECIPE).is_file():
@@ -176,21 +191,18 @@ def parts_of(folder: str | Path) -> Parts:
     if part.turns is not None:
         models |= latest(root / profiles.TURNS)
     told = profiles.Told.of(Job(recipe, root, root, Manifest("question", {}, {})))
-    with joined() as ranks:
-        embedder, device = Embedder.load(models[EMBEDDER], device=ranks.device), ranks.device
-    kept = root / FOLDER / VECTORS if os.access(root, os.W_OK) else None
-    size = part.embedder.batch_size
-    vectors = item_vectors(embedder, told.item_texts, kept, batch_size=size)
     return Parts(
         told.dataset,
         told.sessions,
         part.sessions,
         told.words,
-        Teller(told.dataset.item_ids, told.words.facts, embedder, vectors, size),
+        told.item_texts,
         models[WRITER],
+        models[EMBEDDER],
         Drawing() if part.turns is None else part.turns.writer.rollout,
+        root / FOLDER / VECTORS if os.access(root, os.W_OK) else None,
+        part.embedder.batch_size,
         recipe.seed,
-        device,
     )
 
 
@@ -241,16 +253,16 @@ def edit(
     )  # what can't be is said before anything is loaded
     old = None if profile is None else worded(cleaned(profile))
     who = _who(parts, user, items, first)
-    teller, notes = parts.teller, who.notes
+    notes = who.notes
     if old is None:
         told, more = _written(parts, who, None, parts.seed, k)
         before, notes = told[0], [*notes, *more]
     else:
-        before = teller.tell(old, who.rows, k, had=who.had)
+        before = parts.teller.tell(old, who.rows, k, had=who.had)
     if sentence is not None:
         new = worded(edited(before.text, sentence - 1, cleaned(text)))
     assert new is not None
-    return teller.edit(before, new, who.rows, k, had=who.had, user=user, shown=who.shown, notes=notes)
+    return parts.teller.edit(before, new, who.rows, k, had=who.had, user=user, shown=who.shown, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -274,7 +286,7 @@ def _who(parts: Parts, user: str | None, items: Sequence[str] | None, first: boo
         if items is not None and not len(items):
             raise DataError("the history is empty", "Name items that the person had, oldest first.")
         session = parts.sessions.of_items(item_rows(parts.dataset.item_ids, items or []))
-        return _Who(session, None, parts.teller.shown(session.items), [])
+        return _Who(session, None, _shown(parts, session), [])
     place = user_place(parts.dataset, user)
     session = parts.sessions.of_user(parts.dataset, place, parts.rule, first)
     count, notes = len(session.items), []
@@ -282,8 +294,13 @@ def _who(parts: Parts, user: str | None, items: Sequence[str] | None, first: boo
         notes = [
             f"This run's writer learnt from {parts.rule.inputs} items of each user, and here are {count}."
         ]
-    shown = parts.teller.shown(session.items, session.ratings)
-    return _Who(session, parts.dataset.sequences[place], shown, notes)
+    return _Who(session, parts.dataset.sequences[place], _shown(parts, session), notes)
+
+
+def _shown(parts: Parts, session: Sessions) -> list[Shown]:
+    from itemic.profile.telling import shown_items
+
+    return shown_items(parts.dataset.item_ids, parts.words.facts, session.items, session.ratings)
 
 
 def _written(parts: Parts, who: _Who, samples: int | None, seed: int, k: int) -> tuple[list[Told], list[str]]:
@@ -299,13 +316,13 @@ def _written(parts: Parts, who: _Who, samples: int | None, seed: int, k: int) ->
         top_p=own.top_p,
         batch_tokens=own.batch_tokens,
     )
-    prompts = parts.words.prompts(who.session, parts.loaded.chat)
+    prompts = parts.words.prompts(who.session, parts.speaker.chat)
     notes = []
     if (cut := int(prompts.cut[0])) >= 0:
         notes.append(f"Descriptions and reviews were cut to {cut} characters each, to fit the prompt.")
     if left := int(prompts.left_out[0]):
         notes.append(f"The prompt had no room for the {left} oldest of these items.")
-    written = parts.loaded.write(prompts.tokens, drawing, seed, greedy=samples is None)
+    written = parts.speaker.write(prompts.tokens, drawing, seed, greedy=samples is None)
     rows = zip(written.texts, written.ended.tolist(), written.tokens.lengths.tolist(), strict=True)
     told = [
         parts.teller.tell(text, who.rows, k, had=who.had, ended=ended, tokens=tokens)

@@ -45,6 +45,16 @@ def worded(profile: str) -> str:
     return profile
 
 
+def shown_items(
+    ids: Sequence[str], facts: ItemFacts, rows: Int32, ratings: npt.NDArray[np.floating]
+) -> list[Shown]:
+    """Items of a history as a reader wants to see them; NaN is no rating."""
+    return [
+        Shown(ids[row], facts.titles[row], None if np.isnan(rating) else float(rating))
+        for row, rating in zip(rows.tolist(), ratings, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class Teller:
     """What it takes to find by profiles, and to say why.
@@ -72,14 +82,6 @@ class Teller:
     def place(self) -> dict[str, int]:
         """Rows of the items, by id."""
         return {item: row for row, item in enumerate(self.ids)}
-
-    def shown(self, rows: Int32, ratings: npt.NDArray[np.floating] | None = None) -> list[Shown]:
-        """Items of a history as a reader wants to see them; NaN is no rating."""
-        known = np.full(len(rows), np.nan) if ratings is None else ratings
-        return [
-            Shown(self.ids[row], self.facts.titles[row], None if np.isnan(rating) else float(rating))
-            for row, rating in zip(rows.tolist(), known, strict=True)
-        ]
 
     def tell(
         self,

@@ -64,8 +64,9 @@ def parts(folder: Path, dataset: Dataset | None = None, *, skilled: bool = True,
         "sessions": sessions,
         "rule": RULE,
         "words": ProfileWords(ItemFacts.of(data, sessions.training), WORDS),
-        "teller": teller(folder, data),
+        "item_texts": item_texts(data.items),
         "writer": folder / "writer",
+        "embedder": bert(folder / "bert"),
         "drawing": DRAWING,
     }
     return Parts(**(own | changes))
