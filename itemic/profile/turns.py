@@ -143,6 +143,31 @@ def _done(root: Path, identity: Mapping[str, Any]) -> list[str]:
     return list(record["done"])
 
 
+def latest(folder: str | Path) -> dict[str, Path]:
+    """The models that turns have trained so far: of each phase's name the folder of the last one that is done.
+
+    Args:
+        folder: of the turns.
+
+    Raises:
+        ArtifactError: no turns were taken there, none of their phases is done, or their record is damaged.
+    """
+    root = Path(folder)
+    try:
+        record = json.loads((root / TURNS).read_text(encoding="utf-8"))
+        done = [str(name) for name in record["done"]]
+    except FileNotFoundError:
+        done = []
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{root / TURNS} is damaged: {error}",
+            "Restore it from where it was copied, or take the turns again.",
+        ) from None
+    if not done:
+        raise ArtifactError(f"{root} has no model that was trained in turns", "Let a phase end first.")
+    return {name.rpartition("/")[2]: root / name for name in done}
+
+
 def forget(folder: Path) -> None:
     """Take a model's weights out of its folder; its record, log and profiles stay. It is no model then, and says so:
     the configuration goes first."""
