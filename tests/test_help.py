@@ -69,6 +69,7 @@ def test_commands_stand_under_headings(capsys: pytest.CaptureFixture[str]) -> No
         "data",
         "sid",
         "tasks",
+        "profile",
         "rl",
         "teacher",
         "control",

@@ -84,7 +84,7 @@ def _align(look: Look) -> list[Change]:
     for name, says in (("A", "what an item is, from its semantic ID"), ("B", "its semantic ID, from a text")):
         if not look.tasks(name):
             found += look.add_task({"task": name}, ALIGNED, f"the model learns {says}, seen often or not")
-    model = look.recipe.model
+    model = look.recipe.item_model
     if found and model.preset is not None and model.vocab_size < WORDS:
         reason = "there are texts to read and to write now"
         found += look.change(("model", "vocab_size"), WORDS, reason, found[0].bundle)
@@ -129,7 +129,7 @@ def cold_start(look: Look) -> list[Change]:
 
 def _begin_near(look: Look) -> list[Change]:
     """Rows of codes that begin where their items are."""
-    model = look.recipe.model
+    model = look.recipe.item_model
     if not look.built or (model.init or "normal") not in ("normal", "moments", "mean"):
         return []
     reason = "a code begins near the items that carry it, before anybody has had them"

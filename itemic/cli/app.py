@@ -17,6 +17,7 @@ from itemic.cli import (
     evaluate,
     init,
     model,
+    profile,
     recipe,
     rl,
     run,
@@ -63,6 +64,7 @@ app.add_typer(tasks.app, name="tasks", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(model.app, name="model", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(teacher.app, name="teacher", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(control.app, name="control", cls=Group, rich_help_panel=ROOMS)
+app.add_typer(profile.app, name="profile", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(rl.app, name="rl", cls=Group, rich_help_panel=ROOMS)
 app.add_typer(evaluate.app, name="evaluate", cls=Group, rich_help_panel=ROOMS)
 add_examples(app)

@@ -74,6 +74,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "control export": ("itemic control export runs/movies -o SFT_dataset_train.pickle",),
     "control import": ("itemic control import SFT_dataset_train.pickle -o talks",),
     "teacher serve": ("itemic teacher serve runs/scientific --port 12621",),
+    "profile write": (
+        "itemic profile write runs/profiles-simulated --user 42",
+        "itemic profile write runs/profiles-simulated --history i1,i2 --samples 3",
+    ),
+    "profile edit": (
+        'itemic profile edit runs/profiles-simulated --user 42 --text "Likes tents and stoves."',
+        'itemic profile edit runs/profiles-simulated --user 42 --sentence 2 --text ""',
+    ),
     "rl preview": ("itemic rl preview runs/scientific-rl -n 5",),
     "evaluate rank": (
         "itemic evaluate rank models/mine --dataset data/shop -o rankings/mine --task C --beams 50",

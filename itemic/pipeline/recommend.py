@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from itemic import schema as c
 from itemic.artifact import Manifest
-from itemic.errors import ArtifactError, ConfigError, DataError
+from itemic.errors import ArtifactError, ConfigError
 from itemic.pipeline.answer import Answer, Idea, Item, Ranked
+from itemic.pipeline.known import item_rows, user_rows
 from itemic.pipeline.run import RECIPE
 from itemic.pipeline.step import Job
 from itemic.pipeline.steps import last_stage, task_of
@@ -274,9 +274,9 @@ def ranker_of(asked: Asked) -> ModelRanker:
 def rows_of(asked: Asked, user: str | None, items: Sequence[str]) -> npt.NDArray[np.int32]:
     """The history's item rows, the latest as many as requests of the split show."""
     if asked.users is not None and user is not None:
-        rows = _rows_of_user(asked.users, user)
+        rows = user_rows(asked.users, user)
     else:
-        rows = _rows_of_items(asked.model.index.item_ids, items)
+        rows = item_rows(asked.model.index.item_ids, items)
     return rows if asked.history is None else rows[-asked.history :]
 
 
@@ -371,28 +371,3 @@ def alone(rows: npt.NDArray[np.int32], user: str | None) -> tuple[Any, Any, Any,
     import numpy as np
 
     return np.array([user or ""], object), np.array([0, len(rows)]), rows, np.array([-1], np.int32)
-
-
-def _rows_of_user(dataset: Dataset, user: str) -> npt.NDArray[np.int32]:
-    sequences = dataset.sequences
-    places = (sequences.users == user).nonzero()[0]
-    if not len(places):
-        raise DataError(
-            f"{dataset.name} has no user {user!r}", _near(user, [str(name) for name in sequences.users])
-        )
-    return sequences[int(places[0])]
-
-
-def _rows_of_items(known: list[str], items: Sequence[str]) -> npt.NDArray[np.int32]:
-    import numpy as np
-
-    place = {item: row for row, item in enumerate(known)}
-    for item in items:
-        if item not in place:
-            raise DataError(f"the catalogue has no item {item!r}", _near(item, known))
-    return np.array([place[item] for item in items], np.int32)
-
-
-def _near(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known[:100_000], 3, 0.5) or known[:3]
-    return f"Ids look like {', '.join(map(repr, near))}."

@@ -103,9 +103,9 @@ def recipe_shapes(recipe: Recipe, config: str | Path | None = None, tokens: int 
     titles = recipe.index.names == "title"
     needed = [] if titles else token_format(recipe.index.format).tokens(index_sizes(recipe.index))
     found, first, rows = (
-        _new(recipe, len(needed)) if recipe.model.base is None else _base(recipe, needed, config, tokens)
+        _new(recipe, len(needed)) if recipe.item_model.base is None else _base(recipe, needed, config, tokens)
     )
-    lm = empty_model(found, rows, recipe.model.tie)
+    lm = empty_model(found, rows, recipe.item_model.tie)
     span = range(first, first + len(needed))
     stages = [stage_shape(lm, stage, span) for stage in recipe.trainings]
     tied = head(lm) is embeddings(lm)
@@ -137,7 +137,7 @@ def _new(recipe: Recipe, count: int) -> tuple[Any, int, int]:
     from itemic.model.build import new_rows
     from itemic.model.configuration import preset_config
 
-    part = recipe.model
+    part = recipe.item_model
     rows = new_rows(part.vocab_size + count)
     made = preset_config(str(part.preset), vocab_size=rows, max_length=part.max_length, **part.overrides)
     return made, part.vocab_size, rows
@@ -149,10 +149,10 @@ def _base(
     """The same of a base model that is expanded."""
     from itemic.model.expand import padded_rows
 
-    folder = Path(str(recipe.model.base)).expanduser()
+    folder = Path(str(recipe.item_model.base)).expanduser()
     if config is None and not folder.is_dir():
         raise ConfigError(
-            f"the base model {recipe.model.base} is not there",
+            f"the base model {recipe.item_model.base} is not there",
             "Give its configuration: --config config.json.",
         )
     found = _configuration(Path(config) if config is not None else folder)
@@ -167,7 +167,7 @@ def _base(
             )
     if not needed and taken <= found.vocab_size:
         return found, first, found.vocab_size
-    return found, first, padded_rows(taken, found.vocab_size, recipe.model.pad_to)
+    return found, first, padded_rows(taken, found.vocab_size, recipe.item_model.pad_to)
 
 
 def _configuration(path: Path) -> Any:

@@ -1,8 +1,9 @@
 """The steps of a recipe, in order: data → teacher → index → conversations → model → train.… → evaluate → lists →
-report.
+writer → writer.taught → embedder → turns → profiles → report.
 
 A recipe without data has no data, evaluate and report, one without a teacher no such step; one without tasks has no
-conversations but others' files. Lists are tested where the evaluation asks for it.
+conversations but others' files. Lists are tested where the evaluation asks for it. One without a model of items has
+nothing from index to lists, one without profiles nothing from writer to profiles.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from itemic.pipeline import work
+from itemic.pipeline.profile_steps import last_profile_steps, profile_steps
 from itemic.pipeline.rankings import rank
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
@@ -33,17 +35,28 @@ UNSEEN = ("batch_size", "trackers", "samples", "verbose")  # of an evaluation: n
 def steps_of(recipe: Recipe) -> list[Step]:
     """All steps of a run."""
     data = [] if recipe.data is None else [_data(recipe.data)]
+    teacher = [] if recipe.teacher is None else [_teacher(recipe, recipe.teacher)]
+    report = [] if recipe.data is None else [_report(recipe)]
+    return [*data, *teacher, *_item_steps(recipe), *profile_steps(recipe), *report]
+
+
+def _item_steps(recipe: Recipe) -> list[Step]:
+    """From the index to the evaluation of the model that names items, where the recipe has one."""
+    if recipe.model is None:
+        return []
     built = [_conversations(recipe)] if recipe.tasks else []
     stages = _stages(recipe)
-    after = (
-        [] if recipe.data is None else [_evaluate(recipe, stages[-1].name), *_lists(recipe), _report(recipe)]
-    )
-    teacher = [] if recipe.teacher is None else [_teacher(recipe, recipe.teacher)]
-    return [*data, *teacher, _index(recipe), *built, _model(recipe), *stages, *after]
+    after = [] if recipe.data is None else [_evaluate(recipe, stages[-1].name), *_lists(recipe)]
+    return [_index(recipe), *built, _model(recipe), *stages, *after]
 
 
 def last_stage(recipe: Recipe) -> str:
-    """The step whose folder holds the finished model."""
+    """The step whose folder holds the finished model of items.
+
+    Raises:
+        ConfigError: the recipe has none.
+    """
+    recipe.item_model  # noqa: B018
     return _stages(recipe)[-1].name
 
 
@@ -116,7 +129,7 @@ def _index(recipe: Recipe) -> Step:
 
 def _titles(recipe: Recipe) -> Step:
     """The index of items that go by their titles: the model's tokenizer cuts them."""
-    index, model = recipe.index, recipe.model
+    index, model = recipe.index, recipe.item_model
     config: dict[str, Any] = {key: getattr(index, key) for key in OF_TITLES}
     files: dict[str, str] = {}
     if index.max_tokens is not None and model.base is not None:
@@ -151,7 +164,7 @@ def _conversations(recipe: Recipe) -> Step:
 
 
 def _model(recipe: Recipe) -> Step:
-    model = recipe.model
+    model = recipe.item_model
     files: dict[str, str] = {}
     config = _dump(model, "base") | ({} if model.base is None else _base(model.base, files))
     if model.base is None and (words := _further_words(recipe)):
@@ -253,7 +266,9 @@ def _evaluate(recipe: Recipe, model: str) -> Step:
 
 def _report(recipe: Recipe) -> Step:
     config = {"k": recipe.evaluate.k, "published": [_dump(paper) for paper in recipe.evaluate.published]}
-    needs = ("data", "evaluate", *(step.name for step in _lists(recipe)))
+    asked = [] if recipe.model is None else ["evaluate", *(step.name for step in _lists(recipe))]
+    told = [] if recipe.profile is None else last_profile_steps(recipe.profile)
+    needs = ("data", *asked, *told)
     return Step("report", config, needs, work.report, packages=("numpy",))
 
 

@@ -142,7 +142,7 @@ def make_titles(job: Job) -> None:
     from itemic.sid.encoders.huggingface import find_model
     from itemic.sid.titles import TitleNames
 
-    part, model, dataset = job.recipe.index, job.recipe.model, load_dataset(job)
+    part, model, dataset = job.recipe.index, job.recipe.item_model, load_dataset(job)
     tokenizer: Any = None
     if part.max_tokens is not None and model.base is not None:
         tokenizer = load_tokenizer(find_model(model.base, model.revision))
@@ -218,7 +218,7 @@ def make_model(job: Job) -> None:
     from itemic.model.expand import expand
     from itemic.sid.text import item_texts
 
-    part, dataset, index = job.recipe.model, find_dataset(job), load_index(job)
+    part, dataset, index = job.recipe.item_model, find_dataset(job), load_index(job)
     if part.base is not None:
         model = expand(
             part.base,
@@ -314,11 +314,20 @@ def knows_of(stage: RLStage, job: Job) -> Knows:
 
 def report(job: Job) -> None:
     """Score all rankings, put them side by side, and write the page of the run."""
+    from itemic.pipeline.page import run_page
+
+    lists = [results.markdown() for results in list_results(job.root)]
+    table = [] if job.recipe.model is None else [_compared(job)]
+    write_text(job.output / "comparison.md", "\n".join([*table, *lists]))
+    write_text(job.output / PAGE, run_page(job.root, job.output))
+
+
+def _compared(job: Job) -> str:
+    """The rankings of the model of items and of its baselines, side by side."""
     from itemic.evaluate.compare import Published, compare
     from itemic.evaluate.ranking import Ranking
     from itemic.evaluate.recommend import way_of
     from itemic.evaluate.report import score
-    from itemic.pipeline.page import run_page
 
     dataset, part, seed = load_dataset(job), job.recipe.evaluate, job.recipe.seed
     first = Ranking.load(job.made("evaluate") / TRAINED)
@@ -353,10 +362,8 @@ def report(job: Job) -> None:
         notes = [*worth_of_thoughts([OWN, TRAINED, *unthinking], rankings, reports, seed), *notes]
     table = replace(table, notes=notes)
     table.save(job.output / COMPARISON)
-    lists = [results.markdown() for results in list_results(job.root)] if part.control is not None else []
-    write_text(job.output / "comparison.md", "\n".join([table.markdown(), *lists]))
-    write_text(job.output / PAGE, run_page(job.root, job.output))
     publish(job, list(reports.values()), table)
+    return table.markdown()
 
 
 def list_results(root: Path) -> list[Results]:

@@ -179,6 +179,52 @@ class Sessions:
         """The same as questions to a recommender."""
         return Requests(self.users, self.offsets, self.items, self.targets, self.catalogue)
 
+    def of_items(
+        self, items: Int32, ratings: Float32 | None = None, reviews: pl.Series | None = None, user: str = ""
+    ) -> Sessions:
+        """One session of the same catalogue that shows some items; nothing comes after it, its target is -1."""
+        size = len(items)
+        return replace(
+            self,
+            users=np.array([user], object),
+            offsets=np.array([0, size]),
+            items=items,
+            ratings=np.full(size, np.nan, np.float32) if ratings is None else ratings,
+            reviews=pl.Series([""] * size, dtype=pl.String) if reviews is None else reviews,
+            targets=np.array([-1], np.int32),
+            times=None,
+            labels=np.array([c.SPLITS.index("test")], np.int8),
+        )
+
+    def of_user(self, dataset: Dataset, place: int, rule: SessionSettings, first: bool = False) -> Sessions:
+        """The session of a user as they stand now; as :meth:`of_items` has it.
+
+        Args:
+            dataset: that these sessions are of.
+            place: the user's number in ``dataset.sequences``.
+            rule: how many items are shown, and which interactions are left out. Where there are fewer, all are shown.
+            first: show the user's first items, and not their latest ones.
+
+        Raises:
+            DataError: nothing is left of the user's history.
+        """
+        lost: Counter[str] = Counter()
+        begin, stop = dataset.sequences.offsets[place : place + 2]
+        places = begin + np.flatnonzero(_kept(dataset, rule, characters, lost)[begin:stop])
+        user = str(dataset.sequences.users[place])
+        if not len(places):
+            raise DataError(
+                f"user {user!r} has no history that a profile could be written of: {_told(lost)}",
+                "Ask for another user, or widen the length filters.",
+            )
+        some = places[: rule.inputs] if first else places[-rule.inputs :]
+        return self.of_items(
+            dataset.sequences.items[some],
+            _column(dataset, c.RATING, pl.Float32, None).gather(some).to_numpy(),
+            _column(dataset, c.REVIEW, pl.String, "").gather(some),
+            user,
+        )
+
     def _shown(self, some: Int64, start: Int64, stop: Int64) -> Sessions:
         offsets, places = _spans(start, stop)
         return replace(

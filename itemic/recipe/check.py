@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -74,13 +74,22 @@ def check_recipe(file: str | Path, overrides: Iterable[str] = ()) -> tuple[Recip
         named = (path, path[:-1])  # a list of one may be written as its only value
         variable = next((name for at, name in source.unset.items() if at in named), None)
         if variable is None:
-            if path != ("model", "base") or not on_the_hub(sections["model"].base):
+            if not on_the_hub(_base(sections, path)):
                 source.fault(path, problem)
         else:
             waiting.append(Fault(source.place(path), path, f"{problem}; set {variable} to where it is"))
     if source.faults or recipe is None:
         raise RecipeError(source.file, sorted(dict.fromkeys([*source.faults, *waiting]), key=_line))
     return recipe, waiting
+
+
+def _base(sections: dict[str, Any], path: KeyPath) -> str:
+    """The model that a path names; empty where it names something else."""
+    found: dict[KeyPath, Callable[[], Any]] = {
+        ("model", "base"): lambda: sections["model"].base,
+        ("profile", "writer", "base"): lambda: sections["profile"].writer.base,
+    }
+    return str(found[path]()) if path in found else ""
 
 
 def _line(fault: Fault) -> tuple[bool, int]:

@@ -11,10 +11,11 @@ from pydantic import BaseModel
 from itemic.model.presets import PRESETS
 from itemic.recipe import schema as names
 from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
+from itemic.recipe.profile import profile_faults
 from itemic.recipe.schema import DataPart, EvaluatePart, IndexPart, ModelPart, TaskPart
 from itemic.recipe.tasks import OF_CODES, PLAIN, TASK_OPTIONS
 from itemic.rl.settings import LIST_REWARD_NAMES, REWARD_NAMES, RL_TASKS, RLStage
-from itemic.settings import KeyPath, meant
+from itemic.settings import MISSING_KEY, KeyPath, meant
 from itemic.trackers import TRACKERS
 from itemic.training.language.stage import Stage
 
@@ -35,6 +36,13 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
     yield from _blend_faults(sections.get("evaluate"), sections.get("teacher") is not None)
     yield from _rl_faults(sections, given)
     yield from _control_faults(sections)
+    yield from profile_faults(sections.get("profile"), given)
+    if not {"model", "stages"} & given and "profile" in given:
+        yield from _faults_without_model(sections, given)
+        return
+    for name in ("model", "stages"):
+        if name not in given:
+            yield (name,), MISSING_KEY
     if getattr(sections.get("index"), "names", None) == "title":
         yield from _faults_of_titles(sections, given)
     if not {"tasks", "conversations"} & given:
@@ -106,6 +114,17 @@ def _faults_of_titles(sections: dict[str, Any], given: set[str]) -> Iterator[tup
     for i, stage in enumerate(sections.get("stages") or []):
         if stage.train.what == "embeddings":
             yield ("stages", i, "train"), "'embeddings' teaches new tokens alone, and titles need none"
+
+
+def _faults_without_model(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
+    """What a recipe can't ask for that describes users in words and no more."""
+    problem = "is about a model that names items, and the recipe has none; add model and stages"
+    for name in sorted({"index", "tasks", "conversations", "rl"} & given):
+        yield (name,), problem
+    part = sections.get("evaluate")
+    if part is not None:
+        for key in _given(part, (key for key in _keys(part) if key not in ("split", "published"))):
+            yield ("evaluate", key), problem
 
 
 def _faults_without_data(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:

@@ -25,6 +25,8 @@ def missing_inputs(sections: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         named.append((("index", "import"), index.published))
     if (model := sections.get("model")) is not None:
         named.append((("model", "base"), model.base))
+    if (profile := sections.get("profile")) is not None:
+        named.append((("profile", "writer", "base"), profile.writer.base))
     if (distribution := sections.get("distribution")) is not None:
         named.append((("distribution", "config"), distribution.config))
     for i, task in enumerate(sections.get("tasks") or []):

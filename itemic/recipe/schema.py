@@ -9,8 +9,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from itemic.control.tests import ListTests
 from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
+from itemic.errors import ConfigError
 from itemic.evaluate.settings import BlendSettings, MemorySettings, ThinkingSettings
-from itemic.model.presets import Preset
+from itemic.recipe.part import Part, Shape, switched
+from itemic.recipe.profile import ProfilePart
 from itemic.rl.settings import RLStage
 from itemic.schema import SYSTEM, TITLE
 from itemic.settings import Amount, Count, Number, Switch, Text, some_of
@@ -44,13 +46,6 @@ BASELINES = ("popularity", "last-item", "transitions", "item-knn", "ease", "ridg
 NAMES = ("sid", "title")
 
 Split = Annotated[dict[str, Any], some_of(SplitRule)]
-Shape = Annotated[dict[str, Any], some_of(Preset, "parameters")]
-
-
-class Part(BaseModel):
-    """A section of a recipe: unknown keys are faults, values don't change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class DataPart(Part):
@@ -200,10 +195,6 @@ def _several(value: Any) -> Any:
     return [{} if value is True else value] if value is True or isinstance(value, Mapping) else value
 
 
-def _switched(value: Any) -> Any:
-    return ({} if value else None) if isinstance(value, bool) else value
-
-
 class EvaluatePart(Part):
     """What is asked of the trained model, and what it is compared with.
 
@@ -247,10 +238,10 @@ class EvaluatePart(Part):
     batch_size: Count = 32
     tf32: Switch = False
     baselines: list[Text] = ["popularity", "last-item", "transitions", "item-knn"]
-    memory: Annotated[dict[str, Any] | None, some_of(MemorySettings), BeforeValidator(_switched)] = None
-    blend: Annotated[BlendSettings | None, BeforeValidator(_switched)] = None
-    thoughts: Annotated[ThinkingSettings | None, BeforeValidator(_switched)] = None
-    control: Annotated[ListTests | None, BeforeValidator(_switched)] = None
+    memory: Annotated[dict[str, Any] | None, some_of(MemorySettings), BeforeValidator(switched)] = None
+    blend: Annotated[BlendSettings | None, BeforeValidator(switched)] = None
+    thoughts: Annotated[ThinkingSettings | None, BeforeValidator(switched)] = None
+    control: Annotated[ListTests | None, BeforeValidator(switched)] = None
     published: list[PublishedPart] = []
     trackers: list[Text] | None = None
     samples: Amount = 10
@@ -258,9 +249,11 @@ class EvaluatePart(Part):
 
 
 class Recipe(Part):
-    """A whole run. Its steps are data, teacher, index, conversations, model, one per stage, evaluate and report.
+    """A whole run. Its steps are data, teacher, index, conversations, model, one per stage, evaluate and report; with
+    ``profile`` writer, embedder, turns and profiles stand before the report.
 
-    Without ``data`` there are no data, teacher, evaluate and report, without ``tasks`` no conversations.
+    Without ``data`` there are no data, teacher, evaluate and report, without ``tasks`` no conversations. A recipe with
+    ``profile`` may be without a ``model`` of items: then it has no index, conversations, stages and evaluate.
 
     Attributes:
         name: of the run, and of its folder below ``runs/``.
@@ -269,12 +262,13 @@ class Recipe(Part):
         teacher: a sequential model of the items' rows, trained on the same histories: a row of the table, a part of
             blends. ``true`` or a section; null for none.
         index: the items' semantic IDs, or titles.
-        model: what is trained.
+        model: what is trained to name items; null in a recipe whose language model writes profiles.
         system: the first line of all conversations that tasks build and of what evaluation asks; null for none.
         tasks: the kinds of conversation to build from the data.
         conversations: conversations that others made, to be trained on as well, or alone.
         stages: the stages of training, one after the other.
         rl: stages of reinforcement learning after these; one may stand without a list.
+        profile: users described in words.
         evaluate: what is asked of the trained model.
         distribution: how several processes train together.
     """
@@ -283,13 +277,14 @@ class Recipe(Part):
     seed: Amount = 0
     system: Text | None = SYSTEM
     data: DataPart | None = None
-    teacher: Annotated[TeacherSettings | None, BeforeValidator(_switched)] = None
+    teacher: Annotated[TeacherSettings | None, BeforeValidator(switched)] = None
     index: IndexPart = IndexPart()
-    model: ModelPart
+    model: ModelPart | None = None
     tasks: Annotated[list[TaskPart], Field(min_length=1)] = []
     conversations: ConversationsPart | None = None
-    stages: Annotated[list[Stage], Field(min_length=1)]
+    stages: Annotated[list[Stage], Field(min_length=1)] = []
     rl: Annotated[list[RLStage], BeforeValidator(_several)] = []
+    profile: ProfilePart | None = None
     evaluate: EvaluatePart = EvaluatePart()
     distribution: Distribution = Distribution()
 
@@ -298,7 +293,23 @@ class Recipe(Part):
         """All stages of the language model, in their order."""
         return [*self.stages, *self.rl]
 
+    @property
+    def item_model(self) -> ModelPart:
+        """The model of items.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.model is None:
+            raise ConfigError(
+                f"{self.name} has no model that names items: it describes users in words",
+                "Use `itemic profile`, or a recipe with model and stages.",
+            )
+        return self.model
+
     def __repr__(self) -> str:
+        if self.model is None:
+            return f"<Recipe {self.name!r}: profiles>"
         stages = ", ".join(stage.name for stage in self.trainings)
         tasks = ", ".join(task.task for task in self.tasks) or "none"
         return f"<Recipe {self.name!r}: tasks {tasks}; model {self.model.base or self.model.preset}; trains {stages}>"

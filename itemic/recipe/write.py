@@ -9,7 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from itemic.errors import ArtifactError
-from itemic.recipe.schema import Part, Recipe, TaskPart
+from itemic.recipe.part import Part
+from itemic.recipe.schema import Recipe, TaskPart
 from itemic.recipe.source import show
 from itemic.settings import faults_of, settings_json
 

@@ -161,14 +161,16 @@ def check_dtype(dtype: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' own progress bars."""
+    """Without transformers' own progress bars and reports of what a folder lacks, which whoever loads it looks at."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, loud = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        logging.set_verbosity(loud)
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
