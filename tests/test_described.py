@@ -17,12 +17,13 @@ from itemic.data import Dataset
 from itemic.errors import ArtifactError, ConfigError, DataError
 from itemic.pipeline.described import Parts, describe, edit, parts_of
 from itemic.profile.embedder import Embedder
+from itemic.profile.facts import ItemFacts
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords
 from itemic.profile.writer import Writer
 from itemic.recipe import dump_recipe, load_recipe
 from itemic.sid.text import item_texts
-from tests.profile.coloured import SHADES, TITLES, parts
+from tests.profile.coloured import SHADES, TITLES, parts, shop
 from tests.profile.writers import taught
 from tests.runs import write_recipe
 from tests.sid.encoders.models import bert
@@ -48,15 +49,15 @@ def test_a_user_is_described_by_their_latest_items(run: Parts) -> None:
     # the model's own generation says the same, behind the prompt as it is put together by hand
     writer = Writer.load(run.writer)
     asked = "Had: Title: pink soap\n\nTitle: red towel"
-    prompt = writer.tokenizer.apply_chat_template(
+    prompt: Any = writer.tokenizer.apply_chat_template(
         [{"role": "user", "content": asked}],
         add_generation_prompt=True,
         return_tensors="pt",
         return_dict=True,
     )
-    lm = AutoModelForCausalLM.from_pretrained(run.writer)
+    lm: Any = AutoModelForCausalLM.from_pretrained(run.writer)
     tokens = lm.generate(**prompt, max_new_tokens=8, do_sample=False)[0, prompt["input_ids"].shape[1] :]
-    assert told.text == writer.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    assert told.text == str(writer.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
     assert told.text.startswith("likes ")
     assert told.tokens == len(tokens)
     assert told.ended
@@ -95,7 +96,8 @@ def test_drawn_profiles_are_the_seeds_own(run: Parts) -> None:
 
 
 def test_what_can_not_be_asked(run: Parts) -> None:
-    for asked in ({}, {"user": "b", "items": ["i1"]}):
+    both: dict[str, Any] = {"user": "b", "items": ["i1"]}
+    for asked in ({}, both):
         with pytest.raises(ConfigError, match="of a user or of a history"):
             describe(run, **asked)
     with pytest.raises(DataError, match="has no user 'shorts'") as error:
@@ -130,16 +132,18 @@ def test_a_writer_that_never_ends_or_writes_nothing(run: Parts, tmp_path: Path) 
 
 
 def test_what_was_cut_of_the_prompt_is_told(run: Parts) -> None:
-    long = ProfileWords(
-        run.words.facts, WordsSettings(fields=["title", "description"], instruction="Had: ", max_tokens=70)
-    )
-    notes = describe(with_(run, words=long), user="b").notes
-    assert "were cut to" in notes[0]
+    def notes(facts: ItemFacts, fields: Any, room: int, *items: str) -> list[str]:
+        words = ProfileWords(facts, WordsSettings(fields=fields, instruction="Had: ", max_tokens=room))
+        return describe(with_(run, words=words), items=items).notes
+
+    long = ItemFacts.of(shop(description=["ever so long " * 20] * 8))
     row = len(Writer.load(run.writer).prompts([[{"role": "user", "content": "Had: Title: red towel"}]])[0])
-    short = ProfileWords(
-        run.words.facts, WordsSettings(fields="titles", instruction="Had: ", max_tokens=row + 2)
-    )
-    assert "no room for the 1 oldest" in describe(with_(run, words=short), user="b").notes[-1]
+    both = ["title", "description"]
+    assert notes(long, both, row + 70, "i5")[0].startswith("Descriptions and reviews were cut to 50")
+    assert notes(long, both, row + 2, "i5") == ["Descriptions and reviews were left out, to fit the prompt."]
+    assert notes(long, "titles", row + 2, "i4", "i5") == [
+        "The prompt had no room for the 1 oldest of these items."
+    ]
 
 
 def test_edits(run: Parts) -> None:
