@@ -18,7 +18,7 @@ from itemic.cli.common import (
     start_logging,
 )
 
-app = typer.Typer(help="Rankings: rank, score, export.", no_args_is_help=True)
+app = typer.Typer(help="Rankings: rank, score, words, export.", no_args_is_help=True)
 Cuts = Annotated[str, typer.Option("-k", help="Cuts of the metrics.")]
 
 
@@ -116,6 +116,75 @@ def score(
 
 
 @app.command()
+def words(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL", help="The folder of a finished run, or a model's own.")
+    ],
+    shown: Annotated[
+        str, typer.Option("--shown", metavar="N,N,…", help="How many of the latest items are shown.")
+    ] = "0,1,2,5",
+    profiles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help='Written profiles: lines {"user": …, "profile": …, "items": [what the writer had read]}.',
+            show_default="templated ones of each user's training interactions",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Whose prompt asks by items alone.", show_default="what the run evaluates"),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="valid or test.", show_default="what the recipe evaluates")
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option(help="At most so many requests.", min=1, show_default="all")
+    ] = None,
+    k: Annotated[
+        str | None, typer.Option("-k", help="Cuts of the metrics.", show_default="the recipe's")
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="For a model's folder: the dataset that knows its users.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of bootstrap and drawing.", min=0, show_default="the recipe's")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Table and rankings.", show_default="RUN/words"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what a profile in words is worth beside the latest few items: items alone, profile alone, both.
+
+    The model's tasks must have had the task profile. Everybody ranks the whole catalogue for the same requests; an
+    interrupted evaluation is gone on with by the same command.
+    """
+    from itemic.pipeline.words import evaluate_run_words
+
+    start_logging()
+    found = evaluate_run_words(
+        folder,
+        shown=cuts_of(shown, "--shown"),
+        profiles=profiles,
+        task=task,
+        split=split,
+        users=users,
+        k=None if k is None else cuts_of(k),
+        dataset=dataset,
+        seed=seed,
+        output=output,
+    )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_table(found.table())
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run's folder, or that of a ranking.")],
     json_file: Annotated[
@@ -161,7 +230,7 @@ def export(
         typer.echo(f"{csv_file}: predictions of {len(found)} requests, {metrics.name}: their metrics")
 
 
-def cuts_of(text: str) -> list[int]:
+def cuts_of(text: str, option: str = "-k") -> list[int]:
     """``"1,5,10"`` as numbers.
 
     Raises:
@@ -172,4 +241,4 @@ def cuts_of(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"-k is {text!r}", "Write numbers with commas, such as 1,5,10.") from error
+        raise ConfigError(f"{option} is {text!r}", "Write numbers with commas, such as 1,5,10.") from error

@@ -201,6 +201,14 @@ def recommend(
     history: Annotated[
         str | None, typer.Option("--history", metavar="ID,ID,…", help="Items instead of a user.")
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            metavar="TEXT",
+            help="What the person is like, in words; alone, or beside --user or --history.",
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.", min=1)] = 10,
     beams: Annotated[
         int | None, typer.Option(help="Width of the search.", min=1, show_default="the recipe's; 1 for lists")
@@ -254,7 +262,10 @@ def recommend(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rank the catalogue for one user of a finished run, or for a list of items.
+    """Rank the catalogue for one user of a finished run, for a list of items, or for a person described in words.
+
+    --profile asks models whose tasks had the task profile; of a text that is too long for the model the end is left
+    out, which is told.
 
     With --want, --avoid, --share or --turn the model writes a list of exactly K items that keeps to them: its most
     probable token each time, or with --beams the most probable list that so many beams find. Labels of columns that
@@ -265,9 +276,10 @@ def recommend(
     if want or avoid or share or soft or turn or ranked:
         for option, given in (
             ("--think", think),
+            ("--profile", profile),
             ("--allow-history", exclude_history is False),
         ):
-            if given:
+            if given is not None and given is not False:
                 raise ConfigError(
                     f"{option} is for rankings, and lists are asked for", "Leave it out, or what is wanted."
                 )
@@ -282,6 +294,7 @@ def recommend(
         folder,
         user=user,
         items=items,
+        profile=profile,
         k=k,
         beams=beams,
         exclude_history=exclude_history,

@@ -35,7 +35,7 @@ def build(
     output: Output,
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", "-t", help="A to F, rationale or sequence.", show_default="A to E"),
+        typer.Option("--task", "-t", help="A to F, profile, rationale or sequence.", show_default="A to E"),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="The most rows of each task.", min=1, show_default="all")

@@ -130,16 +130,18 @@ class Comparison:
             DataError: the file is missing or is no comparison.
         """
         try:
-            value = json.loads(Path(file).read_text(encoding="utf-8"))
-            rows = [Row(**(row | {"metrics": _measures(row["metrics"])})) for row in value["rows"]]
-            found = [
-                Difference(**(one | {"metrics": _measures(one["metrics"])})) for one in value["differences"]
-            ]
-            return cls(**(value | {"rows": rows, "differences": found}))
+            return cls.from_json(json.loads(Path(file).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{file} is not a comparison: {error}", "Make it again: `itemic run RECIPE --from report`."
             ) from error
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Comparison:
+        """What :meth:`to_json` gave."""
+        rows = [Row(**(row | {"metrics": _measures(row["metrics"])})) for row in value["rows"]]
+        found = [Difference(**(one | {"metrics": _measures(one["metrics"])})) for one in value["differences"]]
+        return cls(**(value | {"rows": rows, "differences": found}))
 
     @property
     def intervals(self) -> list[str]:

@@ -201,7 +201,7 @@ class ModelRanker:
             DataError: they name items that the model doesn't know.
         """
         histories = [requests.history(row) for row in range(len(requests))] if exclude_history else None
-        return self._rank(requests, k, histories)
+        return self.rank_without(requests, k, histories)
 
     def rank_among(
         self, requests: Requests, k: int, rows: Sequence[npt.NDArray[np.int32]]
@@ -217,12 +217,12 @@ class ModelRanker:
             as :meth:`rank`.
         """
         every = np.arange(len(self.trie.items), dtype=np.int32)
-        return self._rank(requests, k, [np.setdiff1d(every, own) for own in rows])
+        return self.rank_without(requests, k, [np.setdiff1d(every, own) for own in rows])
 
-    def _rank(
+    def rank_without(
         self, requests: Requests, k: int, out: Sequence[npt.NDArray[np.int32]] | None
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        """``out`` are the rows that each request must not get."""
+        """The same without the rows ``out`` of each request, whatever its history has; None leaves nothing out."""
         asked = self.ask(requests)
         items = np.full((len(requests), k), -1, np.int32)
         scores = np.full((len(requests), k), -np.inf, np.float32)

@@ -187,8 +187,11 @@ def _facts(index: ItemNames) -> str:
 
 
 def _asked(index: ItemNames, way: dict[str, Any] | None) -> str:
-    """The prompt, and a program that asks it; nothing where nobody recorded one or there are no items."""
-    if way is None or not len(index) or (way["shows"] != "sid" and index.known_titles() is None):
+    """The prompt, and a program that asks it; nothing where nobody recorded one, where a prompt says more than a
+    history's items, or there are no items."""
+    if way is None or not len(index) or way["shows"] is None:
+        return ""
+    if way["shows"] != "sid" and index.known_titles() is None:
         return ""
     most = f", the latest {way['most_items']} of them" if way["most_items"] else ""
     if isinstance(index, ItemIndex):

@@ -151,6 +151,7 @@ class Model:
         Keys: ``task`` (name and options, see :func:`itemic.tasks.task_options`), ``head`` and ``tail`` (the text of a
         prompt before and after the history), ``shows`` (how an item stands in it: ``sid``, ``sid+title`` or ``title``),
         ``between`` (what separates two items) and ``most_items`` (how many of the latest are shown; None for all).
+        ``shows`` is None for a task whose prompts say more than that.
         """
         found = getattr(self.lm.config, RECORD).get("asked")
         return None if found is None else dict(found)
@@ -158,6 +159,17 @@ class Model:
     @asked.setter
     def asked(self, way: dict[str, Any]) -> None:
         setattr(self.lm.config, RECORD, getattr(self.lm.config, RECORD) | {"asked": way})
+
+    @property
+    def profile(self) -> dict[str, Any] | None:
+        """The task ``profile`` that taught the model to go from words to items, as :func:`itemic.tasks.task_options`
+        has it; None where none did."""
+        found = getattr(self.lm.config, RECORD).get("profile")
+        return None if found is None else dict(found)
+
+    @profile.setter
+    def profile(self, task: dict[str, Any]) -> None:
+        setattr(self.lm.config, RECORD, getattr(self.lm.config, RECORD) | {"profile": task})
 
     # ------------------------------------------------------------------- items
 

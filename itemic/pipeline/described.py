@@ -9,12 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itemic.artifact import Manifest
-from itemic.errors import ArtifactError, ConfigError, DataError
+from itemic.errors import ConfigError, DataError
 from itemic.pipeline.known import item_rows, user_place
-from itemic.pipeline.run import RECIPE
-from itemic.pipeline.step import Job
-from itemic.recipe import read_resolved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,42 +163,26 @@ def parts_of(folder: str | Path) -> Parts:
     Raises:
         ArtifactError: the folder is no run with profiles, or the run isn't finished.
     """
-    from itemic.pipeline import profiles
+    from itemic.pipeline.profiles import Told, described_job, models_of
     from itemic.profile.turn_settings import Drawing
-    from itemic.profile.turns import EMBEDDER, WRITER, latest
 
-    root = Path(folder)
-    if not (root / RECIPE).is_file():
-        raise ArtifactError(f"{root} is not the folder of a run", "Make one with `itemic run RECIPE`.")
-    recipe = read_resolved(root / RECIPE)
-    part = recipe.profile
-    if part is None:
-        raise ArtifactError(
-            f"{root} describes nobody in words: its recipe has no section profile",
-            "Ask a run whose recipe has one.",
-        )
-    models = {WRITER: root / profiles.first_writer(part), EMBEDDER: root / profiles.EMBEDDER}
-    needed = (
-        [root / "data", *models.values()] if part.turns is None else [root / "data", root / profiles.TURNS]
-    )
-    for path in needed:
-        if not path.is_dir():
-            raise ArtifactError(f"{root} isn't finished: {path.name} is missing", "Finish the run first.")
-    if part.turns is not None:
-        models |= latest(root / profiles.TURNS)
-    told = profiles.Told.of(Job(recipe, root, root, Manifest("question", {}, {})))
+    job = described_job(folder)
+    root, part = Path(folder), job.recipe.profile
+    assert part is not None
+    writers, embedders = models_of(job)
+    told = Told.of(job)
     return Parts(
         told.dataset,
         told.sessions,
         part.sessions,
         told.words,
         told.item_texts,
-        models[WRITER],
-        models[EMBEDDER],
+        next(iter(writers.values())),
+        next(iter(embedders.values())),
         Drawing() if part.turns is None else part.turns.writer.rollout,
         root / FOLDER / VECTORS if os.access(root, os.W_OK) else None,
         part.embedder.batch_size,
-        recipe.seed,
+        job.recipe.seed,
     )
 
 

@@ -25,12 +25,19 @@ def profile_steps(recipe: Recipe) -> list[Step]:
         *([] if part.writer.taught is None else [_taught(part)]),
         _embedder(part),
         *([] if part.turns is None else [_turns(part)]),
+        *([] if part.evaluate is None else [_profiles(recipe, part)]),
     ]
 
 
 def last_profile_steps(part: ProfilePart) -> tuple[str, ...]:
-    """The steps whose folders hold the finished writer and embedder."""
-    return (profiles.TURNS,) if part.turns is not None else (profiles.first_writer(part), profiles.EMBEDDER)
+    """The steps that the report tells of."""
+    return (_models(part)[0],) if part.evaluate is None else (profiles.PROFILES,)
+
+
+def _models(part: ProfilePart) -> tuple[str, ...]:
+    """The steps whose folders hold writers and embedders."""
+    turns = () if part.turns is None else (profiles.TURNS,)
+    return (*turns, profiles.first_writer(part), profiles.EMBEDDER)
 
 
 def _told(part: ProfilePart) -> dict[str, Any]:
@@ -100,5 +107,21 @@ def _turns(part: ProfilePart) -> Step:
         profiles.take_turns_of,
         resumes=True,
         together=True,
+        packages=PACKAGES,
+    )
+
+
+def _profiles(recipe: Recipe, part: ProfilePart) -> Step:
+    papers = [paper.model_dump(mode="json") for paper in recipe.evaluate.published]
+    config = _told(part) | {"fields": list(part.embedder.fields), "tests": settings_json(part.evaluate)}
+    config |= {"split": recipe.evaluate.split, "published": papers}
+    teacher = () if recipe.teacher is None else ("teacher",)
+    needs = ("data", *teacher, *_models(part))
+    return Step(
+        profiles.PROFILES,
+        config,
+        needs,
+        profiles.make_profiles,
+        resumes=True,
         packages=PACKAGES,
     )

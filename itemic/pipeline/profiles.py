@@ -7,20 +7,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itemic.artifact import merge_notes
+from itemic.artifact import Manifest, merge_notes
+from itemic.errors import ArtifactError
 from itemic.pipeline.step import Job
 from itemic.pipeline.work import load_dataset
 from itemic.progress import log
 from itemic.recipe.profile import ProfilePart
 
 if TYPE_CHECKING:
+    import torch
+
     from itemic.data.dataset import Dataset
     from itemic.model import Model
+    from itemic.profile.evaluation import ProfileAsking
+    from itemic.profile.evaluation_settings import ProfileTests
     from itemic.profile.phases import Ground
+    from itemic.profile.results import ProfileResults
     from itemic.profile.sessions import Sessions
     from itemic.profile.words import ProfileWords
 
 WRITER, TAUGHT, EMBEDDER, TURNS = "writer", "writer.taught", "embedder", "turns"
+PROFILES, RESULTS = "profiles", "results"  # the step that tests them, and its table
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,8 @@ class Told:
     @cached_property
     def words(self) -> ProfileWords:
         """Makes prompts."""
-        from itemic.profile.facts import ItemFacts
         from itemic.profile.words import ProfileWords
+        from itemic.tasks.facts import ItemFacts
 
         return ProfileWords(ItemFacts.of(self.dataset, self.sessions.training), self.part.words)
 
@@ -189,3 +196,128 @@ def take_turns_of(job: Job) -> None:
 def first_writer(part: ProfilePart) -> str:
     """The step whose writer the turns begin with."""
     return WRITER if part.writer.taught is None else TAUGHT
+
+
+def make_profiles(job: Job) -> None:
+    """The test of profiles that the recipe asks for."""
+    part = job.recipe.profile
+    assert part is not None and part.evaluate is not None  # else there is no such step
+    asking_of(job, part.evaluate, job.output).evaluate().save(job.output, RESULTS)
+
+
+def asking_of(
+    job: Job, settings: ProfileTests, output: Path, split: str | None = None, seed: int | None = None
+) -> ProfileAsking:
+    """A finished run's writer and embedder, and those that its turns began with, ready to be tested.
+
+    Args:
+        job: of the run.
+        settings: what is asked.
+        output: where answers go.
+        split: whose sessions; None for what the recipe evaluates.
+        seed: of what is drawn; None for the recipe's.
+    """
+    from itemic.evaluate.compare import Published
+    from itemic.profile.evaluation import ProfileAsking
+
+    told, recipe = Told.of(job), job.recipe
+    writers, embedders = models_of(job)
+    teacher = job.made("teacher") if recipe.teacher is not None else None
+    papers = [Published(paper.name, dict(paper.metrics), paper.source) for paper in recipe.evaluate.published]
+    chosen = split or recipe.evaluate.split
+    return ProfileAsking(
+        told.dataset,
+        told.sessions,
+        told.words,
+        told.item_texts,
+        writers,
+        embedders,
+        output,
+        teacher=teacher,
+        settings=settings,
+        split=chosen,
+        seed=recipe.seed if seed is None else seed,
+        published=papers,
+        title=f"{recipe.name}, {chosen}",
+        device=_device(job),
+    )
+
+
+def models_of(job: Job) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Folders of the writers and of the embedders: the trained ones first, and those that the turns began with."""
+    from itemic.profile.turns import latest
+
+    part = job.recipe.profile
+    assert part is not None  # else there are none
+    writer, embedder = {"untrained": job.made(first_writer(part))}, {"untrained": job.made(EMBEDDER)}
+    if part.turns is None:
+        return writer, embedder
+    trained = latest(job.made(TURNS))
+    return {"trained": trained["writer"]} | writer, {"trained": trained["embedder"]} | embedder
+
+
+def _device(job: Job) -> torch.device:
+    from itemic.training.ranks import joined
+
+    with joined() as ranks:
+        return ranks.device_for(job.recipe.distribution) or ranks.device
+
+
+def evaluate_profiles(
+    folder: str | Path,
+    settings: ProfileTests | None = None,
+    *,
+    split: str | None = None,
+    seed: int | None = None,
+    output: str | Path | None = None,
+) -> ProfileResults:
+    """Test the profiles of a finished run, and write table and answers beside it.
+
+    Whoever is interrupted and asks again goes on from the answers that are there.
+
+    Args:
+        folder: of the run.
+        settings: what is asked; None for what the recipe asks, or the usual.
+        split: ``valid`` or ``test``; None for what the recipe evaluates.
+        seed: of whom is asked and of what is drawn; None for the recipe's.
+        output: where it goes; None for ``profile`` in the run's folder.
+
+    Raises:
+        ArtifactError: the folder is no run with profiles, or the run isn't finished.
+    """
+    from itemic.profile.evaluation_settings import ProfileTests
+
+    job = described_job(folder)
+    part = job.recipe.profile
+    assert part is not None
+    chosen = split or job.recipe.evaluate.split
+    root = Path(folder) / "profile" / chosen if output is None else Path(output)
+    found = asking_of(job, settings or part.evaluate or ProfileTests(), root, split, seed).evaluate()
+    found.save(root, RESULTS)
+    log.info("%s holds tables and answers", root)
+    return found
+
+
+def described_job(folder: str | Path) -> Job:
+    """A finished run that describes users.
+
+    Raises:
+        ArtifactError: the folder is no run with profiles, or the run isn't finished.
+    """
+    from itemic.pipeline.run import RECIPE
+    from itemic.recipe import read_resolved
+
+    root = Path(folder)
+    if not (root / RECIPE).is_file():
+        raise ArtifactError(f"{root} is not the folder of a run", "Make one with `itemic run RECIPE`.")
+    recipe = read_resolved(root / RECIPE)
+    part = recipe.profile
+    if part is None:
+        raise ArtifactError(
+            f"{root} describes nobody in words: its recipe has no section profile",
+            "Ask a run whose recipe has one.",
+        )
+    for name in ("data", first_writer(part), EMBEDDER, *([] if part.turns is None else [TURNS])):
+        if not (root / name).is_dir():
+            raise ArtifactError(f"{root} isn't finished: {name} is missing", "Finish the run first.")
+    return Job(recipe, root, root, Manifest("question", {}, {}))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itemic import schema as c
 from itemic.artifact import Manifest
 from itemic.errors import ArtifactError, ConfigError
+from itemic.pipeline.answer import Answer, Idea, Item, Ranked
 from itemic.pipeline.known import item_rows, user_rows
 from itemic.pipeline.run import RECIPE
 from itemic.pipeline.step import Job
@@ -25,113 +26,8 @@ if TYPE_CHECKING:
     from itemic.evaluate.recommend import ModelRanker
     from itemic.evaluate.settings import ThinkingSettings
     from itemic.model import Model
-    from itemic.screen import Table
     from itemic.sid.names import ItemNames
-
-SHOWN = 15  # items of a history on the screen
-
-
-@dataclass(frozen=True)
-class Item:
-    """An item as a reader wants to see it."""
-
-    item_id: str
-    title: str
-
-
-@dataclass(frozen=True)
-class Ranked(Item):
-    """A recommended item: its place from 1 on, its log-probability, and what the model calls it (``sid``): its
-    semantic ID, or its title between marks. ``thought`` is the number of what the model thought before; None where it
-    wasn't asked to think."""
-
-    rank: int
-    score: float
-    sid: str
-    thought: int | None = None
-
-
-@dataclass(frozen=True)
-class Idea:
-    """What the model thought before it recommended some items: its number from 1 on, its text, how many tokens it has,
-    and whether it was cut off."""
-
-    number: int
-    text: str
-    tokens: int
-    cut: bool
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was asked and what came out.
-
-    Attributes:
-        user: None where a history was given.
-        history: what the model was shown, oldest first.
-        items: best first.
-        notes: what a reader has to know.
-        thoughts: those that the items go back to, each once, by the best of its items; None where the model wasn't
-            asked to think.
-    """
-
-    user: str | None
-    history: list[Item]
-    items: list[Ranked]
-    notes: list[str]
-    thoughts: list[Idea] | None = None
-
-    def __repr__(self) -> str:
-        who = "a history" if self.user is None else f"user {self.user!r}"
-        return f"<Answer for {who}: {', '.join(item.item_id for item in self.items)}>"
-
-    def __str__(self) -> str:
-        from itemic.screen import rendered
-
-        return rendered(*self.tables())
-
-    def to_json(self) -> dict[str, Any]:
-        found = asdict(self)
-        if self.thoughts is None:
-            del found["thoughts"]
-            for item in found["items"]:
-                del item["thought"]
-        return found
-
-    def tables(self) -> list[Table]:
-        """The history, the thoughts where there are any, and the ranking for the console."""
-        from itemic.screen import Table
-
-        who = f"user {self.user}" if self.user is not None else "this history"
-        whose = f"History of {who}" if self.user is not None else "The history"
-        hidden = len(self.history) - SHOWN
-        past = Table("item", "title", title=f"{whose}, oldest first", title_justify="left")
-        if hidden > 0:
-            past.add_row("…", f"{hidden} earlier items")
-        for item in self.history[-SHOWN:]:
-            past.add_row(item.item_id, item.title)
-        caption = "\n".join(self.notes) or None
-        ranked = Table(title=f"Recommended for {who}", title_justify="left", caption=caption)
-        thinks = self.thoughts is not None
-        for name in ("", "item", "title", "score", "name", *(["thought"] if thinks else [])):
-            ranked.add_column(name, justify="right" if name in ("", "score", "thought") else "left")
-        for place in self.items:
-            thought = [str(place.thought)] if thinks else []
-            ranked.add_row(
-                str(place.rank), place.item_id, place.title, f"{place.score:.3f}", place.sid, *thought
-            )
-        return [past, *([_thoughts_table(self.thoughts)] if self.thoughts else []), ranked]
-
-
-def _thoughts_table(thoughts: Sequence[Idea]) -> Table:
-    from itemic.screen import Table
-
-    table = Table(title="What the model thought", title_justify="left")
-    table.add_column("", justify="right")
-    table.add_column("thought")
-    for idea in thoughts:
-        table.add_row(str(idea.number), f"{idea.text} …" if idea.cut else idea.text)
-    return table
+    from itemic.tasks.profile import ProfileNext, WrittenNext
 
 
 def recommend_one(
@@ -139,6 +35,7 @@ def recommend_one(
     *,
     user: str | None = None,
     items: Sequence[str] | None = None,
+    profile: str | None = None,
     k: int = 10,
     beams: int | None = None,
     exclude_history: bool | None = None,
@@ -148,12 +45,15 @@ def recommend_one(
     """Ask the last model of a run, or a model's own folder.
 
     A user is asked about with everything the dataset knows of them, cut to the split's history. A run is asked as
-    its recipe evaluates (task, beams, normalisation), a model's folder as its training recorded.
+    its recipe evaluates (task, beams, normalisation), a model's folder as its training recorded. Of whom a ``profile``
+    is given, the model is asked by its task ``profile``: by the words alone, or by words and items.
 
     Args:
         folder: of the run, or of a model.
         user: an id of the dataset.
         items: item ids, oldest first, instead of a user.
+        profile: what the person is like, in words, beside a user or items or without any. It is read as plain words;
+            the end of one that is longer than the model reads is left out, and told.
         k: how many items to recommend.
         beams: width of the search, at least ``k``; None for the recipe's, or 50.
         exclude_history: leave out items of the history; None for what the recipe says, or not to.
@@ -162,13 +62,17 @@ def recommend_one(
             usual; 0 for as many as that says; None for none.
 
     Raises:
-        ConfigError: neither or both of ``user`` and ``items``, or the model can't be asked to think.
+        ConfigError: neither or both of ``user`` and ``items``, the model can't be asked to think, or never learned to
+            go by words, or there are none in the profile.
         ArtifactError: the folder is neither, or the run has no trained model yet.
         DataError: an unknown user or item.
         IndexMismatchError: the dataset is of another catalogue than the model.
     """
-    if (user is None) == (items is None):
-        raise ConfigError("recommend needs a user or a history", "Give one of --user and --history.")
+    if (user is not None and items is not None) or (user is None and items is None and profile is None):
+        raise ConfigError(
+            "recommend needs a user, a history or a profile",
+            "Give one of --user and --history, or --profile, alone or beside one of them.",
+        )
     asked = of_model(Path(folder), dataset) if is_model(folder) else of_run(folder)
     if user is not None and asked.users is None:
         raise ConfigError(
@@ -180,21 +84,24 @@ def recommend_one(
 
     index = asked.model.index
     rows = rows_of(asked, user, items or [])
+    request = Requests(*alone(rows, user), index.catalogue)
+    told = _told(asked, profile, request, think)
     ranker = ModelRanker(
         asked.model,
-        task=asked.task,
+        task=asked.task if told is None else told.task,
         beams=max(k, beams or asked.beams),
         normalize=asked.normalize,
         thinking=asked.thinking,
         dataset=asked.texts,
     )
-    request = Requests(*alone(rows, user), index.catalogue)
     known = asked.exclude_history if exclude_history is None else exclude_history
     said = (
         _ask(ranker, request, k, known) if think is None else _think(ranker, asked, request, k, known, think)
     )
     ids, sids, titles = index.item_ids, index.texts, asked.titles
     notes = [] if said.found else ["Nothing was left to recommend: this history has all items."]
+    if told is not None and told.note:
+        notes.append(told.note)
     if said.shortened:
         notes.append("The history is longer than the model can read; its oldest items were left out.")
     if cut := sum(idea.cut for idea in said.thoughts or []):
@@ -208,7 +115,74 @@ def recommend_one(
         ],
         notes,
         said.thoughts,
+        None if told is None else told.text,
     )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The task that asks by a profile, the profile as it is read, and what a reader has to know of it."""
+
+    task: WrittenNext
+    text: str
+    note: str = ""
+
+
+def _told(asked: Asked, profile: str | None, request: Requests, think: int | None) -> _Told | None:
+    if profile is None:
+        return None
+    from itemic.tasks.asking import Asker
+    from itemic.tasks.fitting import fit_profiles
+    from itemic.tasks.profile import BOTH, WORDS, Written, check_profile
+
+    model, who = asked.model, str(request.users[0])
+    text = check_profile(profile, model.index)
+    kind = BOTH if len(request.items) else WORDS
+    task = profile_task(model).knowing(Written({who: text}), kind)
+    reserve = 0 if think is None else _thought_room(asked, think)
+    asker = Asker(model, task, "think" if reserve else asked.thinking, asked.texts, reserve)
+    task, cut = fit_profiles(asker, task, request)
+    found = task.written.texts[who]
+    if not found:
+        raise ConfigError(
+            "this model reads too little for any word of a profile",
+            "Train one with more positions (model.overrides.max_position_embeddings).",
+        )
+    if not cut:
+        return _Told(task, found)
+    return _Told(
+        task,
+        found,
+        f"The profile is longer than the model can read: of its {len(text.split()):,} words "
+        f"the first {len(found.split()):,} were read.",
+    )
+
+
+def profile_task(model: Model) -> ProfileNext:
+    """The task ``profile`` that taught a model to go from words to items.
+
+    Raises:
+        ConfigError: none did.
+    """
+    from itemic.tasks import make_task
+    from itemic.tasks.profile import ProfileNext
+
+    if model.profile is None:
+        raise ConfigError(
+            "this model never learned to go from words to items: its tasks had no `profile`",
+            "Add `- {task: profile}` to the recipe's tasks, and train.",
+        )
+    options = dict(model.profile)
+    task = make_task(options.pop("task"), **options)
+    assert isinstance(task, ProfileNext)
+    return task
+
+
+def _thought_room(asked: Asked, think: int) -> int:
+    """Tokens that thoughts may take between prompt and answer."""
+    from itemic.model.think import thought_tokens
+
+    return thought_tokens(asked.model).count + asked.thinks(think).max_tokens
 
 
 @dataclass(frozen=True)
@@ -233,11 +207,9 @@ def _think(
     ranker: ModelRanker, asked: Asked, request: Requests, k: int, exclude_history: bool, count: int
 ) -> _Said:
     """The same behind thoughts, which are numbered by the best item that goes back to each."""
-    from itemic.evaluate.settings import ThinkingSettings
     from itemic.evaluate.thinking import ThinkingRanker
 
-    told = asked.thoughts or ThinkingSettings()
-    thinker = ThinkingRanker(ranker, replace(told, count=count or told.count), seed=asked.seed)
+    thinker = ThinkingRanker(ranker, asked.thinks(count), seed=asked.seed)
     said = thinker.consider(request, k, exclude_history)
     there = said.items[0] >= 0
     texts = [said.thoughts[0][number] for number in said.behind[0][there].tolist()]
@@ -265,6 +237,13 @@ class Asked:
     history: int | None = None
     thoughts: ThinkingSettings | None = None
     seed: int = 0
+
+    def thinks(self, count: int) -> ThinkingSettings:
+        """How thoughts are drawn, so many of them; 0 for as many as usual."""
+        from itemic.evaluate.settings import ThinkingSettings
+
+        told = self.thoughts or ThinkingSettings()
+        return replace(told, count=count or told.count)
 
     @property
     def titles(self) -> list[str]:

@@ -14,11 +14,9 @@ from itemic.control.form import ListForm
 from itemic.control.turns import Turn, say_turn, turned
 from itemic.control.want import PartOf, Want
 from itemic.errors import ConfigError
+from itemic.pipeline.answer import Answer, Item, Ranked
 from itemic.pipeline.recommend import (
-    Answer,
     Asked,
-    Item,
-    Ranked,
     alone,
     is_model,
     of_model,

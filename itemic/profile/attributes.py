@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from itemic.errors import ConfigError
 from itemic.forest.rows import TokenRows
-from itemic.profile.facts import ItemFacts
+from itemic.tasks.facts import ItemFacts
 
 Bool = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]

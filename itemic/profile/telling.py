@@ -14,11 +14,11 @@ import numpy.typing as npt
 from itemic.errors import ConfigError
 from itemic.profile.attributes import Attributes
 from itemic.profile.embedder import Embedder
-from itemic.profile.facts import ItemFacts, plain
 from itemic.profile.find import Float64, Int32, ItemVectors
 from itemic.profile.judge import consistency, faithfulness, steerability
 from itemic.profile.told import Brought, Change, Edited, Line, Moved, Named, Sentence, Share, Shown, Told, Why
 from itemic.profile.words import sentences, why
+from itemic.tasks.facts import ItemFacts, plain
 from itemic.teacher.rows import ItemRows
 
 MOVED = 5  # attributes that nobody asked for, and whose shares of the lists changed most

@@ -21,6 +21,7 @@ from itemic.artifact import digest_of, locked, write_json
 from itemic.errors import ArtifactError
 from itemic.forest.rows import TokenRows
 from itemic.profile.learn import Users, train_writer
+from itemic.profile.lines import add_lines, kept_lines
 from itemic.profile.turn_settings import Drawing, TurnSettings, WriterStage
 from itemic.profile.writer import Writer
 from itemic.progress import log
@@ -32,6 +33,7 @@ from itemic.training.ranks import ALONE, Ranks, joined
 TURNS = "turns.json"  # which phases are done
 PROFILES = "profiles.jsonl"  # the profiles that an embedder's phase learns from
 HELD = "profiles-valid.jsonl"  # those that it is validated on
+OTHERS = "profiles of another writer, or of other sessions"
 CHUNK = 256  # profiles that are written between two looks at the disk
 EMBEDDER, WRITER = "embedder", "writer"
 Int64 = npt.NDArray[np.int64]
@@ -333,7 +335,7 @@ def write_profiles(
         "drawing": [drawing.max_new_tokens, drawing.temperature, drawing.top_k, drawing.top_p],
         "seed": seed,
     }
-    lines: list[dict[str, Any]] = ranks.share(_kept(file, head) if ranks.main else [])
+    lines: list[dict[str, Any]] = ranks.share(kept_lines(file, head, OTHERS) if ranks.main else [])
     one = Drawing(
         samples=1,
         max_new_tokens=drawing.max_new_tokens,
@@ -354,28 +356,10 @@ def write_profiles(
         parts = ranks.gather(told)
         found = [parts[at % ranks.size][at // ranks.size] for at in range(len(chunk))]
         if ranks.main:
-            with file.open("a", encoding="utf-8") as stream:
-                stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in found)
+            add_lines(file, found)
         lines += found
     return SessionProfiles(
         np.array([line["session"] for line in lines], np.int64),
         tuple(line["text"] for line in lines),
         np.array([line["usable"] for line in lines], np.bool_),
     )
-
-
-def _kept(file: Path, head: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The whole lines that a file has behind its head; a line that was being written when a run ended goes."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    lines = text.split("\n")[:-1]  # JSON lets other line ends pass
-    if not lines:
-        file.write_text(json.dumps(head) + "\n", encoding="utf-8")
-        return []
-    if json.loads(lines[0]) != json.loads(json.dumps(head)):
-        raise ArtifactError(
-            f"{file} holds profiles of another writer, or of other sessions",
-            "Give another output folder, or remove this one.",
-        )
-    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return [json.loads(line) for line in lines[1:]]

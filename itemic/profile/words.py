@@ -13,10 +13,10 @@ from transformers import PreTrainedTokenizerBase
 from itemic.errors import ConfigError, DataError
 from itemic.forest.rows import TokenRows
 from itemic.model.chat import ChatRenderer
-from itemic.profile.facts import ItemFacts, plain
 from itemic.profile.sessions import Lengths, Sessions
 from itemic.profile.word_settings import WordsSettings
 from itemic.tasks.conversation import Message
+from itemic.tasks.facts import ItemFacts, plain
 
 EMPTY = "(nothing is known of this person yet)"
 TITLE = 300  # characters of a title, at most

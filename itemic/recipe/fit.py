@@ -38,8 +38,7 @@ def fit_faults(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyP
     yield from _control_faults(sections)
     yield from profile_faults(sections.get("profile"), given)
     if not {"model", "stages"} & given and "profile" in given:
-        for name in sorted({"index", "tasks", "conversations", "rl", "evaluate"} & given):
-            yield (name,), "is about a model that names items, and the recipe has none; add model and stages"
+        yield from _faults_without_model(sections, given)
         return
     for name in ("model", "stages"):
         if name not in given:
@@ -115,6 +114,17 @@ def _faults_of_titles(sections: dict[str, Any], given: set[str]) -> Iterator[tup
     for i, stage in enumerate(sections.get("stages") or []):
         if stage.train.what == "embeddings":
             yield ("stages", i, "train"), "'embeddings' teaches new tokens alone, and titles need none"
+
+
+def _faults_without_model(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:
+    """What a recipe can't ask for that describes users in words and no more."""
+    problem = "is about a model that names items, and the recipe has none; add model and stages"
+    for name in sorted({"index", "tasks", "conversations", "rl"} & given):
+        yield (name,), problem
+    part = sections.get("evaluate")
+    if part is not None:
+        for key in _given(part, (key for key in _keys(part) if key not in ("split", "published"))):
+            yield ("evaluate", key), problem
 
 
 def _faults_without_data(sections: dict[str, Any], given: set[str]) -> Iterator[tuple[KeyPath, str]]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from itemic.model.presets import PRESETS
+from itemic.profile.evaluation_settings import ProfileTests
 from itemic.profile.sessions import SessionSettings
 from itemic.profile.settings import EmbedderSettings, EmbedderStage, Mixture
 from itemic.profile.turn_settings import Drawing, TurnSettings, WriterStage
@@ -80,13 +81,15 @@ class ProfilePart(Part):
         writer: who writes.
         embedder: who finds.
         turns: how the two learn in turns; null takes both as they are.
+        evaluate: how profiles are tested, on the sessions of the split that the recipe evaluates; null tests nothing.
     """
 
     sessions: SessionSettings = SessionSettings()
     words: WordsSettings = WordsSettings()
     writer: WriterPart
     embedder: EmbedderSettings = EmbedderSettings()
-    turns: TurnsPart | None = TurnsPart()
+    turns: Annotated[TurnsPart | None, BeforeValidator(switched)] = TurnsPart()
+    evaluate: Annotated[ProfileTests | None, BeforeValidator(switched)] = ProfileTests()
 
 
 def profile_faults(part: ProfilePart | None, given: set[str]) -> Iterator[tuple[KeyPath, str]]:

@@ -91,6 +91,15 @@ class NextTitle(Windowed):
     split_points: Literal["every", "last"] = "every"
 
 
+class Profile(Windowed):
+    """Task profile."""
+
+    templates: Count | None = 1
+    kinds: Kinds[Literal["profile", "profile and history"]] = None
+    window: Literal["sliding", "blocks"] = "sliding"
+    split_points: Literal["every", "last"] = "every"
+
+
 class Rationale(Windowed):
     """Task rationale."""
 
@@ -135,6 +144,7 @@ TASK_OPTIONS: dict[str, type[TaskOptions]] = {
     "D": Semantic,
     "E": Transitions,
     "F": NextTitle,
+    "profile": Profile,
     "rationale": Rationale,
     "sequence": ItemSequence,
 }

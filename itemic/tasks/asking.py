@@ -28,7 +28,7 @@ class Asked:
 
     Attributes:
         rows: int64 ``[P]``, the requests that can be asked; the others have too short a history for the task, or one
-            whose latest item alone is more than the model can read.
+            whose latest item alone is more than the model can read, or a prompt that is too long without any.
         prompts: ``P`` rows.
         shortened: bool ``[R]``, requests that the oldest items were left out of.
     """
@@ -62,7 +62,7 @@ def remember_asked(model: Model, task: Task) -> None:
         "head": head,
         "tail": tail,
         "shows": shows,
-        "between": "" if shows == "sid" else "\n",
+        "between": "\n" if shows in ("title", "sid+title") else "",
         "most_items": getattr(task, "max_items", None),
     }
 
@@ -110,19 +110,21 @@ class Asker:
         fits = self.room is None or bool((own.prompts.lengths <= self.room).all())
         if fits and not shortened.any():
             return Asked(own.rows, own.prompts, shortened)
-        rows, shown = own.rows[shown > 0], shown[shown > 0]
-        return Asked(rows, self._prompts(_latest(requests, rows, shown)), shortened)
+        fitting = (shown > 0) | (shown == whole)
+        rows, shown = own.rows[fitting], shown[fitting]
+        return Asked(rows, self.prompts(_latest(requests, rows, shown)), shortened)
 
     def _reading(self, requests: Requests) -> _Read:
         """What this one could read by itself; that of the last call is kept, for those that see the same ask again."""
         if self._read is None or self._read[0] is not requests:
             rows = np.flatnonzero(np.diff(requests.offsets) >= self.task.least_items)
-            prompts = self._prompts(_latest(requests, rows, np.diff(requests.offsets)[rows]))
+            prompts = self.prompts(_latest(requests, rows, np.diff(requests.offsets)[rows]))
             self._read = requests, _Read(rows, prompts, self._fitting(requests, rows, prompts))
         return self._read[1]
 
     def _fitting(self, requests: Requests, rows: Int64, prompts: TokenRows) -> Int64:
-        """How many items of each history fit: int64 ``[P]``, by halving what is open, all requests side by side."""
+        """How many items of each history fit: int64 ``[P]``, by halving what is open, all requests side by side; -1 for
+        an empty history whose prompt doesn't fit."""
         most = np.diff(requests.offsets)[rows].astype(np.int64)
         if self.room is None:
             return most
@@ -130,20 +132,22 @@ class Asker:
         fails = np.where(prompts.lengths <= self.room, most + 1, most)
         while (open_ := np.flatnonzero(fails - fits > 1)).size:
             half = (fits[open_] + fails[open_]) // 2
-            short = self._prompts(_latest(requests, rows[open_], half)).lengths <= self.room
+            short = self.prompts(_latest(requests, rows[open_], half)).lengths <= self.room
             fits[open_[short]] = half[short]
             fails[open_[~short]] = half[~short]
-        return fits
+        return np.where((most == 0) & (prompts.lengths > self.room), -1, fits)
 
-    def _prompts(self, requests: Requests) -> TokenRows:
-        asked = self.task.prompts(self.model.index, requests, self.dataset)
+    def prompts(self, requests: Requests, task: Task | None = None) -> TokenRows:
+        """The whole prompts of requests, however long they are; ``task`` stands in for the asker's own."""
+        asked = (task or self.task).prompts(self.model.index, requests, self.dataset)
         texts = [prompt.messages if prompt.messages is not None else str(prompt.text) for prompt in asked]
         return self.model.chat.prompt_batch(texts, self.thinking)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """Requests that can be asked, their whole prompts, and how many of the latest items fit, int64 ``[P]``."""
+    """Requests that can be asked, their whole prompts, and how many of the latest items fit, int64 ``[P]``, -1 where
+    not even a prompt without any does."""
 
     rows: Int64
     prompts: TokenRows

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from itemic.errors import ConfigError
 from itemic.schema import SYSTEM
 from itemic.tasks.next_title import NextTitle
+from itemic.tasks.profile import ProfileNext
 from itemic.tasks.rationale import Rationale
 from itemic.tasks.semantic import Semantics
 from itemic.tasks.sequence import ItemSequence
@@ -27,6 +28,7 @@ TASKS: dict[str, Task] = {
     "D": Semantics(),
     "E": Transitions(),
     "F": NextTitle(),
+    "profile": ProfileNext(),
     "rationale": Rationale(),
     "sequence": ItemSequence(),
 }
@@ -81,10 +83,10 @@ def prompt_words(system: str | None = SYSTEM, times: int = 20) -> list[str]:
     """All wording of all tasks, ``times`` over: text for a tokenizer that is trained on the catalogue, so that it
     doesn't spell the constant part of every prompt in single letters.
 
-    Tasks and kinds that came later (F, E's "together") stay out of it: with their words, every model from scratch would
-    have other tokens than before. The words of rationale are those of C.
+    Tasks and kinds that came later (F, profile, E's "together") stay out of it: with their words, every model from
+    scratch would have other tokens than before. The words of rationale are those of C.
     """
-    known = [task for name, task in TASKS.items() if name not in ("F", "rationale")]
+    known = [task for name, task in TASKS.items() if name not in ("F", "profile", "rationale")]
     leads = [
         lead
         for task in known

@@ -11,13 +11,13 @@ from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.pipeline.described import Parts
 from itemic.profile.embedder import Embedder, item_vectors
-from itemic.profile.facts import ItemFacts
 from itemic.profile.sessions import Sessions, SessionSettings
 from itemic.profile.telling import Teller
 from itemic.profile.turn_settings import Drawing
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords
 from itemic.sid.text import item_texts
+from itemic.tasks.facts import ItemFacts
 from tests.profile.people import people, walk
 from tests.profile.writers import taught, untaught
 from tests.sid.encoders.models import bert

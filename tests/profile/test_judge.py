@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from itemic import metrics
 from itemic.errors import ConfigError, DataError
 from itemic.profile.attributes import Attributes, pieces
-from itemic.profile.facts import ItemFacts
 from itemic.profile.judge import (
     consistency,
     count_syllables,
@@ -21,6 +20,7 @@ from itemic.profile.judge import (
     reading,
     steerability,
 )
+from itemic.tasks.facts import ItemFacts
 from tests.profile.people import people, walk
 
 

@@ -11,11 +11,11 @@ import pytest
 from itemic import schema as c
 from itemic.errors import ConfigError, DataError
 from itemic.model.chat import ChatRenderer
-from itemic.profile.facts import ItemFacts
 from itemic.profile.layout import Layout, write_layout
 from itemic.profile.sessions import Sessions, SessionSettings
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords
+from itemic.tasks.facts import ItemFacts
 from tests.model.helpers import family_tokenizer
 from tests.profile.people import TITLES, people, walk
 

@@ -13,7 +13,6 @@ import torch
 import itemic
 from itemic.errors import ConfigError
 from itemic.profile.embedder import Embedder, item_vectors
-from itemic.profile.facts import ItemFacts
 from itemic.profile.phases import Ground, phases_of
 from itemic.profile.rewards import Scorer, SessionScorer
 from itemic.profile.sessions import Sessions, SessionSettings
@@ -23,6 +22,7 @@ from itemic.profile.turns import SessionProfiles, take_turns
 from itemic.profile.words import ProfileWords, WordsSettings
 from itemic.profile.writer import Writer
 from itemic.sid.text import item_texts
+from itemic.tasks.facts import ItemFacts
 from tests.profile.test_turns import STAGE, arm
 from tests.profile.writers import taught
 from tests.sid.encoders.models import bert

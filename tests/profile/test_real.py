@@ -9,12 +9,12 @@ import numpy as np
 from itemic.data import detect_format, read
 from itemic.model.chat import ChatRenderer
 from itemic.profile.attributes import Attributes
-from itemic.profile.facts import ItemFacts
 from itemic.profile.judge import faithfulness
 from itemic.profile.sessions import Sessions, SessionSettings
 from itemic.profile.templated import templated_profiles
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords
+from itemic.tasks.facts import ItemFacts
 from tests.model.helpers import family_tokenizer
 
 

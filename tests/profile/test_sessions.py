@@ -13,8 +13,8 @@ from itemic.data.settings import SimulatorConfig, SplitRule
 from itemic.data.simulator import simulate
 from itemic.errors import ConfigError, DataError
 from itemic.profile import sessions as words
-from itemic.profile.facts import ItemFacts, plain
 from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.tasks.facts import ItemFacts, plain
 from tests.profile.people import people, walk
 
 ALL = SessionSettings(inputs=2, ratios=(1.0, 0.0, 0.0), known=False)

@@ -14,20 +14,14 @@ from itemic.data.settings import SimulatorConfig
 from itemic.data.simulator import simulate
 from itemic.errors import DataError
 from itemic.profile.attributes import Attributes
-from itemic.profile.facts import ItemFacts
 from itemic.profile.judge import faithfulness
 from itemic.profile.sessions import Sessions, SessionSettings
-from itemic.profile.templated import (
-    NOTHING,
-    Taste,
-    described,
-    taste_of,
-    templated_conversations,
-    templated_profiles,
-)
+from itemic.profile.templated import templated_conversations, templated_profiles
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords
 from itemic.tasks.conversation import Conversations
+from itemic.tasks.described import NOTHING, Taste, described, taste_of
+from itemic.tasks.facts import ItemFacts
 from tests.profile.people import people, walk
 
 FACTS = ItemFacts.of(people({"a": walk([0, 1, 2], 0)}))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from itemic.errors import ConfigError, DataError
 from itemic.model.chat import ChatRenderer
-from itemic.profile.facts import ItemFacts
 from itemic.profile.sessions import Sessions, SessionSettings
 from itemic.profile.word_settings import FORMS, WordsSettings
 from itemic.profile.words import (
@@ -20,6 +19,7 @@ from itemic.profile.words import (
     tokens_of,
     why,
 )
+from itemic.tasks.facts import ItemFacts
 from tests.model.helpers import family_tokenizer
 from tests.profile.people import people, walk
 

@@ -73,7 +73,7 @@ def test_every_kind_uses_all_its_wordings_and_groups_have_one(name: str) -> None
     task = TASKS[name] if name == "sequence" else make_task(name, templates=None, **options)
     plans = [task.planned(Catalogue(index, dataset.items), dataset.train, seed) for seed in range(5)]
     assert {lead for plan in plans for lead in plan["lead"]} == set(range(len(task.wordings)))
-    assert all(plan.group_by("group").n_unique()["lead"].max() == 1 for plan in plans)
+    assert all(plan.group_by("group", "kind").n_unique()["lead"].max() == 1 for plan in plans)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -94,7 +94,7 @@ def test_the_prompt_of_evaluation_is_a_prompt_of_training(name: str) -> None:
     histories = [train[u][:stop] for u in range(len(train)) for stop in range(1, len(train[u]))]
     found = [task.prompt(index, history, dataset) for history in histories]
     known = [tuple(turn["content"] for turn in prompt.messages) in asked for prompt in found]
-    assert all(known) if name in ("C", "E", "rationale") else sum(known) > len(known) * 0.5
+    assert all(known) if name in ("C", "E", "profile", "rationale") else sum(known) > len(known) * 0.5
     assert found[0].messages[0] == {"role": "system", "content": SYSTEM}
 
 
@@ -158,7 +158,7 @@ def test_a_planted_target_is_found_nowhere_in_behaviour() -> None:
     dataset, index = make_dataset(sequences), make_index()
     assert set(dataset.split("test").targets.tolist()) == set(dataset.split("valid").targets.tolist()) == {39}
     built = build_conversations(dataset, index, [{"task": name} for name in ALL]).read()
-    rows = built.filter(built[c.SOURCE].is_in(["C", "E", "F", "rationale", "sequence"]))
+    rows = built.filter(built[c.SOURCE].is_in(["C", "E", "F", "profile", "rationale", "sequence"]))
     texts = "\n".join(str(row) for row in rows.iter_rows())
     assert len(rows) > 100
     assert index.text(39) not in texts
@@ -173,7 +173,7 @@ def test_a_catalogue_without_users_and_users_without_past(name: str) -> None:
     dataset, index = make_dataset({"u": [3], "v": [4]}), make_index()
     frame = TASKS[name].build(dataset, index)
     assert frame.columns == list(c.CONVERSATION_COLUMNS)
-    assert (len(frame) == 0) == (name in ("C", "E", "F", "rationale"))
+    assert (len(frame) == 0) == (name in ("C", "E", "F", "profile", "rationale"))
 
 
 def test_an_index_of_other_items_is_refused() -> None:
@@ -202,6 +202,9 @@ def test_options_are_checked() -> None:
         ("E", {"kinds": ["near"]}, "unknown kind 'near'"),
         ("F", {"max_items": 0}, "max_items is 0"),
         ("F", {"split_points": "few"}, "split_points 'few'"),
+        ("profile", {"kinds": ["words"]}, "unknown kind 'words'"),
+        ("profile", {"max_items": 0}, "max_items is 0"),
+        ("profile", {"split_points": "few"}, "split_points 'few'"),
         ("rationale", {"max_items": 0}, "max_items is 0"),
         ("rationale", {"latest": 0}, "latest is 0"),
         ("rationale", {"says": ["colour"]}, "unknown part 'colour'"),

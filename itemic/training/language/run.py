@@ -27,7 +27,7 @@ from itemic.progress import log
 from itemic.sid.trie import Trie
 from itemic.tasks.asking import remember_asked
 from itemic.tasks.build import taught_by
-from itemic.tasks.table import TASKS, task_of
+from itemic.tasks.table import TASKS, task_of, task_options
 from itemic.trackers import check_trackers
 from itemic.training.distribution import Distribution
 from itemic.training.language.breakdown import TokenKinds
@@ -131,13 +131,10 @@ def _check_meeting(model: Model, conversations: Source, dataset: Dataset | None)
 def _remember_asked(model: Model, conversations: Source, asked: str | Mapping[str, Any] | None) -> None:
     """Record how the model will be asked; an earlier stage's word stands where this one teaches nothing of the kind."""
     taught = taught_by(conversations)
-    tasks = (
-        [task_of(asked)]
-        if asked is not None
-        else [task_of(options) for options in taught.tasks if options["task"] in TASKS]
-        if taught
-        else []
-    )
+    learned = [task_of(options) for options in taught.tasks if options["task"] in TASKS] if taught else []
+    if (words := next((task for task in learned if task.name == "profile"), None)) is not None:
+        model.profile = task_options(words)
+    tasks = learned if asked is None else [task_of(asked)]
     if (task := next((task for task in tasks if task.recommends), None)) is not None:
         remember_asked(model, task)
 
