@@ -17,12 +17,12 @@ from itemic.data import Dataset
 from itemic.errors import ArtifactError, ConfigError, DataError
 from itemic.pipeline.described import Parts, describe, edit, parts_of
 from itemic.profile.embedder import Embedder
-from itemic.profile.facts import ItemFacts
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords
 from itemic.profile.writer import Writer
 from itemic.recipe import dump_recipe, load_recipe
 from itemic.sid.text import item_texts
+from itemic.tasks.facts import ItemFacts
 from tests.profile.coloured import SHADES, TITLES, parts, shop
 from tests.profile.writers import taught
 from tests.runs import write_recipe
@@ -210,6 +210,7 @@ profile:
       steps: 1
       rollout: {samples: 2, max_new_tokens: 8, epochs: 1}
       data: {prompts_per_step: 2}
+  evaluate: {drawing: {max_new_tokens: 8}}
 """
 
 
@@ -262,6 +263,25 @@ def test_commands_ask_the_models_that_were_trained(ran: Path, capsys: pytest.Cap
     assert call([*asked, "--text-file", str(ran / "none.txt")]) == 2
 
 
+def test_profiles_are_tested_by_command(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    asked = ["profile", "evaluate", str(ran), "--users", "4", "-k", "2,7", "-s", "judge=false"]
+    folder = ran.parent / "tested"
+    assert call([*asked, "--split", "valid", "--output", str(folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["sessions"] == 4
+    assert told["judged"] == []
+    assert told["settings"]["k"] == [2, 7]
+    assert json.loads((folder / "results.json").read_text(encoding="utf-8")) == told
+    assert {f"recall@{cut}" for cut in (2, 7)} <= set(told["comparison"]["columns"])
+    assert call([*asked, "--split", "valid", "--output", str(folder)]) == 0
+    assert "random" in capsys.readouterr().out
+    assert call([*asked[:3], "-k", "7,2"]) == 2
+    assert "rising cuts" in capsys.readouterr().err
+    assert call([*asked[:3], "--split", "later"]) == 2
+    assert "later" in capsys.readouterr().err
+
+
 def test_runs_that_can_not_be_asked(ran: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not the folder of a run"):
         parts_of(tmp_path)
@@ -270,6 +290,10 @@ def test_runs_that_can_not_be_asked(ran: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="data is missing"):
         parts_of(tmp_path)
     shutil.copytree(ran / "data", tmp_path / "data")
+    with pytest.raises(ArtifactError, match="writer is missing"):
+        parts_of(tmp_path)
+    for name in ("writer", "embedder"):
+        (tmp_path / name).mkdir()
     with pytest.raises(ArtifactError, match="turns is missing"):
         parts_of(tmp_path)
     (tmp_path / "turns").mkdir()
