@@ -20,7 +20,7 @@ from itemic.profile.sessions import Sessions
 from itemic.profile.turn_settings import Drawing
 from itemic.profile.words import Prompts
 from itemic.profile.writer import Writer
-from itemic.progress import progress_bar
+from itemic.progress import log, progress_bar
 from itemic.rl.steps import hash_of
 from itemic.teacher.rows import ItemRows
 from itemic.training.language.run import weights_digest
@@ -166,6 +166,8 @@ class Seeker:
             ArtifactError: the file is of another embedder, or of other texts or sessions.
         """
         fine = usable & worded(texts)
+        if cut := self.embedder.tokens(texts, "profile").cut:
+            log.warning("%s, %s: %d of %d texts are cut", self.name, what, cut, len(texts))
         head = self.identity | {"texts": digest_of([list(texts), fine.tolist()])}
         with progress_bar(f"{self.name} embedder, {what}", len(texts)) as bar:
 
@@ -185,7 +187,8 @@ class Seeker:
         items = np.full((stop - start, self.width), -1, np.int32)
         ranks = np.zeros(stop - start, np.int64)
         if len(rows):
-            own = self.embedder.encode([texts[row] for row in rows], "profile", batch_size=self.batch_size)
+            asked = [texts[row] for row in rows]  # what is cut is told in the notes
+            own = self.embedder.encode(asked, "profile", batch_size=self.batch_size, tell=False)
             found = self.catalogue.find(
                 own,
                 k=self.width,

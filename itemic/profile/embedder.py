@@ -235,7 +235,15 @@ class Embedder(nn.Module):
             cut += shortened
         return Tokens(TokenRows.of(rows), silent, cut)
 
-    def encode(self, texts: Sequence[str], kind: Kind, *, batch_size: int = 32, bar: bool = False) -> Float32:
+    def encode(
+        self,
+        texts: Sequence[str],
+        kind: Kind,
+        *,
+        batch_size: int = 32,
+        bar: bool = False,
+        tell: bool = True,
+    ) -> Float32:
         """Vectors of texts, float32 ``[n, d]``; equal texts are encoded once, and batches hold texts of like length.
 
         Args:
@@ -243,6 +251,7 @@ class Embedder(nn.Module):
             kind: whose prompt.
             batch_size: texts per forward pass.
             bar: show how far it is.
+            tell: say in the log how many texts are cut.
 
         Raises:
             DataError: the tokenizer makes no token of a text, or a vector isn't finite.
@@ -251,7 +260,7 @@ class Embedder(nn.Module):
         which = np.array([place.setdefault(text, len(place)) for text in texts], np.int64)
         distinct = list(place)
         tokens = self.tokens(distinct, kind)
-        if tokens.cut:
+        if tokens.cut and tell:
             log.warning("%d of %d texts were cut to %d tokens", tokens.cut, len(distinct), self.max_length)
         table = np.zeros((len(distinct), self.width), np.float32)
         spoken = np.flatnonzero(~tokens.silent)
