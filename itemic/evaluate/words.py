@@ -177,8 +177,8 @@ def evaluate_words(
 ) -> Worth:
     """Ask about the same requests by the latest few items, by the profile, and by both.
 
-    Without any item, popularity stands beside, and "items alone" is the prompt of an empty history, which training
-    never shows: what the model thinks of nobody in particular.
+    Gains are over items alone, paired by request. Without any item they are over popularity, as "items alone" is then
+    the prompt of an empty history, which training never shows: what the model thinks of nobody in particular.
 
     Args:
         asked: the model.
@@ -257,6 +257,11 @@ class _Words:
             told.append(
                 "Without any item, items alone is the prompt of an empty history, which training never shows."
             )
+        if max(shown) >= self._least:
+            told.insert(0, "Gains are over items alone, paired by request.")
+        if min(shown) < self._least:
+            less = "Without any item" if self._least == 1 else f"With fewer than {self._least} items"
+            told.insert(0, f"{less}, gains are over popularity.")
         missing = [kind for kind in (WORDS_KIND, BOTH) if kind not in self.asked.profile.made_kinds]
         told += [
             f"The task profile wasn't taught with kind {kind!r}: such lines are missing." for kind in missing
@@ -290,7 +295,7 @@ class _Words:
         return ranks_in(ranking)
 
     def _lines(self, shown: int, found: dict[str, Int64]) -> list[Line]:
-        base = ALONE if ALONE in found else POPULAR
+        base = POPULAR if POPULAR in found else ALONE  # a prompt of nothing is no rival
         lines = []
         for way, ranks in found.items():
             values = {name: self._values(ranks, name) for name in self.columns}
