@@ -251,17 +251,15 @@ class _Words:
         return max(1, self.asked.items.least_items)
 
     def _about(self, shown: list[int]) -> list[str]:
-        told = []
+        few = "without any item" if self._least == 1 else f"with fewer than {self._least} items"
+        over = [ALONE] if max(shown) >= self._least else []
+        over += [f"{POPULAR} {few}"] if min(shown) < self._least else []
+        told = [f"Gains are over {' and over '.join(over)}, paired by request."]
         asks = not self.asked.items.plain and not self.asked.items.least_items
         if 0 in shown and asks:
             told.append(
                 "Without any item, items alone is the prompt of an empty history, which training never shows."
             )
-        if max(shown) >= self._least:
-            told.insert(0, "Gains are over items alone, paired by request.")
-        if min(shown) < self._least:
-            less = "Without any item" if self._least == 1 else f"With fewer than {self._least} items"
-            told.insert(0, f"{less}, gains are over popularity.")
         missing = [kind for kind in (WORDS_KIND, BOTH) if kind not in self.asked.profile.made_kinds]
         told += [
             f"The task profile wasn't taught with kind {kind!r}: such lines are missing." for kind in missing
