@@ -22,7 +22,8 @@ from itemic.profile.words import ProfileWords
 from itemic.profile.writer import Writer
 from itemic.recipe import dump_recipe, load_recipe
 from itemic.sid.text import item_texts
-from tests.profile.coloured import SHADES, TITLES, parts
+from itemic.tasks.facts import ItemFacts
+from tests.profile.coloured import SHADES, TITLES, parts, shop
 from tests.profile.writers import taught
 from tests.runs import write_recipe
 from tests.sid.encoders.models import bert
@@ -48,15 +49,15 @@ def test_a_user_is_described_by_their_latest_items(run: Parts) -> None:
     # the model's own generation says the same, behind the prompt as it is put together by hand
     writer = Writer.load(run.writer)
     asked = "Had: Title: pink soap\n\nTitle: red towel"
-    prompt = writer.tokenizer.apply_chat_template(
+    prompt: Any = writer.tokenizer.apply_chat_template(
         [{"role": "user", "content": asked}],
         add_generation_prompt=True,
         return_tensors="pt",
         return_dict=True,
     )
-    lm = AutoModelForCausalLM.from_pretrained(run.writer)
+    lm: Any = AutoModelForCausalLM.from_pretrained(run.writer)
     tokens = lm.generate(**prompt, max_new_tokens=8, do_sample=False)[0, prompt["input_ids"].shape[1] :]
-    assert told.text == writer.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    assert told.text == str(writer.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
     assert told.text.startswith("likes ")
     assert told.tokens == len(tokens)
     assert told.ended
@@ -95,7 +96,8 @@ def test_drawn_profiles_are_the_seeds_own(run: Parts) -> None:
 
 
 def test_what_can_not_be_asked(run: Parts) -> None:
-    for asked in ({}, {"user": "b", "items": ["i1"]}):
+    both: dict[str, Any] = {"user": "b", "items": ["i1"]}
+    for asked in ({}, both):
         with pytest.raises(ConfigError, match="of a user or of a history"):
             describe(run, **asked)
     with pytest.raises(DataError, match="has no user 'shorts'") as error:
@@ -130,16 +132,18 @@ def test_a_writer_that_never_ends_or_writes_nothing(run: Parts, tmp_path: Path) 
 
 
 def test_what_was_cut_of_the_prompt_is_told(run: Parts) -> None:
-    long = ProfileWords(
-        run.words.facts, WordsSettings(fields=["title", "description"], instruction="Had: ", max_tokens=70)
-    )
-    notes = describe(with_(run, words=long), user="b").notes
-    assert "were cut to" in notes[0]
+    def notes(facts: ItemFacts, fields: Any, room: int, *items: str) -> list[str]:
+        words = ProfileWords(facts, WordsSettings(fields=fields, instruction="Had: ", max_tokens=room))
+        return describe(with_(run, words=words), items=items).notes
+
+    long = ItemFacts.of(shop(description=["ever so long " * 20] * 8))
     row = len(Writer.load(run.writer).prompts([[{"role": "user", "content": "Had: Title: red towel"}]])[0])
-    short = ProfileWords(
-        run.words.facts, WordsSettings(fields="titles", instruction="Had: ", max_tokens=row + 2)
-    )
-    assert "no room for the 1 oldest" in describe(with_(run, words=short), user="b").notes[-1]
+    both = ["title", "description"]
+    assert notes(long, both, row + 70, "i5")[0].startswith("Descriptions and reviews were cut to 50")
+    assert notes(long, both, row + 2, "i5") == ["Descriptions and reviews were left out, to fit the prompt."]
+    assert notes(long, "titles", row + 2, "i4", "i5") == [
+        "The prompt had no room for the 1 oldest of these items."
+    ]
 
 
 def test_edits(run: Parts) -> None:
@@ -206,6 +210,7 @@ profile:
       steps: 1
       rollout: {samples: 2, max_new_tokens: 8, epochs: 1}
       data: {prompts_per_step: 2}
+  evaluate: {drawing: {max_new_tokens: 8}}
 """
 
 
@@ -258,6 +263,25 @@ def test_commands_ask_the_models_that_were_trained(ran: Path, capsys: pytest.Cap
     assert call([*asked, "--text-file", str(ran / "none.txt")]) == 2
 
 
+def test_profiles_are_tested_by_command(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    asked = ["profile", "evaluate", str(ran), "--users", "4", "-k", "2,7", "-s", "judge=false"]
+    folder = ran.parent / "tested"
+    assert call([*asked, "--split", "valid", "--output", str(folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["sessions"] == 4
+    assert told["judged"] == []
+    assert told["settings"]["k"] == [2, 7]
+    assert json.loads((folder / "results.json").read_text(encoding="utf-8")) == told
+    assert {f"recall@{cut}" for cut in (2, 7)} <= set(told["comparison"]["columns"])
+    assert call([*asked, "--split", "valid", "--output", str(folder)]) == 0
+    assert "random" in capsys.readouterr().out
+    assert call([*asked[:3], "-k", "7,2"]) == 2
+    assert "rising cuts" in capsys.readouterr().err
+    assert call([*asked[:3], "--split", "later"]) == 2
+    assert "later" in capsys.readouterr().err
+
+
 def test_runs_that_can_not_be_asked(ran: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not the folder of a run"):
         parts_of(tmp_path)
@@ -266,6 +290,10 @@ def test_runs_that_can_not_be_asked(ran: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="data is missing"):
         parts_of(tmp_path)
     shutil.copytree(ran / "data", tmp_path / "data")
+    with pytest.raises(ArtifactError, match="writer is missing"):
+        parts_of(tmp_path)
+    for name in ("writer", "embedder"):
+        (tmp_path / name).mkdir()
     with pytest.raises(ArtifactError, match="turns is missing"):
         parts_of(tmp_path)
     (tmp_path / "turns").mkdir()

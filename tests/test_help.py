@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,7 +96,7 @@ def test_examples_can_be_parsed_and_are_of_commands_that_there_are() -> None:
     assert set(EXAMPLES) <= known
     for path, lines in EXAMPLES.items():
         for line in lines:
-            words = line.split()
+            words = shlex.split(line)
             assert words[0] == "itemic"
             assert " ".join(words[1:]).startswith(path)
             parse(words[1:])

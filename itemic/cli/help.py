@@ -82,6 +82,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         'itemic profile edit runs/profiles-simulated --user 42 --text "Likes tents and stoves."',
         'itemic profile edit runs/profiles-simulated --user 42 --sentence 2 --text ""',
     ),
+    "profile evaluate": ("itemic profile evaluate runs/profiles-simulated --split valid -k 5,10,20",),
     "rl preview": ("itemic rl preview runs/scientific-rl -n 5",),
     "evaluate rank": (
         "itemic evaluate rank models/mine --dataset data/shop -o rankings/mine --task C --beams 50",

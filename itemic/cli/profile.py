@@ -13,7 +13,9 @@ from itemic.errors import ConfigError
 if TYPE_CHECKING:
     from itemic.profile.told import Described, Edited
 
-app = typer.Typer(help="Users described in words: profiles, what they bring up, edits.", no_args_is_help=True)
+app = typer.Typer(
+    help="Users described in words: profiles, what they bring up, edits, tests.", no_args_is_help=True
+)
 
 Folder = Annotated[
     Path,
@@ -106,6 +108,65 @@ def edit(
         ),
         as_json,
     )
+
+
+@app.command()
+def evaluate(
+    folder: Folder,
+    split: Annotated[
+        str | None, typer.Option(help="valid or test.", show_default="what the recipe evaluates")
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option(help="How many sessions are asked.", min=1, show_default="the recipe's")
+    ] = None,
+    k: Annotated[
+        str | None, typer.Option("-k", help="Cuts of the metrics.", show_default="the recipe's")
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="KEY=VALUE",
+            help="A key of the recipe's profile.evaluate, such as judge=false.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of whom is asked, and what is drawn.", min=0, show_default="the recipe's"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Tables and answers.", show_default="RUN/profile/SPLIT"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test profiles: who finds what users took next, and what the profiles are worth beside that.
+
+    Whoever is interrupted and asks again goes on from the answers that are there.
+    """
+    from itemic.cli.common import settings as pairs
+    from itemic.cli.evaluate import cuts_of
+    from itemic.pipeline.profiles import described_job, evaluate_profiles
+    from itemic.profile.evaluation_settings import ProfileTests
+    from itemic.settings import settings_from, settings_json
+
+    start_logging()
+    part = described_job(folder).recipe.profile
+    asked = None if part is None else part.evaluate
+    given = {} if asked is None else settings_json(asked)
+    given |= {"users": users} if users is not None else {}
+    given |= {"k": cuts_of(k)} if k is not None else {}
+    tests = settings_from(ProfileTests, given | pairs(options))
+    found = evaluate_profiles(folder, tests, split=split, seed=seed, output=output)
+    if as_json:
+        print_json(found.to_json())
+        return
+    for table in (found.table(), found.judged_table()):
+        if table is not None:
+            print_table(table)
 
 
 def _ids(history: str | None) -> list[str] | None:

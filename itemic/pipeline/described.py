@@ -298,8 +298,9 @@ def _written(parts: Parts, who: _Who, samples: int | None, seed: int, k: int) ->
     )
     prompts = parts.words.prompts(who.session, parts.speaker.chat)
     notes = []
-    if (cut := int(prompts.cut[0])) >= 0:
-        notes.append(f"Descriptions and reviews were cut to {cut} characters each, to fit the prompt.")
+    if (cut := int(prompts.cut[0])) >= 0 and {"description", "review"} & set(parts.words.rule.fields):
+        how = f"cut to {cut} characters each" if cut else "left out"
+        notes.append(f"Descriptions and reviews were {how}, to fit the prompt.")
     if left := int(prompts.left_out[0]):
         notes.append(f"The prompt had no room for the {left} oldest of these items.")
     written = parts.speaker.write(prompts.tokens, drawing, seed, greedy=samples is None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from itemic.profile.phases import Ground
     from itemic.profile.results import ProfileResults
     from itemic.profile.sessions import Sessions
+    from itemic.profile.turn_settings import Drawing
     from itemic.profile.words import ProfileWords
 
 WRITER, TAUGHT, EMBEDDER, TURNS = "writer", "writer.taught", "embedder", "turns"
+DRAWN = ("max_new_tokens", "temperature", "top_k", "top_p", "batch_tokens")
 PROFILES, RESULTS = "profiles", "results"  # the step that tests them, and its table
 
 
@@ -201,7 +203,8 @@ def first_writer(part: ProfilePart) -> str:
 def make_profiles(job: Job) -> None:
     """The test of profiles that the recipe asks for."""
     part = job.recipe.profile
-    assert part is not None and part.evaluate is not None  # else there is no such step
+    assert part is not None
+    assert part.evaluate is not None  # else there is no such step
     asking_of(job, part.evaluate, job.output).evaluate().save(job.output, RESULTS)
 
 
@@ -234,13 +237,23 @@ def asking_of(
         embedders,
         output,
         teacher=teacher,
-        settings=settings,
+        settings=settings if settings.drawing else replace(settings, drawing=_drawing(told.part)),
         split=chosen,
         seed=recipe.seed if seed is None else seed,
         published=papers,
         title=f"{recipe.name}, {chosen}",
         device=_device(job),
     )
+
+
+def _drawing(part: ProfilePart) -> Drawing:
+    """As the writer's rollouts draw; two of each session, which are held against each other."""
+    from itemic.profile.turn_settings import Drawing
+
+    if part.turns is None:
+        return Drawing()
+    own = part.turns.writer.rollout
+    return Drawing(samples=2, **{name: getattr(own, name) for name in DRAWN})
 
 
 def models_of(job: Job) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -321,3 +334,11 @@ def described_job(folder: str | Path) -> Job:
         if not (root / name).is_dir():
             raise ArtifactError(f"{root} isn't finished: {name} is missing", "Finish the run first.")
     return Job(recipe, root, root, Manifest("question", {}, {}))
+
+
+def profile_results(root: Path) -> ProfileResults | None:
+    """What the step ``profiles`` told; None where there is none."""
+    from itemic.profile.results import ProfileResults
+
+    file = root / PROFILES / f"{RESULTS}.json"
+    return ProfileResults.load(file) if file.is_file() else None

@@ -35,7 +35,7 @@ TITLES = [
 SHADES = ["Red", "Green", "Blue", "White", "Pink", "Red", "Blue", "Green"]
 BRANDS = ["Alba", "Boro", "Alba", "Boro", "Alba", "Boro", "Alba", ""]
 RULE = SessionSettings(inputs=2)
-WORDS = WordsSettings(fields="titles", instruction="Had: ", max_tokens=100)
+WORDS = WordsSettings(fields=("title",), instruction="Had: ", max_tokens=100)
 DRAWING = Drawing(max_new_tokens=8)
 
 
@@ -44,7 +44,11 @@ def shop(**columns: Any) -> Dataset:
     walks = {name: [(start + step) % 8 for step in range(5)] for start, name in enumerate("abcdef")}
     events = {name: walk(walks[name], 10 * at, 4.0) for at, name in enumerate(walks)}
     events["short"] = walk([3], 99, None, "")
-    own = {c.TITLE: TITLES, c.BRAND: BRANDS, c.CATEGORIES: [["Paint", shade] for shade in SHADES]}
+    own: dict[str, Any] = {
+        c.TITLE: TITLES,
+        c.BRAND: BRANDS,
+        c.CATEGORIES: [["Paint", shade] for shade in SHADES],
+    }
     return people(events, **(own | columns))
 
 
@@ -59,7 +63,7 @@ def parts(folder: Path, dataset: Dataset | None = None, *, skilled: bool = True,
     data = dataset or shop()
     (taught() if skilled else untaught()).save(folder / "writer")
     sessions = Sessions.of(data, RULE)
-    own = {
+    own: dict[str, Any] = {
         "dataset": data,
         "sessions": sessions,
         "rule": RULE,
