@@ -17,7 +17,7 @@ import itemic
 from itemic.cli.app import call
 from itemic.errors import ArtifactError, ConfigError, DataError
 from itemic.evaluate.recommend import ModelRanker
-from itemic.evaluate.words import latest_of, templated_profiles
+from itemic.evaluate.words import AskedBy, evaluate_words, latest_of, templated_profiles
 from itemic.evaluate.worth import ALONE, POPULAR, TOGETHER, Worth
 from itemic.evaluate.worth import WORDS as ONLY
 from itemic.metrics import bootstrap
@@ -225,15 +225,17 @@ def test_what_words_are_worth_by_brute_force(run: Path, tmp_path: Path) -> None:
     assert found.requests == 7
     by = {(line.shown, line.way): line for line in found.lines}
     assert list(by) == [(0, POPULAR), (0, ALONE), (0, ONLY), (2, ALONE), (2, ONLY), (2, TOGETHER)]
+    places = np.argsort(np.argsort(-popular, kind="stable"))[requests.targets[chosen]] + 1
+    assert by[0, POPULAR].metrics["hr@10"].value == pytest.approx((places <= 10).mean())
     for way, own in ranks.items():
-        base = np.array(ranks[way[0], ALONE])
+        base = np.array(ranks[way[0], ALONE]) if way[0] else places
         for k in (3, 10):
             place = np.array(own)
             hits, theirs = place <= k, base <= k
             gain = hits / np.log2(place + 1) - theirs / np.log2(base + 1)
             assert by[way].metrics[f"hr@{k}"].value == pytest.approx(hits.mean())
             assert by[way].metrics[f"ndcg@{k}"].value == pytest.approx((hits / np.log2(place + 1)).mean())
-            if way[1] == ALONE:
+            if way == (2, ALONE):
                 assert by[way].gains == {}
             else:
                 assert by[way].gains[f"hr@{k}"].value == pytest.approx(hits.mean() - theirs.mean())
@@ -242,8 +244,6 @@ def test_what_words_are_worth_by_brute_force(run: Path, tmp_path: Path) -> None:
                 assert (by[way].gains[f"ndcg@{k}"].low, by[way].gains[f"ndcg@{k}"].high) == pytest.approx(
                     (low, high)
                 )
-    places = np.argsort(np.argsort(-popular, kind="stable"))[requests.targets[chosen]] + 1
-    assert by[0, POPULAR].metrics["hr@10"].value == pytest.approx((places <= 10).mean())
     assert Worth.load(tmp_path / "words" / "test.json") == found
     assert (tmp_path / "words" / "test.md").read_text() == found.markdown()
     assert "an empty history, which training never shows" in found.markdown()
@@ -379,3 +379,25 @@ def test_cutting_at_words() -> None:
         "", "a", "ab", "ab", "ab", "ab cd", "ab cd", "ab cd", "ab cd", "ab cd  ef"
     ]  # fmt: skip
     assert cut_text("茶茶茶", 2) == "茶茶"
+
+
+def test_lines_that_a_model_can_not_be_asked_for_are_missing(run: Path) -> None:
+    dataset, model = itemic.Dataset.load(run / "data"), itemic.Model.load(run / "train.all")
+    requests = dataset.split("test")[:5]
+
+    def ways(kind: str, items: str, **more: bool) -> tuple[list[tuple[int, str]], Worth]:
+        asked = AskedBy(model, ProfileNext(kinds=(kind,)), make_task(items), beams=40, **more)
+        found = evaluate_words(asked, dataset, requests, shown=[1, 0], k=[5, 40])
+        return [(line.shown, line.way) for line in found.lines], found
+
+    told, worth = ways(WORDS, "sequence")  # whose prompt of nothing is nothing
+    assert told == [(0, POPULAR), (0, ONLY), (1, ALONE), (1, ONLY)]
+    assert "The task profile wasn't taught with kind 'profile and history'" in worth.markdown()
+    assert all(line.metrics["hr@40"].value == 1 for line in worth.lines)
+    told, worth = ways(BOTH, "C", exclude_history=True)
+    assert told == [(0, POPULAR), (0, ALONE), (1, ALONE), (1, TOGETHER)]
+    again = [int(requests.targets[row]) in requests.history(row) for row in range(5)]
+    for line in worth.lines:  # whatever is shown, the whole history is left out
+        assert line.metrics["hr@40"].value == pytest.approx(1 - np.mean(again))
+    with pytest.raises(ConfigError, match="k is"):
+        evaluate_words(AskedBy(model, ProfileNext(), make_task("C")), dataset, requests, k=[0])

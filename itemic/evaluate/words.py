@@ -177,8 +177,8 @@ def evaluate_words(
 ) -> Worth:
     """Ask about the same requests by the latest few items, by the profile, and by both.
 
-    Without any item, popularity stands beside, and "items alone" is the prompt of an empty history, which training
-    never shows: what the model thinks of nobody in particular.
+    Gains are over items alone, paired by request. Without any item they are over popularity, as "items alone" is then
+    the prompt of an empty history, which training never shows: what the model thinks of nobody in particular.
 
     Args:
         asked: the model.
@@ -251,7 +251,10 @@ class _Words:
         return max(1, self.asked.items.least_items)
 
     def _about(self, shown: list[int]) -> list[str]:
-        told = []
+        few = "without any item" if self._least == 1 else f"with fewer than {self._least} items"
+        over = [ALONE] if max(shown) >= self._least else []
+        over += [f"{POPULAR} {few}"] if min(shown) < self._least else []
+        told = [f"Gains are over {' and over '.join(over)}, paired by request."]
         asks = not self.asked.items.plain and not self.asked.items.least_items
         if 0 in shown and asks:
             told.append(
@@ -290,7 +293,7 @@ class _Words:
         return ranks_in(ranking)
 
     def _lines(self, shown: int, found: dict[str, Int64]) -> list[Line]:
-        base = ALONE if ALONE in found else POPULAR
+        base = POPULAR if POPULAR in found else ALONE  # a prompt of nothing is no rival
         lines = []
         for way, ranks in found.items():
             values = {name: self._values(ranks, name) for name in self.columns}

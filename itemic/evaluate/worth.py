@@ -28,7 +28,7 @@ class Line:
         metrics: means such as ``ndcg@10``, with intervals.
         gains: by how much it is better than :attr:`against` with as many items shown, paired by request, with
             intervals; empty for that way itself.
-        against: ``items alone``, or ``popularity`` where the model can't be asked by so few items.
+        against: ``items alone``, or ``popularity`` where no item is shown.
     """
 
     shown: int
@@ -94,7 +94,7 @@ class Worth:
 
     def heads(self, columns: Sequence[str], gains: Sequence[str]) -> list[str]:
         """What stands above them."""
-        better = [f"{name.upper()} more than {ALONE}" for name in gains]
+        better = [f"gain in {name.upper()}" for name in gains]
         return ["items shown", "asked by", *(name.upper() for name in columns), *better]
 
     def table(self) -> Table:

@@ -110,6 +110,7 @@ class Answer:
         before = [past] if self.history or self.profile is None else []
         if self.profile is not None:
             said = Table(title="The profile, as the model reads it", title_justify="left", show_header=False)
+            said.min_width = 40  # room for the title
             said.add_row(self.profile)
             before = [said, *before]
         return [*before, *([_thoughts_table(self.thoughts)] if self.thoughts else []), ranked]
