@@ -16,7 +16,8 @@ import torch
 import itemic
 from itemic.cli.app import call
 from itemic.errors import ArtifactError, ConfigError, DataError
-from itemic.evaluate.words import templated_profiles
+from itemic.evaluate.recommend import ModelRanker
+from itemic.evaluate.words import latest_of, templated_profiles
 from itemic.evaluate.worth import ALONE, POPULAR, TOGETHER, Worth
 from itemic.evaluate.worth import WORDS as ONLY
 from itemic.metrics import bootstrap
@@ -26,7 +27,8 @@ from itemic.pipeline.words import evaluate_run_words
 from itemic.tasks import make_task
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.described import described, taste_of_rows
-from itemic.tasks.profile import BOTH, WORDS, ProfileNext, facts_of
+from itemic.tasks.fitting import cut_text, fit_profiles
+from itemic.tasks.profile import BOTH, WORDS, ProfileNext, Written, facts_of
 from itemic.tasks.profiles_file import ToldProfile, profiles_before, read_profiles
 from tests.runs import RECIPE
 
@@ -335,3 +337,45 @@ def test_words_on_the_command_line(run: Path, tmp_path: Path, capfd: pytest.Capt
     ):
         assert call(wrong) == 2
         assert said in capfd.readouterr().err
+
+
+def test_one_profile_too_long_is_not_in_the_way_of_others(run: Path) -> None:
+    dataset, model = itemic.Dataset.load(run / "data"), itemic.Model.load(run / "train.all")
+    whole = dataset.split("test")[:4]
+    users = [str(user) for user in whole.users]
+    texts = dict.fromkeys(users, "Likes tea.") | {users[1]: "Likes tea " * 900, users[3]: "茶" * 4000}
+    task = ProfileNext().knowing(Written(texts), WORDS)
+    nothing = latest_of(whole, 0)
+    assert len(nothing.items) == 0
+    ranker = ModelRanker(model, task=task, beams=40)
+    items, _ = ranker.rank(nothing, 3)
+    assert (items >= 0).all(axis=1).tolist() == [True, False, True, False]
+    assert ranker.shortened(nothing).tolist() == [False, True, False, True]
+    alone = ModelRanker(model, task=task, beams=40).rank(nothing[:1], 3)[0]
+    assert items[0].tolist() == alone[0].tolist()
+
+    fitted, cut = fit_profiles(ranker.asker, task, nothing)
+    assert cut == [users[1], users[3]]
+    assert [fitted.written.texts[users[row]] for row in (0, 2)] == ["Likes tea."] * 2
+    assert (
+        fitted.written.texts[users[1]].split()
+        == (["Likes", "tea"] * 900)[: len(fitted.written.texts[users[1]].split())]
+    )
+    assert 0 < len(fitted.written.texts[users[3]]) < 4000
+    assert (ModelRanker(model, task=fitted, beams=40).rank(nothing, 3)[0] >= 0).all()
+    again, none = fit_profiles(ranker.asker, fitted, nothing)
+    assert (again, none) == (fitted, [])
+    twice = nothing.take(np.array([1, 1]))  # beside more items there is less room; one profile fits both
+    both = ProfileNext().knowing(Written(texts), BOTH)
+    beside, cut = fit_profiles(ranker.asker, both, whole.take(np.array([1, 1])))
+    assert cut == [users[1]]
+    assert len(beside.written.texts[users[1]]) < len(
+        fit_profiles(ranker.asker, task, twice)[0].written.texts[users[1]]
+    )
+
+
+def test_cutting_at_words() -> None:
+    assert [cut_text("ab cd  ef", length) for length in range(10)] == [
+        "", "a", "ab", "ab", "ab", "ab cd", "ab cd", "ab cd", "ab cd", "ab cd  ef"
+    ]  # fmt: skip
+    assert cut_text("茶茶茶", 2) == "茶茶"

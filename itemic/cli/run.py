@@ -56,7 +56,7 @@ def check(
         return
     found, waiting = check_recipe(recipe, override or [])
     told = check_trackers(trackers_of(found))
-    stages = [stage.name for stage in found.trainings]
+    stages = found.trained
     seen = None
     if shapes or config is not None or tokens is not None:
         from itemic.pipeline.shapes import recipe_shapes
@@ -71,7 +71,7 @@ def check(
         }
         print_json(about | {"shapes": None if seen is None else seen.to_json()})
         return
-    say(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages)}")
+    say(f"{recipe} is sound: run {found.name!r} trains {', '.join(stages) or 'nothing'}")
     for fault in waiting:
         say(f"  it waits for {fault}")
     for line in told:
@@ -153,11 +153,16 @@ def run(
 def _show_end(job: Run, last: str) -> None:
     if last == "report":
         from itemic.evaluate.compare import Comparison
+        from itemic.pipeline.profiles import profile_results
         from itemic.pipeline.work import COMPARISON, PAGE, list_results
 
-        print_table(Comparison.load(job.root / "report" / COMPARISON).table())
+        if job.recipe.model is not None:
+            print_table(Comparison.load(job.root / "report" / COMPARISON).table())
         for results in list_results(job.root) if job.recipe.evaluate.control is not None else []:
             print_table(results.table())
+        profiles = profile_results(job.root) if job.recipe.profile is not None else None
+        for table in [] if profiles is None else profiles.tables():
+            print_table(table)
         say(f"{job.root / 'report' / PAGE} shows the whole run")
     say(f"{job.root}: {last} is done")
 

@@ -201,7 +201,8 @@ def first_writer(part: ProfilePart) -> str:
 def make_profiles(job: Job) -> None:
     """The test of profiles that the recipe asks for."""
     part = job.recipe.profile
-    assert part is not None and part.evaluate is not None  # else there is no such step
+    assert part is not None
+    assert part.evaluate is not None  # else there is no such step
     asking_of(job, part.evaluate, job.output).evaluate().save(job.output, RESULTS)
 
 
@@ -321,3 +322,11 @@ def described_job(folder: str | Path) -> Job:
         if not (root / name).is_dir():
             raise ArtifactError(f"{root} isn't finished: {name} is missing", "Finish the run first.")
     return Job(recipe, root, root, Manifest("question", {}, {}))
+
+
+def profile_results(root: Path) -> ProfileResults | None:
+    """What the step ``profiles`` told; None where there is none."""
+    from itemic.profile.results import ProfileResults
+
+    file = root / PROFILES / f"{RESULTS}.json"
+    return ProfileResults.load(file) if file.is_file() else None

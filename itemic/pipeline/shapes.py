@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from itemic.errors import ConfigError, ModelError
 from itemic.recipe import Recipe
+from itemic.recipe.profile import ProfilePart
 from itemic.recipe.schema import IndexPart
 from itemic.sid.encoders.huggingface import TOKENIZERS
 
@@ -100,6 +101,8 @@ def recipe_shapes(recipe: Recipe, config: str | Path | None = None, tokens: int 
     from itemic.sid.format import token_format
     from itemic.training.language.shapes import empty_model, stage_shape
 
+    if recipe.model is None and recipe.profile is not None:
+        return _writer_shapes(recipe.profile, config)
     titles = recipe.index.names == "title"
     needed = [] if titles else token_format(recipe.index.format).tokens(index_sizes(recipe.index))
     found, first, rows = (
@@ -110,6 +113,30 @@ def recipe_shapes(recipe: Recipe, config: str | Path | None = None, tokens: int 
     stages = [stage_shape(lm, stage, span) for stage in recipe.trainings]
     tied = head(lm) is embeddings(lm)
     return Shapes(found.model_type, lm.num_parameters(), tied, rows, first, span.stop - 1, stages)
+
+
+def _writer_shapes(part: ProfilePart, config: str | Path | None) -> Shapes:
+    """Of the writer's stages; what the embedder holds isn't worked out."""
+    from itemic.model.build import new_rows
+    from itemic.model.configuration import preset_config
+    from itemic.model.model import embeddings, head
+    from itemic.training.language.shapes import empty_model, stage_shape
+
+    writer = part.writer
+    if writer.base is None:
+        rows = new_rows(writer.vocab_size)
+        own = preset_config(
+            str(writer.preset), vocab_size=rows, max_length=writer.max_length, **writer.overrides
+        )
+    else:
+        own = _base_configuration(writer.base, config)
+    lm = empty_model(own, own.vocab_size, None)
+    stages = [writer.taught, *([] if part.turns is None else [part.turns.writer])]
+    shapes = [stage_shape(lm, stage, range(0)) for stage in stages if stage is not None]
+    tied = head(lm) is embeddings(lm)
+    return Shapes(
+        own.model_type, lm.num_parameters(), tied, own.vocab_size, own.vocab_size, own.vocab_size - 1, shapes
+    )
 
 
 def index_sizes(part: IndexPart) -> tuple[int, ...]:
@@ -149,13 +176,8 @@ def _base(
     """The same of a base model that is expanded."""
     from itemic.model.expand import padded_rows
 
-    folder = Path(str(recipe.item_model.base)).expanduser()
-    if config is None and not folder.is_dir():
-        raise ConfigError(
-            f"the base model {recipe.item_model.base} is not there",
-            "Give its configuration: --config config.json.",
-        )
-    found = _configuration(Path(config) if config is not None else folder)
+    base = str(recipe.item_model.base)
+    folder, found = Path(base).expanduser(), _base_configuration(base, config)
     if tokens is None and any((folder / name).is_file() for name in TOKENIZERS):
         first, taken = _count(folder, needed)
     else:
@@ -168,6 +190,15 @@ def _base(
     if not needed and taken <= found.vocab_size:
         return found, first, found.vocab_size
     return found, first, padded_rows(taken, found.vocab_size, recipe.item_model.pad_to)
+
+
+def _base_configuration(base: str, config: str | Path | None) -> Any:
+    folder = Path(base).expanduser()
+    if config is None and not folder.is_dir():
+        raise ConfigError(
+            f"the base model {base} is not there", "Give its configuration: --config config.json."
+        )
+    return _configuration(Path(config) if config is not None else folder)
 
 
 def _configuration(path: Path) -> Any:

@@ -315,10 +315,13 @@ def knows_of(stage: RLStage, job: Job) -> Knows:
 def report(job: Job) -> None:
     """Score all rankings, put them side by side, and write the page of the run."""
     from itemic.pipeline.page import run_page
+    from itemic.pipeline.profiles import profile_results
 
     lists = [results.markdown() for results in list_results(job.root)]
     table = [] if job.recipe.model is None else [_compared(job)]
-    write_text(job.output / "comparison.md", "\n".join([*table, *lists]))
+    profiles = profile_results(job.root)
+    told = [] if profiles is None else [profiles.markdown()]
+    write_text(job.output / "comparison.md", "\n".join([*table, *lists, *told]))
     write_text(job.output / PAGE, run_page(job.root, job.output))
 
 

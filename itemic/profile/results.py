@@ -73,7 +73,11 @@ class ProfileResults:
         return f"<ProfileResults: {len(self.comparison.rows)} rows of {self.sessions:,} sessions>"
 
     def __str__(self) -> str:
-        return rendered(*filter(None, (self.table(), self.judged_table())))
+        return rendered(*self.tables())
+
+    def tables(self) -> list[Table]:
+        """For the console: those that there are."""
+        return [table for table in (self.table(), self.judged_table()) if table is not None]
 
     def measure(self, row: str, metric: str) -> Measure:
         """One figure, such as ``ndcg@10`` of a row.

@@ -91,6 +91,12 @@ class ProfilePart(Part):
     turns: Annotated[TurnsPart | None, BeforeValidator(switched)] = TurnsPart()
     evaluate: Annotated[ProfileTests | None, BeforeValidator(switched)] = ProfileTests()
 
+    @property
+    def trained(self) -> list[str]:
+        """Names of all that is trained: stages, and phases of a turn."""
+        taught = [] if self.writer.taught is None else [f"writer ({self.writer.taught.name})"]
+        return [*taught, *([] if self.turns is None else ["embedder and writer in turns"])]
+
 
 def profile_faults(part: ProfilePart | None, given: set[str]) -> Iterator[tuple[KeyPath, str]]:
     """Parts of the section that must fit each other and the recipe."""

@@ -294,6 +294,12 @@ class Recipe(Part):
         return [*self.stages, *self.rl]
 
     @property
+    def trained(self) -> list[str]:
+        """Names of all that is trained."""
+        names = [stage.name for stage in self.trainings]
+        return names if self.profile is None else [*names, *self.profile.trained]
+
+    @property
     def item_model(self) -> ModelPart:
         """The model of items.
 
@@ -308,9 +314,9 @@ class Recipe(Part):
         return self.model
 
     def __repr__(self) -> str:
+        stages = ", ".join(self.trained)
         if self.model is None:
-            return f"<Recipe {self.name!r}: profiles>"
-        stages = ", ".join(stage.name for stage in self.trainings)
+            return f"<Recipe {self.name!r}: profiles; trains {stages or 'nothing'}>"
         tasks = ", ".join(task.task for task in self.tasks) or "none"
         return f"<Recipe {self.name!r}: tasks {tasks}; model {self.model.base or self.model.preset}; trains {stages}>"
 

@@ -72,6 +72,7 @@ def fit_profiles(asker: Asker, task: WrittenNext, requests: Requests) -> tuple[W
 def cut_text(text: str, length: int) -> str:
     """At most ``length`` characters, up to the last whole word where there are blanks."""
     head = text[:length]
-    if length < len(text) and not text[length].isspace() and len(words := head.rsplit(None, 1)) > 1:
+    inside = 0 < length < len(text) and not text[length].isspace() and not head[-1].isspace()
+    if inside and len(words := head.rsplit(None, 1)) > 1:
         head = words[0]
     return head.rstrip()

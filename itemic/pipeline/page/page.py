@@ -6,7 +6,14 @@ from pathlib import Path
 
 from itemic.errors import ArtifactError
 from itemic.page import render
-from itemic.pipeline.page.parts import comparison_part, data_part, index_part, lists_parts, tiles
+from itemic.pipeline.page.parts import (
+    comparison_part,
+    data_part,
+    index_part,
+    lists_parts,
+    profiles_parts,
+    tiles,
+)
 from itemic.pipeline.page.samples import samples_part
 from itemic.pipeline.page.steps import made_steps, steps_grid, used_versions
 from itemic.pipeline.run import RECIPE
@@ -44,6 +51,7 @@ def run_page(root: str | Path, report: Path | None = None) -> str:
         tiles=tiles(folder, results, made),
         comparison=comparison_part(results),
         lists=lists_parts(folder),
+        profiles=profiles_parts(folder),
         samples=samples_part(folder, recipe) if (folder / "evaluate").is_dir() else [],
         curves=curves_part(folder),
         index=index_part(folder, recipe) if (folder / "index").is_dir() else None,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itemic.page import Cell, Figure, Grid, Row
 from itemic.pipeline.page.steps import Made, duration, seconds
+from itemic.pipeline.profiles import profile_results
 from itemic.pipeline.work import COMPARISON, DESCRIPTION, TRAINED, list_results
 from itemic.recipe import Recipe
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from itemic.evaluate.report import Measure, Report
 
 Tiles = list[tuple[str, str]]
+SHOWN = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")  # of profiles
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,26 @@ def _lists_grid(results: Results) -> Grid:
         for place, line in enumerate(results.lines)
     ]
     return Grid(["", "asked", *map(heading, columns)], rows)
+
+
+def profiles_parts(root: Path) -> list[Part]:
+    """Who finds items by profiles and without, and what the profiles are worth beside that, as far as it was tested."""
+    results = profile_results(root)
+    if results is None:
+        return []
+    table = replace(
+        results.comparison, columns=[name for name in results.comparison.columns if name in SHOWN]
+    )
+    found = [Part(_results_grid(table), table.title, table.verdict, table.notes)]
+    if results.judged:
+        names = list(dict.fromkeys(name for own in results.judged for name in own.counts))
+        rows = [
+            Row(name, [_result(own.measures.get(name), True, False, None) for own in results.judged])
+            for name in names
+        ]
+        grid = Grid(["", *(f"{own.writer} writer" for own in results.judged)], rows)
+        found.append(Part(grid, "The profiles"))
+    return found
 
 
 def data_part(root: Path) -> Part | None:

@@ -203,7 +203,7 @@ def _row_times(taken: pl.Series, where: str) -> RowTimes:
         raise DataError(
             f"no conversation in {where} says when its items were taken",
             "Build them with times (build_conversations(…, times=True), `itemic tasks build --times`) from the tasks"
-            " C, rationale or sequence, or leave objective.weights.half_life out.",
+            " C, profile, rationale or sequence, or leave objective.weights.half_life out.",
         )
     values = taken.explode(empty_as_null=False).to_numpy().astype(np.int64)
     return RowTimes(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), values)
