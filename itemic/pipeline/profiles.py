@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from itemic.profile.phases import Ground
     from itemic.profile.results import ProfileResults
     from itemic.profile.sessions import Sessions
+    from itemic.profile.turn_settings import Drawing
     from itemic.profile.words import ProfileWords
 
 WRITER, TAUGHT, EMBEDDER, TURNS = "writer", "writer.taught", "embedder", "turns"
+DRAWN = ("max_new_tokens", "temperature", "top_k", "top_p", "batch_tokens")
 PROFILES, RESULTS = "profiles", "results"  # the step that tests them, and its table
 
 
@@ -235,13 +237,23 @@ def asking_of(
         embedders,
         output,
         teacher=teacher,
-        settings=settings,
+        settings=settings if settings.drawing else replace(settings, drawing=_drawing(told.part)),
         split=chosen,
         seed=recipe.seed if seed is None else seed,
         published=papers,
         title=f"{recipe.name}, {chosen}",
         device=_device(job),
     )
+
+
+def _drawing(part: ProfilePart) -> Drawing:
+    """As the writer's rollouts draw; two of each session, which are held against each other."""
+    from itemic.profile.turn_settings import Drawing
+
+    if part.turns is None:
+        return Drawing()
+    own = part.turns.writer.rollout
+    return Drawing(samples=2, **{name: getattr(own, name) for name in DRAWN})
 
 
 def models_of(job: Job) -> tuple[dict[str, Path], dict[str, Path]]:

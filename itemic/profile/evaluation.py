@@ -29,6 +29,7 @@ from itemic.profile.lines import written
 from itemic.profile.results import ProfileResults, compared, judgement
 from itemic.profile.sessions import Sessions
 from itemic.profile.settings import EmbedderSettings
+from itemic.profile.turn_settings import Drawing
 from itemic.profile.words import ProfileWords
 from itemic.profile.writer import Writer
 from itemic.progress import log
@@ -189,7 +190,7 @@ class ProfileAsking:
         prompts = self.words.prompts(self.asked, writer.chat)
         if int((prompts.cut >= 0).sum()):
             log.info("%s writer: %s", name, prompts.told())
-        found = write_told(writer, name, prompts, self._ground, self.settings.drawing)
+        found = write_told(writer, name, prompts, self._ground, self.settings.drawing or Drawing())
         cut, empty = int((~found.ended[0]).sum()), int(found.empty[0].sum())
         if cut or empty:
             self._notes.append(

@@ -24,7 +24,8 @@ class ProfileTests:
         users: sessions of the split that are asked, chosen once by the seed, the same for everybody; None for all.
         k: the cuts of the metrics.
         drawing: how profiles are drawn: the first of a session's is what it is answered by, the second is held against
-            it for consistency. What doesn't end counts as a failure.
+            it for consistency. What doesn't end counts as a failure. None for two of each as usual; in a run, as the
+            writer's rollouts draw.
         histories: what the embedder reads in the place of profiles: ``titles`` of the history, ``facts`` (title, brand,
             category, price, rating), ``paper`` (all that LangPTune's prompt has).
         baselines: who else answers: ``transitions``, ``popularity``, ``random``.
@@ -38,7 +39,7 @@ class ProfileTests:
 
     users: Count | None = 1000
     k: Annotated[tuple[Count, ...], Listed] = (5, 10, 20)
-    drawing: Drawing = Drawing()
+    drawing: Drawing | None = None
     histories: Annotated[tuple[Told, ...], Listed] = ("titles", "paper")
     baselines: Annotated[tuple[Rival, ...], Listed] = ("transitions", "popularity", "random")
     judge: Switch = True
