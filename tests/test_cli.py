@@ -184,8 +184,8 @@ def test_recommend_refuses_what_it_can_t_answer(finished: Path, tmp_path: Path, 
     for arguments, message in [
         (["--user", "nobody"], "has no user 'nobody'"),
         (["--history", "OUT000001,XYZ9"], "has no item 'XYZ9'"),
-        ([], "needs a user or a history"),
-        (["--user", "u01", "--history", "a"], "needs a user or a history"),
+        ([], "needs a user, a history or a profile"),
+        (["--user", "u01", "--history", "a"], "needs a user, a history or a profile"),
     ]:
         status, _, err = tried("recommend", root, *arguments)
         assert status == 2

@@ -199,7 +199,7 @@ def _yaml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return value or '""'
+        return value.replace("\n", "\\n") or '""'
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_yaml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, Sequence):

@@ -25,7 +25,21 @@ from itemic.data.settings import FilterRule, SimulatorConfig, SplitRule
 from itemic.evaluate.baselines import BASELINES
 from itemic.evaluate.settings import BlendSettings, MemorySettings, ThinkingSettings
 from itemic.model.presets import PRESETS, Preset
+from itemic.profile.evaluation_settings import ProfileTests
+from itemic.profile.sessions import SessionSettings
+from itemic.profile.settings import (
+    EmbedderData,
+    EmbedderEngine,
+    EmbedderOptimizer,
+    EmbedderSettings,
+    EmbedderStage,
+    EmbedderValidation,
+    InfoNCESettings,
+)
+from itemic.profile.turn_settings import Drawing, WriterRollout, WriterStage, WriterValidation
+from itemic.profile.word_settings import WordsSettings
 from itemic.recipe import schema
+from itemic.recipe.profile import ProfilePart, TurnsPart, WriterPart
 from itemic.recipe.tasks import TaskOptions
 from itemic.rl.settings import (
     Asks,
@@ -124,6 +138,23 @@ SECTIONS: Mapping[
     "rl.optimizer": (RLOptimizer, None, "A bare word is `name`."),
     "rl.engine": (RLEngine, None, ""),
     "rl.validation": (RLValidation, None, ""),
+    "profile": (ProfilePart, None, ""),
+    "profile.sessions": (SessionSettings, None, ""),
+    "profile.words": (WordsSettings, None, ""),
+    "profile.writer": (WriterPart, None, ""),
+    "profile.embedder": (EmbedderSettings, None, ""),
+    "profile.turns": (TurnsPart, None, "Or `true`, for what is usual."),
+    "profile.turns.drawing": (Drawing, None, ""),
+    "profile.turns.embedder": (EmbedderStage, None, ""),
+    "profile.turns.embedder.data": (EmbedderData, None, ""),
+    "profile.turns.embedder.objective": (InfoNCESettings, None, "A bare word is `name`."),
+    "profile.turns.embedder.optimizer": (EmbedderOptimizer, None, "A bare word is `name`."),
+    "profile.turns.embedder.engine": (EmbedderEngine, None, ""),
+    "profile.turns.embedder.validation": (EmbedderValidation, None, ""),
+    "profile.turns.writer": (WriterStage, None, ""),
+    "profile.turns.writer.rollout": (WriterRollout, None, ""),
+    "profile.turns.writer.validation": (WriterValidation, None, ""),
+    "profile.evaluate": (ProfileTests, None, "Or `true`, for what is usual."),
     "evaluate": (schema.EvaluatePart, None, ""),
     "evaluate.memory": (MemorySettings, None, "Or `true`, for all of it chosen; so is what isn't given."),
     "evaluate.blend": (BlendSettings, None, "Or `true`, for what is usual."),
@@ -177,12 +208,41 @@ NAMED = {  # keys whose values are names of parts that this page lists
         "control": "`true`, a [section](#evaluatecontrol) or none",
         "published": "[list](#evaluatepublished)",
     },
+    "profile": {
+        **{key: f"[section](#profile{key})" for key in ("sessions", "words", "writer", "embedder")},
+        **{key: f"`true`, a [section](#profile{key}) or none" for key in ("turns", "evaluate")},
+    },
+    "profile.writer": {
+        "preset": "a [preset](#presets) or none",
+        "overrides": "[section](#modeloverrides)",
+        "taught": "`true`, a [section](#stages) or none",
+    },
+    "profile.turns": {
+        **{key: f"[section](#profileturns{key})" for key in ("embedder", "writer")},
+        "drawing": "[section](#profileturnsdrawing) or none",
+    },
+    "profile.turns.embedder": {
+        **{key: f"a word or a [section](#profileturnsembedder{key})" for key in ("objective", "optimizer")},
+        **{key: f"[section](#profileturnsembedder{key})" for key in ("data", "engine", "validation")},
+        "schedule": "a word or a [section](#stagesschedule)",
+        **{key: f"[section](#stages{key})" for key in ("checkpoints", "logs")},
+    },
+    "profile.turns.writer": {
+        "train": "a word or a [section](#stagestrain)",
+        **{key: f"[section](#profileturnswriter{key})" for key in ("rollout", "validation")},
+        **{key: f"a word or a [section](#rl{key})" for key in ("objective", "optimizer")},
+        **{key: f"[section](#rl{key})" for key in ("data", "engine")},
+        "schedule": "a word or a [section](#stagesschedule)",
+        **{key: f"[section](#stages{key})" for key in ("checkpoints", "logs")},
+    },
+    "profile.evaluate": {"drawing": "[section](#profileturnsdrawing)"},
     "Recipe": {
         **{
             key: f"[section](#{key})"
             for key in ("data", "index", "model", "conversations", "evaluate", "distribution")
         },
         "teacher": "`true`, a [section](#teacher) or none",
+        "profile": "[section](#profile) or none",
         "tasks": "[list](#tasks)",
         "stages": "[list](#stages)",
     },

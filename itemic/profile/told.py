@@ -350,6 +350,6 @@ def _shares_table(shares: Sequence[Share]) -> Table:
     for name in ("name", "", "before", "after", "of the way", "why"):
         table.add_column(name, justify="right" if name in ("before", "after", "of the way") else "left")
     for share in shares:
-        way = "" if share.closed is None else f"{share.closed:.0%}"
+        way = f"{share.closed:.0%}" if share.closed is not None and share.closed > 0 else ""
         table.add_row(share.name, share.kind, f"{share.before:.0%}", f"{share.after:.0%}", way, share.why)
     return table
