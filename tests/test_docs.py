@@ -54,6 +54,8 @@ OTHERS = {  # what recipes read that users bring along, and what stands in for i
     "LLAMA2": "llama-2-7b-chat",
     "RECLM_DATA": None,
     "SHAREGPT": None,
+    "LLAMA3": "llama-3-8b",
+    "AMAZON_MOVIES": None,
 }
 # ours, but not for a test to run: they take long, or need a run that did, or a server
 LONG = (
@@ -71,6 +73,7 @@ LONG = (
     ("tasks", "rationales"),
     ("teacher", "serve"),
     ("control",),
+    ("profile",),
 )
 
 
@@ -206,9 +209,13 @@ def test_every_shipped_recipe_is_sound_and_plans(recipe: Path, monkeypatch: pyte
     taught = ["teacher"] if found.teacher is not None else []
     before = ["data", *taught, "index", "conversations", "model"] if whole else ["index", "model"]
     lists = ["lists"] if found.evaluate.control is not None else []
-    after = ["evaluate", *lists, "report"] if whole else []
     training = [f"train.{stage.name}" for stage in found.trainings]
-    assert names == [*before, *training, *after]
+    after = ["evaluate", *lists] if whole else []
+    items = [*before, *training, *after] if found.model is not None else ["data", *taught]
+    told = [] if found.profile is None else ["writer", "embedder", "turns", "profiles"]
+    if found.profile is not None and found.profile.writer.taught is not None:
+        told.insert(1, "writer.taught")
+    assert names == [*items, *told, *(["report"] if whole else [])]
     assert all(planned.run and planned.reason == "not built yet" for planned in steps)
     assert found.name == recipe.stem
 

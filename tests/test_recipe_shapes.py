@@ -106,6 +106,42 @@ def test_reclm_gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "title64_t" in Dataset.load(tmp_path / "run" / "data").items.columns
 
 
+def test_langptune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Llama-3-8B and Gemma-2B have the parameters that they were published with; the last layers, or adapters, learn."""
+    for name in ("LLAMA3", "AMAZON_MOVIES"):
+        monkeypatch.delenv(name, raising=False)
+    recipe, waiting = check_recipe("langptune")
+    assert {fault.path for fault in waiting} == {("data", "path"), ("profile", "writer", "base")}
+    found = recipe_shapes(recipe, CONFIGS / "llama-3-8b.json")
+    assert (found.parameters, found.vocabulary, found.tied) == (8_030_261_248, 128_256, False)
+    layer = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14_336 + 2 * 4096
+    assert [shape.learning for shape in found.stages] == [4 * layer + 4096]
+
+    gemma = "{what: lora, rank: 1024, alpha: 2048}"
+    other, _ = check_recipe(
+        "langptune",
+        [
+            "name=langptune-gemma",
+            f"profile.turns.writer.train={gemma}",
+            "profile.turns.writer.learning_rate=1.0e-7",
+            "profile.turns.writer.steps=800",
+            "profile.turns.writer.objective.rebel.kl=0.2",
+            "profile.turns.embedder.steps=200",
+        ],
+    )
+    found = recipe_shapes(other, CONFIGS / "gemma-2b.json")
+    assert (found.parameters, found.vocabulary, found.tied) == (2_506_172_416, 256_000, True)
+    wide = (2048 + 2048) * 2 + (2048 + 256) * 2 + (2048 + 16_384) * 3
+    assert [shape.learning for shape in found.stages] == [18 * 1024 * wide]
+
+    for name in ("LLAMA3", "AMAZON_MOVIES"):
+        monkeypatch.setenv(name, str(tmp_path))
+    ready, faults = check_recipe("langptune")
+    assert not faults
+    steps = [planned.step.name for planned in Run.of(ready, tmp_path / "run").plan()]
+    assert steps == ["data", "writer", "embedder", "turns", "profiles", "report"]
+
+
 def test_the_shapes_are_those_of_the_model_that_is_made(tmp_path: Path) -> None:
     """A base of which all is there: ids and rows by its own tokenizer, compared with the expansion itself."""
     from itemic.model.expand import expand

@@ -21,6 +21,7 @@ ORDER = (
     "evaluate",
     "teacher",
     "rl",
+    "profile",
     "analysis",
     "recipe",
     "pipeline",

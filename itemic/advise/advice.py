@@ -78,7 +78,7 @@ def advice(
         without: names of strategies that are not to be asked.
 
     Raises:
-        ConfigError: there is no such strategy.
+        ConfigError: there is no such strategy, or the recipe has no model that names items.
     """
     every = list(RULES) if strategies is None else check_names(strategies)
     asked = [name for name in every if name not in without]
@@ -108,6 +108,7 @@ def consider(
         facts: as there.
         strategies: as there.
     """
+    recipe.item_model  # noqa: B018 - all rules are about it
     known = facts or Facts()
     taken: list[Advice] = []
     settled: set[KeyPath] = set()  # keys that were decided on already
