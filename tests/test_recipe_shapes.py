@@ -107,7 +107,7 @@ def test_reclm_gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_langptune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Llama-3-8B and Gemma-2B have the parameters that they were published with; the last layers, or adapters, learn."""
+    """Llama-3-8B and Gemma-2B have the parameters that they were published with; last layers or adapters learn."""
     for name in ("LLAMA3", "AMAZON_MOVIES"):
         monkeypatch.delenv(name, raising=False)
     recipe, waiting = check_recipe("langptune")
