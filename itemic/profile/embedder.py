@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from itemic.artifact import Manifest, building, digest_of, read_manifest, staleness
 from itemic.errors import ArtifactError, ConfigError, DataError, missing_extra
 from itemic.forest.rows import TokenRows
+from itemic.model.folder import without_deepspeed
 from itemic.profile.find import Bool, ItemVectors
 from itemic.profile.sentence_folder import Said, read_sentence_folder, write_sentence_folder
 from itemic.profile.settings import MINILM, EmbedderSettings, Pooling
@@ -154,7 +155,7 @@ class Embedder(nn.Module):
         library calls the two prompts ``query`` and ``document``."""
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        with quiet():
+        with quiet(), without_deepspeed():
             self.lm.save_pretrained(place)
         before = self.tokenizer.model_max_length
         try:

@@ -62,7 +62,7 @@ def test_vectors_are_those_of_the_frozen_encoder(
 
 @pytest.mark.parametrize(
     ("model", "pooling", "normalize"),
-    [("bert", "cls", True), ("bert", "mean", False), ("qwen3", "last", True)],
+    [("bert", "cls", True), ("bert", "mean", False), ("qwen3", "last", True), ("t5", "mean", True)],
 )
 def test_what_is_saved_is_a_folder_of_sentence_transformers(
     folders: dict[str, Path], tmp_path: Path, model: str, pooling: Any, normalize: bool

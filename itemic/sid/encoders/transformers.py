@@ -213,12 +213,11 @@ def load_encoder(folder: Path, dtype: str = "float32") -> Any:
         ModelError: it can't be loaded, or lacks weights.
     """
     import torch
-    from transformers import AutoModel
 
     again = "Copy the folder again, or use a model that transformers knows without code of its own."
     try:
         with quiet():
-            lm, info = AutoModel.from_pretrained(
+            lm, info = _encoder_class(folder).from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 local_files_only=True,
@@ -235,6 +234,15 @@ def load_encoder(folder: Path, dtype: str = "float32") -> Any:
     if lacking:
         raise ModelError(f"{folder} lacks {len(lacking)} weights, first {lacking[0]}", again)
     return (lm.get_encoder() if lm.config.is_encoder_decoder else lm).eval()
+
+
+def _encoder_class(folder: Path) -> Any:
+    """What loads a folder's encoder. A T5's is a class of its own, whose folders hold no decoder."""
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES as NAMES
+
+    kind = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).model_type
+    return AutoModelForTextEncoding if NAMES.get(kind, "").endswith("EncoderModel") else AutoModel
 
 
 def token_limit(lm: Any, tokenizer: Any, wanted: int | None, name: str) -> int:
