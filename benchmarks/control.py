@@ -60,6 +60,7 @@ from itemic.metrics import bootstrap
 from itemic.model import Model, new_model
 from itemic.pipeline import Run
 from itemic.pipeline.lists import asking_of_run
+from itemic.pipeline.steps import last_stage
 from itemic.recipe import load_recipe
 from itemic.sid.build import build_index
 from itemic.sid.names import ItemNames
@@ -387,12 +388,13 @@ def trained(quick: bool, scratch: Path) -> Path:
     if named is not None:
         return Path(named)
     run = scratch / "small" if quick else Path("runs/control-simulated")
-    if not (run / "train.all" / "config.json").is_file():
-        recipe = load_recipe("control-simulated", SMALL if quick else ())
-        if quick:
-            stages = [replace(recipe.stages[0], steps=5, epochs=None)]
-            recipe = recipe.model_copy(update={"stages": stages, "rl": []})
-        Run.of(recipe, run).execute(until="train.all")
+    recipe = load_recipe("control-simulated", SMALL if quick else ())
+    if quick:
+        stages = [replace(recipe.stages[0], steps=5, epochs=None)]
+        recipe = recipe.model_copy(update={"stages": stages, "rl": []})
+    last = last_stage(recipe)
+    if not (run / last / "config.json").is_file():
+        Run.of(recipe, run).execute(until=last)
     return run
 
 

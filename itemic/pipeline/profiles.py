@@ -55,7 +55,9 @@ class Told:
         """All of them, of every split."""
         from itemic.profile.sessions import Sessions
 
-        return Sessions.of(self.dataset, self.part.sessions)
+        found = Sessions.of(self.dataset, self.part.sessions)
+        log.info("%s", found.told())
+        return found
 
     @cached_property
     def words(self) -> ProfileWords:

@@ -127,8 +127,15 @@ class Sessions:
         return len(self.users)
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{int((self.labels == code).sum()):,} {name}" for code, name in enumerate(c.SPLITS))
-        return f"<Sessions: {told}; {sum(self.lost.values()):,} lost>"
+        return f"<Sessions: {self._counts}; {sum(self.lost.values()):,} lost>"
+
+    def told(self) -> str:
+        """How many there are of each split, and what was left out by which reason, for a log."""
+        return f"sessions: {self._counts}; {_told(self.lost)}"
+
+    @property
+    def _counts(self) -> str:
+        return ", ".join(f"{int((self.labels == code).sum()):,} {name}" for code, name in enumerate(c.SPLITS))
 
     def inputs(self, session: int) -> Int32:
         return self.items[self.offsets[session] : self.offsets[session + 1]]

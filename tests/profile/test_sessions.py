@@ -84,6 +84,7 @@ def test_split_by_time_and_what_must_be_known():
     assert found.split("train").users.tolist() == [f"u{n}" for n in range(8)]
     assert found.split("test").users.tolist() == ["last"]
     assert found.lost == {words.UNKNOWN: 1}
+    assert found.told().endswith(f"; lost: 1 {words.UNKNOWN}")
     with pytest.raises(DataError, match="no session is of the split valid; lost: 1 sessions"):
         found.split("valid")
     assert found.training.sum() == 24  # nothing of the late ones
