@@ -26,7 +26,7 @@ from itemic.evaluate.baselines import BASELINES
 from itemic.evaluate.settings import BlendSettings, MemorySettings, ThinkingSettings
 from itemic.model.presets import PRESETS, Preset
 from itemic.profile.evaluation_settings import ProfileTests
-from itemic.profile.sessions import SessionSettings
+from itemic.profile.session_settings import SessionSettings
 from itemic.profile.settings import (
     EmbedderData,
     EmbedderEngine,

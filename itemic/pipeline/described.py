@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from itemic.data.dataset import Dataset
-    from itemic.profile.sessions import Sessions, SessionSettings
+    from itemic.profile.session_settings import SessionSettings
+    from itemic.profile.sessions import Sessions
     from itemic.profile.telling import Teller
     from itemic.profile.told import Described, Edited, Shown, Told
     from itemic.profile.turn_settings import Drawing

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 
 from itemic.model.presets import PRESETS
 from itemic.profile.evaluation_settings import ProfileTests
-from itemic.profile.sessions import SessionSettings
+from itemic.profile.session_settings import SessionSettings
 from itemic.profile.settings import EmbedderSettings, EmbedderStage, Mixture
 from itemic.profile.turn_settings import Drawing, TurnSettings, WriterStage
 from itemic.profile.word_settings import WordsSettings

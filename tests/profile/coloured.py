@@ -11,7 +11,8 @@ from itemic import schema as c
 from itemic.data.dataset import Dataset
 from itemic.pipeline.described import Parts
 from itemic.profile.embedder import Embedder, item_vectors
-from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.session_settings import SessionSettings
+from itemic.profile.sessions import Sessions
 from itemic.profile.telling import Teller
 from itemic.profile.turn_settings import Drawing
 from itemic.profile.word_settings import WordsSettings

@@ -25,7 +25,8 @@ from itemic.profile.embedder import Embedder
 from itemic.profile.evaluation import TEACHER, ProfileAsking
 from itemic.profile.evaluation_settings import ProfileTests
 from itemic.profile.results import ProfileResults
-from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.session_settings import SessionSettings
+from itemic.profile.sessions import Sessions
 from itemic.profile.settings import EmbedderSettings
 from itemic.profile.words import EMPTY
 from itemic.profile.writer import Writer

@@ -13,7 +13,8 @@ from itemic.profile.attributes import Attributes
 from itemic.profile.judging import NOBODY, Told, edits, judged, wishes
 from itemic.profile.lines import grown
 from itemic.profile.results import compared, judgement, precision
-from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.session_settings import SessionSettings
+from itemic.profile.sessions import Sessions
 from itemic.tasks.facts import ItemFacts
 from tests.profile.people import people, walk
 

@@ -12,7 +12,8 @@ from itemic import schema as c
 from itemic.errors import ConfigError, DataError
 from itemic.model.chat import ChatRenderer
 from itemic.profile.layout import Layout, write_layout
-from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.session_settings import SessionSettings
+from itemic.profile.sessions import Sessions
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords
 from itemic.tasks.facts import ItemFacts

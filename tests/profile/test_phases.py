@@ -15,7 +15,8 @@ from itemic.errors import ConfigError
 from itemic.profile.embedder import Embedder, item_vectors
 from itemic.profile.phases import Ground, phases_of
 from itemic.profile.rewards import Scorer, SessionScorer
-from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.session_settings import SessionSettings
+from itemic.profile.sessions import Sessions
 from itemic.profile.settings import EmbedderStage, RewardSettings
 from itemic.profile.turn_settings import TurnSettings, WriterStage
 from itemic.profile.turns import SessionProfiles, take_turns

@@ -13,7 +13,8 @@ from itemic.data.settings import SimulatorConfig, SplitRule
 from itemic.data.simulator import simulate
 from itemic.errors import ConfigError, DataError
 from itemic.profile import sessions as words
-from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.session_settings import SessionSettings
+from itemic.profile.sessions import Sessions
 from itemic.tasks.facts import ItemFacts, plain
 from tests.profile.people import people, walk
 

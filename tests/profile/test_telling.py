@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from itemic.errors import ArtifactError, ConfigError, DataError
-from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.session_settings import SessionSettings
+from itemic.profile.sessions import Sessions
 from itemic.profile.telling import Teller, cleaned, worded
 from itemic.profile.turns import latest
 from itemic.screen import rendered

@@ -15,7 +15,8 @@ from itemic.data.simulator import simulate
 from itemic.errors import DataError
 from itemic.profile.attributes import Attributes
 from itemic.profile.judge import faithfulness
-from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.session_settings import SessionSettings
+from itemic.profile.sessions import Sessions
 from itemic.profile.templated import templated_conversations, templated_profiles
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords

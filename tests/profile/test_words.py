@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from itemic.errors import ConfigError, DataError
 from itemic.model.chat import ChatRenderer
-from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.session_settings import SessionSettings
+from itemic.profile.sessions import Sessions
 from itemic.profile.word_settings import FORMS, WordsSettings
 from itemic.profile.words import (
     EMPTY,

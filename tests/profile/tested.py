@@ -15,7 +15,8 @@ from itemic.data.dataset import Dataset
 from itemic.profile.embedder import Embedder
 from itemic.profile.evaluation import ProfileAsking
 from itemic.profile.evaluation_settings import ProfileTests
-from itemic.profile.sessions import Sessions, SessionSettings
+from itemic.profile.session_settings import SessionSettings
+from itemic.profile.sessions import Sessions
 from itemic.profile.word_settings import WordsSettings
 from itemic.profile.words import ProfileWords
 from itemic.sid.text import item_texts
