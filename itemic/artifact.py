@@ -13,9 +13,9 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -176,13 +176,30 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}…"
 
 
-def begun(path: str | Path, manifest: Manifest) -> bool:
-    """Whether an interrupted build of the very same manifest waits to be gone on with."""
-    return bool(_read_mark(_partial(Path(path))) == {"digest": manifest.digest})
+def begun(path: str | Path, manifest: Manifest, grows: str | None = None) -> Path | None:
+    """The folder of a build that can be gone on with; None where there is none.
+
+    That is an interrupted build of the very same manifest. With ``grows`` it is also one of a smaller number under this
+    key of the configuration, interrupted, or finished and undamaged.
+    """
+    partial, mark = _partial(Path(path)), _read_mark(_partial(Path(path)))
+    less = [] if grows is None else _smaller(manifest, grows)
+    if any(mark == {"digest": each.digest} for each in (manifest, *less)):
+        return partial
+    if any(staleness(path, each) is None for each in less):
+        return None if any(fault.problem != "added" for fault in damage(path)) else Path(path)
+    return None
+
+
+def _smaller(manifest: Manifest, key: str) -> list[Manifest]:
+    counts = range(1, int(manifest.config[key]))
+    return [replace(manifest, config=manifest.config | {key: count}) for count in counts]
 
 
 @contextmanager
-def building(path: str | Path, manifest: Manifest, *, resume: bool = True) -> Iterator[Path]:
+def building(
+    path: str | Path, manifest: Manifest, *, resume: bool = True, grows: str | None = None
+) -> Iterator[Path]:
     """Build an artifact: yields the folder to write into; commits it when the block ends without an error.
 
     ``manifest.notes`` may be filled inside the block.
@@ -192,6 +209,8 @@ def building(path: str | Path, manifest: Manifest, *, resume: bool = True) -> It
         manifest: what it is made from.
         resume: hand back the folder of an interrupted build of the very same manifest as it is. A folder of
             another manifest is removed in any case.
+        grows: a number of the configuration that says how far the work goes and nothing else. What was made of a
+            smaller one is handed back as well; where it is finished, as a copy.
     """
     final = Path(path)
     partial = _partial(final)
@@ -199,13 +218,29 @@ def building(path: str | Path, manifest: Manifest, *, resume: bool = True) -> It
         raise ArtifactError(
             f"{final} is there and was not made by itemic", "Choose another folder for the output."
         )
-    if partial.exists() and not (resume and begun(final, manifest)):
+    before = begun(final, manifest, grows) if resume else None
+    if partial.exists() and before != partial:
         shutil.rmtree(partial)
+    if before == final:
+        # never with its manifest, not even for a moment: a folder that has one counts as finished
+        shutil.copytree(final, partial, copy_function=_link, ignore=_but_manifest(final))
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / FINGERPRINT, {"digest": manifest.digest})
     started = time.time()
     yield partial
     _commit(partial, final, manifest, time.time() - started)
+
+
+def _but_manifest(folder: Path) -> Callable[[str, list[str]], list[str]]:
+    return lambda inside, _: [MANIFEST] if Path(inside) == folder else []
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under a second name where the disk can do that. Files of artifacts are replaced, never changed."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _partial(final: Path) -> Path:

@@ -124,6 +124,51 @@ def test_an_interrupted_build_is_handed_back_to_the_same_manifest_alone(tmp_path
             assert not (out / "part").exists()
 
 
+GROWN = replace(MADE, config=MADE.config | {"rounds": 3})
+
+
+def rounds(count: int) -> Manifest:
+    return replace(GROWN, config=GROWN.config | {"rounds": count})
+
+
+def test_what_only_goes_further_begins_with_what_is_there(tmp_path: Path) -> None:
+    folder, nested = tmp_path / "a", f"inner/{MANIFEST}"
+    with building(folder, rounds(2)) as out:
+        (out / "inner").mkdir()
+        (out / nested).write_text("of something else")
+    assert begun(folder, GROWN) is None
+    assert begun(folder, GROWN, "rounds") == folder
+    with building(folder, GROWN, grows="rounds") as out:
+        assert not (out / MANIFEST).exists()
+        assert (out / nested).read_text() == "of something else"
+        assert read_manifest(folder) is not None  # the old one stands until the new one does
+    assert staleness(folder, GROWN) is None
+    assert (folder / nested).is_file()
+    assert begun(folder, rounds(2), "rounds") is None  # fewer is something else
+    with building(folder, rounds(2), grows="rounds") as out:
+        assert not list(out.glob("inner"))
+
+
+def test_an_interrupted_build_goes_further_too(tmp_path: Path) -> None:
+    def stopped() -> None:
+        with building(tmp_path / "a", rounds(1), grows="rounds") as out:
+            (out / "part").write_text("1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    with building(tmp_path / "a", GROWN, grows="rounds") as out:
+        assert (out / "part").read_text() == "1"
+
+
+def test_what_is_damaged_is_not_begun_with(tmp_path: Path) -> None:
+    make(tmp_path / "a", rounds(2))
+    (tmp_path / "a" / "file").write_text("y")
+    assert begun(tmp_path / "a", GROWN, "rounds") is None
+    with building(tmp_path / "a", GROWN, grows="rounds") as out:
+        assert sorted(path.name for path in out.iterdir()) == [FINGERPRINT]
+
+
 def test_a_stranger_s_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "letter.txt").write_text("dear")

@@ -147,6 +147,32 @@ def test_killed_in_its_turns_it_ends_with_the_same_models(ran: Path, tmp_path: P
         assert mine == theirs, name
 
 
+def test_more_turns_go_on_with_those_that_are_there(ran: Path, tmp_path: Path) -> None:
+    root, file = tmp_path / "run", tmp_path / "told.yaml"
+    text = (ran / "told.yaml").read_text(encoding="utf-8")
+    shutil.copytree(ran / "run", root, ignore=shutil.ignore_patterns("turns", "profiles", "report"))
+    file.write_text(text.replace("iterations: 2", "iterations: 1"), encoding="utf-8")
+    assert call(["run", str(file), "-o", str(root), "--until", "turns"]) == 0
+    first = root / "turns" / "turn-000" / "writer"
+    before = (first / "training.json").stat().st_ino  # a training writes it anew
+    assert not (root / "turns" / "turn-001").exists()
+    job = Run.of(load_recipe(ran / "told.yaml"), root)
+    reason = next(planned.reason for planned in job.plan() if planned.step.name == "turns")
+    assert reason == "iterations was 1, now 2; goes on where it stopped"
+    assert call(["run", str(ran / "told.yaml"), "-o", str(root), "--until", "turns"]) == 0
+    assert (first / "training.json").stat().st_ino == before
+    for name in ("writer", "embedder"):  # of the last turn: models before it are not kept
+        mine, theirs = (
+            (folder / "turns" / "turn-001" / name / "model.safetensors").read_bytes()
+            for folder in (root, ran / "run")
+        )
+        assert mine == theirs, name
+    # fewer of them are other turns, which begin anew
+    job = Run.of(load_recipe(file), root)
+    reason = next(planned.reason for planned in job.plan() if planned.step.name == "turns")
+    assert reason == "iterations was 2, now 1"
+
+
 def test_without_turns_and_without_tests(ran: Path, tmp_path: Path) -> None:
     text = RECIPE.replace("BERT", str(ran / "bert"))
     short = text[: text.index("  turns:")] + "  turns: null\n  evaluate: null\n"

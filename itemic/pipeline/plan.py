@@ -99,7 +99,7 @@ def make_plan(
         if harm:
             renewed.add(step.name)
         reason = stale or again or harm or KEPT
-        if reason != KEPT and step.resumes and begun(root / step.name, manifest):
+        if reason != KEPT and step.resumes and begun(root / step.name, manifest, step.grows):
             reason += "; goes on where it stopped"
         added = f" ({', '.join(map(str, faults))})" if faults and reason == KEPT else ""
         plan.append(Planned(step, manifest, reason != KEPT, reason + added))

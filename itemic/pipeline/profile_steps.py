@@ -106,6 +106,7 @@ def _turns(part: ProfilePart) -> Step:
         needs,
         profiles.take_turns_of,
         resumes=True,
+        grows="iterations",
         together=True,
         packages=PACKAGES,
     )

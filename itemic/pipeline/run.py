@@ -120,7 +120,9 @@ class Run:
         log.info("%s: starts (%s)", label, planned.reason)
         with (
             _told(name),
-            building(self.root / name, planned.manifest, resume=planned.step.resumes) as folder,
+            building(
+                self.root / name, planned.manifest, resume=planned.step.resumes, grows=planned.step.grows
+            ) as folder,
         ):
             if planned.step.together:
                 ranks.share((name, str(folder), planned.manifest))

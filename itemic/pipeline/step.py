@@ -46,6 +46,7 @@ class Step:
         work: fills the folder. Imports its room only when called.
         files: what it reads from outside the run, by the name it has in the manifest: a path, or several in order.
         resumes: whether its work goes on from what an interrupted one left.
+        grows: a number of ``config`` that only says how far its work goes; where it is raised, the work goes on.
         together: whether all ranks of a run do it; the others are rank 0's.
         packages: distributions whose versions the manifest names.
     """
@@ -56,5 +57,6 @@ class Step:
     work: Work
     files: Mapping[str, str | list[str]] = field(default_factory=dict)
     resumes: bool = False
+    grows: str | None = None
     together: bool = False
     packages: tuple[str, ...] = ()
