@@ -33,6 +33,7 @@ from itemic.control.rewards import legal, task_worth
 from itemic.metrics import bootstrap
 from itemic.model import Model
 from itemic.pipeline.run import Run
+from itemic.pipeline.steps import last_stage
 from itemic.recipe import load_recipe
 from itemic.rl.lists.asks import ListBook
 from itemic.rl.lists.validation import ListValidation
@@ -179,15 +180,17 @@ def table(found: list[Outcome]) -> str:
 def small_run(folder: Path) -> Path:
     """A run with hardly any training."""
     said = ["data.simulate={users: 120, items: 60, categories: 6, brands: 6}", "index.levels=[16, 16]"]
-    said += ["teacher.epochs=1", "stages.0.epochs=null", "stages.0.steps=4", "stages.0.validation.every=2"]
-    Run.of(load_recipe("control-simulated", said), folder).execute(until="train.all")
+    said += ["teacher.epochs=1", "stages.0.epochs=null", "stages.0.steps=4"]
+    recipe = load_recipe("control-simulated", said)
+    recipe = recipe.model_copy(update={"stages": recipe.stages[:1], "rl": []})
+    Run.of(recipe, folder).execute(until=last_stage(recipe))
     return folder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", nargs="?", type=Path, help="folder of `itemic run control-simulated`")
-    parser.add_argument("--model", default="train.all", help="the step that the model is of")
+    parser.add_argument("--model", default="train.control", help="the step that the model is of")
     parser.add_argument(
         "--objectives", nargs="+", default=list(OBJECTIVES), help='which; ppo:kl=0.05,whiten="rewards"'
     )
@@ -208,7 +211,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         run = flags.run
         if flags.quick:
-            run = small_run(Path(folder) / "run")
+            run, flags.model = small_run(Path(folder) / "run"), "train.lists"
             flags.rollouts, flags.prompts, flags.requests = 1, 4, 8
             flags.objectives = flags.objectives[:2]
         for name in flags.objectives:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from itemic.recipe.tasks import TaskOptions
 from itemic.schema import CATEGORIES
-from itemic.settings import Count, Switch, Text, wrong
+from itemic.settings import Count, Share, Switch, Text, wrong
 
 COLUMNS = [CATEGORIES]
 
@@ -43,6 +43,7 @@ class RatesOfHistory(OfHistory):
     """SFTPersonalCategoryRate."""
 
     order: Literal["teacher", "grouped"] = "teacher"
+    familiar: Share = 0.5
 
 
 class Ranking(OfHistory):

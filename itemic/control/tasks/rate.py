@@ -114,11 +114,21 @@ class PersonalCategoryRate(_Rates, OfHistory):
     """A history, and ``topk`` items of which at most (``LP``), at least (``MP``) or about (``EP``) a share is of a
     category: the teacher's best within it and without, before them the item that came next where it fits.
 
-    The category is every second time one of the history's, else any.
+    Attributes:
+        familiar: how often the category is one of the history's items', where they have one; else it is any.
     """
 
     name: ClassVar[str] = "SFTPersonalCategoryRate"
     leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("LP", "MP", "EP"), ("",))
+    familiar: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.familiar <= 1:
+            raise ConfigError(
+                f"task {self.name}: familiar is {self.familiar}, which is no share",
+                "Give a number from 0 to 1.",
+            )
 
     def draw(
         self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
@@ -130,7 +140,7 @@ class PersonalCategoryRate(_Rates, OfHistory):
         large = _large(self, known)
         numbers = rng.choice(large, len(windows))
         own, lots = set(large.tolist()), rng.random((2, len(windows)))
-        for place in np.flatnonzero(lots[0] < 0.5).tolist():
+        for place in np.flatnonzero(lots[0] < self.familiar).tolist():
             history = train.items[windows.start[place] : windows.stop[place]]
             some = sorted({int(n) for row in history.tolist() for n in labels.numbers_of(row)} & own)
             if some:
