@@ -37,13 +37,14 @@ class Rates(Control):
     """SFTCategoryRate."""
 
     order: Literal["teacher", "grouped"] = "teacher"
+    stricter: Share = 0.5
 
 
 class RatesOfHistory(OfHistory):
     """SFTPersonalCategoryRate."""
 
     order: Literal["teacher", "grouped"] = "teacher"
-    familiar: Share = 0.5
+    stricter: Share = 0.5
 
 
 class Ranking(OfHistory):

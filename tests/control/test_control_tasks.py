@@ -160,20 +160,19 @@ def test_rates_have_the_number_that_is_stated_or_one_stricter() -> None:
         assert set(seen) == legal
 
 
-def test_a_share_is_of_a_category_of_the_history_as_often_as_is_said() -> None:
-    train, found = DATA.train, []
-    for familiar in (0.0, 0.5, 1.0):
-        task = bound("SFTPersonalCategoryRate", samples=300, familiar=familiar)
-        labels, known = task.knows.labels, []
-        for row in task.planned(Catalogue(NAMES["sid"], DATA.items), train, 3).iter_rows(named=True):
-            mask = labels.mask(labels.number(want_of(row["want"]).shares[0].label))
-            known.append(bool(mask[train.items[row["start"] : row["stop"]]].any()))
-        found.append(np.mean(known))
-    assert found[0] < 0.7  # by chance
-    assert found[2] > 0.98  # some histories have no category that is large enough
-    assert abs(found[1] - (found[0] + found[2]) / 2) < 0.1
-    with pytest.raises(ConfigError, match="no share"):
-        bound("SFTPersonalCategoryRate", familiar=1.5)
+@pytest.mark.parametrize("stricter", [0.0, 0.8, 1.0])
+def test_lists_are_one_stricter_as_often_as_is_said(stricter: float) -> None:
+    for name in ("SFTCategoryRate", "SFTPersonalCategoryRate"):
+        task = bound(name, samples=300, stricter=stricter)
+        labels, over = task.knows.labels, []
+        for row in task.planned(Catalogue(NAMES["sid"], DATA.items), DATA.train, 3).iter_rows(named=True):
+            part = want_of(row["want"]).shares[0]
+            inside = int(labels.mask(labels.number(part.label))[row["items"]].sum())
+            if part.how != "about":
+                over.append(abs(inside - round(part.portion * 10)))
+        assert abs(np.mean(over) - stricter) < (0.1 if 0 < stricter < 1 else 1e-9)
+        with pytest.raises(ConfigError, match="no share"):
+            bound(name, stricter=1.5)
 
 
 def test_grouped_lists_hold_the_same_items_with_those_of_the_category_together() -> None:

@@ -53,9 +53,12 @@ class _Rates(ControlTask):
 
     Attributes:
         order: ``teacher``, or ``grouped`` for the items of the category to stand together.
+        stricter: how often a list holds one item less than *at most* and one more than *at least* say, where a model
+            that is one off still keeps to it; else it holds as many as are said. RecLM-gen's is one half.
     """
 
     order: str = "teacher"
+    stricter: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +69,11 @@ class _Rates(ControlTask):
         if self.order not in ORDERS:
             raise ConfigError(
                 f"task {self.name}: order is {self.order!r}", f"Give one of {', '.join(ORDERS)}."
+            )
+        if not 0 <= self.stricter <= 1:
+            raise ConfigError(
+                f"task {self.name}: stricter is {self.stricter}, which is no share",
+                "Give a number from 0 to 1.",
             )
 
     def answers(
@@ -114,21 +122,11 @@ class PersonalCategoryRate(_Rates, OfHistory):
     """A history, and ``topk`` items of which at most (``LP``), at least (``MP``) or about (``EP``) a share is of a
     category: the teacher's best within it and without, before them the item that came next where it fits.
 
-    Attributes:
-        familiar: how often the category is one of the history's items', where they have one; else it is any.
+    The category is every second time one of the history's, else any.
     """
 
     name: ClassVar[str] = "SFTPersonalCategoryRate"
     leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("LP", "MP", "EP"), ("",))
-    familiar: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.familiar <= 1:
-            raise ConfigError(
-                f"task {self.name}: familiar is {self.familiar}, which is no share",
-                "Give a number from 0 to 1.",
-            )
 
     def draw(
         self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
@@ -140,7 +138,7 @@ class PersonalCategoryRate(_Rates, OfHistory):
         large = _large(self, known)
         numbers = rng.choice(large, len(windows))
         own, lots = set(large.tolist()), rng.random((2, len(windows)))
-        for place in np.flatnonzero(lots[0] < self.familiar).tolist():
+        for place in np.flatnonzero(lots[0] < 0.5).tolist():
             history = train.items[windows.start[place] : windows.stop[place]]
             some = sorted({int(n) for row in history.tolist() for n in labels.numbers_of(row)} & own)
             if some:
@@ -156,16 +154,19 @@ def _large(task: ControlTask, known: Int64) -> Int64:
 
 
 def _rates(
-    task: ControlTask, numbers: Int64, targets: np.typing.NDArray[np.int32], rng: np.random.Generator
+    task: _Rates, numbers: Int64, targets: np.typing.NDArray[np.int32], rng: np.random.Generator
 ) -> list[Sample | None]:
     """Requests for shares of each label, the kinds in equal parts."""
     names, count = task.knows.labels.names, task.topk
     kinds = rng.choice(list(task.leads), len(numbers)).tolist()
     stated = rng.integers(1, count, len(numbers)).tolist()
-    stricter = rng.integers(2, size=len(numbers)).tolist()
+    stricter = rng.integers(2, size=len(numbers))
+    if task.stricter != 0.5:  # as many of these even draws are decided anew as that takes
+        anew = rng.random(len(numbers)) < abs(2 * task.stricter - 1)
+        stricter[anew] = task.stricter > 0.5
     found: list[Sample | None] = []
     for number, kind, told, more, target in zip(
-        numbers.tolist(), kinds, stated, stricter, targets.tolist(), strict=True
+        numbers.tolist(), kinds, stated, stricter.tolist(), targets.tolist(), strict=True
     ):
         how, way = KINDS[kind]
         label = names[number]
