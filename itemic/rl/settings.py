@@ -74,7 +74,7 @@ REWARD_NAMES = (
     "length",
 )
 # The same of whole lists: the keys of :data:`itemic.rl.lists.worth.LIST_REWARDS`.
-LIST_REWARD_NAMES = ("items", "list")
+LIST_REWARD_NAMES = ("items", "list", "count")
 # What may be asked for lists beside the tasks of control themselves: RecLM-gen's names, each with the task that draws
 # its requests and the kinds of those that it keeps; None for all.
 RL_TASKS: Mapping[str, tuple[str, tuple[str, ...] | None]] = {
@@ -490,6 +490,7 @@ class RLEngine(EngineSettings):
 
 
 ITEM_REWARDS: Mapping[str, float] = {"hit": 1.0, "ranking": 1.0}
+RECLM_REWARDS: Mapping[str, float] = {"items": 1.0, "list": 1.0}  # of lists, where none is given
 
 
 def _rewards(value: Any) -> Any:
@@ -510,8 +511,8 @@ class RLStage(TrainingTable):
         asks: what the model is asked.
         rollout: how answers are drawn.
         rewards: what answers are worth: names of rewards (:data:`itemic.rl.rewards.REWARDS`, or one's own as
-            ``module:name``) and the weight of each, or ``{weight: …}`` with options of its own. Of lists ``items`` and
-            ``list`` (:mod:`itemic.control.rewards`), 1 of each where none is given.
+            ``module:name``) and the weight of each, or ``{weight: …}`` with options of its own. Of lists ``items``,
+            ``list`` (:mod:`itemic.control.rewards`) and ``count``; 1 of the first two where none is given.
         objective: what is learned.
         data: how a step is laid out.
         optimizer: how gradients become steps.
@@ -569,7 +570,7 @@ class RLStage(TrainingTable):
         if rollout is None:
             return rewards
         if rollout.lists is not None and rewards == ITEM_REWARDS:
-            return dict.fromkeys(LIST_REWARD_NAMES, 1.0)
+            return dict(RECLM_REWARDS)
         for name in rewards:
             known = REWARD_NAMES if rollout.lists is not None else LIST_REWARD_NAMES
             if name in known:

@@ -14,15 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic.control.answers import Answers
+from itemic.control.metrics import correct_count
 from itemic.control.rewards import item_rewards, list_rewards
 from itemic.errors import ConfigError, DataError
 
 Float64 = npt.NDArray[np.float64]
 Worth = Callable[[Answers], Float64]
 
+
+def count_rewards(answers: Answers) -> Float64:
+    """1 for a list with as many entries as were asked for, else 0; float64 ``[B]``. It is our own: RecLM-gen's rewards
+    hardly tell a list of eleven from one of twelve.
+
+    Example:
+        Twelve asked for, eleven written: 0.
+    """
+    return correct_count(answers.lengths, answers.counts)
+
+
 LIST_REWARDS: dict[str, Worth] = {
     "items": item_rewards,
     "list": list_rewards,
+    "count": count_rewards,
 }
 
 

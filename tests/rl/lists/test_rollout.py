@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -151,6 +152,18 @@ def test_lists_are_what_their_text_says_and_worth_what_the_rewards_say(mode: str
         (found.total - found.total.mean(1, keepdims=True)) / found.total.std(1, keepdims=True).clip(1e-6),
         atol=1e-6,
     )
+
+
+def test_a_list_of_another_length_has_no_reward_for_its_count() -> None:
+    answers = rolled("hard", "legal")[0].written.answers  # a hard list has its count
+    rewards = ListRewards({"list": 1.0, "count": 5.0})
+    _, lists, apart = rewards(answers)
+    assert (apart["count"] == 1).all()
+    np.testing.assert_allclose(lists, list_rewards(answers) + 5)
+    other = replace(answers, counts=answers.counts + 1)  # of what one more was asked for
+    _, lists, apart = rewards(other)
+    assert (apart["count"] == 0).all()
+    np.testing.assert_allclose(lists, list_rewards(other))
 
 
 def test_shares_are_rewarded_end_to_end() -> None:
