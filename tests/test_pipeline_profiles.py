@@ -159,6 +159,9 @@ def test_more_turns_go_on_with_those_that_are_there(ran: Path, tmp_path: Path) -
     job = Run.of(load_recipe(ran / "told.yaml"), root)
     reason = next(planned.reason for planned in job.plan() if planned.step.name == "turns")
     assert reason == "iterations was 1, now 2; goes on where it stopped"
+    for again in ({"force": True}, {"start": "turns"}):
+        forced = next(planned for planned in job.plan(**again) if planned.step.name == "turns")  # type: ignore[arg-type]
+        assert (forced.reason, forced.grows) == ("iterations was 1, now 2", None)
     assert call(["run", str(ran / "told.yaml"), "-o", str(root), "--until", "turns"]) == 0
     assert (first / "training.json").stat().st_ino == before
     for name in ("writer", "embedder"):  # of the last turn: models before it are not kept

@@ -31,12 +31,14 @@ LARGE = 2e9  # bytes that take long enough to be told of
 
 @dataclass(frozen=True)
 class Planned:
-    """A step and what becomes of it: ``run`` it or not, and the reason in words."""
+    """A step and what becomes of it: ``run`` it or not, and the reason in words. ``grows`` is the step's, but None where
+    all of it is to be made again."""
 
     step: Step
     manifest: Manifest
     run: bool
     reason: str
+    grows: str | None = None
 
 
 def make_plan(
@@ -99,10 +101,11 @@ def make_plan(
         if harm:
             renewed.add(step.name)
         reason = stale or again or harm or KEPT
-        if reason != KEPT and step.resumes and begun(root / step.name, manifest, step.grows):
+        grows = None if again or harm else step.grows  # what is to be made again isn't gone on with
+        if reason != KEPT and step.resumes and begun(root / step.name, manifest, grows):
             reason += "; goes on where it stopped"
         added = f" ({', '.join(map(str, faults))})" if faults and reason == KEPT else ""
-        plan.append(Planned(step, manifest, reason != KEPT, reason + added))
+        plan.append(Planned(step, manifest, reason != KEPT, reason + added, grows))
     digests.save()
     return plan
 

@@ -121,7 +121,7 @@ class Run:
         with (
             _told(name),
             building(
-                self.root / name, planned.manifest, resume=planned.step.resumes, grows=planned.step.grows
+                self.root / name, planned.manifest, resume=planned.step.resumes, grows=planned.grows
             ) as folder,
         ):
             if planned.step.together:
