@@ -31,8 +31,10 @@ LARGE = 2e9  # bytes that take long enough to be told of
 
 @dataclass(frozen=True)
 class Planned:
-    """A step and what becomes of it: ``run`` it or not, and the reason in words. ``grows`` is the step's, but None where
-    all of it is to be made again."""
+    """A step and what becomes of it: ``run`` it or not, and the reason in words.
+
+    ``grows`` is the step's own, but None where all of it is to be made again.
+    """
 
     step: Step
     manifest: Manifest
