@@ -73,7 +73,15 @@ from itemic.teacher.settings import (
 )
 from itemic.trackers import TRACKERS
 from itemic.training.distribution import Distribution
-from itemic.training.language.stage import Balance, ItemWeights, Learns, NextTokenSettings, Stage, StageData
+from itemic.training.language.stage import (
+    Balance,
+    ItemWeights,
+    Learns,
+    NextTokenSettings,
+    Stage,
+    StageData,
+    Unlikelihood,
+)
 from itemic.training.settings import (
     CheckpointSettings,
     EngineSettings,
@@ -122,6 +130,7 @@ SECTIONS: Mapping[
     "stages.schedule": (ScheduleSettings, None, "A bare word is `name`."),
     "stages.objective": (NextTokenSettings, None, "A bare word is `name`."),
     "stages.objective.weights": (ItemWeights, None, ""),
+    "stages.objective.unlikelihood": (Unlikelihood, None, ""),
     "stages.engine": (EngineSettings, None, ""),
     "stages.validation": (ValidationSettings, None, ""),
     "stages.checkpoints": (CheckpointSettings, None, ""),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from itemic.forest.head import OutputHead
 from itemic.forest.scope import Among
+from itemic.forest.unwanted import Avoid
 
 
 def weighted_cross_entropy(
@@ -26,6 +27,7 @@ def weighted_cross_entropy(
     chunk: int = 2048,
     label_smoothing: float = 0.0,
     among: Among | None = None,
+    avoid: Avoid | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``Σ weight · -log softmax(head · hidden)[target]``, without ever holding more than ``chunk`` rows of logits.
 
@@ -47,6 +49,8 @@ def weighted_cross_entropy(
         label_smoothing: ε of Szegedy et al. 2016, eq. 8: the target keeps 1-ε+ε/V, every other token gets ε/V, where V
             tokens compete.
         among: in the last rows a few tokens compete instead of the whole vocabulary, the target one of them.
+        avoid: tokens that are unwanted in some rows: ``factor · -log(1 - P)`` is added to such a row's loss, ``P`` the
+            probability of all of them together (unlikelihood, Welleck et al. 2020, eq. 4, where they are one by one).
 
     Returns:
         the sum, a float32 scalar, and the losses that were summed, float32 ``[n]``, which carry no gradient.
@@ -64,6 +68,7 @@ def weighted_cross_entropy(
         chunk,
         label_smoothing,
         among,
+        avoid,
     )
     return found
 
@@ -83,6 +88,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         chunk: int,
         smoothing: float,
         among: Among | None,
+        avoid: Avoid | None,
     ) -> tuple[Tensor, Tensor]:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -108,7 +114,10 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                 with torch.autocast(device, enabled=False):
                     legal = None if few is None else few.mask(here.start, here.stop)
                     goal = goal if few is None else torch.searchsorted(few.columns, goal)
-                    loss, slope = _slopes(over, rows, goal, weight, smoothing, quiet, legal)
+                    spared = None if avoid is None else avoid.between(here.start, here.stop)
+                    if spared is not None and few is not None:
+                        spared = spared[0], torch.searchsorted(few.columns, spared[1]), spared[2]
+                    loss, slope = _slopes(over, rows, goal, weight, smoothing, quiet, legal, spared)
                     total += (weight * loss).sum()
                     losses[here] = loss
                     if slope is None:
@@ -148,7 +157,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         d_hidden = None if hidden is None else hidden.mul_(scale.to(hidden.dtype))
         d_head = None if head is None else head.mul_(scale).to(ctx.types[0])
         d_bias = None if bias is None else bias.mul_(scale).to(ctx.types[1])
-        none = (None,) * 7
+        none = (None,) * 8
         if learns:
             return (d_hidden, None, d_bias, d_head, *none)
         return (d_hidden, d_head, d_bias, None, *none)
@@ -174,9 +183,11 @@ def _slopes(
     smoothing: float,
     quiet: bool,
     legal: Tensor | None,
+    avoid: tuple[Tensor, Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor | None]:
     """The losses ``[m]`` of a chunk, and what its weighted sum's gradient is of the products ``[m, V]`` with the head,
-    unless ``quiet``. Under ``legal``, bool ``[m, V]``, other tokens don't compete."""
+    unless ``quiet``. Under ``legal``, bool ``[m, V]``, other tokens don't compete; ``avoid`` names rows and columns
+    that are unwanted, and what that counts in each row."""
     logits = head.logits(rows)
     bend = head.slope(logits)
     if legal is not None:
@@ -192,9 +203,22 @@ def _slopes(
     chance = logits.sub_(top).exp_()  # in place: a second matrix of this size would be most of the memory
     sums = chance.sum(-1, keepdim=True)
     loss = (sums.log() - (1 - smoothing) * hit - smoothing * mean)[:, 0]
+    share, kept = weight[:, None] / sums, None
+    if avoid is not None:
+        row, column, factor = avoid
+        own = chance[row, column]
+        chance[row, column] = 0.0
+        rest = chance.sum(-1, keepdim=True).clamp_min_(torch.finfo(chance.dtype).tiny)
+        chance[row, column] = own
+        loss = loss + factor * (sums / rest).log()[:, 0]
+        share = share * (1 + factor[:, None])
+        kept = own * share[row, 0]
+        share = share - (weight * factor)[:, None] / rest
     if quiet:
         return loss, None
-    slope = chance.mul_(weight[:, None] / sums)
+    slope = chance.mul_(share)
+    if avoid is not None and kept is not None:
+        slope[avoid[0], avoid[1]] = kept
     if smoothing and legal is None:
         slope -= weight[:, None] * (smoothing / len(head.weight))
     elif smoothing and legal is not None:

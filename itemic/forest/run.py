@@ -16,6 +16,7 @@ from itemic.forest.layout import ForestLayout
 from itemic.forest.loss import weighted_cross_entropy
 from itemic.forest.rows import Float32, Int64
 from itemic.forest.scope import Among, Scope
+from itemic.forest.unwanted import Unwanted
 from itemic.forest.windows import windows_of
 
 # Lengths of blocks and of their targets are rounded up to this. Buffers then come in a few sizes: with thousands of
@@ -104,7 +105,8 @@ class ForestLoss:
         total: the weighted sum of token losses, a graph.
         weight: the sum of weights.
         nodes: int64 ``[n]``, the tokens that carry weight.
-        losses: float32 ``[n]``, the loss of each, without its weight and without a graph.
+        losses: float32 ``[n]``, the loss of each, what is unwanted in its place included, without its weight and
+            without a graph.
     """
 
     total: Tensor
@@ -135,6 +137,7 @@ def forest_loss(
     chunk: int = 2048,
     label_smoothing: float = 0.0,
     scope: Scope | None = None,
+    unwanted: Unwanted | None = None,
 ) -> ForestLoss:
     """Sum of ``weight · cross-entropy`` over a forest's tokens, each predicted from its parent.
 
@@ -149,6 +152,7 @@ def forest_loss(
         chunk: rows of the head computed at once.
         label_smoothing: share of the target's probability that is spread over what competes with it.
         scope: where a token competes with a few others alone; None for the whole vocabulary everywhere.
+        unwanted: tokens whose probability costs something as well.
     """
     forest = forest.padded(ROUND)
     weighted = np.flatnonzero(forest.weight)
@@ -175,6 +179,7 @@ def forest_loss(
         chunk=chunk,
         label_smoothing=label_smoothing,
         among=among,
+        avoid=None if unwanted is None else unwanted.in_rows(weighted, row, len(at), lm.device),
     )
     each = losses[: len(weighted)]
     if scope is not None:

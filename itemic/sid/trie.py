@@ -184,7 +184,16 @@ class Trie:
     @cached_property
     def subtree_sizes(self) -> Int32:
         """int32 ``[N]``: items whose sequences pass through the node or end there."""
-        total = np.diff(self.item_first).astype(np.int64)
+        return self._below(np.diff(self.item_first))
+
+    @cached_property
+    def subtree_sequences(self) -> Int32:
+        """int32 ``[N]``: distinct sequences that pass through the node or end there."""
+        return self._below(self.terminal)
+
+    def _below(self, own: npt.NDArray[np.generic]) -> Int32:
+        """The sum of ``own``, ``[N]``, over each node and what is below it."""
+        total = own.astype(np.int64)
         for low, high in reversed(list(pairwise(self.depth_first[1:]))):
             above = self.parent[low]  # the parents of one depth's nodes are a run of the depth before
             sums = np.bincount(self.parent[low:high] - above, total[low:high])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from itemic.forest import TokenRows, build_forest
 from itemic.forest.context import forest_attention
 from itemic.forest.loss import weighted_cross_entropy
 from itemic.forest.run import NewRows, forest_loss
+from itemic.forest.unwanted import Avoid
 from tests.forest.reference import tiny
 
 
@@ -34,6 +36,47 @@ def test_equals_full_logits(n: int, chunk: int, smoothing: float, with_bias: boo
     assert total.item() == pytest.approx((losses * weights).sum().item(), rel=1e-4, abs=1e-5)
     for found, right in zip(torch.autograd.grad(2.5 * total, leaves), wanted, strict=True):
         torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 12), st.integers(1, 9), st.sampled_from([0.0, 0.1]), st.floats(0, 9), st.integers(0, 99)
+)
+def test_what_is_unwanted_costs_its_probability(
+    n: int, chunk: int, smoothing: float, factor: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    hidden, head = torch.randn(n, 6, requires_grad=True), torch.randn(11, 6, requires_grad=True)
+    targets, weights, factors = torch.randint(0, 11, (n,)), torch.rand(n), factor * torch.rand(n)
+    unwanted = torch.rand(n, 11) < 0.3
+    unwanted[torch.arange(n), targets] = False
+    row, token = unwanted.nonzero(as_tuple=True)
+    avoid = Avoid(row.numpy().astype(np.int64), row, token, factors)
+    logits = hidden @ head.T
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    losses = losses - factors * torch.log(1 - (logits.softmax(-1) * unwanted).sum(-1))
+    wanted = torch.autograd.grad(2.5 * (losses * weights).sum(), [hidden, head])
+    total, each = weighted_cross_entropy(
+        hidden, head, targets, weights, chunk=chunk, label_smoothing=smoothing, avoid=avoid
+    )
+    torch.testing.assert_close(each, losses.detach(), atol=1e-4, rtol=1e-4)
+    for found, right in zip(torch.autograd.grad(2.5 * total, [hidden, head]), wanted, strict=True):
+        torch.testing.assert_close(found, right, atol=1e-4, rtol=1e-3)
+
+
+def test_what_is_unwanted_and_certain_stays_a_number() -> None:
+    hidden, head = (
+        torch.tensor([[1.0]], requires_grad=True),
+        torch.tensor([[0.0], [500.0]], requires_grad=True),
+    )
+    row = torch.tensor([0])
+    avoid = Avoid(row.numpy(), row, torch.tensor([1]), torch.tensor([2.0]))
+    total, _ = weighted_cross_entropy(hidden, head, torch.tensor([0]), torch.ones(1), avoid=avoid)
+    slopes = torch.autograd.grad(total, [hidden, head])
+    assert total.item() > 500
+    torch.testing.assert_close(
+        slopes[1], torch.tensor([[-1.0], [3.0]])
+    )  # the token's own, and twice its probability
 
 
 def test_a_second_backward_pass_is_refused() -> None:

@@ -21,8 +21,8 @@ from itemic.sid.index import ItemIndex
 from itemic.sid.trie import Trie
 from itemic.training.language.learning import learning
 from itemic.training.language.next_token import NextToken
-from itemic.training.language.scope import item_scope
-from itemic.training.language.stage import Stage
+from itemic.training.language.scope import Mentions, item_scope
+from itemic.training.language.stage import NextTokenSettings, Stage
 from tests.control.models import TINY, TITLES, model_of
 from tests.training.helpers import copy_of
 
@@ -134,7 +134,7 @@ def test_an_item_without_a_rival_costs_nothing_and_still_weighs() -> None:
     model = new_model("qwen3-pico", index, TITLES[:4], seed=0, vocab_size=300, **TINY)  # type: ignore[arg-type]
     tokens = model.item_rows[1].tolist()
     forest = chain_forest(TokenRows.of([[5, *tokens]], [[0.0, 0.0, 2.0]]))
-    ours = NextToken(model.lm, items=Trie.build(model.item_rows))
+    ours = NextToken(model.lm, settings=NextTokenSettings(scope="items"), items=Trie.build(model.item_rows))
     with ours.running(), ours.stepping():
         cost = ours(forest)
     assert (cost.sum.item(), cost.weight) == (0.0, 2.0)
@@ -144,7 +144,8 @@ def test_an_item_without_a_rival_costs_nothing_and_still_weighs() -> None:
 
 def test_of_names_that_overlap_the_first_counts() -> None:
     trie = Trie.build(TokenRows.of([[1, 2, 3], [1, 2, 4], [2, 5], [2, 6]]))
-    scope = item_scope(chain_forest(TokenRows.of([[9, 1, 2, 3, 2, 6], [1, 2, 5], [1, 2, 2, 5]])), trie)
+    forest = chain_forest(TokenRows.of([[9, 1, 2, 3, 2, 6], [1, 2, 5], [1, 2, 2, 5]]))
+    scope = item_scope(Mentions.of(forest, trie), trie)
     stands = [trie.token[place] if place >= 0 else -1 for place in scope.place]
     assert stands == [-1, -1, 1, 2, -1, 2, -1, -1, 2, -1, -1, -1, 2]
     assert scope.widths(np.arange(6)).tolist() == [0, 0, 1, 2, 0, 2]

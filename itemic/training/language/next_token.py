@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
+import numpy as np
 from transformers import PreTrainedModel
 
 from itemic.forest.build import TokenForest, chain_forest
-from itemic.forest.rows import TokenRows
+from itemic.forest.rows import Float32, TokenRows
 from itemic.forest.run import forest_loss
 from itemic.sid.trie import Trie
 from itemic.training.language.breakdown import TokenKinds, loss_parts, part_names
 from itemic.training.language.learning import Learning
 from itemic.training.language.objective import LanguageObjective
-from itemic.training.language.scope import item_scope
+from itemic.training.language.scope import Mentions, item_scope, named_again
 from itemic.training.language.stage import NextTokenSettings, Stage
 from itemic.training.objective import Cost
 from itemic.training.settings import EngineSettings
@@ -32,10 +33,10 @@ class NextToken(LanguageObjective):
             all.
         kinds: what each token is, for losses by kind; None reports none.
         sources: names of the conversations' sources, for losses by source; a single one reports none.
-        settings: label smoothing and dropout; the rest of it is the data's.
+        settings: label smoothing, dropout, scope and unlikelihood; the rest of it is the data's.
         engine: how it computes; precision is the loop's.
         block_tokens: forest tokens of a full block, for the log.
-        items: names of the items, where inside one only the tokens that they have there compete; None where all do.
+        items: names of the items, for ``settings.scope`` and ``settings.unlikelihood``.
     """
 
     totals = ("tokens", "row_tokens", "targets")
@@ -94,15 +95,33 @@ class NextToken(LanguageObjective):
 
     def forward(self, block: TokenForest) -> Cost:
         """The cost of a forest, inside :meth:`stepping`."""
+        mentions = None if self.items is None else Mentions.of(block, self.items)
+        scope = unwanted = None
+        if self.items is not None and mentions is not None:
+            factor = self._unlikelihood(block)
+            scope = item_scope(mentions, self.items) if self.settings.scope else None
+            unwanted = None if factor is None else named_again(block, mentions, self.items, factor)
         found = forest_loss(
             self.lm,
             block,
             new_rows=self._rows(),
             chunk=self.engine.minibatch_size,
             label_smoothing=self.settings.label_smoothing,
-            scope=None if self.items is None else item_scope(block, self.items),
+            scope=scope,
+            unwanted=unwanted,
         )
         return Cost(found.total, found.weight, loss_parts(block, found.losses, self.kinds, self.sources))
+
+    def _unlikelihood(self, block: TokenForest) -> Float32 | None:
+        """What naming an item again counts in the place of each token, float32 ``[T]``; None where it never does."""
+        told = self.settings.unlikelihood
+        if told is None:
+            return None
+        own = block.weight
+        if told.sources and block.shares is not None:
+            own = block.shares[[name in told.sources for name in self.sources]].sum(0)
+        part = np.divide(own, block.weight, out=np.zeros_like(own), where=block.weight > 0)
+        return (told.weight * part).astype(np.float32)
 
     def nothing(self) -> TokenForest:
         return NOTHING

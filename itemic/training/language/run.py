@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -179,7 +179,7 @@ def _train(
             learns,
             kinds=TokenKinds.of_index(model.index, tokens.start, len(embeddings(model.lm))),
             sources=data.names,
-            items=_scoped(model, stage),
+            items=_names(model, stage, data.names),
         )
         trainer = Trainer(
             objective,
@@ -228,14 +228,22 @@ def _source(model: Model, conversations: Source, stage: Stage, seed: int) -> Con
     return Feed(conversations, encode, stage, encoder=encoder, seed=seed, marks=marks)
 
 
-def _scoped(model: Model, stage: Stage) -> Trie | None:
-    """The names that tokens inside items compete by, where a stage asks for it."""
-    if stage.objective.scope is None:
+def _names(model: Model, stage: Stage, sources: Sequence[str]) -> Trie | None:
+    """The items' names, where the objective is about them."""
+    told = stage.objective
+    key = "scope" if told.scope else "unlikelihood" if told.unlikelihood else None
+    if key is None:
         return None
     if not len(model.index):
         raise ConfigError(
-            "objective.scope is about items, and the model knows codes alone",
+            f"objective.{key} is about items, and the model knows codes alone",
             "Leave it out, or give the model an index with items.",
+        )
+    asked = told.unlikelihood.sources if told.unlikelihood else ()
+    if sources and (strange := [name for name in asked if name not in sources]):
+        raise ConfigError(
+            f"objective.unlikelihood.sources names {', '.join(strange)}, of which there is no conversation",
+            f"There are {', '.join(sources)}.",
         )
     return Trie.build(model.item_rows)
 

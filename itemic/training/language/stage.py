@@ -125,6 +125,25 @@ class ItemWeights:
 
 
 @settings(frozen=True, repr=False)
+class Unlikelihood:
+    """What it costs to name an item again (Welleck et al. 2020), for lists in which nothing may come twice.
+
+    At every token that names an item, all those that lead to nothing but items that the same supervised text has named
+    before cost ``-log(1 - P)``, ``P`` their probability together. As the loss of a token that names something new is
+    that of the choice among what is new, and that same cost once, it then counts ``1 + weight`` times.
+
+    Attributes:
+        weight: what it counts beside the loss of the token that stands there.
+        sources: in the conversations of these sources alone; none named means all of them.
+    """
+
+    weight: Positive = 1.0
+    sources: Annotated[tuple[Text, ...], Listed] = ()
+
+    __repr__ = settings_repr
+
+
+@settings(frozen=True, repr=False)
 class StageData:
     """What a step learns from, and how it is laid out.
 
@@ -213,6 +232,7 @@ class NextTokenSettings:
         scope: ``items`` for an item's tokens to compete with those alone that some item has there, so that no
             probability is lost to what constrained decoding never writes (RecLM-cgen's scope mask). An item's first
             token, which also says that there is an item, competes with the vocabulary, as everything does under None.
+        unlikelihood: what it costs to name an item again; None for nothing.
     """
 
     name: Literal["next-token"] = "next-token"
@@ -222,6 +242,7 @@ class NextTokenSettings:
     supervise: Supervise = "all"
     weights: ItemWeights | None = None
     scope: Literal["items"] | None = None
+    unlikelihood: Unlikelihood | None = None
 
     __repr__ = settings_repr
 
@@ -290,7 +311,7 @@ class Stage(TrainingTable):
     logs: LogSettings = LogSettings()
 
     SILENT: ClassVar = ("name", "checkpoints.", "logs.", "data.workers", "validation.samples")
-    LATER: ClassVar = ("data.balance", "objective.weights", "objective.scope")
+    LATER: ClassVar = ("data.balance", "objective.weights", "objective.scope", "objective.unlikelihood")
     MOVED: ClassVar[Mapping[str, str]] = _MOVED  # where keys stand that once stood here
 
     @field_validator("objective")
