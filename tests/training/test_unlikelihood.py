@@ -204,8 +204,8 @@ def test_a_stage_learns_by_it_in_the_sources_that_are_named(tmp_path: Path) -> N
     for told in (
         None,
         {"weight": 2.0},
-        {"weight": 2.0, "sources": ["lists"]},
-        {"weight": 2.0, "sources": ["lists", "talk"]},
+        {"weight": 0.0, "sources": {"lists": 2.0}},
+        {"sources": {"lists": 2.0, "talk": 2.0}},
     ):
         own = deepcopy(model)
         stage = Stage.of(plain | {"objective": {} if told is None else {"unlikelihood": told}})
@@ -221,7 +221,7 @@ def test_a_stage_learns_by_it_in_the_sources_that_are_named(tmp_path: Path) -> N
 
 
 def test_a_source_without_conversations_is_an_error() -> None:
-    stage = {"steps": 1, "objective": {"unlikelihood": {"sources": ["lsits"]}}}
+    stage = {"steps": 1, "objective": {"unlikelihood": {"sources": {"lsits": 1.0}}}}
     with pytest.raises(ConfigError, match="names lsits, of which there is no conversation"):
         train(deepcopy(model_of("title")), chats_of(model_of("title")), stage=stage)
 

@@ -117,11 +117,12 @@ class NextToken(LanguageObjective):
         told = self.settings.unlikelihood
         if told is None:
             return None
-        own = block.weight
-        if told.sources and block.shares is not None:
-            own = block.shares[[name in told.sources for name in self.sources]].sum(0)
-        part = np.divide(own, block.weight, out=np.zeros_like(own), where=block.weight > 0)
-        return (told.weight * part).astype(np.float32)
+        each = np.array([told.sources.get(name, told.weight) for name in self.sources], np.float32)
+        if block.shares is None:
+            return np.full(len(block), each[0] if len(each) else told.weight, np.float32) * (block.weight > 0)
+        own: Float32 = each @ block.shares
+        factor: Float32 = np.divide(own, block.weight, out=np.zeros_like(own), where=block.weight > 0)
+        return factor
 
     def nothing(self) -> TokenForest:
         return NOTHING

@@ -239,7 +239,7 @@ def _names(model: Model, stage: Stage, sources: Sequence[str]) -> Trie | None:
             f"objective.{key} is about items, and the model knows codes alone",
             "Leave it out, or give the model an index with items.",
         )
-    asked = told.unlikelihood.sources if told.unlikelihood else ()
+    asked = told.unlikelihood.sources if told.unlikelihood else {}
     if sources and (strange := [name for name in asked if name not in sources]):
         raise ConfigError(
             f"objective.unlikelihood.sources names {', '.join(strange)}, of which there is no conversation",

@@ -133,12 +133,12 @@ class Unlikelihood:
     that of the choice among what is new, and that same cost once, it then counts ``1 + weight`` times.
 
     Attributes:
-        weight: what it counts beside the loss of the token that stands there.
-        sources: in the conversations of these sources alone; none named means all of them.
+        weight: what it counts beside the loss of the token that stands there; 0 for nothing.
+        sources: the same for conversations of a source, where that isn't ``weight``.
     """
 
-    weight: Positive = 1.0
-    sources: Annotated[tuple[Text, ...], Listed] = ()
+    weight: NotNegative = 1.0
+    sources: dict[Text, NotNegative] = field(default_factory=dict)
 
     __repr__ = settings_repr
 
