@@ -15,6 +15,8 @@ from itemic.control.metrics import (
     correct_count,
     in_history,
     non_existing,
+    reclm_category,
+    reclm_rate_correct,
     repeating,
     target_category,
 )
@@ -27,6 +29,7 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 OBEYED, COUNT, RATE, REACHABLE = "obeyed", "count_correct", "category_rate_correct", "reachable"
+RECLM_RATE = "reclm_rate_correct"
 
 
 def judge(
@@ -42,8 +45,9 @@ def judge(
 
     ``recall@k``, ``mrr@k``, ``ndcg@k``, ``non_existing@k``, ``repeated@k``, ``in_history@k`` (of what the prompt
     showed), ``count_correct``; under a wanted or unwanted label ``target_category@k``, under a share
-    ``category_rate_correct``; ``obeyed``: 1 where a list keeps to everything, and ``reachable``: 1 where the item to be
-    found may come, so that no list that obeys finds more.
+    ``category_rate_correct``, and both as RecLM-gen counts them, ``reclm_category@k`` and ``reclm_rate_correct``;
+    ``obeyed``: 1 where a list keeps to everything, and ``reachable``: 1 where the item to be found may come, so that no
+    list that obeys finds more.
 
     Args:
         asked: ``R`` questions.
@@ -97,6 +101,7 @@ def _compliance(
             found[f"target_category@{k}"] = target_category(
                 same, lengths, inside, k, wanted=bool(first.wanted)
             )
+            found[f"reclm_category@{k}"] = reclm_category(same, lengths, inside, k)
     if first.shares:
         parts = [one.want.shares[0] for one in asked]
         inside = _inside([(part.label,) for part in parts], items, labels)
@@ -107,7 +112,9 @@ def _compliance(
             ],
             np.int64,
         )
+        counts = np.array([one.want.count for one in asked], np.int64)
         found[RATE] = category_rate_correct(same, lengths, inside, parts[0].how, quotas)
+        found[RECLM_RATE] = reclm_rate_correct(same, lengths, inside, parts[0].how, quotas, counts)
     return found
 
 

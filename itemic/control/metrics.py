@@ -132,6 +132,58 @@ def category_rate_correct(
     return np.asarray(fine & (lengths > 0), np.float64)
 
 
+def reclm_category(items: Int32, lengths: Int64, inside: Bool, k: int) -> Float64:
+    """The share of the first k entries that have the label as RecLM-gen counts it, float64 ``[R]``: an entry that comes
+    again counts like any other (``TargetCategoryRate`` over k). 0 for a list without entries.
+
+    Args:
+        items: the lists.
+        lengths: of each.
+        inside: bool ``[R, K]``, whether each entry has it.
+        k: entries that count.
+
+    Example:
+        In, the same again, out: ⅔ at ``k = 3``, where :func:`target_category` gives ⅓.
+    """
+    first = _first(items, lengths, k)
+    return _share(first & inside & (items >= 0), first, empty=0.0)
+
+
+def reclm_rate_correct(
+    items: Int32, lengths: Int64, inside: Bool, how: str, quotas: Int64, counts: Int64
+) -> Float64:
+    """1 where a list has its share as RecLM-gen counts it (``CategoryRateCorrect``), float64 ``[R]``.
+
+    Of the entries that were asked for those with the label are counted, also when they come again, give or take one for
+    ``about``; what names no item counts towards an upper limit. 0 for a list without entries.
+
+    Args:
+        items: the lists.
+        lengths: of each.
+        inside: bool ``[R, K]``, whether each entry has the label.
+        how: as for :func:`category_rate_correct`.
+        quotas: int64 ``[R]``, of items.
+        counts: int64 ``[R]``, entries that were asked for.
+
+    Raises:
+        ConfigError: another ``how``.
+
+    Example:
+        In, the same again, out and a quota of 2: at least 1, at most 1; with one that names nothing at most 0.
+    """
+    if how not in HOWS:
+        raise ConfigError(f"a share that is {how!r}", f"Use one of {', '.join(HOWS)}.")
+    first = np.arange(items.shape[1]) < np.minimum(lengths, counts)[:, None]
+    have = (first & inside & (items >= 0)).sum(1)
+    unreal = (first & (items < 0)).sum(1)
+    fine = {
+        "at most": have + unreal <= quotas,
+        "at least": have >= quotas,
+        "about": np.abs(have - quotas) <= 1,
+    }[how]
+    return np.asarray(fine & (lengths > 0), np.float64)
+
+
 def _first(items: Int32, lengths: Int64, k: int) -> Bool:
     if k < 1:
         raise ConfigError(f"a metric at k = {k}", "Give a k of 1 or more.")

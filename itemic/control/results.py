@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from itemic.artifact import write_json, write_text
-from itemic.control.judge import COUNT, OBEYED, RATE, REACHABLE
+from itemic.control.judge import COUNT, OBEYED, RATE, REACHABLE, RECLM_RATE
 from itemic.errors import ArtifactError
 from itemic.evaluate.report import Measure
 from itemic.evaluate.tables import interval, short
@@ -26,6 +26,8 @@ CATEGORY = "target_category"
 WORDS = {
     CATEGORY: "category",
     RATE: "rate correct",
+    "reclm_category": "category, as RecLM-gen",
+    RECLM_RATE: "rate correct, as RecLM-gen",
     COUNT: "count correct",
     OBEYED: "obeyed",
     "non_existing": "non-existing",
@@ -90,6 +92,7 @@ class Results:
         """The metrics that documents show: at the largest cut, those that any line has."""
         k = max(self.k)
         wanted = [f"recall@{k}", f"mrr@{k}", f"ndcg@{k}", COUNT, f"target_category@{k}", RATE, OBEYED]
+        wanted += [f"reclm_category@{k}", RECLM_RATE]
         wanted += [f"non_existing@{k}", f"repeated@{k}", f"in_history@{k}", REACHABLE]
         there = {name for line in self.lines for name in line.metrics}
         return [name for name in wanted if name in there]

@@ -196,6 +196,9 @@ def slow(one: Question, items: list[int], labels: Labels, target: int, k: int) -
             for own, new in zip(has[:k], fresh, strict=False)
         )
         found[f"target_category@{k}"] = have / len(first) if first else float(bool(one.want.unwanted))
+        found[f"reclm_category@{k}"] = (
+            sum(bool(named & own) for own in has[:k]) / len(first) if first else 0.0
+        )
     if one.want.shares:
         (part,) = one.want.shares
         every = [row for row, own in zip(items, has, strict=True) if part.label in own]
@@ -207,6 +210,14 @@ def slow(one: Question, items: list[int], labels: Labels, target: int, k: int) -
         else:
             fine = len(every) <= round(exact) + 1 and len(set(every)) >= round(exact) - 1
         found["category_rate_correct"] = float(fine and bool(items))
+        cut = items[: one.want.count]
+        have, quota = sum(part.label in own for own in has[: one.want.count]), round(exact)
+        as_theirs = {
+            "at most": have + sum(row < 0 for row in cut) <= math.floor(exact + 1e-9),
+            "at least": have >= math.ceil(exact - 1e-9),
+            "about": abs(have - quota) <= 1,
+        }
+        found["reclm_rate_correct"] = float(as_theirs[part.how] and bool(items))
     return found
 
 

@@ -12,6 +12,8 @@ from itemic.control.metrics import (
     correct_count,
     in_history,
     non_existing,
+    reclm_category,
+    reclm_rate_correct,
     repeating,
     target_category,
 )
@@ -55,3 +57,16 @@ def test_labels() -> None:
     assert category_rate_correct(ITEMS, LENGTHS, inside & False, "at most", nothing).tolist() == [1, 1, 0, 1]
     with pytest.raises(ConfigError, match="at most, at least, about"):
         category_rate_correct(ITEMS, LENGTHS, inside, "LP", two)
+
+
+def test_labels_as_reclm_counts_them() -> None:
+    """By hand from its ``utils/metrics.py``: what comes again counts, what is unknown counts towards an upper limit."""
+    inside, counts = np.isin(ITEMS, [3, 5, 6]), np.full(4, 4)
+    assert reclm_category(ITEMS, LENGTHS, inside, 4).tolist() == [1 / 2, 1, 0, 1 / 2]
+    two = np.full(4, 2)
+    assert reclm_rate_correct(ITEMS, LENGTHS, inside, "at least", two, counts).tolist() == [1, 0, 0, 1]
+    assert reclm_rate_correct(ITEMS, LENGTHS, inside, "at most", two, counts).tolist() == [0, 1, 0, 1]
+    assert reclm_rate_correct(ITEMS, LENGTHS, inside, "about", two + 1, counts).tolist() == [1, 0, 0, 1]
+    assert reclm_rate_correct(ITEMS, LENGTHS, inside, "at least", two, counts - 1).tolist() == [0, 0, 0, 1]
+    with pytest.raises(ConfigError, match="at most, at least, about"):
+        reclm_rate_correct(ITEMS, LENGTHS, inside, "EP", two, counts)
