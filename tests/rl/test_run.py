@@ -427,6 +427,7 @@ def test_a_reference_may_be_another_model(dataset: Dataset, tmp_path: Path) -> N
     def learned(reference: str, name: str) -> list[float]:
         stage = STAGE | {
             "objective": {"name": "grpo", "kl": 0.5, "reference": reference},
+            "optimizer": "adafactor",  # where there is no gradient AdamW makes a whole step of a rounding
             "validation": {"every": None},
         }
         model = Model.load(tmp_path / "start")
