@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from itemic import schema as c
 from itemic.cli.app import call
@@ -66,7 +68,7 @@ def test_a_run_teaches_lists_and_hard_mode_keeps_to_what_is_wanted(
     users = data.sequences
     capsys.readouterr()
     command = ["recommend", str(ran), "--user", str(users.users[0]), "-k", "6", "--json"]
-    assert call([*command, "--avoid", heads[0], "--share", f"{heads[1]}=.5"]) == 0
+    assert call([*command, "--avoid", heads[0], "--share", f"{heads[1]}=.5", "--written"]) == 0
     answer = json.loads(capsys.readouterr().out)
     found = [item["item_id"] for item in answer["items"]]
     assert len(set(found)) == 6
@@ -76,7 +78,7 @@ def test_a_run_teaches_lists_and_hard_mode_keeps_to_what_is_wanted(
     assert [first[item] for item in found].count(heads[1]) == 3
     assert heads[0] not in {first[item] for item in found}
     assert all(item["score"] < 0 for item in answer["items"])
-    soft = recommend_list(ran, want=Want(count=4), user=str(users.users[0]), soft=True)
+    soft = recommend_list(ran, want=Want(count=4), user=str(users.users[0]), mode="soft")
     assert 1 <= len(soft.items) <= 4
     by_items = recommend_list(ran, want=Want(count=3, wanted=(heads[1],)), items=[data.item_ids[0]])
     assert {first[item.item_id] for item in by_items.items} == {heads[1]}
@@ -89,23 +91,45 @@ def test_a_run_teaches_lists_and_hard_mode_keeps_to_what_is_wanted(
         items = json.loads(capsys.readouterr().out)["items"]
         assert {first[item["item_id"]] for item in items} == {heads[1]}
         assert len({item["item_id"] for item in items}) == 3
-    assert call([*command, "--avoid", heads[0], "--share", f"{heads[1]}=.5", "--ranked"]) == 0
+    assert call([*command, "--avoid", heads[0], "--share", f"{heads[1]}=.5"]) == 0
     ranked = json.loads(capsys.readouterr().out)["items"]
     assert [first[item["item_id"]] for item in ranked].count(heads[1]) == 3
     assert heads[0] not in {first[item["item_id"]] for item in ranked}
     assert not seen & {item["item_id"] for item in ranked}
-    assert call([*command[:-3], "-k", "1", "--json", "--want", heads[1], "--ranked"]) == 0
+    assert call([*command[:-3], "-k", "1", "--json", "--want", heads[1]]) == 0
     best = json.loads(capsys.readouterr().out)["items"][0]
     assert call([*command[:-3], "-k", "30", "--json", "--beams", "40", "--exclude-history"]) == 0
     plain = json.loads(capsys.readouterr().out)["items"]
     top = next(item for item in plain if first[item["item_id"]] == heads[1])
     assert (best["item_id"], best["score"]) == (top["item_id"], pytest.approx(top["score"], abs=1e-4))
-    assert call([*command, "--want", heads[1], "--ranked", "--soft"]) == 2
-    assert "ranked lists aren't written" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="ranked lists aren't written"):
+        recommend_list(ran, want=Want(count=4), user=str(users.users[0]), mode="ranked", beams=4)
     with pytest.raises(ConstraintError, match="40 items are wanted"):
         recommend_list(ran, want=Want(count=40), user=str(users.users[0]))
     with pytest.raises(ConfigError, match="a user or a history"):
         recommend_list(ran, want=Want(count=4))
+
+
+def test_lists_are_written_where_nothing_taught_the_ranking(ran: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(ran, folder)
+    file = folder / "recipe.yaml"
+    told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    user = str(Dataset.load(ran / "data").sequences.users[0])
+    kept = told["tasks"]
+
+    def answers(tasks: list[dict[str, Any]], **options: Any) -> tuple[Any, ...]:
+        file.write_text(yaml.safe_dump(told | {"tasks": tasks}), encoding="utf-8")
+        answer = recommend_list(folder, want=Want(count=4), user=user, **options)
+        return [(item.item_id, item.score) for item in answer.items], " ".join(answer.notes)
+
+    assert answers(kept)[0] == answers(kept, mode="ranked")[0] != answers(kept, mode="hard")[0]
+    lists = [task for task in kept if task["task"] != "C"]
+    assert answers(lists) == answers(lists, mode="hard")
+    assert "No task of control" not in answers(lists)[1]
+    plain = [task for task in kept if task["task"] == "C"]
+    assert answers(plain) == answers(plain, mode="ranked")
+    assert "No task of control" in answers(plain, mode="hard")[1]
 
 
 def test_the_step_lists_is_in_the_report_and_goes_on_with_its_answers(ran: Path) -> None:
@@ -200,15 +224,16 @@ def test_a_run_and_one_of_its_models_are_tested(
         assert told in capsys.readouterr().err, wrong
 
 
+@pytest.mark.parametrize("way", [[], ["--written"]], ids=["ranked", "written"])
 def test_any_column_can_be_asked_for_and_turns_follow_each_other(
-    ran: Path, capsys: pytest.CaptureFixture[str]
+    ran: Path, way: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = Dataset.load(ran / "data")
     user = str(data.sequences.users[0])
     brand = data.items[c.BRAND].value_counts(sort=True)[c.BRAND][0]
     brands = dict(zip(data.item_ids, data.items[c.BRAND].to_list(), strict=True))
     capsys.readouterr()
-    command = ["recommend", str(ran), "--user", user, "-k", "4", "--json"]
+    command = ["recommend", str(ran), "--user", user, "-k", "4", "--json", *way]
     assert call([*command, "--want", f"brand={brand}", "--avoid", "popularity=low"]) == 0
     found = [item["item_id"] for item in json.loads(capsys.readouterr().out)["items"]]
     labels = Labels.of(data, ["popularity"])
@@ -217,7 +242,7 @@ def test_any_column_can_be_asked_for_and_turns_follow_each_other(
     )
     assert {brands[item] for item in found} == {brand}
     assert not set(found) & low
-    first = recommend_list(ran, want=Want(count=4), user=user)
+    first = recommend_list(ran, want=Want(count=4), user=user, mode="hard" if way else "ranked")
     had = sum(brands[item.item_id] == brands[first.items[0].item_id] for item in first.items)
     own = brands[first.items[0].item_id]
     assert call([*command, "--turn", f"fewer of brand={own}", "--turn", "only popularity=high"]) == 0
@@ -226,6 +251,10 @@ def test_any_column_can_be_asked_for_and_turns_follow_each_other(
     assert sum(brands[item] == own for item in last) <= had // 2
     assert set(last) <= high
     assert f"Of 4 items {had} were." in " ".join(answer["notes"])
+    assert call([*command, "--turn", "only popularity=high"]) == 0
+    turned = json.loads(capsys.readouterr().out)["items"]
+    assert call([*command, "--want", "popularity=high"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == turned
     assert call([*command, "--turn", "less Drama"]) == 2
     assert call([*command, "--turn", "fewer of brand=Nobody"]) == 2
     assert "no item has the label" in capsys.readouterr().err

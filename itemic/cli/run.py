@@ -14,6 +14,7 @@ from itemic.errors import ConfigError
 
 if TYPE_CHECKING:
     from itemic.pipeline import Planned, Run
+    from itemic.pipeline.wanted import ListMode
 
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A YAML file, or a name that `itemic recipe list` shows.")
@@ -261,9 +262,11 @@ def recommend(
     soft: Annotated[
         bool, typer.Option("--soft", help="Say what is wanted, and leave it to the model to keep to it.")
     ] = False,
-    ranked: Annotated[
+    written: Annotated[
         bool,
-        typer.Option("--ranked", help="Make the list of the model's ranking, for models that write none."),
+        typer.Option(
+            "--written", help="Let the model write the list, instead of making it of the model's ranking."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -272,13 +275,14 @@ def recommend(
     --profile asks models whose tasks had the task profile; of a text that is too long for the model the end is left
     out, which is told.
 
-    With --want, --avoid, --share or --turn the model writes a list of exactly K items that keeps to them: its most
-    probable token each time, or with --beams the most probable list that so many beams find. Labels of columns that
-    weren't taught go by column and value: --want "brand=Nike".
+    With --want, --avoid, --share or --turn it is a list of exactly K items that keeps to them, made of the model's
+    ranking of the items that may come. With --written the model writes it: its most probable token each time, or with
+    --beams the most probable list that so many beams find. Labels of columns that weren't taught go by column and
+    value: --want "brand=Nike".
     """
     from itemic.pipeline.recommend import recommend_one
 
-    if want or avoid or share or soft or turn or ranked:
+    if want or avoid or share or soft or turn or written:
         for option, given in (
             ("--think", think),
             ("--profile", profile),
@@ -290,9 +294,8 @@ def recommend(
                 )
         own = [item.strip() for item in history.split(",")] if history is not None else None
         wanted = (want or [], avoid or [], share or [])
-        _recommend_list(
-            folder, user, own, k, wanted, turn or [], (soft, ranked), beams or 1, dataset, as_json
-        )
+        mode: ListMode | None = "soft" if soft else "hard" if written or beams is not None else None
+        _recommend_list(folder, user, own, k, wanted, turn or [], mode, beams or 1, dataset, as_json)
         return
     items = [item.strip() for item in history.split(",")] if history is not None else None
     answer = recommend_one(
@@ -320,7 +323,7 @@ def _recommend_list(
     count: int,
     wanted: tuple[list[str], list[str], list[str]],
     turns: list[str],
-    modes: tuple[bool, bool],
+    mode: ListMode | None,
     beams: int,
     dataset: Path | None,
     as_json: bool,
@@ -332,8 +335,7 @@ def _recommend_list(
         user=user,
         items=items,
         want=read_want(count, *wanted),
-        soft=modes[0],
-        ranked=modes[1],
+        mode=mode,
         beams=beams,
         dataset=dataset,
         turns=[read_turn(text) for text in turns],

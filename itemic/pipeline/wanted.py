@@ -1,11 +1,11 @@
-"""One question with wishes to a finished run: a list that keeps to them, written by the model."""
+"""One question with wishes to a finished run: a list that keeps to them, ranked or written by the model."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from itemic.data.dataset import Dataset
     from itemic.model import Model
 
+ListMode = Literal["ranked", "hard", "soft"]
 HOW = {"=": "about", "<=": "at most", ">=": "at least"}
 _SHARE = re.compile(r"(.+?)\s*(<=|>=|=)\s*(\d*\.?\d+)\s*(%?)")
 
@@ -81,34 +82,35 @@ def recommend_list(
     want: Want,
     user: str | None = None,
     items: Sequence[str] | None = None,
-    soft: bool = False,
-    ranked: bool = False,
+    mode: ListMode | None = None,
     beams: int = 1,
     dataset: str | Path | None = None,
     turns: Sequence[tuple[Turn, str]] = (),
 ) -> Answer:
-    """Ask the last model of a run, or a model's own folder, for a list: the most probable one that the beams find, or,
-    with one beam, the most probable token each time.
+    """Ask the last model of a run, or a model's own folder, for a list.
 
-    The list keeps to what is wanted whatever the model thinks (*hard*): exactly so many items, all allowed, none twice,
-    none of the history, the shares met. The request is worded and the list written as the first of the recipe's tasks
-    of control with a history has it. Labels may be of any column (``brand=Nike``, ``popularity=high``).
+    The list keeps to what is wanted whatever the model thinks: exactly so many items, all allowed, none twice, none of
+    the history, the shares met. It is made of the model's ranking of the items that may come, or written by the model
+    (*hard*): the most probable one that the beams find, or, with one beam, the most probable token each time. A list
+    that is written is asked for as the first of the recipe's tasks of control with a history words it. Labels may be of
+    any column (``brand=Nike``, ``popularity=high``).
 
     Args:
         folder: of the run, or of a model.
         want: what is wanted.
         user: an id of the dataset.
         items: item ids, oldest first, instead of a user.
-        soft: only items are legal, and the model decides which and how many, up to the number wanted.
-        ranked: no list is written: it is made of the model's ranking of the items that may come.
-        beams: width of the search for the most probable list.
+        mode: ``ranked``; ``hard``, which is written; or ``soft``, which is written, and only items are legal: the model
+            decides which and how many, up to the number wanted. None for ``ranked``, and for ``hard`` where a recipe
+            taught lists and not the task of its evaluation.
+        beams: width of the search for the most probable list that is written.
         dataset: of a model's folder: it knows the labels.
         turns: what is said of the list, then of the one that was written after that, and so on: see
             :func:`itemic.control.turns.turned`. The last list is given.
 
     Returns:
-        the items in the order in which they were written; their scores are the log-probabilities of their tokens where
-        they stand.
+        the items in the order of the list; their scores are the log-probabilities of their tokens, in the ranking or
+        where they were written.
 
     Raises:
         ConfigError: neither or both of ``user`` and ``items``, or labels that aren't there.
@@ -117,14 +119,15 @@ def recommend_list(
     """
     from itemic.control.labels import Labels
 
-    if ranked and (soft or beams > 1):
-        raise ConfigError("ranked lists aren't written", "Leave --soft and --beams out, or --ranked.")
     if (user is None) == (items is None):
         raise ConfigError("recommend needs a user or a history", "Give one of --user and --history.")
     asked = of_model(Path(folder), dataset) if is_model(folder) else of_run(folder)
     if asked.users is None:
         raise ConfigError(f"{folder} is a model, which knows no labels", "Give --dataset with its items.")
-    options, trained = _options(folder)
+    options, trained, ranks = _options(folder)
+    way = mode or ("ranked" if ranks else "hard")
+    if way == "ranked" and beams > 1:
+        raise ConfigError("ranked lists aren't written", "Leave the beams out, or have the list written.")
     rows = rows_of(asked, user, items or [])
     form = ListForm(options["numbered"], options["separator"])
     index = asked.model.index
@@ -139,31 +142,31 @@ def recommend_list(
     terms = want.check(labels, rows, names=names)
     shown = rows[-options["max_items"] :]
     notes = []
-    if ranked:
+    if way == "ranked":
         shown = rows
     elif not trained:
         notes = [
-            "No task of control taught this model: lists keep to what is wanted by the grammar alone; --ranked makes "
-            "them of its ranking."
+            "No task of control taught this model: lists that it writes keep to what is wanted by the grammar alone. "
+            "Unwritten ones are made of its ranking."
         ]
 
-    def write() -> tuple[list[int], list[float]]:
-        if ranked:
+    def make(want: Want, terms: Terms) -> tuple[list[int], list[float]]:
+        if way == "ranked":
             return _rank(asked, terms, rows, user)
-        return _write(asked, want, terms, labels, form, shown.tolist(), options["system"], soft, beams)
+        return _write(
+            asked, want, terms, labels, form, shown.tolist(), options["system"], way == "soft", beams
+        )
 
-    found, scores = write()
+    found, scores = make(want, terms)
     for turn, name in turns:
         want = turned(want, turn, name, labels, found)
         notes.append(
             f"{say_turn(turn, name, want, labels)} Of {len(found)} items {_of(labels, name, found)} were."
         )
         terms = want.check(labels, rows, names=names)
-        found, scores = _write(
-            asked, want, terms, labels, form, shown.tolist(), options["system"], soft, beams
-        )
-    if soft and not terms.kept_by(found):
-        notes.append("The list doesn't keep to what is wanted; without --soft it does.")
+        found, scores = make(want, terms)
+    if way == "soft" and not terms.kept_by(found):
+        notes.append("The list doesn't keep to what is wanted; one that isn't soft does.")
     ids, titles = index.item_ids, asked.titles
     return Answer(
         user,
@@ -205,17 +208,18 @@ def _of(labels: Labels, name: str, rows: Sequence[int]) -> int:
     return sum(bool(mask[row]) for row in rows)
 
 
-def _options(folder: str | Path) -> tuple[dict[str, Any], bool]:
-    """Of the task by which the request is worded; whether there is one."""
+def _options(folder: str | Path) -> tuple[dict[str, Any], bool, bool]:
+    """Of the task by which the request is worded; whether there is one, and whether the model learnt to rank."""
     usual = options_of("SFTSeqRec", CONTROL_OPTIONS) | {"system": c.SYSTEM}
     if is_model(folder):
-        return usual, True
+        return usual, True, True
     recipe = open_run(folder).recipe
     usual["system"] = recipe.system
     for task in recipe.tasks:
         if issubclass(CONTROL_OPTIONS.get(task.task, dict), OfHistory):
-            return usual | task.arguments, True
-    return usual, False
+            ranks = recipe.evaluate.task in {other.task for other in recipe.tasks}
+            return usual | task.arguments, True, ranks
+    return usual, False, True
 
 
 def _rank(

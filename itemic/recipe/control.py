@@ -21,6 +21,7 @@ class Control(TaskOptions):
     samples: Count | None = None
     epochs: Count = 1
     topk: Count = 10
+    draws: Count = 1
     numbered: Switch = True
     separator: Text = "\n"
     columns: Annotated[list[Text], Field(min_length=1)] = COLUMNS

@@ -175,6 +175,31 @@ def test_lists_are_one_stricter_as_often_as_is_said(stricter: float) -> None:
             bound(name, stricter=1.5)
 
 
+@pytest.mark.parametrize("draws", [1, 3])
+@pytest.mark.parametrize(("name", "least", "most"), [("SFTSeqRec", 1, 4), ("SFTItemCount", 5, 9)])
+def test_the_number_of_items_is_the_largest_of_so_many_draws(
+    name: str, least: int, most: int, draws: int
+) -> None:
+    options = {"most": most} if name == "SFTItemCount" else {}
+    task = bound(name, samples=3000, topk=4, draws=draws, **options)
+    plan = task.planned(Catalogue(NAMES["sid"], DATA.items), DATA.train, 5)
+    found = np.bincount([want_of(want).count for want in plan["want"]], minlength=most + 1)
+    numbers = np.arange(least - 1, most + 1)
+    below = ((numbers - least + 1) / (most - least + 1)) ** draws  # that no draw is above each
+    expected = np.diff(below) * len(plan)
+    assert len(plan) == 3000
+    assert found[:least].sum() == 0
+    assert (
+        (found[least:] - expected) ** 2 / expected
+    ).sum() < 20  # of 1,000 chi squares of 4 degrees one is above 18.5
+
+
+def test_lists_with_shares_have_one_number_of_items() -> None:
+    for name in ("SFTCategoryRate", "SFTPersonalCategoryRate"):
+        with pytest.raises(ConfigError, match="all have topk items"):
+            bound(name, draws=2)
+
+
 def test_grouped_lists_hold_the_same_items_with_those_of_the_category_together() -> None:
     for name in ("SFTCategoryRate", "SFTPersonalCategoryRate"):
         plans = [
@@ -252,7 +277,14 @@ def test_mixtures_with_other_tasks_and_what_is_missing() -> None:
         CONTROL_TASKS["SFTSeqRec"].build(DATA, index)
     with pytest.raises(ConfigError, match="no option width"):
         with_control([{"task": "SFTSeqRec", "width": 3}], DATA, TEACHER)
-    for option, value in {"topk": 0, "epochs": -1, "samples": 0, "max_items": 0, "templates": 2}.items():
+    for option, value in {
+        "topk": 0,
+        "epochs": -1,
+        "samples": 0,
+        "max_items": 0,
+        "templates": 2,
+        "draws": 0,
+    }.items():
         with pytest.raises(ConfigError, match=option):
             bound("SFTSeqRec", DATA, **{option: value})
     with pytest.raises(ConfigError, match="given beside its options"):

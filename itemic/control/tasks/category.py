@@ -15,7 +15,6 @@ from itemic.control.tasks.task import (
     Sample,
     Windows,
     WithoutHistory,
-    counts_of,
     names_of,
     requests_of,
     targets_of,
@@ -38,7 +37,7 @@ class ControlRec(WithoutHistory):
     def draw(
         self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
     ) -> list[Sample | None]:
-        return self._lists(counts_of(len(windows), 1, self.topk, rng), len(windows), catalogue, rng)
+        return self._lists(self.counts(len(windows), rng), len(windows), catalogue, rng)
 
     def _lists(
         self, counts: object, samples: int, catalogue: Catalogue, rng: np.random.Generator
@@ -68,7 +67,7 @@ class ControlRecRe(ControlRec):
         counts = [
             1 if alone else count
             for alone, count in zip(
-                rng.random(len(windows)) < 0.5, counts_of(len(windows), 1, self.topk, rng), strict=True
+                rng.random(len(windows)) < 0.5, self.counts(len(windows), rng), strict=True
             )
         ]
         samples = self._lists(counts, len(windows), catalogue, rng)
@@ -119,7 +118,7 @@ class PersonalControlRec(OfHistory):
             for number, plus, count, target in zip(
                 numbers.tolist(),
                 within.tolist(),
-                counts_of(len(windows), 1, self.topk, rng),
+                self.counts(len(windows), rng),
                 targets_of(windows, train).tolist(),
                 strict=True,
             )

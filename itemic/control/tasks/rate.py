@@ -66,6 +66,10 @@ class _Rates(ControlTask):
             raise ConfigError(
                 f"task {self.name}: topk is {self.topk}, of which there are no shares", "Give 3 or more."
             )
+        if self.draws != 1:
+            raise ConfigError(
+                f"task {self.name}: draws is {self.draws}, and its lists all have topk items", "Leave it out."
+            )
         if self.order not in ORDERS:
             raise ConfigError(
                 f"task {self.name}: order is {self.order!r}", f"Give one of {', '.join(ORDERS)}."

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from itemic.control.tasks.task import OfHistory, Sample, Windows, counts_of, targets_of
+from itemic.control.tasks.task import OfHistory, Sample, Windows, targets_of
 from itemic.control.want import Want
 from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
@@ -23,7 +23,7 @@ class SeqRec(OfHistory):
     def draw(
         self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
     ) -> list[Sample | None]:
-        counts = counts_of(len(windows), 1, self.topk, rng)
+        counts = self.counts(len(windows), rng)
         targets = targets_of(windows, train).tolist()
         return [
             Sample("list", Want(count=count), first=target)
@@ -53,7 +53,7 @@ class ItemCount(OfHistory):
     def draw(
         self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
     ) -> list[Sample | None]:
-        counts = counts_of(len(windows), self.topk + 1, self.most, rng)
+        counts = self.counts(len(windows), rng, least=self.topk + 1, most=self.most)
         targets = targets_of(windows, train).tolist()
         return [
             Sample("list", Want(count=count), first=target)
@@ -77,7 +77,7 @@ class SeqRecPALR(OfHistory):
             windows.user.tolist(),
             windows.start.tolist(),
             windows.stop.tolist(),
-            counts_of(len(windows), 1, self.topk, rng),
+            self.counts(len(windows), rng),
             strict=True,
         ):
             told = set(names[train.items[start:stop]].tolist())
@@ -115,7 +115,7 @@ class SeqRanking(OfHistory):
     ) -> list[Sample | None]:
         names = catalogue.index.name_numbers
         found: list[Sample | None] = []
-        counts = counts_of(len(windows), 1, self.topk, rng)
+        counts = self.counts(len(windows), rng)
         for start, stop, count in zip(windows.start.tolist(), windows.stop.tolist(), counts, strict=True):
             history, target = train.items[start:stop], int(train.items[stop])
             known = set(names[history].tolist())

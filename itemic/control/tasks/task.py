@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -112,6 +112,8 @@ class ControlTask(Task):
         epochs: how many epochs are drawn; a stage that samples ``1 / epochs`` of the source sees another part of them
             each time. The samples of an epoch don't depend on how many there are.
         topk: the most items of a list.
+        draws: the number of items is the largest of so many uniform draws: 1 draws all numbers alike, more make long
+            lists frequent and leave short ones some. Requests with shares always ask for ``topk``.
         numbered, separator: how a list is written, see :class:`itemic.control.form.ListForm`.
         columns: what the labels are made of, see :meth:`itemic.control.labels.Labels.of`.
         shorter: whether a request for more items than can be had becomes one for as many as there are; else it is
@@ -121,6 +123,7 @@ class ControlTask(Task):
     samples: int | None = None
     epochs: int = 1
     topk: int = 10
+    draws: int = 1
     numbered: bool = True
     separator: str = "\n"
     columns: tuple[str, ...] = (c.CATEGORIES,)
@@ -133,7 +136,7 @@ class ControlTask(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "columns", tuple(self.columns))
-        for name in ("samples", "epochs", "topk"):
+        for name in ("samples", "epochs", "topk", "draws"):
             value = getattr(self, name)
             if not (value is None and name == "samples") and (
                 not isinstance(value, int) or isinstance(value, bool) or value < 1
@@ -184,6 +187,14 @@ class ControlTask(Task):
                 "Call task.knowing(dataset, teacher).",
             )
         return found
+
+    def counts(
+        self, requests: int, rng: np.random.Generator, *, least: int = 1, most: int | None = None
+    ) -> list[int]:
+        """How many items each of so many requests asks for: ``least`` to ``most``, which is ``topk`` if None."""
+        drawn = rng.integers(least, (self.topk if most is None else most) + 1, (self.draws, requests))
+        counts: list[int] = drawn.max(axis=0).tolist()
+        return counts
 
     # ------------------------------------------------------------------------------------- what differs
 
@@ -432,8 +443,3 @@ def want_json(want: Want) -> str:
 def want_of(text: str) -> Want:
     """What :func:`want_json` wrote."""
     return Want(**json.loads(text))
-
-
-def counts_of(count: int, least: int, most: int, rng: np.random.Generator) -> Iterator[int]:
-    """How many items each of so many requests asks for."""
-    return iter(rng.integers(least, most + 1, count).tolist())
