@@ -20,7 +20,8 @@ label, for none of one, and for shares, 2,000 requests together. Hard lists of t
 same model's ranking of the catalogue in answer to the same prompt without what is wanted, of which the list is what may
 come. Once the lists' prompt says what is wanted, and once it is untold, and the grammar alone obeys. The interval is
 that of the difference, paired by request. Beside it stands the filter of the ranking that the
-recipe evaluates, in answer to a prompt that asks for one item.
+recipe evaluates, in answer to a prompt that asks for one item: of all requests, and of those for which that filter's
+list does obey, as hard lists always do.
 
     python benchmarks/control.py [--quick] [--lists] [--hard] [--recall] [--json FILE]
 """
@@ -444,6 +445,7 @@ def recall_under_control(run: Path, requests: int) -> list[Row]:
         ranked = own.ranked(own.requests)
         rows: list[Row] = []
         found: dict[str, list[Any]] = {}
+        obeying: list[Any] = []  # whether the filtered ranking's list does
         for test in settings.tests:
             asked = own.questions(test)
             same = own.filtered(asked)
@@ -457,10 +459,16 @@ def recall_under_control(run: Path, requests: int) -> list[Row]:
                 OTHER: own.filtered_from(asked, ranked),
             }
             for way, lists in ways.items():
-                found.setdefault(way, []).append(own.judged(asked, lists).values["recall@10"])
+                values = own.judged(asked, lists).values
+                found.setdefault(way, []).append(values["recall@10"])
+            obeying.append(values["obeyed"] == 1)
             rows += _recall_rows(test.name, {way: every[-1] for way, every in found.items()})
             print(*rows[-len(PAIRS) :], sep="\n", flush=True)
-    return [*rows, *_recall_rows("all of them", {way: np.concatenate(every) for way, every in found.items()})]
+    together = {way: np.concatenate(every) for way, every in found.items()}
+    both = np.concatenate(obeying)
+    name = f"ranked lists against {OTHER}, where those obey"
+    last = _recall_row(name, together["ranked"][both], together[OTHER][both], "ranked", OTHER)
+    return [*rows, *_recall_rows("all of them", together), last]
 
 
 def _recall_rows(name: str, found: dict[str, Any]) -> list[Row]:
