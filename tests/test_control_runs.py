@@ -179,6 +179,9 @@ def test_a_run_and_one_of_its_models_are_tested(
     assert call(["control", "evaluate", str(ran), "--mode", "hard", *few, *some]) == 0
     (hard,) = [Results.from_json(each) for each in json.loads(capsys.readouterr().out)]
     assert all(line.metrics["obeyed"].value == 1 for line in hard.lines)
+    assert call(["control", "evaluate", str(ran), "--mode", "hard", "--split", "valid", *few, *some]) == 0
+    (valid,) = [Results.from_json(each) for each in json.loads(capsys.readouterr().out)]
+    assert Results.load(tmp_path / "out" / "hard-valid.json") == valid != hard
     assert Results.load(tmp_path / "out" / "hard.json") == hard
     same = [
         "control",

@@ -78,7 +78,7 @@ def evaluate_control(
     target = Path(output) if output is not None else _home(home, folder, dataset) / FOLDER
     answerer = _answerer(own, where, settings, target)
     asking = _asking(own, answerer, settings, split, seed)
-    name = _file_name(folder, where, settings)
+    name = _file_name(folder, where, settings, asking.split)
     found = [asking.evaluate()]
     found[0].save(target, name)
     if settings.price:
@@ -163,11 +163,13 @@ def _home(home: Path, folder: str | Path | None, dataset: str | Path | None) -> 
     raise ConfigError("there is no run's folder to write results to", "Give --output FOLDER.")
 
 
-def _file_name(folder: str | Path | None, where: Where | None, settings: ListTests) -> str:
+def _file_name(folder: str | Path | None, where: Where | None, settings: ListTests, split: str) -> str:
     if where is not None:
-        return re.sub(r"[^\w.-]+", "_", where.endpoint.model).strip("._") or "served"
-    assert folder is not None
-    return f"{Path(folder).resolve().name}-{settings.mode}" if is_model(folder) else settings.mode
+        name = re.sub(r"[^\w.-]+", "_", where.endpoint.model).strip("._") or "served"
+    else:
+        assert folder is not None
+        name = f"{Path(folder).resolve().name}-{settings.mode}" if is_model(folder) else settings.mode
+    return name if split == "test" else f"{name}-{split}"  # else one split's figures would replace another's
 
 
 def _answerer(own: _Own, where: Where | None, settings: ListTests, target: Path) -> Answerer:
