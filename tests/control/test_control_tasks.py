@@ -189,9 +189,8 @@ def test_the_number_of_items_is_the_largest_of_so_many_draws(
     expected = np.diff(below) * len(plan)
     assert len(plan) == 3000
     assert found[:least].sum() == 0
-    assert (
-        (found[least:] - expected) ** 2 / expected
-    ).sum() < 20  # of 1,000 chi squares of 4 degrees one is above 18.5
+    chi_square = ((found[least:] - expected) ** 2 / expected).sum()
+    assert chi_square < 20  # with 4 degrees of freedom one in 1,000 is above 18.5
 
 
 def test_lists_with_shares_have_one_number_of_items() -> None:
