@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itemic.errors import missing_extra
+from itemic.training.muon import Muon
 from itemic.training.settings import TrainingSettings
 
 Named = dict[str, nn.Parameter]
@@ -155,12 +156,11 @@ def _adafactor(stage: TrainingSettings, groups: Groups) -> torch.optim.Optimizer
 
 
 def _muon(stage: TrainingSettings, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Muon(
+    return Muon(
         matrices,
         lr=stage.learning_rate,
         weight_decay=stage.optimizer.weight_decay,
         momentum=stage.optimizer.betas[0],
-        adjust_lr_fn="match_rms_adamw",
     )
 
 

@@ -12,6 +12,7 @@ from itemic.training.settings import OptimizerName
 from tests.families import BY_NAME
 from tests.stages import stage_of
 from tests.training.helpers import copy_of, tiny_lm
+from tests.training.test_muon import by_singular_values
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -108,7 +109,8 @@ def test_state_survives_the_way_through_named_tensors(name: str) -> None:
     assert all(torch.equal(one[key], three[key]) for key in one)
 
 
-def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
+def test_muon_takes_the_matrices_and_adamw_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.optim._muon._zeropower_via_newtonschulz", by_singular_values)
     torch.manual_seed(0)
     weights = {"m": torch.randn(6, 4), "n": torch.randn(4)}
     grads = {key: torch.randn_like(weight) for key, weight in weights.items()}
