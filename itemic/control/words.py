@@ -18,6 +18,8 @@ from itemic.errors import ConfigError
 
 Wording = int | np.random.Generator
 ARROW: Final = " → "
+SPEAKERS = "system\nuser\nassistant\n"  # each after a token of its own
+BEGIN_LINES = ("next", "any", "history", "label of")  # kinds of sentences that nothing stands before
 
 # each kind has as many wordings; the first is the one that evaluation asks with
 WORDINGS: Final[dict[str, tuple[str, ...]]] = {
@@ -158,11 +160,18 @@ def ask_label(name: str, *, wording: Wording = 0) -> str:
     return worded(WORDINGS["label of"], wording).format(item=name)
 
 
-def control_words(times: int = 20) -> list[str]:
-    """All sentences, ``times`` over, and histories: text for a tokenizer that is trained on the catalogue, so that what
-    stands between two items is one token or two."""
-    history = f"a{ARROW}" * 10
-    return [*(text for some in WORDINGS.values() for text in some), history] * times
+def control_words(labels: Sequence[Labels] = (), times: int = 20) -> list[str]:
+    """All sentences as they stand in prompts, one of every label, a history and who speaks, ``times`` over: text for a
+    tokenizer that is trained on the catalogue, so that what all prompts have is a word or two and not letters."""
+    some = {"count": counted(10), "portion": percent(0.2), "label": '"a"', "labels": '"a"'}
+    some |= {"item": "a", "items": ARROW.join("a" * 10)}
+    sentences = [
+        f"{'' if kind in BEGIN_LINES else ' '}{text.format(**some)}"
+        for kind, wordings in WORDINGS.items()
+        for text in wordings
+    ]
+    named = [f" of {own.said(number)}." for own in labels for number in range(len(own.names))]
+    return [*sentences, *named, SPEAKERS] * times
 
 
 def counted(count: int) -> str:

@@ -18,7 +18,7 @@ from itemic.pipeline.profile_steps import last_profile_steps, profile_steps
 from itemic.pipeline.rankings import rank
 from itemic.pipeline.step import Step
 from itemic.recipe import Recipe
-from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS, OF_THEIR_OWN
+from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS, OF_THEIR_OWN, control_columns
 from itemic.recipe.inputs import conversation_inputs, data_inputs
 from itemic.recipe.schema import DataPart
 from itemic.recipe.tasks import PLAIN, options_of
@@ -175,9 +175,11 @@ def _model(recipe: Recipe) -> Step:
     return Step("model", config, needs, work.make_model, files, packages=TORCH)
 
 
-def _further_words(recipe: Recipe) -> list[str]:
-    """The kinds of tasks beside the usual ones whose words the tokenizer of a new model is to know."""
-    return ["control"] if any(task.task in CONTROL_OPTIONS for task in recipe.tasks) else []
+def _further_words(recipe: Recipe) -> dict[str, Any]:
+    """The kinds of tasks beside the usual ones whose words the tokenizer of a new model is to know, and what the labels
+    are made of that they speak of."""
+    columns = control_columns(recipe.tasks)
+    return {"control": columns} if columns else {}
 
 
 def _stages(recipe: Recipe) -> list[Step]:

@@ -13,7 +13,7 @@ from itemic.pipeline.step import Job
 from itemic.pipeline.variants import OWN, about, thinking_of, variants_of, worth_of_thoughts
 from itemic.pipeline.watch import publish
 from itemic.progress import log
-from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS
+from itemic.recipe.control import ASK_TEACHER, CONTROL_OPTIONS, control_columns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,18 +165,21 @@ def _corpus(job: Job, dataset: Dataset | None) -> list[str]:
     from itemic.sid.text import item_texts
 
     texts = item_texts(dataset.items) if dataset is not None else []
-    return [*texts, *_words(job)]
+    return [*texts, *_words(job, dataset)]
 
 
-def _words(job: Job) -> list[str]:
-    """The words of prompts; those of control where a task speaks them."""
+def _words(job: Job, dataset: Dataset | None) -> list[str]:
+    """The words of prompts; those of control, and of the labels that are asked for, where a task speaks them."""
     from itemic.tasks import prompt_words
 
-    words = prompt_words(job.recipe.system)
-    if any(task.task in CONTROL_OPTIONS for task in job.recipe.tasks):
+    words, spoken = prompt_words(job.recipe.system), control_columns(job.recipe.tasks)
+    if spoken:
+        from itemic.control.labels import Labels
         from itemic.control.words import control_words
 
-        words += control_words()
+        words += control_words(
+            [Labels.of(dataset, columns) for columns in spoken] if dataset is not None else []
+        )
     return words
 
 
@@ -241,7 +244,7 @@ def make_model(job: Job) -> None:
             max_length=part.max_length,
             init=init,
             vectors=_vectors(job, dataset) if init == "vectors" and dataset is not None else None,
-            corpus=_words(job),
+            corpus=_words(job, dataset),
             **part.overrides,
         )
     model.save(job.output)

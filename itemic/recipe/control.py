@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -11,7 +12,11 @@ from itemic.recipe.tasks import TaskOptions
 from itemic.schema import CATEGORIES
 from itemic.settings import Count, Share, Switch, Text, wrong
 
+if TYPE_CHECKING:
+    from itemic.recipe.schema import TaskPart
+
 COLUMNS = [CATEGORIES]
+Parts = dict[Text, Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]] | None
 
 
 class Control(TaskOptions):
@@ -34,9 +39,22 @@ class OfHistory(Control):
     max_items: Count = 10
 
 
+class Signed(Control):
+    """SFTControlRec and SFTControlRec_re."""
+
+    kinds: Parts = None
+
+
+class SignedOfHistory(OfHistory):
+    """SFTPersonalControlRec."""
+
+    kinds: Parts = None
+
+
 class Rates(Control):
     """SFTCategoryRate."""
 
+    kinds: Parts = None
     order: Literal["teacher", "grouped"] = "teacher"
     stricter: Share = 0.5
 
@@ -44,6 +62,7 @@ class Rates(Control):
 class RatesOfHistory(OfHistory):
     """SFTPersonalCategoryRate."""
 
+    kinds: Parts = None
     order: Literal["teacher", "grouped"] = "teacher"
     stricter: Share = 0.5
 
@@ -80,9 +99,9 @@ class Dialogues(TaskOptions):
 CONTROL_OPTIONS: dict[str, type[TaskOptions]] = {
     "SFTSeqRec": OfHistory,
     "SFTSeqRecPALR": OfHistory,
-    "SFTControlRec": Control,
-    "SFTControlRec_re": Control,
-    "SFTPersonalControlRec": OfHistory,
+    "SFTControlRec": Signed,
+    "SFTControlRec_re": Signed,
+    "SFTPersonalControlRec": SignedOfHistory,
     "SFTCategoryRate": Rates,
     "SFTPersonalCategoryRate": RatesOfHistory,
     "SFTSeqRanking": Ranking,
@@ -97,3 +116,13 @@ ASK_TEACHER = (
     "SFTSeqRanking",
     "SFTItemCount",
 )
+
+
+def control_columns(tasks: Iterable[TaskPart]) -> list[list[str]]:
+    """What the labels are made of that a recipe's tasks of control ask for, each choice of columns once."""
+    found: list[list[str]] = []
+    for task in tasks:
+        if issubclass(CONTROL_OPTIONS.get(task.task, TaskOptions), Control):
+            columns = [*task.arguments.get("columns", COLUMNS)]
+            found += [columns] if columns not in found else []
+    return found

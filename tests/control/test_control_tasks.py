@@ -175,6 +175,54 @@ def test_lists_are_one_stricter_as_often_as_is_said(stricter: float) -> None:
             bound(name, stricter=1.5)
 
 
+@pytest.mark.parametrize("parts", [{"-": 0}, {"+": 1, "-": 1}, {"-": 4.0}, {"+": 0.0}])
+@pytest.mark.parametrize("name", ["SFTControlRec", "SFTControlRec_re", "SFTPersonalControlRec"])
+def test_a_category_is_left_out_as_often_as_is_said(name: str, parts: dict[str, float]) -> None:
+    task = bound(name, samples=400, kinds=parts)
+    plan = task.planned(Catalogue(NAMES["sid"], DATA.items), DATA.train, 4)
+    wants = [want_of(text) for text in plan["want"]]
+    own = [bool(want.unwanted) for want in wants if want.wanted or want.unwanted]
+    assert len(own) > 200
+    share = parts.get("-", 1) / (parts.get("+", 1) + parts.get("-", 1))
+    assert abs(np.mean(own) - share) < (0.08 if 0 < share < 1 else 1e-9)
+
+
+@pytest.mark.parametrize("parts", [{"LP": 3}, {"LP": 0, "MP": 0.5}, {}])
+def test_shares_are_of_each_kind_as_often_as_is_said(parts: dict[str, float]) -> None:
+    for name, kinds in (("SFTCategoryRate", 4), ("SFTPersonalCategoryRate", 3)):
+        task = bound(name, samples=600, kinds=parts)
+        plan = task.planned(Catalogue(NAMES["sid"], DATA.items), DATA.train, 4)
+        seen = Counter(list(task.leads)[kind] for kind in plan["kind"])
+        total = sum(parts.get(kind, 1) for kind in task.leads)
+        assert len(task.leads) == kinds
+        for kind in task.leads:
+            share = parts.get(kind, 1) / total
+            assert abs(seen[kind] / len(plan) - share) < (0.08 if share else 1e-9)
+
+
+def test_kinds_in_equal_parts_are_what_is_drawn_without_any() -> None:
+    for name, parts in (("SFTPersonalControlRec", {"+": 2, "-": 2}), ("SFTControlRec_re", {})):
+        plans = [
+            bound(name, kinds=kinds).planned(Catalogue(NAMES["sid"], DATA.items), DATA.train, 4)
+            for kinds in (None, parts)
+        ]
+        assert plans[0].equals(plans[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "said"),
+    [
+        ("SFTPersonalControlRec", {"*": 1}, r"it has no kind '\*'"),
+        ("SFTPersonalCategoryRate", {"LC": 1}, "it has no kind 'LC'"),
+        ("SFTCategoryRate", {"LP": -1}, "kinds are {'LP': -1}"),
+        ("SFTControlRec", {"+": 0, "-": 0}, "kinds are"),
+    ],
+)
+def test_kinds_that_cannot_be_drawn(name: str, parts: dict[str, float], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"task {name}: {said}"):
+        bound(name, kinds=parts)
+
+
 @pytest.mark.parametrize("draws", [1, 3])
 @pytest.mark.parametrize(("name", "least", "most"), [("SFTSeqRec", 1, 4), ("SFTItemCount", 5, 9)])
 def test_the_number_of_items_is_the_largest_of_so_many_draws(

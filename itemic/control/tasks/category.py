@@ -12,6 +12,7 @@ from itemic.control.labelling import Labeller
 from itemic.control.tasks.task import (
     LABEL_OF,
     OfHistory,
+    OfKinds,
     Sample,
     Windows,
     WithoutHistory,
@@ -28,7 +29,19 @@ WITHIN, WITHOUT = "+", "-"
 
 
 @dataclass(frozen=True)
-class ControlRec(WithoutHistory):
+class _Signed(OfKinds):
+    """What both have."""
+
+    drawn: ClassVar[tuple[str, ...]] = (WITHIN, WITHOUT)
+
+    def signs(self, samples: int, rng: np.random.Generator) -> list[bool]:
+        """Whether each sample wants items of its category."""
+        within: list[bool] = (rng.random(samples) < self.odds[0]).tolist()
+        return within
+
+
+@dataclass(frozen=True)
+class ControlRec(_Signed, WithoutHistory):
     """Some items of a category (``+``), or of none (``-``), without a history: any that fit."""
 
     name: ClassVar[str] = "SFTControlRec"
@@ -47,7 +60,7 @@ class ControlRec(WithoutHistory):
         if not len(known):
             return [None] * samples
         own = rng.choice(known, samples).tolist()
-        within = (rng.random(samples) < 0.5).tolist()
+        within = self.signs(samples, rng)
         return [
             _wanted(labels.names[number], plus, count)
             for number, plus, count in zip(own, within, counts, strict=True)  # type: ignore[call-overload]
@@ -85,7 +98,7 @@ class ControlRecRe(ControlRec):
 
 
 @dataclass(frozen=True)
-class PersonalControlRec(OfHistory):
+class PersonalControlRec(_Signed, OfHistory):
     """A history, and items of a category (``+``) or of none (``-``): the teacher's best of those, before them the item
     that came next where it is one of them.
 
@@ -104,8 +117,8 @@ class PersonalControlRec(OfHistory):
         if not len(known):
             return [None] * len(windows)
         numbers = rng.choice(known, len(windows))
-        within = rng.random(len(windows)) < 0.5
-        without = np.flatnonzero(~within).tolist()
+        within = self.signs(len(windows), rng)
+        without = [place for place, plus in enumerate(within) if not plus]
         if without:
             labeller = Labeller(teacher, labels, names=names_of(catalogue), shorter=True)
             asked = requests_of(windows.take(without), train, teacher)
@@ -117,7 +130,7 @@ class PersonalControlRec(OfHistory):
             None if number < 0 else _wanted(labels.names[number], plus, count, target)
             for number, plus, count, target in zip(
                 numbers.tolist(),
-                within.tolist(),
+                within,
                 self.counts(len(windows), rng),
                 targets_of(windows, train).tolist(),
                 strict=True,

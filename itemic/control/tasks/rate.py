@@ -17,8 +17,8 @@ import numpy as np
 from itemic.control.labelling import Labelled
 from itemic.control.labels import Labels
 from itemic.control.tasks.task import (
-    ControlTask,
     OfHistory,
+    OfKinds,
     Sample,
     Windows,
     WithoutHistory,
@@ -48,7 +48,7 @@ ORDERS = ("teacher", "grouped")
 
 
 @dataclass(frozen=True)
-class _Rates(ControlTask):
+class _Rates(OfKinds):
     """What both have.
 
     Attributes:
@@ -109,7 +109,8 @@ class CategoryRate(_Rates, WithoutHistory):
     history: any that fit."""
 
     name: ClassVar[str] = "SFTCategoryRate"
-    leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("LP", "MP", "LC", "MC"), ("",))
+    drawn: ClassVar[tuple[str, ...]] = ("LP", "MP", "LC", "MC")
+    leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(drawn, ("",))
 
     def draw(
         self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
@@ -130,7 +131,8 @@ class PersonalCategoryRate(_Rates, OfHistory):
     """
 
     name: ClassVar[str] = "SFTPersonalCategoryRate"
-    leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(("LP", "MP", "EP"), ("",))
+    drawn: ClassVar[tuple[str, ...]] = ("LP", "MP", "EP")
+    leads: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(drawn, ("",))
 
     def draw(
         self, windows: Windows, catalogue: Catalogue, train: Sequences, rng: np.random.Generator
@@ -150,7 +152,7 @@ class PersonalCategoryRate(_Rates, OfHistory):
         return _rates(self, numbers, targets_of(windows, train), rng)
 
 
-def _large(task: ControlTask, known: Int64) -> Int64:
+def _large(task: _Rates, known: Int64) -> Int64:
     """Labels that ``topk`` items have and as many haven't; all where there are none."""
     sizes = task.knows.labels.sizes[known]
     large = known[(sizes >= task.topk) & (task.knows.labels.items - sizes >= task.topk)]
@@ -160,9 +162,10 @@ def _large(task: ControlTask, known: Int64) -> Int64:
 def _rates(
     task: _Rates, numbers: Int64, targets: np.typing.NDArray[np.int32], rng: np.random.Generator
 ) -> list[Sample | None]:
-    """Requests for shares of each label, the kinds in equal parts."""
+    """Requests for shares of each label, the kinds as often as the task says."""
     names, count = task.knows.labels.names, task.topk
-    kinds = rng.choice(list(task.leads), len(numbers)).tolist()
+    odds = None if task.kinds is None else task.odds
+    kinds = rng.choice(list(task.drawn), len(numbers), p=odds).tolist()
     stated = rng.integers(1, count, len(numbers)).tolist()
     stricter = rng.integers(2, size=len(numbers))
     if task.stricter != 0.5:  # as many of these even draws are decided anew as that takes
