@@ -17,8 +17,8 @@ class Muon(torch.optim.Muon):
     """Muon (Jordan et al. 2024) with updates scaled to AdamW's root mean square (Liu et al. 2025, "Muon is scalable for
     LLM training", eq. 4): ``torch.optim.Muon``, state and all, whose iteration runs in float32 on a CPU.
 
-    Torch iterates in bfloat16 everywhere. A CPU that has no instructions for it takes some thirty times as long as in
-    float32, more than the rest of a small model's step, and rounds to a hundredth for it.
+    Torch iterates in bfloat16 everywhere. A CPU that has no instructions for it takes many times as long as in float32,
+    longer than for the rest of a small model's step, and updates are some hundredths off.
 
     Args:
         matrices: the weights, ``[m, n]`` each.
