@@ -132,7 +132,6 @@ class ControlTask(Task):
 
     leads: ClassVar[dict[str, tuple[str, ...]]] = {"list": ("",)}
     asks_teacher: ClassVar[bool] = True
-    labels_needed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
