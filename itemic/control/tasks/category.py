@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from itemic.control.labelling import Labeller
+from itemic.control.tasks.kinds import OfKinds
 from itemic.control.tasks.task import (
     LABEL_OF,
     OfHistory,
-    OfKinds,
     Sample,
     Windows,
     WithoutHistory,

@@ -16,9 +16,9 @@ import numpy as np
 
 from itemic.control.labelling import Labelled
 from itemic.control.labels import Labels
+from itemic.control.tasks.kinds import OfKinds
 from itemic.control.tasks.task import (
     OfHistory,
-    OfKinds,
     Sample,
     Windows,
     WithoutHistory,
