@@ -323,7 +323,7 @@ def test_a_server_is_tested_and_failures_stay_in_the_table(
             "history",
             "--price",
             "--users",
-            "9",
+            "20",
         ]
         capsys.readouterr()
         assert call([*command, server.url, *obeys]) == 0
