@@ -4,6 +4,7 @@ folder that it leaves."""
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def zero(stage: int, folder: Path) -> Distribution:
 def one_by_one(runs: list[Run], stopped: list[Run] | None = None) -> None:
     """One rank, for several trainings: DeepSpeed takes seconds to start. Those of ``stopped`` are, before their first
     step, and go on from a checkpoint of the weights alone."""
+    # else MKL rounds a product by where in memory its matrices lie, and the engine's lie elsewhere
+    os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
     with joined():
         for run in runs:
             work(*run)
