@@ -16,7 +16,7 @@ import torch
 from common import Row, main, median_alternating
 from torch.optim._muon import _zeropower_via_newtonschulz
 
-from itemic.forest.build import chain_forest
+from itemic.forest.build import TokenForest, chain_forest
 from itemic.forest.context import forest_attention
 from itemic.forest.rows import TokenRows
 from itemic.forest.run import forest_loss
@@ -58,12 +58,16 @@ def model_of(preset: str) -> torch.nn.Module:
     return Qwen3ForCausalLM(preset_config(preset, vocab_size=VOCABULARY, max_length=LENGTH))
 
 
-def backward_seconds(lm: torch.nn.Module) -> float:
-    """The median of three; gradients stay."""
+def rows_of_tokens() -> TokenForest:
+    """2,048 random tokens in rows of 128, all of them targets."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(VOCABULARY, size=(TOKENS // LENGTH, LENGTH)).tolist()
-    forest = chain_forest(TokenRows.of(tokens, [[1.0] * LENGTH] * len(tokens)))
-    seconds = []
+    return chain_forest(TokenRows.of(tokens, [[1.0] * LENGTH] * len(tokens)))
+
+
+def backward_seconds(lm: torch.nn.Module) -> float:
+    """The median of three; gradients stay."""
+    forest, seconds = rows_of_tokens(), []
     with forest_attention(lm):
         for _ in range(4):
             lm.zero_grad()

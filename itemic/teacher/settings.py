@@ -129,7 +129,7 @@ class TeacherEngine:
 
     Attributes:
         precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where the
-            device computes in it (CUDA, CPUs with AMX or AVX-512-BF16). Scores are always float32.
+            device is faster in it (CUDA, CPUs with AMX). Scores are always float32.
         tf32: whether GPUs that can multiply what stays float32 in TensorFloat-32; other devices don't change.
         minibatch_size: targets whose scores of all items are held at once; bounds the memory.
     """

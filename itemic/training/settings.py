@@ -164,7 +164,7 @@ class EngineSettings:
 
     Attributes:
         precision: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``: bfloat16 where the
-            device computes in it (CUDA, CPUs with AMX or AVX-512-BF16).
+            device is faster in it (CUDA, CPUs with AMX).
         tf32: whether GPUs that can multiply what stays float32 in TensorFloat-32; other devices don't change.
         compile: let torch.compile fuse the feed-forward layers and norms; the first steps wait for it.
         gradient_checkpointing: keep only the layers' inputs and compute the rest again for the gradient: less memory,

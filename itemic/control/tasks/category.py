@@ -10,17 +10,8 @@ import numpy as np
 
 from itemic.control.labelling import Labeller
 from itemic.control.tasks.kinds import OfKinds
-from itemic.control.tasks.task import (
-    LABEL_OF,
-    OfHistory,
-    Sample,
-    Windows,
-    WithoutHistory,
-    names_of,
-    requests_of,
-    targets_of,
-    usable,
-)
+from itemic.control.tasks.task import LABEL_OF, OfHistory, Sample, WithoutHistory, names_of, usable
+from itemic.control.tasks.windows import Windows, requests_of, targets_of
 from itemic.control.want import Want
 from itemic.data.sequences import Sequences
 from itemic.tasks.catalogue import Catalogue

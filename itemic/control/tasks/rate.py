@@ -17,14 +17,8 @@ import numpy as np
 from itemic.control.labelling import Labelled
 from itemic.control.labels import Labels
 from itemic.control.tasks.kinds import OfKinds
-from itemic.control.tasks.task import (
-    OfHistory,
-    Sample,
-    Windows,
-    WithoutHistory,
-    targets_of,
-    usable,
-)
+from itemic.control.tasks.task import OfHistory, Sample, WithoutHistory, usable
+from itemic.control.tasks.windows import Windows, targets_of
 from itemic.control.want import How, PartOf, Want
 from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError

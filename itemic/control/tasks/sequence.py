@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from itemic.control.tasks.task import OfHistory, Sample, Windows, targets_of
+from itemic.control.tasks.task import OfHistory, Sample
+from itemic.control.tasks.windows import Windows, targets_of
 from itemic.control.want import Want
 from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError

@@ -22,16 +22,16 @@ from itemic import schema as c
 from itemic.control.form import ListForm
 from itemic.control.labelling import Labelled, Labeller, label
 from itemic.control.labels import Labels
+from itemic.control.tasks.windows import Windows, requests_of
 from itemic.control.terms import TermsOf
 from itemic.control.want import Want
 from itemic.control.words import ask_label, say
 from itemic.data.dataset import Dataset
-from itemic.data.sequences import Requests, Sequences
+from itemic.data.sequences import Sequences
 from itemic.errors import ConfigError
 from itemic.progress import log
 from itemic.tasks.catalogue import Catalogue
 from itemic.tasks.task import Task
-from itemic.tasks.windows import gather_windows
 from itemic.teacher.teacher import Teacher
 
 Int32 = npt.NDArray[np.int32]
@@ -47,29 +47,6 @@ class Knows:
 
     labels: Labels
     teacher: Teacher | None
-
-
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """Parts of training sequences: histories, and the item that comes after each.
-
-    Attributes:
-        user: int64 ``[n]``; -1 for requests without a history.
-        start: int64 ``[n]``, of the history in ``Sequences.items``.
-        stop: int64 ``[n]``, where the item after it is.
-    """
-
-    user: Int64
-    start: Int64
-    stop: Int64
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    def take(self, places: Sequence[int]) -> Windows:
-        """Some of them."""
-        some = np.asarray(places, np.int64)
-        return Windows(self.user[some], self.start[some], self.stop[some])
 
 
 @dataclass(frozen=True)
@@ -278,7 +255,7 @@ class ControlTask(Task):
                 (
                     kinds.index(sample.kind),
                     epoch,
-                    *_at(windows, place),
+                    *windows.at(place),
                     list(answer),
                     want_json(want),
                     int(words[place]),
@@ -403,25 +380,9 @@ _PLAN: dict[str, Any] = {
 }
 
 
-def _at(windows: Windows, place: int) -> tuple[int, int, int]:
-    return int(windows.user[place]), int(windows.start[place]), int(windows.stop[place])
-
-
-def requests_of(windows: Windows, train: Sequences, teacher: Teacher) -> Requests:
-    """The histories of windows as requests to the teacher."""
-    offsets, items = gather_windows(train.items, windows.start, windows.stop)
-    unknown = np.full(len(windows), -1, np.int32)
-    return Requests(train.users[windows.user], offsets, items, unknown, teacher.catalogue)
-
-
 def names_of(catalogue: Catalogue) -> Int64 | None:
     """The numbers of the items' names, where some share one."""
     return catalogue.index.name_numbers if catalogue.index.shared else None
-
-
-def targets_of(windows: Windows, train: Sequences) -> Int32:
-    """The item after each history, int32 ``[n]``."""
-    return train.items[windows.stop]
 
 
 def usable(labels: Labels, catalogue: Catalogue) -> Int64:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from itemic.control.labels import Labels
 from itemic.control.tasks.table import CONTROL_TASKS
-from itemic.control.tasks.task import LABEL_OF, ControlTask, Windows, targets_of
+from itemic.control.tasks.task import LABEL_OF, ControlTask
+from itemic.control.tasks.windows import Windows, targets_of
 from itemic.control.terms import Terms, TermsOf
 from itemic.control.want import Want
 from itemic.control.words import say
